@@ -11,3 +11,63 @@ Axis names used in every shape annotation of the package:
 ``params``      parameters of the likelihood
 ==============  ========================================================================
 """
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float
+
+
+class Named(eqx.Module):
+    """Arrays by name, read as attributes: `c.jet_pt`, `p.lepton_pt`."""
+
+    arrays: dict[str, Any]
+
+    def __getattr__(self, name: str) -> Array:
+        if name.startswith("__") or name == "arrays":
+            raise AttributeError(name)
+        try:
+            array: Array = self.arrays[name]
+        except KeyError:
+            raise AttributeError(f"no {name!r} here; there are: {', '.join(sorted(self.arrays))}") from None
+        return array
+
+    def replace(self, **arrays: Array) -> Self:
+        """The same with some arrays replaced; a name that is not there yet is an error."""
+        for name in arrays:
+            getattr(self, name)
+        return type(self)({**self.arrays, **arrays})
+
+
+class Columns(Named):
+    """The events of a chunk: arrays [events] or [events, objects], among them `weight`."""
+
+
+class Parameters(Named):
+    """The free parameters of the analysis at one point."""
+
+
+class Observation(eqx.Module):
+    """What an analysis reports for one channel: an observable and a weight per event.
+
+    The weight is the event's own times the (soft) decisions that select it. A counting channel has no value.
+    """
+
+    weight: Float[Array, " events"]
+    value: Float[Array, " events"] | None = None
+
+
+class Templates(eqx.Module):
+    """Summed histograms of every channel; templates of disjoint sets of events add.
+
+    `yields[channel]` is [samples, variations, bins] (or without the first axis, for one sample) and
+    `sumw2[channel]` the sum of squared nominal weights, [samples, bins].
+    """
+
+    yields: Mapping[str, Float[Array, "*samples variations bins"]]
+    sumw2: Mapping[str, Float[Array, "*samples bins"]]
+
+    def __add__(self, other: Self) -> Self:
+        return jax.tree.map(lambda a, b: a + b, self, other)

@@ -1,0 +1,56 @@
+# The door to the project: each target sets up what it needs.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+REQUIREMENTS := envs/requirements-cpu.txt
+# The configuration of `make run`, and what to override in it: make CONFIG=... ARGS='--config set="optimise.epochs=5"'
+CONFIG ?= config/agc_ttbar.yaml
+ARGS ?=
+
+.PHONY: run test lint types format environment requirements reference clean
+
+run: environment ## the main job: simulate, read, optimise, evaluate, report
+	@echo "Running the workflow of $(CONFIG) with snakemake on all cores; the result is results/<run>/report.html"
+	$(BIN)/snakemake --cores all --rerun-incomplete --configfile $(CONFIG) $(ARGS)
+
+test: environment ## all tests, two at a time
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: environment ## style, workflow lint, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+types: environment ## strict type check
+	$(BIN)/mypy
+
+format: environment ## rewrite files in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
+
+reference: environment ## regenerate config/schema.json and the key table of config/README.md
+	$(BIN)/python -m pipeline schema --folder config
+
+environment: .venv/ready
+
+.venv/ready: $(REQUIREMENTS) pyproject.toml | .uv/bin/uv
+	@echo "Setting up .venv from $(REQUIREMENTS) (with Pythia 8 and FastJet, GPL, for the embedded data set)"
+	.uv/bin/uv venv --quiet --clear --no-managed-python --python $(PYTHON) .venv
+	.uv/bin/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(REQUIREMENTS)
+	.uv/bin/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+.uv/bin/uv:
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv uv==$(UV_VERSION)
+
+requirements: | .uv/bin/uv ## resolve the locked requirements anew, from pyproject.toml
+	$(COMPILE) --extra simulate --output-file envs/requirements-cpu.txt
+	$(COMPILE) --extra simulate --extra gpu --output-file envs/requirements-gpu.txt
+
+COMPILE = .uv/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
+
+clean: ## remove the environment (results stay)
+	rm -rf .venv .uv

@@ -1,0 +1,1 @@
+"""Shipped analyses, each one file that reads like the paper it reproduces."""

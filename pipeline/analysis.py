@@ -1,0 +1,125 @@
+"""The contract a physicist implements: one class says what to read, what is free, what is observed."""
+
+import dataclasses
+import functools
+import hashlib
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+
+from pipeline.containers import Columns, Observation, Parameters
+from pipeline.errors import ConfigError, nearest
+from pipeline.relax import Exact, Relaxed
+
+
+@dataclasses.dataclass(frozen=True)
+class Free:
+    """A free parameter: start value, allowed range, unit. Optimisers stay inside the bounds."""
+
+    initial: float
+    bounds: tuple[float, float]
+    unit: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class NanoAOD:
+    """Read with coffea's NanoAOD schema in virtual mode: `events.Jet.pt` is branch `Jet_pt`.
+
+    `event` is the branch that numbers the events and so decides, with nothing else, who is held out.
+    """
+
+    branches: tuple[str, ...]
+    tree: str = "Events"
+    event: str = "event"
+
+
+@dataclasses.dataclass(frozen=True)
+class FlatTree:
+    """Read with uproot, branches as they are: `events.Jet_Px`.
+
+    Without a branch that numbers the events, `event=None`, the entry's place in its file does.
+    """
+
+    branches: tuple[str, ...]
+    tree: str = "events"
+    event: str | None = None
+
+
+class Analysis:
+    """Base of every analysis.
+
+    `reads` names the tree and its branches, `parameters` the free parameters. Arrays that are no cut, such as the
+    weights of a network, come from `init`.
+    """
+
+    reads: NanoAOD | FlatTree
+    parameters: Mapping[str, Free]
+
+    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+        """Awkward events in, rectangular arrays of the preselected ones out; once per ROOT file.
+
+        The result holds [events] and [events, objects] arrays (see `pipeline.columns.pad`), one of them `weight`.
+        The preselection must keep every event that any allowed value of the parameters could select.
+        """
+        raise TypeError(f"{type(self).__name__} defines no method columns(events, dataset)")
+
+    def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
+        """Columns in, one observation per channel out; every decision goes through `relax`."""
+        raise TypeError(f"{type(self).__name__} defines no method observe(p, c, relax)")
+
+    def variations(self) -> Mapping[str, Callable[[Columns], Columns]]:
+        """Systematic variations: columns to columns, each makes templates of its own."""
+        return {}
+
+    def init(self, key: jax.Array) -> Mapping[str, jax.Array]:
+        """Start values of the free arrays that have no bounds, such as the weights of a network."""
+        del key
+        return {}
+
+
+@functools.cache
+def load(target: str, options: str = "{}") -> Analysis:
+    """The analysis that a configuration names: `module:Class` or `path/to/file.py:Class`.
+
+    `options` is JSON, so that equal requests give the same object, which compiled functions are kept for.
+    """
+    name, colon, cls = target.partition(":")
+    if not colon:
+        raise ConfigError(f"analysis.target {target!r} is not 'module:Class' or 'path/to/file.py:Class'")
+    module = _from_file(Path(name), target) if name.endswith(".py") else _from_module(name, target)
+    found = getattr(module, cls, None)
+    if found is None:
+        classes = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Analysis)]
+        raise ConfigError(f"analysis.target {target!r}: no class {cls!r} in {name}; {nearest(cls, classes)}")
+    if not (isinstance(found, type) and issubclass(found, Analysis)):
+        raise ConfigError(f"analysis.target {target!r}: {cls} is not a subclass of pipeline.analysis.Analysis")
+    try:
+        return found(**json.loads(options))
+    except TypeError as error:
+        raise ConfigError(f"analysis.options {options} do not fit {target}: {error}") from error
+
+
+def _from_module(name: str, target: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"analysis.target {target!r}: {error}; is it on PYTHONPATH?") from error
+
+
+def _from_file(path: Path, target: str) -> ModuleType:
+    """Import a file under a name of its own, so that two analyses of one file name do not collide."""
+    name = f"thalweg_analysis_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ConfigError(f"analysis.target {target!r}: there is no Python file {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,117 @@
+"""Where sweeps run: in this process, on a local Dask cluster, or on a scheduler that is running already.
+
+Workers are spawned processes with one JAX runtime and one thread each; NumPy crosses the wire. One task per worker
+and sweep. A worker keeps the columns it has read; when it dies another reads them again.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+from distributed import Client, LocalCluster, WorkerPlugin
+from distributed.client import Future
+
+from pipeline.config import Cluster
+from pipeline.errors import ConfigError
+from pipeline.gradient import Executor
+
+ONE_THREAD = {"NPROC": "1"}  # what jaxlib reads; OMP_NUM_THREADS and XLA_FLAGS do not pin its thread pool
+
+
+class InProcess:
+    """Everything in this process, one item after the other."""
+
+    workers = 1
+
+    def map(self, function: Callable[..., Any], items: Sequence[Any], *broadcast: Any) -> list[Any]:
+        """`[function(item, *broadcast) for item in items]`."""
+        return [function(item, *broadcast) for item in items]
+
+
+class Distributed:
+    """Workers of a Dask scheduler; consecutive items go to the same worker in every sweep."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        client.register_plugin(_Float64())
+
+    @property
+    def workers(self) -> int:
+        """Workers at this moment."""
+        return len(self._addresses())
+
+    def map(self, function: Callable[..., Any], items: Sequence[Any], *broadcast: Any) -> list[Any]:
+        """`[function(item, *broadcast) for item in items]`, one task per worker."""
+        addresses = self._addresses()
+        shared = self._client.scatter(broadcast, broadcast=True, hash=False) if addresses else broadcast
+        futures = [
+            self._submit(function, batch, shared, address)
+            for address, batch in zip(addresses, _batches(items, len(addresses)), strict=True)
+            if batch
+        ]
+        return [result for results in self._client.gather(futures) for result in results]
+
+    def _submit(self, function: Callable[..., Any], batch: Sequence[Any], shared: Any, address: str) -> Future:
+        return self._client.submit(
+            _run, function, batch, *shared, workers=[address], allow_other_workers=True, pure=False
+        )
+
+    def _addresses(self) -> list[str]:
+        return sorted(self._client.scheduler_info(n_workers=-1)["workers"])
+
+
+class _Float64(WorkerPlugin):  # type: ignore[misc]
+    """Switches float64 on in every worker, also in those that join later."""
+
+    name = "thalweg-float64"
+
+    def setup(self, worker: Any) -> None:
+        del worker
+        jax.config.update("jax_enable_x64", True)
+
+
+@contextlib.contextmanager
+def executor(cluster: Cluster, workers: int) -> Iterator[Executor]:
+    """The executor of a configuration with `workers` processes, shut down at the end."""
+    if cluster.executor == "in_process":
+        yield InProcess()
+    elif cluster.executor == "local":
+        with _local(workers) as local, Client(local) as client:
+            yield Distributed(client)
+    else:
+        with _running(cluster.address) as client:
+            yield Distributed(client)
+
+
+def _local(workers: int) -> LocalCluster:
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        dashboard_address=None,
+        env=ONE_THREAD,
+        memory_limit=0,
+    )
+
+
+def _running(address: str | None) -> Client:
+    if not address:
+        raise ConfigError("cluster.executor is 'address' but cluster.address is empty; give tcp://host:port")
+    try:
+        client = Client(address, timeout="10s")
+    except OSError as error:
+        raise ConfigError(f"cluster.address {address}: no scheduler answers ({error})") from error
+    client.wait_for_workers(1, timeout=60)
+    return client
+
+
+def _batches(items: Sequence[Any], count: int) -> list[Sequence[Any]]:
+    """`items` cut into `count` consecutive pieces of equal length, give or take one."""
+    bounds = [len(items) * i // count for i in range(count + 1)]
+    return [items[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+def _run(function: Callable[..., Any], batch: Sequence[Any], *broadcast: Any) -> list[Any]:
+    return [function(item, *broadcast) for item in batch]

@@ -1,0 +1,30 @@
+"""What a run is: the YAML file of an analysis as frozen, checked sections.
+
+``config/schema.json`` and the key table of ``config/README.md`` are generated from these classes. The configuration
+holds the physics; threads, memory and output folders belong to the command line and the profile.
+"""
+
+from pipeline.config.reader import load, parse
+from pipeline.config.sections import (
+    Anneal,
+    Cluster,
+    Config,
+    Model,
+    NormalizationSystematic,
+    NormPlusShapeSystematic,
+    Optimise,
+    Sample,
+)
+
+__all__ = [
+    "Anneal",
+    "Cluster",
+    "Config",
+    "Model",
+    "NormPlusShapeSystematic",
+    "NormalizationSystematic",
+    "Optimise",
+    "Sample",
+    "load",
+    "parse",
+]

@@ -1,0 +1,151 @@
+"""Manifests -> the files of each sample, and the normalisation that goes with the events processed.
+
+The manifest is the Analysis Grand Challenge's `nanoaod_inputs.json` as it is:
+process -> variation -> {nevts_total, files: [{path, nevts}]}.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config, Sample
+from pipeline.errors import InputError, nearest
+from pipeline.store import read_json
+
+NOMINAL = "nominal"  # the variation that is none, in manifests and templates
+TRAIN = "train"
+HELD_OUT = "held_out"
+ALL = "all"
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceFile:
+    """One ROOT file of a sample; `entries` is what the manifest promises, where it does."""
+
+    sample: str
+    index: int
+    path: str
+    entries: int | None
+
+    @property
+    def name(self) -> str:
+        """Name of the column file made from it, without its ending."""
+        return f"{self.sample}/{self.index:04d}"
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is read over the network."""
+        return "://" in self.path
+
+
+def sample_names(config: Config) -> list[str]:
+    """Samples in order: each process, then its variations as `process__variation`."""
+    return [name for process, sample in config.data.samples.items() for name in _names(process, sample)]
+
+
+def source_files(config: Config) -> list[SourceFile]:
+    """Every file of the run, in the order that fixes how sums are done."""
+    manifest = _planned(config) if config.simulate else _manifest(config)
+    return [file for sample in sample_names(config) for file in _files(sample, manifest, config)]
+
+
+def simulated_path(config: Config, process: str, index: int) -> str:
+    """Where the `simulate` stage puts one file: it depends on all that decides its content, so runs share it."""
+    assert config.simulate is not None
+    events = config.simulate.samples[process].events_per_file
+    return f"results/simulated/seed{config.simulate.seed}/{process}_{events}_{index:04d}.root"
+
+
+def file_seed(seed: int, process: str, index: int) -> int:
+    """Seed of one simulated file, 1 to 900 000 000 (Pythia's range), from the data set's seed and its name."""
+    digest = hashlib.sha256(f"{seed}/{process}/{index}".encode()).digest()
+    return 1 + int.from_bytes(digest[:8]) % 900_000_000
+
+
+def scales(config: Config, provenances: Mapping[str, Sequence[Mapping[str, Any]]], fold: str) -> dict[str, float]:
+    """Factor on the event weights of each sample, so that a fold alone predicts the whole luminosity.
+
+    cross-section [pb] x luminosity [1/pb] / events processed in the fold; a sample without a cross-section
+    has absolute weights, and only the share of its events in the fold is made up for.
+    """
+    factors = {}
+    for sample, files in provenances.items():
+        processed = {name: sum(file["entries_read"][name] for file in files) for name in (TRAIN, HELD_OUT)}
+        total = sum(processed.values())
+        here = total if fold == ALL else processed[fold]
+        if here == 0:
+            raise InputError(f"sample {sample!r} has no event in fold {fold!r}; see data.held_out_fraction")
+        cross_section = config.data.samples[sample.partition("__")[0]].cross_section_pb
+        expected = total if cross_section is None else cross_section * config.data.luminosity_per_pb
+        factors[sample] = expected / here
+    return factors
+
+
+def folds(config: Config) -> list[str]:
+    """The folds that hold events: with nothing held out there is only the training one."""
+    return [TRAIN, HELD_OUT] if config.data.held_out_fraction > 0 else [TRAIN]
+
+
+def _names(process: str, sample: Sample) -> list[str]:
+    return [process, *(f"{process}__{variation}" for variation in sample.variations)]
+
+
+def _planned(config: Config) -> dict[str, Any]:
+    """The manifest of files that the `simulate` stage will make."""
+    assert config.simulate is not None
+    return {
+        process: {
+            NOMINAL: {
+                "files": [
+                    {"path": simulated_path(config, process, i), "nevts": plan.events_per_file}
+                    for i in range(plan.files)
+                ],
+                "nevts_total": plan.files * plan.events_per_file,
+            }
+        }
+        for process, plan in config.simulate.samples.items()
+    }
+
+
+def planned_manifest(config: Config) -> dict[str, Any]:
+    """The simulated data set as a manifest in the AGC's format."""
+    if config.simulate is None:
+        raise InputError(f"run {config.run!r} simulates nothing: its manifest is {config.data.manifest}")
+    return _planned(config)
+
+
+def _manifest(config: Config) -> dict[str, Any]:
+    assert config.data.manifest is not None
+    content = read_json(config.data.manifest)
+    if not isinstance(content, dict):
+        raise InputError(f"manifest {config.data.manifest} is not process -> variation -> files")
+    return content
+
+
+def _files(sample: str, manifest: Mapping[str, Any], config: Config) -> list[SourceFile]:
+    process, _, variation = sample.partition("__")
+    where = f"manifest {config.data.manifest}" if config.data.manifest else "section simulate"
+    if process not in manifest:
+        raise InputError(f"sample {process!r} of data.samples is not in {where}; {nearest(process, manifest)}")
+    variation = variation or NOMINAL
+    if variation not in manifest[process]:
+        known = nearest(variation, manifest[process])
+        raise InputError(f"sample {process!r}: variation {variation!r} is not in {where}; {known}")
+    try:
+        entries = [(str(file["path"]), file.get("nevts")) for file in manifest[process][variation]["files"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{where}: {process}/{variation} has no list files: [{{path, nevts}}] ({error!r})") from error
+    if not entries:
+        raise InputError(f"{where}: {process}/{variation} lists no file")
+    chosen = entries[: config.data.max_files_per_process]
+    return [SourceFile(sample, i, _located(path, config), n) for i, (path, n) in enumerate(chosen)]
+
+
+def _located(path: str, config: Config) -> str:
+    """A relative path is meant from the working directory, or from the folder of the manifest."""
+    if "://" in path or config.data.manifest is None or Path(path).exists():
+        return path
+    beside = config.data.manifest.parent / path
+    return str(beside) if beside.exists() else path

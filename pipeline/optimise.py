@@ -1,0 +1,181 @@
+"""The epochs: objective and exact gradient over all events, one optax update, one checkpoint.
+
+Bounded parameters move in units of their allowed range and are projected back into it. An epoch is a function of the
+state before it, so a run continued from any checkpoint gives the same parameters bit for bit.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+import optax
+
+from pipeline import store
+from pipeline.analysis import Free
+from pipeline.config import Config, Optimise
+from pipeline.containers import Templates
+from pipeline.errors import FitError, InputError
+from pipeline.gradient import Centre, Executor, Parameters, Step, value_and_grad
+from pipeline.likelihood import HistFactory
+from pipeline.objective import OBJECTIVES
+from pipeline.problem import Work, analysis, widths
+from pipeline.workspace import Axes, specification, workspace
+
+Record = dict[str, Any]
+
+
+class State(NamedTuple):
+    """Everything the next epoch depends on."""
+
+    epoch: int
+    parameters: Parameters
+    optimiser: Any
+
+
+def centre(config: Config, axes: Axes) -> Centre:
+    """Templates -> loss and its derivative; compiled once, the loss is the objective or its negative."""
+    objective = OBJECTIVES[config.objective.kind]
+    sign = -1.0 if objective.sense == "maximise" else 1.0
+
+    def loss(templates: Templates, model: HistFactory) -> tuple[jax.Array, Any]:
+        result = objective.function(model, specification(templates, axes, config))
+        return sign * result.value, result
+
+    compiled = eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))
+
+    def evaluate(templates: Templates) -> tuple[float, Templates]:
+        model = HistFactory.from_workspace(workspace(templates, axes, config))
+        (value, result), cotangent = compiled(jax.tree.map(jax.numpy.asarray, templates), model)
+        if not (bool(result.converged) and math.isfinite(float(value))):
+            raise FitError(f"objective {config.objective.kind}: the fit did not converge: {result}")
+        return sign * float(value), cotangent
+
+    return evaluate
+
+
+def initial_state(config: Config, parameters: Parameters) -> State:
+    """The state before the first epoch."""
+    return State(0, parameters, _transformation(config.optimise).init(parameters))
+
+
+def update(config: Config, state: State, gradient: Parameters) -> State:
+    """One optax update of the loss's parameters, in units of each allowed range, projected into the bounds."""
+    free = analysis(config).parameters
+    scaled = in_ranges(gradient, free)
+    steps, optimiser = _transformation(config.optimise).update(scaled, state.optimiser, state.parameters)
+    moved = {name: _moved(p, np.asarray(steps[name]), free.get(name)) for name, p in state.parameters.items()}
+    return State(state.epoch + 1, moved, optimiser)
+
+
+def epochs(
+    config: Config, executor: Executor, work: Work, state: State, *, until: int
+) -> Iterator[tuple[State, Record, Step]]:
+    """Epochs from a state on: after each one the new state, its record, and the step's details."""
+    evaluate = centre(config, work.axes)
+    while state.epoch < until:
+        started = time.perf_counter()
+        step = value_and_grad(executor, work, state.parameters, widths(config, state.epoch), evaluate)
+        record = _record(config, state, step, work.events)
+        state = update(config, state, step.gradient)
+        record["seconds"] = time.perf_counter() - started
+        record["events_per_second"] = work.events / record["seconds"]
+        yield state, record, step
+
+
+def run(
+    config: Config, executor: Executor, work: Work, state: State, *,
+    until: int, checkpoints: Path, fingerprint: str, progress: Callable[[Record], None],
+) -> tuple[State, list[Record]]:
+    """Epochs until `until`, each saved to `checkpoints/epoch_<n>.npz`; those already there are not computed again.
+
+    A checkpoint counts only where its fingerprint (configuration, analysis, events) is the same.
+    """
+    records: list[Record] = []
+    while state.epoch < until and (found := _resume(config, checkpoints, state, fingerprint)):
+        state, record = found
+        records.append(record)
+    for state, record, _ in epochs(config, executor, work, state, until=until):
+        save(_checkpoint(checkpoints, state.epoch), state, fingerprint, [record])
+        records.append(record)
+        progress(record)
+    return state, records
+
+
+def save(path: Path, state: State, fingerprint: str, records: list[Record]) -> None:
+    """Write a state with the records that led to it."""
+    leaves = {f"leaf_{i:04d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state[1:]))}
+    store.write_state(path, leaves, {"epoch": state.epoch, "fingerprint": fingerprint, "records": records})
+
+
+def load(path: Path, config: Config, parameters: Parameters, fingerprint: str) -> tuple[State, list[Record]]:
+    """Read a state; `parameters` give its structure.
+
+    Raises:
+        InputError: damaged, or written by another configuration, analysis or data set.
+    """
+    leaves, header = store.read_state(path)
+    if header["fingerprint"] != fingerprint:
+        raise InputError(
+            f"state file {path} belongs to another configuration, analysis or data set; delete it and run again"
+        )
+    structure = jax.tree.structure(tuple(initial_state(config, parameters)[1:]))
+    arrays = [leaves[name] for name in sorted(leaves)]
+    return State(header["epoch"], *jax.tree.unflatten(structure, arrays)), header["records"]
+
+
+def _resume(config: Config, checkpoints: Path, state: State, fingerprint: str) -> tuple[State, Record] | None:
+    """The state one epoch on, if it was saved by this very run."""
+    path = _checkpoint(checkpoints, state.epoch + 1)
+    if not path.exists():
+        return None
+    try:
+        resumed, records = load(path, config, state.parameters, fingerprint)
+    except InputError:
+        return None  # of another run, or damaged: this epoch is computed again and overwrites it
+    return resumed, records[0]
+
+
+def _checkpoint(folder: Path, epoch: int) -> Path:
+    return folder / f"epoch_{epoch:06d}.npz"
+
+
+def _transformation(settings: Optimise) -> optax.GradientTransformation:
+    schedule = optax.cosine_decay_schedule(
+        settings.learning_rate, settings.epochs, alpha=settings.final_learning_rate_fraction
+    )
+    if settings.optimiser == "sgd":
+        return optax.sgd(schedule)
+    return optax.adam(schedule, b1=settings.first_moment_decay, b2=settings.second_moment_decay)
+
+
+def _range(free: Free | None) -> float:
+    return 1.0 if free is None else free.bounds[1] - free.bounds[0]
+
+
+def _moved(value: Any, step: np.ndarray, free: Free | None) -> Any:
+    moved = value + step * _range(free)
+    return moved if free is None else np.clip(moved, *free.bounds)
+
+
+def in_ranges(gradient: Parameters, free: Mapping[str, Free]) -> Parameters:
+    """A gradient with respect to bounded parameters in units of their allowed range."""
+    return {name: g * _range(free.get(name)) for name, g in gradient.items()}
+
+
+def _record(config: Config, state: State, step: Step, events: int) -> Record:
+    """What the report shows of an epoch; arrays that are no cut appear by their norm only."""
+    scaled = in_ranges(step.gradient, analysis(config).parameters)
+    return {
+        "epoch": state.epoch,
+        "objective": step.objective,
+        "gradient_norm": math.sqrt(sum(float(np.sum(np.square(g))) for g in scaled.values())),
+        "parameters": {name: float(p) for name, p in state.parameters.items() if np.ndim(p) == 0},
+        "gradient": {name: float(g) for name, g in step.gradient.items() if np.ndim(g) == 0},
+        "sweeps": step.seconds,
+        "events": events,
+    }

@@ -1,0 +1,160 @@
+"""Configuration and column files -> the work of the sweeps: groups of events, axes, start values."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pipeline import analysis as contract
+from pipeline import datasets, store
+from pipeline.config import Anneal, Config
+from pipeline.errors import ConfigError, InputError, nearest
+from pipeline.templates import Binning, Widths, check_variations
+from pipeline.workspace import Axes, axes, variations_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """All that a worker needs besides parameters and events."""
+
+    target: str
+    options: str
+    binnings: tuple[Binning, ...]
+    chunk_events: int
+
+    @property
+    def analysis(self) -> contract.Analysis:
+        """The analysis, built once per process."""
+        return contract.load(self.target, self.options)
+
+
+class Group(NamedTuple):
+    """Column files of one sample whose events move between workers and are summed together."""
+
+    sample: str
+    files: tuple[str, ...]
+    folds: tuple[str, ...]
+    scale: float
+    variations: tuple[str, ...]
+    events: int
+
+
+class Work(NamedTuple):
+    """A sweep's work: what to do, on which events, and what the rows of the templates are."""
+
+    problem: Problem
+    groups: tuple[Group, ...]
+    axes: Axes
+
+    @property
+    def events(self) -> int:
+        """Preselected events of all groups."""
+        return sum(group.events for group in self.groups)
+
+
+def analysis(config: Config) -> contract.Analysis:
+    """The analysis of a configuration."""
+    return contract.load(config.analysis.target, config.analysis.options_json)
+
+
+def work(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work:
+    """The work of one fold ('train', 'held_out' or 'all').
+
+    Arguments:
+        columns: (sample, column file), in the order that fixes the sums.
+    """
+    found = analysis(config)
+    provenances: dict[str, list[dict[str, Any]]] = {}
+    for sample, path in columns:
+        provenances.setdefault(sample, []).append(store.read_provenance(path))
+    check_variations(found, tuple(name for s in config.data.samples for name in variations_of(config, s)))
+    scales = datasets.scales(config, provenances, fold)
+    folds = (datasets.TRAIN, datasets.HELD_OUT) if fold == datasets.ALL else (fold,)
+    kept = {sample: [sum(p["entries_kept"][f] for f in folds) for p in files] for sample, files in provenances.items()}
+    rows = [(sample, str(path.absolute()), kept[sample].pop(0)) for sample, path in columns]
+    groups = _groups(rows, config, scales, folds)
+    name, colon, cls = config.analysis.target.partition(":")
+    target = f"{Path(name).absolute()}{colon}{cls}" if name.endswith(".py") else config.analysis.target
+    largest = 1 << (max(group.events for group in groups) - 1).bit_length()
+    problem = Problem(target, config.analysis.options_json, binnings(config), min(config.cluster.chunk_events, largest))
+    return Work(problem, groups, axes(config, tuple(found.variations())))
+
+
+def binnings(config: Config) -> tuple[Binning, ...]:
+    """The channels' bins."""
+    return tuple(Binning(name, channel.edges) for name, channel in config.channels.items())
+
+
+def initial_parameters(config: Config) -> dict[str, Any]:
+    """Start values: the analysis's own, then the configuration's; checked against the bounds."""
+    found = analysis(config)
+    for name in config.parameters:
+        if name not in found.parameters:
+            raise ConfigError(f"parameters.{name}: no such free parameter; {nearest(name, found.parameters)}")
+    values = {name: config.parameters.get(name, free.initial) for name, free in found.parameters.items()}
+    for name, value in values.items():
+        check_bounds(name, value, found.parameters[name])
+    arrays = found.init(jax.random.key(config.optimise.seed))
+    return {**{n: np.float64(v) for n, v in values.items()}, **{n: np.asarray(a) for n, a in arrays.items()}}
+
+
+def check_bounds(name: str, value: float, free: contract.Free) -> None:
+    """Raise where a value is outside its parameter's bounds."""
+    low, high = free.bounds
+    if not low <= value <= high:
+        raise ConfigError(
+            f"parameters.{name}: value {value} is outside its bounds [{low}, {high}]"
+            f"{' ' + free.unit if free.unit else ''}; choose a value inside"
+        )
+
+
+def widths(config: Config, epoch: int) -> Widths:
+    """Widths at an epoch: geometric from initial to final over the first `optimise.anneal_fraction` of the epochs.
+
+    w(t) = w_0 (w_1 / w_0)^min(1, t / (f N)), a function of the epoch alone, so a restart continues it.
+    """
+    progress = min(1.0, epoch / (config.optimise.anneal_fraction * config.optimise.epochs))
+
+    def at(anneal: Anneal) -> jax.Array:
+        return jnp.asarray(anneal.initial * (anneal.final / anneal.initial) ** progress)
+
+    return Widths(
+        operations={name: at(anneal) for name, anneal in config.widths.items()},
+        bandwidths={name: at(c.bandwidth) for name, c in config.channels.items() if c.bandwidth is not None},
+    )
+
+
+def fingerprint(config: Config, columns: Iterable[tuple[str, Path]]) -> str:
+    """What decides the parameters at every epoch: configuration, source of the analysis, events, version."""
+    content = {"physics": config.physics(), "columns": [_identity(path) for _, path in columns]}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _identity(path: Path) -> tuple[str, str]:
+    provenance = store.read_provenance(path)
+    return provenance["content"], provenance["version"]
+
+
+def _groups(
+    rows: Sequence[tuple[str, str, int]], config: Config, scales: Mapping[str, float], folds: tuple[str, ...]
+) -> tuple[Group, ...]:
+    """Consecutive column files of one sample, until a group holds about `cluster.group_events` events."""
+    groups: list[Group] = []
+    for sample, path, events in rows:
+        last = groups[-1] if groups else None
+        if last and last.sample == sample and last.events + events <= config.cluster.group_events:
+            groups[-1] = last._replace(files=(*last.files, path), events=last.events + events)
+        else:
+            process, _, variation = sample.partition("__")
+            variations = () if variation else variations_of(config, process)
+            groups.append(Group(sample, (path,), folds, scales[sample], variations, events))
+    filled = tuple(group for group in groups if group.events)
+    if not filled:
+        raise InputError(f"no event of fold {folds} passes the preselection of {config.analysis.target}")
+    return filled

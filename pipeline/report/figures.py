@@ -1,0 +1,147 @@
+"""The report's figures, one function each: data in, a matplotlib figure out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import mplhep
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipeline.analysis import Free
+from pipeline.config import Config
+
+# Okabe and Ito's palette, distinguishable with every kind of colour vision.
+COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#999999")
+BEFORE, AFTER = "#999999", "#0072B2"
+STYLE = {
+    **{key: value for key, value in mplhep.style.ATLAS.items() if key in mpl.rcParams and "font" not in key},
+    "font.size": 11.0,
+    "axes.labelsize": 12.0,
+    "xtick.labelsize": 10.0,
+    "ytick.labelsize": 10.0,
+    "legend.fontsize": 9.0,
+    "legend.frameon": False,
+    "figure.dpi": 100.0,
+    "svg.hashsalt": "thalweg",  # the same figure for the same data, byte for byte
+}
+
+
+def objective(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> Figure:
+    """Relaxed objective over the epochs, and the exact values before and after on every fold."""
+    figure, (axes,) = _panels(1)
+    axes.plot([r["epoch"] for r in records], [r["objective"] for r in records], color=AFTER, label="relaxed, training")
+    last = records[-1]["epoch"] + 1
+    for row in summary["table"]:
+        fill = "full" if row["fold"] == "train" else "none"
+        colour = BEFORE if row["point"] == "initial" else "#D55E00"
+        x = 0 if row["point"] == "initial" else last
+        label = f"exact, {row['point']}, {row['fold'].replace('_', '-')}"
+        axes.plot([x], [row["exact"]], "o", color=colour, fillstyle=fill, label=label, clip_on=False)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(_with_unit(summary["objective"]["label"], summary["objective"]["unit"]))
+    axes.legend()
+    return figure
+
+
+def parameters(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], free: Mapping[str, Free]) -> Figure:
+    """Every free parameter over the epochs, its allowed range shaded at the ends."""
+    names = list(records[0]["parameters"])
+    figure, panels = _panels(len(names))
+    epochs = [*(r["epoch"] for r in records), records[-1]["epoch"] + 1]
+    for axes, name in zip(panels, names, strict=True):
+        path = [*(r["parameters"][name] for r in records), summary["points"]["optimised"][name]]
+        axes.plot(epochs, path, color=AFTER)
+        if name in free:
+            for bound in free[name].bounds:
+                axes.axhline(bound, color=BEFORE, linestyle="--", linewidth=1)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(_with_unit(name, free[name].unit if name in free else ""))
+        axes.margins(y=0.08)
+    return figure
+
+
+def templates(config: Config, channel: str, summary: Mapping[str, Any], fold: str) -> Figure:
+    """Stacked templates with exact cuts, before and after, with the total uncertainty before the fit."""
+    figure, panels = _panels(2, sharey=True)
+    edges = config.channels[channel].edges or (0.0, 1.0)
+    for axes, point in zip(panels, ("initial", "optimised"), strict=True):
+        entry = summary["templates"][f"{point}_{fold}"]
+        stacks = [np.array(entry["yields"][channel][sample]["nominal"]) for sample in config.data.samples]
+        labels = [sample.label or name for name, sample in config.data.samples.items()]
+        mplhep.histplot(
+            stacks, edges, stack=True, histtype="fill", label=labels, color=COLOURS[: len(stacks)], ax=axes
+        )
+        _band(axes, edges, sum(stacks), np.array(summary["fits"][f"{point}_{fold}"]["prefit_stdev"][channel]))
+        axes.set_title(f"{channel}, {point}, {fold.replace('_', '-')} events", fontsize=11)
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_xlabel(config.channels[channel].label)
+        if config.channels[channel].edges is None:
+            axes.set_xticks([])
+    panels[0].set_ylabel(_per_bin(edges, config.channels[channel].label))
+    panels[0].set_ylim(top=1.35 * panels[0].get_ylim()[1])
+    panels[0].legend(ncols=2)
+    return figure
+
+
+def pulls(summary: Mapping[str, Any], fold: str) -> Figure:
+    """Nuisance parameters after the fit, before and after the optimisation (Asimov data: all centred)."""
+    fits = [summary["fits"][f"{point}_{fold}"] for point in ("initial", "optimised")]
+    labels = [label for label in fits[0]["labels"] if label in fits[0]["pulls"]]
+    figure = Figure(figsize=(7, 1.6 + 0.36 * len(labels)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvspan(-2, 2, color="#FFF3B0")
+    axes.axvspan(-1, 1, color="#D8F0C8")
+    rows = np.arange(len(labels))[::-1]
+    for fit, colour, offset, name in zip(fits, (BEFORE, AFTER), (0.15, -0.15), ("initial", "optimised"), strict=True):
+        values = np.array([fit["pulls"][label] for label in labels])
+        axes.errorbar(
+            values[:, 0], rows + offset, xerr=values[:, 1], fmt="o", color=colour, markersize=4, capsize=2, label=name
+        )
+    axes.set_yticks(rows, labels)
+    axes.set_ylim(-0.7, len(labels) + 0.6)
+    axes.tick_params(axis="y", which="minor", left=False, right=False)
+    axes.set_xlim(-2.5, 2.5)
+    axes.set_xlabel(r"$(\hat{\theta} - \theta_0) / \Delta\theta$")
+    axes.legend(loc="upper right", ncols=2)
+    return figure
+
+
+def ranking(config: Config, impacts: Sequence[Mapping[str, Any]]) -> Figure:
+    """Shift of the parameter of interest for each nuisance parameter at +-1 sigma after the fit."""
+    figure = Figure(figsize=(7, 1.6 + 0.36 * len(impacts)), layout="constrained")
+    axes = figure.subplots()
+    rows = np.arange(len(impacts))[::-1]
+    axes.barh(rows, [i["up"] for i in impacts], height=0.6, color=AFTER, label=r"$+1\sigma$")
+    axes.barh(rows, [i["down"] for i in impacts], height=0.6, color="#E69F00", alpha=0.8, label=r"$-1\sigma$")
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(rows, [i["label"] for i in impacts])
+    axes.set_ylim(-0.7, len(impacts) + 0.3)
+    axes.tick_params(axis="y", which="minor", left=False, right=False)
+    axes.set_xlabel(f"shift of {config.model.poi}")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def _panels(count: int, *, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(4.6 * max(count, 1.5), 3.8), layout="constrained")
+    return figure, list(figure.subplots(1, count, squeeze=False, sharey=sharey)[0])
+
+
+def _band(axes: Axes, edges: Sequence[float], total: Any, stdev: np.ndarray) -> None:
+    low, high = np.append(total - stdev, (total - stdev)[-1]), np.append(total + stdev, (total + stdev)[-1])
+    axes.fill_between(
+        edges, low, high, step="post", facecolor="none", edgecolor="black", hatch="////", linewidth=0,
+        label="uncertainty before the fit",
+    )  # fmt: skip
+
+
+def _per_bin(edges: Sequence[float], label: str) -> str:
+    widths = {round(b - a, 9) for a, b in zip(edges, edges[1:], strict=False)}
+    unit = label.partition("[")[2].rstrip("]")
+    return f"events / {widths.pop():g} {unit}" if unit and len(widths) == 1 else "events"
+
+
+def _with_unit(name: str, unit: str) -> str:
+    return f"{name} [{unit}]" if unit else name

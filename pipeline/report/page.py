@@ -1,0 +1,116 @@
+"""Figures and tables onto one HTML page that needs nothing else."""
+
+import importlib.metadata
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib as mpl
+import yaml
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from pipeline import datasets, problem
+from pipeline.config import Config
+from pipeline.report import figures as draw
+from pipeline.store import write_text
+
+PACKAGES = ("thalweg", "jax", "jaxlib", "optax", "pyhf", "cabinetry", "iminuit", "coffea", "uproot", "awkward", "dask")
+
+
+def write(
+    config: Config,
+    records: Sequence[Mapping[str, Any]],
+    summary: Mapping[str, Any],
+    provenances: Sequence[Mapping[str, Any]],
+    *,
+    page: Path,
+    figures: Path,
+) -> None:
+    """Write the page, and every figure as a file of its own."""
+    with mpl.rc_context(draw.STYLE):
+        drawn = {name: _svg(figure) for name, figure in _figures(config, records, summary).items()}
+    shutil.rmtree(figures, ignore_errors=True)
+    for name, svg in drawn.items():
+        write_text(figures / f"{name}.svg", svg)
+    content = {
+        "config": config,
+        "config_yaml": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        "records": records,
+        "summary": summary,
+        "figures": {name: Markup(svg[svg.index("<svg") :]) for name, svg in drawn.items()},  # noqa: S704
+        "parameters": _parameter_rows(config, summary),
+        "improvement": _improvement(summary),
+        "samples": _sample_rows(config, provenances),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "seconds": sum(record["seconds"] for record in records),
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    write_text(page, environment.get_template("page.html.j2").render(content))
+
+
+def _figures(config: Config, records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> dict[str, Figure]:
+    fold = datasets.folds(config)[-1]
+    free = problem.analysis(config).parameters
+    drawn = {
+        "objective": draw.objective(records, summary),
+        "parameters": draw.parameters(records, summary, free),
+        **{f"templates_{name}": draw.templates(config, name, summary, fold) for name in config.channels},
+    }
+    if summary["fits"][f"optimised_{fold}"]["pulls"]:
+        drawn["pulls"] = draw.pulls(summary, fold)
+    if summary["ranking"]["impacts"]:
+        drawn["ranking"] = draw.ranking(config, summary["ranking"]["impacts"])
+    return drawn
+
+
+def _svg(figure: Figure) -> str:
+    stream = StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()
+
+
+def _parameter_rows(config: Config, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    free = problem.analysis(config).parameters
+    return [
+        {
+            "name": name,
+            "initial": initial,
+            "optimised": summary["points"]["optimised"][name],
+            "bounds": free[name].bounds if name in free else None,
+            "unit": free[name].unit if name in free else "",
+        }
+        for name, initial in summary["points"]["initial"].items()
+    ]
+
+
+def _improvement(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Relative change of the final number (pyhf) on the last fold: the held-out one where there is one."""
+    last = summary["table"][-1]["fold"]
+    before, after = (
+        next(r["pyhf"] for r in summary["table"] if (r["point"], r["fold"]) == (point, last))
+        for point in ("initial", "optimised")
+    )
+    better = after < before if summary["objective"]["sense"] == "minimise" else after > before
+    return {"fold": last, "before": before, "after": after, "percent": 100 * (after / before - 1), "better": better}
+
+
+def _sample_rows(config: Config, provenances: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    rows = []
+    for name in datasets.sample_names(config):
+        files = [p for p in provenances if p["sample"] == name]
+        read, kept = (sum(sum(f[key].values()) for f in files) for key in ("entries_read", "entries_kept"))
+        promised = sum(f["entries_promised"] or 0 for f in files)
+        sample = config.data.samples[name.partition("__")[0]]
+        rows.append({
+            "name": name, "files": len(files), "read": read, "kept": kept, "lost": max(promised - read, 0),
+            "cross_section_pb": sample.cross_section_pb,
+            "sum_of_weights": sum(sum(f["sum_of_weights"].values()) for f in files),
+        })  # fmt: skip
+    return rows

@@ -1,0 +1,146 @@
+"""Pythia's events as flat NumPy arrays."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pythia8mc
+from jaxtyping import Bool, Float64, Int, Int64
+
+from pipeline.simulate.associated_top import AssociatedTop
+from pipeline.simulate.processes import COMMON_SETTINGS, PROCESSES
+
+SEED_MAXIMUM = 900_000_000  # Pythia's own limit
+EVENTS_PER_BATCH = 250  # bounds memory (about 40 MB of record); the content of a file depends on it
+NEUTRINOS = (12, 14, 16)
+ETA_VISIBLE = 5.0  # end of the calorimeters
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Particles:
+    """Particles of `events` events, event after event; energies and momenta in GeV."""
+
+    events: int
+    event: Int64[np.ndarray, " particles"]
+    row: Int64[np.ndarray, " particles"]
+    pdg: Int[np.ndarray, " particles"]
+    px: Float64[np.ndarray, " particles"]
+    py: Float64[np.ndarray, " particles"]
+    pz: Float64[np.ndarray, " particles"]
+    energy: Float64[np.ndarray, " particles"]
+
+    def select(self, mask: Bool[np.ndarray, " particles"]) -> "Particles":
+        """Those that pass; `row` still says where each was in the record."""
+        arrays = {
+            name: getattr(self, name)[mask] for name in ("event", "row", "pdg", "px", "py", "pz", "energy")
+        }
+        return Particles(events=self.events, **arrays)
+
+    def within(self, *, pt: float, eta: float) -> Bool[np.ndarray, " particles"]:
+        """Transverse momentum above `pt` and |pseudorapidity| below `eta`, without dividing by pt = 0."""
+        return np.asarray((self.pt > pt) & (np.abs(self.pz) < np.sinh(eta) * self.pt))
+
+    @functools.cached_property
+    def pt(self) -> Float64[np.ndarray, " particles"]:
+        """Transverse momentum."""
+        return np.asarray(np.hypot(self.px, self.py))
+
+    @functools.cached_property
+    def eta(self) -> Float64[np.ndarray, " particles"]:
+        """Pseudorapidity; only for particles off the beam axis."""
+        return np.asarray(np.arcsinh(self.pz / self.pt))
+
+    @functools.cached_property
+    def phi(self) -> Float64[np.ndarray, " particles"]:
+        """Azimuth in (-pi, pi]."""
+        return np.asarray(np.arctan2(self.py, self.px))
+
+    @functools.cached_property
+    def offsets(self) -> Int64[np.ndarray, " boundaries"]:
+        """Where each event begins, and the end of the last."""
+        return np.concatenate([[0], np.cumsum(np.bincount(self.event, minlength=self.events))])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record(Particles):
+    """The whole event record, with status and the row of the first mother (row 0 of an event: itself)."""
+
+    status: Int[np.ndarray, " particles"]
+    mother: Int64[np.ndarray, " particles"]
+
+    @classmethod
+    def from_batch(cls, batch: ak.Array) -> "Record":
+        """From what `Pythia.nextBatch` returns."""
+        counts = ak.to_numpy(ak.num(batch.prt)).astype(np.int64)
+        flat = ak.flatten(batch.prt)
+        begins = np.repeat(np.cumsum(counts) - counts, counts)
+        return cls(
+            events=len(counts),
+            event=np.repeat(np.arange(len(counts)), counts),
+            row=np.arange(counts.sum()),
+            pdg=ak.to_numpy(flat.id),
+            px=ak.to_numpy(flat.p.px),
+            py=ak.to_numpy(flat.p.py),
+            pz=ak.to_numpy(flat.p.pz),
+            energy=ak.to_numpy(flat.p.e),
+            status=ak.to_numpy(flat.status),
+            mother=begins + ak.to_numpy(flat.mother1),
+        )
+
+    def visible(self) -> Particles:
+        """Stable particles that leave energy or a track: no neutrinos, inside the calorimeters."""
+        seen = (
+            (self.status > 0) & ~np.isin(np.abs(self.pdg), NEUTRINOS) & self.within(pt=0.0, eta=ETA_VISIBLE)
+        )
+        return self.select(seen)
+
+    def neutrinos(self) -> Particles:
+        """Stable neutrinos."""
+        return self.select((self.status > 0) & np.isin(np.abs(self.pdg), NEUTRINOS))
+
+
+def heaviest_quark(pdg: Int[np.ndarray, " particles"]) -> Int[np.ndarray, " particles"]:
+    """Flavour of the heaviest quark of a hadron (5 bottom, 4 charm ...), 0 for what is not a hadron.
+
+    The Monte Carlo numbering scheme of the Review of Particle Physics: the thousands digit of a baryon, the
+    hundreds digit of a meson.
+    """
+    digits = np.abs(pdg) % 10_000
+    quark = np.where(digits >= 1000, digits // 1000, digits // 100)
+    return np.where(np.abs(pdg) > 100, quark, 0)
+
+
+def start(process: str, *, seed: int) -> tuple[Any, AssociatedTop | None]:
+    """Pythia ready to generate `process`, and the hard process in Python, to be kept as long as Pythia."""
+    pythia = pythia8mc.Pythia("", False)  # built-in settings, no banner
+    record = PROCESSES[process]
+    for line in (*COMMON_SETTINGS, *record.settings, "Random:setSeed = on", f"Random:seed = {seed}"):
+        if not pythia.readString(line):
+            raise RuntimeError(
+                f"process {process!r}: Pythia does not know the setting {line!r}; see PROCESSES"
+            )
+    hard_process = AssociatedTop() if record.associated_top else None
+    if hard_process is not None:
+        pythia.setSigmaPtr(hard_process)
+    if not pythia.init():
+        raise RuntimeError(
+            f"process {process!r}: Pythia cannot start with the settings {record.settings}; see PROCESSES"
+        )
+    return pythia, hard_process
+
+
+def generate(process: str, *, events: int, seed: int) -> Iterator[Record]:
+    """Exactly `events` events in batches. An event Pythia gives up on is replaced by the next."""
+    pythia, _hard_process = start(process, seed=seed)
+    made = 0
+    while made < events:
+        batch = pythia.nextBatch(min(EVENTS_PER_BATCH, events - made))
+        if len(batch) == 0:
+            raise RuntimeError(
+                f"process {process!r}: Pythia made no event of a whole batch after {made} of {events}"
+            )
+        made += len(batch)
+        yield Record.from_batch(batch)

@@ -1,0 +1,66 @@
+"""What is generated: Pythia's settings, and the cross-section that normalises each process."""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+
+COMMON_SETTINGS = (
+    "Print:quiet = on",
+    "Beams:idA = 2212",
+    "Beams:idB = 2212",
+    "Beams:eCM = 13000.",
+    "PartonLevel:MPI = off",  # for speed: the detector's noise terms stand for the underlying event
+    "ParticleDecays:limitTau0 = on",  # what flies farther than 10 mm is stable, CMS's own setting
+    "ParticleDecays:tau0Max = 10.",
+    "6:m0 = 172.5",  # GeV, the top-quark mass of the AGC's samples
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Process:
+    """One physics process: what Pythia is told, and the cross-section [pb] of the phase space generated.
+
+    `associated_top` adds g b -> W t, which Pythia lacks (`pipeline.simulate.associated_top`).
+    """
+
+    description: str
+    cross_section_pb: float
+    cross_section_source: str
+    settings: tuple[str, ...] = ()
+    associated_top: bool = False
+
+
+PROCESSES: Mapping[str, Process] = MappingProxyType(
+    {
+        "ttbar": Process(
+            description="top-quark pairs, all decays",
+            settings=("Top:gg2ttbar = on", "Top:qqbar2ttbar = on"),
+            cross_section_pb=396.87 + 332.97,
+            cross_section_source="AGC, utils/file_input.py",
+        ),
+        "single_top_t_chan": Process(
+            description="single top quark by W exchange, q b -> q' t, all decays",
+            settings=("Top:qq2tq(t:W) = on",),
+            cross_section_pb=(36.993 + 22.175) / 0.252,
+            cross_section_source="AGC, utils/file_input.py",
+        ),
+        "single_top_tW": Process(
+            description="single top quark with a W boson, g b -> W t at leading order, all decays",
+            associated_top=True,
+            cross_section_pb=37.936 + 37.906,
+            cross_section_source="AGC, utils/file_input.py",
+        ),
+        "wjets": Process(
+            description="W boson with at least one parton of transverse momentum above 100 GeV, to leptons",
+            settings=(
+                "WeakBosonAndParton:qqbar2Wg = on",
+                "WeakBosonAndParton:qg2Wq = on",
+                "PhaseSpace:pTHatMin = 100.",  # lower ones hardly ever make four jets: docs/simulation.md
+                "24:onMode = off",
+                "24:onIfAny = 11 13 15",
+            ),
+            cross_section_pb=475.8,
+            cross_section_source="Pythia 8.317, leading order, 200 000 events, this phase space only",
+        ),
+    }
+)

@@ -1,0 +1,166 @@
+"""Templates and the configured model -> a pyhf specification, traced or written as workspace JSON.
+
+The same function serves both: the optimisation differentiates through the very templates that the final
+workspace hands to pyhf, with cabinetry's meaning of each systematic type.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from pipeline.config import Config, Model, NormalizationSystematic, NormPlusShapeSystematic
+from pipeline.containers import Templates
+from pipeline.datasets import NOMINAL, sample_names
+
+LUMINOSITY = "lumi"
+
+# {channel: {sample: {"data": [bins], modifier type: {modifier name: data}}}}, see `likelihood.HistFactory`
+Specification = dict[str, dict[str, dict[str, Any]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Axes:
+    """What the rows of the templates are: samples, and variations of which the first is the nominal."""
+
+    samples: tuple[str, ...]
+    variations: tuple[str, ...]
+
+    def row(self, sample: str, variation: str) -> tuple[int, int]:
+        """Where the templates hold a variation: made by the analysis, or a sample of its own."""
+        if variation in self.variations:
+            return self.samples.index(sample), self.variations.index(variation)
+        return self.samples.index(f"{sample}__{variation}"), 0
+
+
+def axes(config: Config, analysis_variations: tuple[str, ...]) -> Axes:
+    """Every sample, and those of the analysis's variations that the model uses, in the analysis's order."""
+    used = {name for process in config.data.samples for name in variations_of(config, process)}
+    return Axes(tuple(sample_names(config)), (NOMINAL, *(name for name in analysis_variations if name in used)))
+
+
+def variations_of(config: Config, sample: str) -> tuple[str, ...]:
+    """Variations made by the analysis that the model uses for a sample."""
+    if sample not in config.data.samples:
+        return ()
+    own = config.data.samples[sample].variations
+    wanted = [
+        name
+        for systematic in _affecting(config.model, sample)
+        if isinstance(systematic, NormPlusShapeSystematic)
+        for name in (systematic.up, systematic.down)
+        if name is not None and name not in own
+    ]
+    return tuple(dict.fromkeys(wanted))
+
+
+def specification(templates: Templates, axes: Axes, config: Config) -> Specification:
+    """The channels of a pyhf specification, keyed by names, from summed templates; differentiable."""
+    return {
+        channel: {
+            sample: _sample(templates, axes, config.model, channel, sample) for sample in config.data.samples
+        }
+        for channel in config.channels
+    }
+
+
+def workspace(templates: Templates, axes: Axes, config: Config) -> dict[str, Any]:
+    """A pyhf workspace of concrete templates, its observations the Asimov data (every parameter nominal)."""
+    channels = []
+    observations = []
+    for channel, samples in specification(templates, axes, config).items():
+        entries = [{"name": name, **_json_sample(sample)} for name, sample in samples.items()]
+        channels.append({"name": channel, "samples": entries})
+        nominal = {n.name: n.nominal for n in config.model.normfactors}
+        total = sum(
+            np.asarray(sample["data"]) * np.prod([nominal[name] for name in sample.get("normfactor", {})])
+            for sample in samples.values()
+        )
+        observations.append({"name": channel, "data": np.asarray(total).tolist()})
+    return {
+        "version": "1.0.0",
+        "channels": channels,
+        "observations": observations,
+        "measurements": [{"name": config.run, "config": _measurement(config.model)}],
+    }
+
+
+def _affecting(model: Model, sample: str) -> list[NormalizationSystematic | NormPlusShapeSystematic]:
+    return [s for s in model.systematics if s.samples is None or sample in s.samples]
+
+
+def _sample(templates: Templates, axes: Axes, model: Model, channel: str, sample: str) -> dict[str, Any]:
+    nominal = templates.yields[channel][axes.row(sample, NOMINAL)]
+    entry: dict[str, Any] = {"data": nominal, "normsys": {}, "histosys": {}}
+    entry["normfactor"] = {n.name: None for n in model.normfactors if sample in n.samples}
+    for systematic in _affecting(model, sample):
+        if isinstance(systematic, NormalizationSystematic):
+            factors = {"hi": jnp.asarray(1 + systematic.up), "lo": jnp.asarray(1 + systematic.down)}
+            entry["normsys"][systematic.name] = factors
+            continue
+        up = templates.yields[channel][axes.row(sample, systematic.up)]
+        down = None if systematic.down is None else templates.yields[channel][axes.row(sample, systematic.down)]
+        norm, shape = norm_plus_shape(nominal, up, down)
+        entry["normsys"][systematic.name], entry["histosys"][systematic.name] = norm, shape
+    if model.luminosity_uncertainty is not None:
+        entry["lumi"] = {LUMINOSITY: None}
+    if model.mc_statistics:
+        sumw2 = templates.sumw2[channel][axes.row(sample, NOMINAL)[0]]
+        positive = sumw2 > 0  # the square root has no derivative at 0: an empty bin has no uncertainty
+        error = jnp.where(positive, jnp.sqrt(jnp.where(positive, sumw2, 1.0)), 0.0)
+        entry["staterror"] = {f"staterror_{channel}": error}
+    return {key: value for key, value in entry.items() if key == "data" or value}
+
+
+def norm_plus_shape(
+    nominal: Float[Array, " bins"], up: Float[Array, " bins"], down: Float[Array, " bins"] | None
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Split templates into a yield ratio (normsys) and shapes of the nominal's yield (histosys), as cabinetry does.
+
+    Without `down` the up template is mirrored at the nominal, ratio and shape each: r_lo = 2 - r_hi and
+    lo = 2 nominal - hi. Where nominal or varied yield is not positive the ratio is 1: the shape carries all.
+    """
+    hi = _ratio(up, nominal)
+    hi_data = up / hi
+    if down is None:
+        return {"hi": hi, "lo": 2.0 - hi}, {"hi_data": hi_data, "lo_data": 2.0 * nominal - hi_data}
+    lo = _ratio(down, nominal)
+    return {"hi": hi, "lo": lo}, {"hi_data": hi_data, "lo_data": down / lo}
+
+
+def _ratio(varied: Float[Array, " bins"], nominal: Float[Array, " bins"]) -> Float[Array, ""]:
+    above, below = varied.sum(), nominal.sum()
+    defined = (above > 0) & (below > 0)
+    return jnp.where(defined, jnp.where(defined, above, 1.0) / jnp.where(defined, below, 1.0), 1.0)
+
+
+def _json_sample(sample: Mapping[str, Any]) -> dict[str, Any]:
+    modifiers = [
+        {"name": name, "type": kind, "data": _plain(data)}
+        for kind, entries in sample.items()
+        if kind != "data"
+        for name, data in entries.items()
+    ]
+    return {"data": _plain(sample["data"]), "modifiers": modifiers}
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _plain(value) for key, value in data.items()}
+    return None if data is None else np.asarray(data).tolist()
+
+
+def _measurement(model: Model) -> dict[str, Any]:
+    parameters: list[dict[str, Any]] = [
+        {"name": n.name, "inits": [n.nominal], "bounds": [list(n.bounds)]} for n in model.normfactors
+    ]
+    if model.luminosity_uncertainty is not None:
+        sigma = model.luminosity_uncertainty
+        bounds = [max(0.0, 1 - 10 * sigma), 1 + 10 * sigma]
+        parameters.append(
+            {"name": LUMINOSITY, "auxdata": [1.0], "sigmas": [sigma], "inits": [1.0], "bounds": [bounds]}
+        )
+    return {"poi": model.poi, "parameters": parameters}

@@ -1,0 +1,75 @@
+# The run, read once, and the input functions of the rules.
+import os
+import sys
+from pathlib import Path
+
+import pipeline
+from pipeline import config as configuration
+from pipeline import datasets
+from pipeline.errors import ThalwegError
+from pipeline.store import Folder
+
+
+def chosen_run():
+    """The configuration of --configfile, or the shipped default, and its overrides `--config set="key=value ..."`."""
+    files = workflow.overwrite_configfiles or [Path("config/agc_ttbar.yaml")]
+    given = workflow.config_settings.config or {}
+    if len(files) > 1 or set(given) - {"set"}:
+        raise WorkflowError(
+            f"a run is one --configfile (got {len(files)}); keys are overridden by --config set='key=value ...' "
+            f"(got {sorted(given)})"
+        )
+    return Path(files[0]), str(given.get("set", "")).split()
+
+
+def explained(function, *arguments):
+    """The function's result; what it explains to the user becomes Snakemake's error, without a traceback."""
+    try:
+        return function(*arguments)
+    except ThalwegError as error:
+        raise WorkflowError(str(error)) from None
+
+
+CONFIG, OVERRIDES = chosen_run()
+RUN = explained(configuration.load, CONFIG, OVERRIDES)
+FILES = explained(datasets.source_files, RUN)
+FOLDER = Folder(RUN.run)
+JOBS = -(-RUN.optimise.epochs // RUN.optimise.epochs_per_job)
+ANALYSIS = explained(lambda: RUN.analysis.source)
+# What every verb is called with; no part of params, so that only what a rule uses makes it run again.
+ARGUMENTS = " ".join([f"{CONFIG}", *(f"--set '{override}'" for override in OVERRIDES)])
+# Jobs run the python that runs Snakemake, also where no environment is activated.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
+wildcard_constraints:
+    index=r"\d{4}",
+    block=r"[1-9]\d*",
+    sample=r"[A-Za-z0-9][A-Za-z0-9_+.-]*",
+
+
+def root_file(wildcards):
+    """The ROOT file of one column file; a remote one is not Snakemake's to watch."""
+    file = next(f for f in FILES if (f.sample, f.index) == (wildcards.sample, int(wildcards.index)))
+    return [] if file.is_remote else file.path
+
+
+def column_files(wildcards):
+    """All column files of the run."""
+    return [FOLDER.columns(file.name) for file in FILES]
+
+
+def previous_block(wildcards):
+    """The state that a block of epochs starts from; the first one starts from the configuration."""
+    block = int(wildcards.block)
+    return [FOLDER.block(block - 1)] if block > 1 else []
+
+
+def all_blocks(wildcards):
+    """The states at the end of every block."""
+    return [FOLDER.block(number + 1) for number in range(JOBS)]
+
+
+def workspaces(wildcards=None):
+    """pyhf workspaces, before and after, of every fold that holds events."""
+    return [FOLDER.workspace(point, fold) for point in ("initial", "optimised") for fold in datasets.folds(RUN)]

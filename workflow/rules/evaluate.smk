@@ -1,0 +1,26 @@
+# The embedded or given events once more, with exact cuts; the pyhf workspaces and their fits.
+rule evaluate:
+    input:
+        columns=column_files,
+        blocks=all_blocks,
+        analysis=ANALYSIS,
+    output:
+        summary=FOLDER.evaluation,
+        workspaces=workspaces(),
+    params:
+        physics=RUN.physics(),
+        version=pipeline.__version__,
+    log:
+        FOLDER.root / "logs/evaluate.log",
+    benchmark:
+        FOLDER.root / "benchmarks/evaluate.tsv"
+    threads: 16  # at most; Snakemake takes what --cores allows
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    conda:
+        "../../envs/thalweg.yaml"
+    message:
+        "Apply exact cuts before and after, fit with pyhf"
+    shell:
+        "python -m pipeline evaluate {ARGUMENTS} --output {output.summary} --workers {threads} --log {log}"

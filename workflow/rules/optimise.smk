@@ -1,0 +1,27 @@
+# A block of epochs per job. The job saves every epoch to a folder that is no output of the rule, so that Snakemake
+# leaves it when the job fails or is killed, and the next try continues from the last epoch.
+rule optimise:
+    input:
+        columns=column_files,
+        previous=previous_block,
+        analysis=ANALYSIS,
+    output:
+        FOLDER.block("{block}"),
+    params:
+        physics=RUN.physics(),
+        version=pipeline.__version__,
+    log:
+        FOLDER.root / "logs/optimise/block_{block}.log",
+    benchmark:
+        FOLDER.root / "benchmarks/optimise/block_{block}.tsv"
+    threads: 16  # at most; Snakemake takes what --cores allows
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    conda:
+        "../../envs/thalweg.yaml"
+    message:
+        "Optimise: block {wildcards.block} of epochs on {threads} workers"
+    shell:
+        "python -m pipeline optimise {ARGUMENTS} --block {wildcards.block} --output {output}"
+        " --workers {threads} --log {log}"

@@ -1,0 +1,31 @@
+# One self-contained page, and the same figures for `snakemake --report`.
+rule report:
+    input:
+        columns=column_files,
+        blocks=all_blocks,
+        summary=FOLDER.evaluation,
+    output:
+        page=report(FOLDER.root / "report.html", caption="../report/page.rst", category="Result"),
+        figures=report(
+            directory(FOLDER.root / "figures"),
+            patterns=["{name}.svg"],
+            caption="../report/figure.rst",
+            category="Figures",
+        ),
+    params:
+        run=RUN.model_dump(mode="json"),
+        version=pipeline.__version__,
+    log:
+        FOLDER.root / "logs/report.log",
+    benchmark:
+        FOLDER.root / "benchmarks/report.tsv"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    conda:
+        "../../envs/thalweg.yaml"
+    message:
+        "Write {output.page}"
+    shell:
+        "python -m pipeline report {ARGUMENTS} --output {output.page} --figures {output.figures} --log {log}"

@@ -1,0 +1,40 @@
+# The embedded data set: one ROOT file per job, shared by every run with the same seed and sizes.
+rule simulate:
+    input:
+        [],
+    output:
+        "results/simulated/seed{seed}/{sample}_{events}_{index}.root",
+    params:
+        index=lambda wildcards: int(wildcards.index),
+    log:
+        "results/logs/simulate/seed{seed}_{sample}_{events}_{index}.log",
+    benchmark:
+        "results/benchmarks/simulate/seed{seed}_{sample}_{events}_{index}.tsv"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    conda:
+        "../../envs/thalweg.yaml"
+    message:
+        "Generate {wildcards.events} {wildcards.sample} events, file {wildcards.index}"
+    shell:
+        "python -m pipeline simulate {ARGUMENTS} --sample {wildcards.sample} --index {params.index}"
+        " --output {output} --log {log}"
+
+
+rule manifest:
+    input:
+        [],
+    output:
+        FOLDER.root / "nanoaod_inputs.json",
+    params:
+        simulate=RUN.simulate.model_dump() if RUN.simulate else None,
+    log:
+        FOLDER.root / "logs/manifest.log",
+    conda:
+        "../../envs/thalweg.yaml"
+    message:
+        "List the simulated files in the AGC's manifest format"
+    shell:
+        "python -m pipeline manifest {ARGUMENTS} --output {output} --log {log}"
