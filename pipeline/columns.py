@@ -27,10 +27,10 @@ DAMAGED = (OSError, ValueError, IndexError, struct.error, zlib.error, uproot.Des
 
 
 class _Schema(NanoAODSchema):  # type: ignore[misc]
-    """NanoAOD without the complaints about collections that the analysis does not read."""
+    """NanoAOD without the complaints about branches that the analysis does not read."""
 
     warn_missing_crossrefs = False
-    error_missing_event_ids = False
+    event_ids = ()
 
 
 class TooManyObjects(ValueError):

@@ -1,6 +1,9 @@
-"""Settings of every test: float64, no silent promotion, one seeded key."""
+"""Settings of every test (float64, no silent promotion, one seeded key) and the events that tests share."""
 
+import fcntl
+import json
 import os
+from pathlib import Path
 
 os.environ.setdefault("NPROC", "1")  # one XLA thread per test process: the machine's cores are pytest-xdist's
 
@@ -11,8 +14,64 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+from pipeline import columns, config, datasets, store
+from pipeline.simulate import simulate
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+
 
 @pytest.fixture
 def key():
     """One seeded random key."""
     return jax.random.key(20261122)
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Real CMS data, which an ordinary clone does not have."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no real data at {SHARED}: it is not part of the repository")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory):
+    """Manifest of the miniature's simulated files, made once for all test processes."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder = folder / "simulated"
+    folder.mkdir(exist_ok=True)
+    manifest = folder / "nanoaod_inputs.json"
+    run = config.load(ROOT / "config" / "miniature.yaml")
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not manifest.exists():
+            content = datasets.planned_manifest(run)
+            for process, variations in content.items():
+                for index, file in enumerate(variations["nominal"]["files"]):
+                    file["path"] = str(folder / f"{process}_{index}.root")
+                    seed = datasets.file_seed(run.simulate.seed, process, index)
+                    simulate(process, Path(file["path"]), events=file["nevts"], seed=seed)
+            store.write_text(manifest, json.dumps(content))
+    return manifest
+
+
+@pytest.fixture(scope="session")
+def miniature(simulated):
+    """The miniature's configuration on the simulated files, everything in this process."""
+    overrides = ["simulate=null", f"data.manifest={simulated}", "cluster.executor=in_process"]
+    return config.load(ROOT / "config" / "miniature.yaml", overrides)
+
+
+@pytest.fixture(scope="session")
+def miniature_columns(miniature, tmp_path_factory):
+    """Column files of the miniature, [(sample, path)]."""
+    folder = tmp_path_factory.mktemp("columns")
+    found = []
+    for file in datasets.source_files(miniature):
+        path = folder / f"{file.name}.parquet"
+        store.write_columns(path, *columns.make(miniature, file))
+        found.append((file.sample, path))
+    return found

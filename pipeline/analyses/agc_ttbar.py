@@ -106,7 +106,10 @@ def _triplet_mass(
     untagged = jnp.prod((jets - tags)[:, triplets], axis=-1)
     eligible = jnp.prod(jets[:, triplets], axis=-1) - untagged
     best = relax.choose(jnp.hypot(px, py), width="triplet_pt", eligible=eligible)
-    return relax.take(jnp.sqrt(jnp.maximum(energy**2 - px**2 - py**2 - pz**2, 0.0)), best)
+    mass_squared = energy**2 - px**2 - py**2 - pz**2
+    massive = mass_squared > 0  # not so for padding; the square root has no derivative at 0
+    mass = jnp.where(massive, jnp.sqrt(jnp.where(massive, mass_squared, 1.0)), 0.0)
+    return relax.take(mass, best)
 
 
 def _btag_variation(c: Columns, *, jet: int, sign: float) -> Columns:
