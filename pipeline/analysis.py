@@ -99,7 +99,9 @@ def load(target: str, options: str = "{}") -> Analysis:
         classes = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Analysis)]
         raise ConfigError(f"analysis.target {target!r}: no class {cls!r} in {name}; {nearest(cls, classes)}")
     if not (isinstance(found, type) and issubclass(found, Analysis)):
-        raise ConfigError(f"analysis.target {target!r}: {cls} is not a subclass of pipeline.analysis.Analysis")
+        raise ConfigError(
+            f"analysis.target {target!r}: {cls} is not a subclass of pipeline.analysis.Analysis"
+        )
     try:
         return found(**json.loads(options))
     except TypeError as error:

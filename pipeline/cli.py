@@ -3,18 +3,20 @@
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-import pipeline
 from pipeline import config as configuration
 from pipeline import datasets, store
+from pipeline.arguments import parser
 from pipeline.config import Config
-from pipeline.errors import ConfigError, ThalwegError, nearest
+from pipeline.errors import ConfigError, OutputError, ThalwegError, nearest
 from pipeline.progress import Log, epoch_line, log, to_standard_output
+from pipeline.runtime import environment
 
 if TYPE_CHECKING:
     from pipeline.gradient import Parameters
@@ -23,24 +25,41 @@ Columns = list[tuple[str, Path]]
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run one verb; exit code 0, 1 for an error that was explained, 2 for wrong usage."""
-    options = _parser().parse_args(arguments)
-    _set_up_jax()
+    """Run one verb and exit.
+
+    Exit code 0; 1 for an error, explained where it is the user's and with its traceback where it is in code; 2 for
+    wrong usage; 130 when interrupted, 143 when terminated, as batch systems do.
+    """
+    verbs = [simulate, manifest, columns, optimise, evaluate, report, yields, schema]
+    options = parser(verbs).parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + signal.SIGTERM))
     try:
         with log(getattr(options, "log", None)) as lines:
-            try:
-                options.verb(options, lines)
-            except ThalwegError as error:
-                lines.line(f"error: {error}")
-                sys.exit(1)
+            _explained(options, lines)
+    except OutputError as error:  # of the log itself
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
+        print("interrupted; finished files stay, nothing is half written", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
 
 
+def _explained(options: argparse.Namespace, lines: Log) -> None:
+    try:
+        _set_up_jax()
+        options.verb(options, lines)
+    except ThalwegError as error:
+        lines.line(f"error: {error}")
+        sys.exit(1)
+    except SyntaxError as error:  # of the analysis: every other file was compiled before
+        place = f"{error.filename}, line {error.lineno}"
+        lines.line(f"error: {place}: {error.msg}; correct this file of the analysis")
+        sys.exit(1)
+
+
 def _set_up_jax() -> None:
-    """One XLA thread, read when JAX is imported, so that sums run in the same order everywhere; and float64."""
-    os.environ.setdefault("NPROC", "1")
+    """The runtime's environment, read when JAX is imported, and float64."""
+    os.environ.update(environment())
     import jax
 
     jax.config.update("jax_enable_x64", True)
@@ -52,17 +71,27 @@ def simulate(options: argparse.Namespace, lines: Log) -> None:
     try:
         from pipeline.simulate import simulate as generate
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{error.name} is not installed; it is in the extra: pip install thalweg[simulate]") from error
+        raise ConfigError(
+            f"{error.name} is not installed; it is in the extra: pip install thalweg[simulate]"
+        ) from error
     if config.simulate is None or options.sample not in config.simulate.samples:
         raise ConfigError(f"run {config.run!r} has no section simulate.samples.{options.sample}")
-    events = config.simulate.samples[options.sample].events_per_file
+    plan = config.simulate.samples[options.sample]
+    if options.index >= plan.files:
+        raise ConfigError(
+            f"sample {options.sample!r} has the files 0 to {plan.files - 1}, no file {options.index}"
+        )
     seed = datasets.file_seed(config.simulate.seed, options.sample, options.index)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        generate(options.sample, options.output, events=events, seed=seed)
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        generate(options.sample, options.output, events=plan.events_per_file, seed=seed)
     except ValueError as error:
         raise ConfigError(f"section simulate: {error}") from error
-    lines.line(f"simulated {events} events of {options.sample} with seed {seed} into {options.output}")
+    except OSError as error:
+        raise store.unwritable(options.output, error) from error
+    lines.line(
+        f"simulated {plan.events_per_file} events of {options.sample}, seed {seed}, into {options.output}"
+    )
 
 
 def manifest(options: argparse.Namespace, lines: Log) -> None:
@@ -76,12 +105,17 @@ def columns(options: argparse.Namespace, lines: Log) -> None:
     from pipeline.columns import make
 
     config = _config(options)
-    found = [f for f in datasets.source_files(config) if (f.sample, f.index) == (options.sample, options.index)]
-    if not found:
-        raise ConfigError(f"run {config.run!r} has no file {options.index} of sample {options.sample!r}")
-    folds, provenance = make(config, found[0])
+    _check(config)
+    files = [file for file in datasets.source_files(config) if file.sample == options.sample]
+    if options.index >= len(files):
+        there = f"{len(files)} files of it, counted from 0" if files else "the samples " + _listed(config)
+        raise ConfigError(
+            f"run {config.run!r} has no file {options.index} of sample {options.sample!r}; it has {there}"
+        )
+    file = files[options.index]
+    folds, provenance = make(config, file)
     store.write_columns(options.output, folds, provenance)
-    lines.line(f"{found[0].path}: read {provenance['entries_read']}, kept {provenance['entries_kept']}")
+    lines.line(f"{file.path}: read {provenance['entries_read']}, kept {provenance['entries_kept']}")
 
 
 def optimise(options: argparse.Namespace, lines: Log) -> None:
@@ -90,6 +124,10 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
     from pipeline import optimise as epochs
 
     config = _config(options)
+    if not 1 <= options.block <= len(_blocks(config)):
+        raise ConfigError(
+            f"--block {options.block}: run {config.run!r} has the blocks 1 to {len(_blocks(config))}"
+        )
     files = _column_files(config)
     work = problem.work(config, files, datasets.TRAIN)
     fingerprint = problem.fingerprint(config, files)
@@ -140,7 +178,7 @@ def report(options: argparse.Namespace, lines: Log) -> None:
 
 
 def yields(options: argparse.Namespace, lines: Log) -> None:
-    """Print the exact yields per channel, sample and variation as JSON."""
+    """Print the exact yields per channel, sample and variation as JSON; --set takes free parameters as well."""
     from pipeline import evaluate as stage
     from pipeline import problem
     from pipeline.cluster import InProcess
@@ -171,19 +209,36 @@ def _config_and_values(options: argparse.Namespace) -> tuple[Config, dict[str, f
     """`--set` of a configuration key, or directly of a free parameter: `--set jet_pt=35`."""
     from pipeline import problem
 
-    config = configuration.load(options.config)
+    keys = [item for item in options.set if item.partition("=")[0].partition(".")[0] in Config.model_fields]
+    config = configuration.load(options.config, keys)
     free = problem.analysis(config).parameters
-    chosen = [item.partition("=") for item in options.set]
     values = {}
-    for name, _, text in chosen:
-        if name in free:
-            try:
-                values[name] = float(text)
-            except ValueError:
-                raise ConfigError(f"--set {name}={text}: the value of a free parameter is a number") from None
-        elif name.partition(".")[0] not in Config.model_fields:
-            raise ConfigError(f"--set {name}: no free parameter or configuration key; {nearest(name, free)}")
-    return configuration.load(options.config, [f"{n}={t}" for n, _, t in chosen if n not in free]), values
+    for name, _, text in (item.partition("=") for item in options.set if item not in keys):
+        if name not in free:
+            raise ConfigError(
+                f"--set {name}: no free parameter of the analysis and no key of the configuration; "
+                f"{nearest(name, {*free, *Config.model_fields})}"
+            )
+        try:
+            values[name] = float(text)
+        except ValueError:
+            raise ConfigError(f"--set {name}={text}: the value of a free parameter is a number") from None
+    return config, values
+
+
+def _check(config: Config) -> None:
+    """What can be known to be wrong before a single event is read, which may take hours."""
+    from pipeline import problem
+    from pipeline.templates import check_variations
+    from pipeline.workspace import variations_of
+
+    problem.initial_parameters(config)
+    for process in config.data.samples:
+        check_variations(problem.analysis(config), variations_of(config, process))
+
+
+def _listed(config: Config) -> str:
+    return ", ".join(map(repr, datasets.sample_names(config)))
 
 
 def _column_files(config: Config) -> Columns:
@@ -216,35 +271,3 @@ def _optimised(config: Config, files: Columns) -> "Parameters":
 
     start = problem.initial_parameters(config)
     return epochs.load(_blocks(config)[-1], config, start, problem.fingerprint(config, files))[0].parameters
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pipeline", description=pipeline.__doc__.splitlines()[0])
-    parser.add_argument("--version", action="version", version=f"thalweg {pipeline.__version__}")
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
-    file = {"--sample": {"required": True}, "--index": {"type": int, "required": True}}
-    output = {"--output": {"type": Path, "required": True}}
-    workers = {"--workers": {"type": int, "default": os.cpu_count() or 1, "help": "worker processes"}}
-    _verb(verbs, simulate, {**file, **output})
-    _verb(verbs, manifest, output)
-    _verb(verbs, columns, {**file, **output})
-    _verb(verbs, optimise, {"--block": {"type": int, "default": 1, "help": "from 1"}, **output, **workers})
-    _verb(verbs, evaluate, {**output, **workers})
-    _verb(verbs, report, {**output, "--figures": {"type": Path, "required": True, "help": "folder"}})
-    points = {"choices": ["initial", "optimised"], "default": "initial", "help": "of the configuration, or of the run"}
-    fold = {"choices": [datasets.ALL, datasets.TRAIN, datasets.HELD_OUT], "default": datasets.ALL}
-    _verb(verbs, yields, {"--parameters": points, "--fold": fold})
-    generate = verbs.add_parser("schema", help=schema.__doc__, description=schema.__doc__)
-    generate.add_argument("--folder", type=Path, default=Path("config"))
-    generate.set_defaults(verb=schema)
-    return parser
-
-
-def _verb(verbs: Any, function: Callable[..., None], arguments: dict[str, dict[str, Any]]) -> None:
-    parser = verbs.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file of the run, see config/README.md")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config")
-    parser.add_argument("--log", type=Path, help="also write messages to this file")
-    for flag, settings in arguments.items():
-        parser.add_argument(flag, **settings)
-    parser.set_defaults(verb=function)

@@ -5,6 +5,7 @@ and sweep. A worker keeps the columns it has read; when it dies another reads th
 """
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,14 +16,13 @@ from distributed.client import Future
 from pipeline.config import Cluster
 from pipeline.errors import ConfigError
 from pipeline.gradient import Executor
-
-ONE_THREAD = {"NPROC": "1"}  # what jaxlib reads; OMP_NUM_THREADS and XLA_FLAGS do not pin its thread pool
+from pipeline.runtime import environment
 
 
 class InProcess:
     """Everything in this process, one item after the other."""
 
-    workers = 1
+    workers = 1  # this process
 
     def map(self, function: Callable[..., Any], items: Sequence[Any], *broadcast: Any) -> list[Any]:
         """`[function(item, *broadcast) for item in items]`."""
@@ -52,7 +52,9 @@ class Distributed:
         ]
         return [result for results in self._client.gather(futures) for result in results]
 
-    def _submit(self, function: Callable[..., Any], batch: Sequence[Any], shared: Any, address: str) -> Future:
+    def _submit(
+        self, function: Callable[..., Any], batch: Sequence[Any], shared: Any, address: str
+    ) -> Future[list[Any]]:
         return self._client.submit(
             _run, function, batch, *shared, workers=[address], allow_other_workers=True, pure=False
         )
@@ -61,7 +63,7 @@ class Distributed:
         return sorted(self._client.scheduler_info(n_workers=-1)["workers"])
 
 
-class _Float64(WorkerPlugin):  # type: ignore[misc]
+class _Float64(WorkerPlugin):
     """Switches float64 on in every worker, also in those that join later."""
 
     name = "thalweg-float64"
@@ -91,7 +93,7 @@ def _local(workers: int) -> LocalCluster:
         processes=True,
         host="127.0.0.1",
         dashboard_address=None,
-        env=ONE_THREAD,
+        env=environment(),
         memory_limit=0,
     )
 
@@ -110,7 +112,7 @@ def _running(address: str | None) -> Client:
 def _batches(items: Sequence[Any], count: int) -> list[Sequence[Any]]:
     """`items` cut into `count` consecutive pieces of equal length, give or take one."""
     bounds = [len(items) * i // count for i in range(count + 1)]
-    return [items[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [items[a:b] for a, b in itertools.pairwise(bounds)]
 
 
 def _run(function: Callable[..., Any], batch: Sequence[Any], *broadcast: Any) -> list[Any]:

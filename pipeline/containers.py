@@ -13,11 +13,14 @@ Axis names used in every shape annotation of the package:
 """
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 from jaxtyping import Array, Float
+
+AnyArray = Array | np.ndarray[Any, Any]  # JAX inside a process, NumPy between processes
 
 
 class Named(eqx.Module):
@@ -34,15 +37,15 @@ class Named(eqx.Module):
             raise AttributeError(f"no {name!r} here; there are: {', '.join(sorted(self.arrays))}") from None
         return array
 
-    def replace(self, **arrays: Array) -> Self:
-        """The same with some arrays replaced; a name that is not there yet is an error."""
-        for name in arrays:
-            getattr(self, name)
-        return type(self)({**self.arrays, **arrays})
-
 
 class Columns(Named):
     """The events of a chunk: arrays [events] or [events, objects], among them `weight`."""
+
+    def replace(self, **arrays: Array) -> "Columns":
+        """The same with some arrays replaced; a name that is not there yet is an error."""
+        for name in arrays:
+            getattr(self, name)
+        return Columns({**self.arrays, **arrays})
 
 
 class Parameters(Named):
@@ -66,8 +69,9 @@ class Templates(eqx.Module):
     `sumw2[channel]` the sum of squared nominal weights, [samples, bins].
     """
 
-    yields: Mapping[str, Float[Array, "*samples variations bins"]]
-    sumw2: Mapping[str, Float[Array, "*samples bins"]]
+    yields: Mapping[str, Float[AnyArray, "*samples variations bins"]]
+    sumw2: Mapping[str, Float[AnyArray, "*samples bins"]]
 
-    def __add__(self, other: Self) -> Self:
-        return jax.tree.map(lambda a, b: a + b, self, other)
+    def __add__(self, other: "Templates") -> "Templates":
+        total: Templates = jax.tree.map(lambda a, b: a + b, self, other)
+        return total

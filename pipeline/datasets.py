@@ -10,14 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.config import Config, Sample
-from pipeline.errors import InputError, nearest
+from pipeline.errors import ConfigError, InputError, nearest
 from pipeline.store import read_json
 
 NOMINAL = "nominal"  # the variation that is none, in manifests and templates
 TRAIN = "train"
 HELD_OUT = "held_out"
 ALL = "all"
+SHAPE = "a manifest is process -> variation -> {nevts_total, files: [{path, nevts}]}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +67,9 @@ def file_seed(seed: int, process: str, index: int) -> int:
     return 1 + int.from_bytes(digest[:8]) % 900_000_000
 
 
-def scales(config: Config, provenances: Mapping[str, Sequence[Mapping[str, Any]]], fold: str) -> dict[str, float]:
+def scales(
+    config: Config, provenances: Mapping[str, Sequence[Mapping[str, Any]]], fold: str
+) -> dict[str, float]:
     """Factor on the event weights of each sample, so that a fold alone predicts the whole luminosity.
 
     cross-section [pb] x luminosity [1/pb] / events processed in the fold; a sample without a cross-section
@@ -86,6 +91,19 @@ def scales(config: Config, provenances: Mapping[str, Sequence[Mapping[str, Any]]
 def folds(config: Config) -> list[str]:
     """The folds that hold events: with nothing held out there is only the training one."""
     return [TRAIN, HELD_OUT] if config.data.held_out_fraction > 0 else [TRAIN]
+
+
+def is_held_out(event_numbers: np.ndarray, fraction: float) -> np.ndarray:
+    """Whether each event is held out: a hash of its number, uniform in [0, 1), is below the fraction.
+
+    The hash is the finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), so that neither the order of the
+    files nor a pattern in the numbers matters.
+    """
+    z = event_numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    uniform = (z ^ (z >> np.uint64(31))).astype(np.float64) / 2.0**64
+    return np.asarray(uniform < fraction)
 
 
 def _names(process: str, sample: Sample) -> list[str]:
@@ -112,15 +130,20 @@ def _planned(config: Config) -> dict[str, Any]:
 def planned_manifest(config: Config) -> dict[str, Any]:
     """The simulated data set as a manifest in the AGC's format."""
     if config.simulate is None:
-        raise InputError(f"run {config.run!r} simulates nothing: its manifest is {config.data.manifest}")
+        raise ConfigError(
+            f"run {config.run!r} has no section simulate: its manifest is {config.data.manifest}"
+        )
     return _planned(config)
 
 
 def _manifest(config: Config) -> dict[str, Any]:
     assert config.data.manifest is not None
-    content = read_json(config.data.manifest)
+    try:
+        content = read_json(config.data.manifest)
+    except InputError as error:
+        raise InputError(f"data.manifest: {error}") from error
     if not isinstance(content, dict):
-        raise InputError(f"manifest {config.data.manifest} is not process -> variation -> files")
+        raise InputError(f"data.manifest {config.data.manifest} holds a {type(content).__name__}; {SHAPE}")
     return content
 
 
@@ -128,19 +151,47 @@ def _files(sample: str, manifest: Mapping[str, Any], config: Config) -> list[Sou
     process, _, variation = sample.partition("__")
     where = f"manifest {config.data.manifest}" if config.data.manifest else "section simulate"
     if process not in manifest:
-        raise InputError(f"sample {process!r} of data.samples is not in {where}; {nearest(process, manifest)}")
+        raise InputError(
+            f"sample {process!r} of data.samples is not in {where}; {nearest(process, manifest)}"
+        )
+    variations = _mapping(manifest[process], f"{where}: {process}")
     variation = variation or NOMINAL
-    if variation not in manifest[process]:
-        known = nearest(variation, manifest[process])
+    if variation not in variations:
+        known = nearest(variation, variations)
         raise InputError(f"sample {process!r}: variation {variation!r} is not in {where}; {known}")
-    try:
-        entries = [(str(file["path"]), file.get("nevts")) for file in manifest[process][variation]["files"]]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{where}: {process}/{variation} has no list files: [{{path, nevts}}] ({error!r})") from error
-    if not entries:
-        raise InputError(f"{where}: {process}/{variation} lists no file")
-    chosen = entries[: config.data.max_files_per_process]
+    entries = _entries(variations[variation], f"{where}: {process}/{variation}")
+    chosen = list(entries.items())[: config.data.max_files_per_process]
     return [SourceFile(sample, i, _located(path, config), n) for i, (path, n) in enumerate(chosen)]
+
+
+def _entries(variation: Any, where: str) -> dict[str, int | None]:
+    """Path and number of events of each file of one variation of the manifest."""
+    files = _mapping(variation, where).get("files")
+    if not isinstance(files, list) or not files:
+        raise InputError(f"{where}: 'files' is {_short(files)}, not a list with at least one file; {SHAPE}")
+    entries: dict[str, int | None] = {}
+    for index, file in enumerate(files):
+        here = f"{where}: files[{index}]"
+        path, events = _mapping(file, here).get("path"), file.get("nevts")
+        if not isinstance(path, str) or not path:
+            raise InputError(f"{here}: 'path' is {_short(path)}, not the path of a file; {SHAPE}")
+        if events is not None and (type(events) is not int or events < 0):
+            raise InputError(f"{here}: 'nevts' is {_short(events)}, not a number of events; {SHAPE}")
+        if path in entries:
+            raise InputError(f"{here}: {path} is listed twice; its events would count twice, remove one")
+        entries[path] = events
+    return entries
+
+
+def _mapping(content: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(content, dict):
+        raise InputError(f"{where} is {_short(content)}; {SHAPE}")
+    return content
+
+
+def _short(value: Any, length: int = 60) -> str:
+    text = "missing" if value is None else repr(value)
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def _located(path: str, config: Config) -> str:

@@ -13,12 +13,11 @@ from pipeline import datasets
 from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.datasets import NOMINAL
-from pipeline.errors import FitError
-from pipeline.gradient import Executor, Parameters, forward
-from pipeline.likelihood import HistFactory
+from pipeline.gradient import Centre, Executor, Parameters, forward
 from pipeline.objective import OBJECTIVES
+from pipeline.optimise import centre
 from pipeline.problem import Work, analysis, check_bounds, widths, work
-from pipeline.workspace import Axes, specification, workspace
+from pipeline.workspace import variations_of, workspace
 
 
 class Evaluation(NamedTuple):
@@ -38,7 +37,9 @@ class Evaluations(NamedTuple):
     workspaces: dict[tuple[str, str], dict[str, Any]]
 
 
-def evaluate(config: Config, executor: Executor, fold_work: Work, parameters: Parameters) -> Evaluation:
+def evaluate(
+    config: Config, executor: Executor, fold_work: Work, parameters: Parameters, objective: Centre
+) -> Evaluation:
     """Templates with hard cuts -> workspace -> pyhf; beside it the objective of exact and of relaxed templates.
 
     The relaxed value is at the final widths, those the optimisation ended with.
@@ -49,17 +50,7 @@ def evaluate(config: Config, executor: Executor, fold_work: Work, parameters: Pa
     exact = forward(executor, fold_work, parameters, None)
     relaxed = forward(executor, fold_work, parameters, widths(config, config.optimise.epochs))
     spec = workspace(exact, fold_work.axes, config)
-    values = [objective_value(config, templates, fold_work.axes) for templates in (exact, relaxed)]
-    return Evaluation(exact, spec, values[0], values[1], pyhf_fit(config, spec))
-
-
-def objective_value(config: Config, templates: Templates, axes: Axes) -> float:
-    """The objective of concrete templates."""
-    model = HistFactory.from_workspace(workspace(templates, axes, config))
-    result = OBJECTIVES[config.objective.kind].function(model, specification(templates, axes, config))
-    if not bool(result.converged):
-        raise FitError(f"objective {config.objective.kind}: the fit did not converge: {result}")
-    return float(result.value)
+    return Evaluation(exact, spec, objective(exact)[0], objective(relaxed)[0], pyhf_fit(config, spec))
 
 
 def pyhf_fit(config: Config, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,10 +108,13 @@ def all_points(
     found = {}
     for fold in datasets.folds(config):
         fold_work = work(config, columns, fold)
+        objective = centre(config, fold_work.axes)
         for point, parameters in points.items():
-            result = evaluate(config, executor, fold_work, parameters)
-            say(f"{point}, {fold}: exact {result.exact:.6g}, relaxed {result.relaxed:.6g}, "
-                f"pyhf {result.fit['objective']:.6g}")
+            result = evaluate(config, executor, fold_work, parameters, objective)
+            say(
+                f"{point}, {fold}: exact {result.exact:.6g}, relaxed {result.relaxed:.6g}, "
+                f"pyhf {result.fit['objective']:.6g}"
+            )
             found[point, fold] = (fold_work, result)
     point, fold = list(points)[-1], datasets.folds(config)[-1]
     last = found[point, fold][1]
@@ -128,7 +122,10 @@ def all_points(
         "objective": _describe(config),
         "points": {point: _scalars(parameters) for point, parameters in points.items()},
         "table": [_row(point, fold, *entry) for (point, fold), entry in found.items()],
-        "templates": {f"{point}_{fold}": _templates(*entry) for (point, fold), entry in found.items()},
+        "templates": {
+            f"{point}_{fold}": _tables(config, entry[1].templates, entry[0])
+            for (point, fold), entry in found.items()
+        },
         "fits": {f"{point}_{fold}": entry[1].fit for (point, fold), entry in found.items()},
         "ranking": {"point": point, "fold": fold, "impacts": ranking(config, last.workspace, last.fit)},
     }
@@ -141,7 +138,7 @@ def yields(config: Config, executor: Executor, fold_work: Work, parameters: Para
     return {
         "parameters": _scalars(parameters),
         "edges": {name: channel.edges for name, channel in config.channels.items()},
-        **_tables(exact, fold_work),
+        **_tables(config, exact, fold_work),
     }
 
 
@@ -178,18 +175,16 @@ def _scalars(parameters: Parameters) -> dict[str, float]:
     return {name: float(value) for name, value in parameters.items() if np.ndim(value) == 0}
 
 
-def _templates(fold_work: Work, result: Evaluation) -> dict[str, Any]:
-    return _tables(result.templates, fold_work)
-
-
-def _tables(templates: Templates, fold_work: Work) -> dict[str, Any]:
-    """Channel -> sample -> variation -> bins, of the variations evaluated; and channel -> sample -> sumw2."""
+def _tables(config: Config, templates: Templates, fold_work: Work) -> dict[str, Any]:
+    """Channel -> sample -> variation -> bins, of the variations in the model; and channel -> sample -> sumw2."""
     axes = fold_work.axes
-    evaluated = {group.sample: (NOMINAL, *group.variations) for group in fold_work.groups}
     return {
         "yields": {
             channel: {
-                sample: {name: array[axes.row(sample, name)].tolist() for name in evaluated.get(sample, (NOMINAL,))}
+                sample: {
+                    name: array[axes.row(sample, name)].tolist()
+                    for name in (NOMINAL, *variations_of(config, sample))
+                }
                 for sample in axes.samples
             }
             for channel, array in templates.yields.items()

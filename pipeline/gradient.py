@@ -13,7 +13,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +31,14 @@ Parameters = dict[str, Any]
 Centre = Callable[[Templates], tuple[float, Templates]]
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Applies a function to items, somewhere, and returns the results in the order of the items."""
 
-    workers: int
+    @property
+    def workers(self) -> int:
+        """Processes that share the work."""
+        ...
 
     def map(self, function: Callable[..., Any], items: Sequence[Any], *broadcast: Any) -> list[Any]:
         """`[function(item, *broadcast) for item in items]`."""
@@ -52,14 +56,16 @@ class Step(NamedTuple):
 
 def forward(executor: Executor, work: Work, parameters: Parameters, widths: Widths | None) -> Templates:
     """First sweep: the templates of all groups, [samples, variations, bins] per channel, in float64."""
-    partial = executor.map(_forward_group, work.groups, work.problem, _to_numpy(parameters), _to_numpy(widths))
-    total = _zeros(work)
+    partial = executor.map(
+        _forward_group, work.groups, work.problem, _to_numpy(parameters), _to_numpy(widths)
+    )
+    yields, sumw2 = _zeros(work)
     for group, templates in zip(work.groups, partial, strict=True):
         rows = _rows(group, work.axes)
-        for channel in total.yields:
-            total.yields[channel][rows] += templates.yields[channel]
-            total.sumw2[channel][rows[0]] += templates.sumw2[channel]
-    return total
+        for channel in yields:
+            yields[channel][rows] += templates.yields[channel]
+            sumw2[channel][rows[0]] += templates.sumw2[channel]
+    return Templates(yields, sumw2)
 
 
 def pullback(
@@ -92,15 +98,23 @@ def value_and_grad(
     return Step(objective, gradient, templates, seconds)
 
 
-def _forward_group(group: Group, problem: Problem, parameters: Parameters, widths: Widths | None) -> Templates:
+def _forward_group(
+    group: Group, problem: Problem, parameters: Parameters, widths: Widths | None
+) -> Templates:
     compiled = _compiled(problem, group.variations)[0]
-    return _sum(compiled(parameters, chunk, widths) for chunk in _chunks(group, problem))
+    total: Templates = _sum(compiled(parameters, chunk, widths) for chunk in _chunks(group, problem))
+    return total
 
 
-def _pullback_group(item: tuple[Group, Templates], problem: Problem, parameters: Parameters, widths: Widths) -> Parameters:
+def _pullback_group(
+    item: tuple[Group, Templates], problem: Problem, parameters: Parameters, widths: Widths
+) -> Parameters:
     group, cotangent = item
     compiled = _compiled(problem, group.variations)[1]
-    return _sum(compiled(parameters, chunk, widths, cotangent) for chunk in _chunks(group, problem))
+    total: Parameters = _sum(
+        compiled(parameters, chunk, widths, cotangent) for chunk in _chunks(group, problem)
+    )
+    return total
 
 
 @functools.cache
@@ -128,7 +142,10 @@ def _chunks(group: Group, problem: Problem) -> list[Columns]:
     if events == 0:
         return []
     starts = range(0, events, problem.chunk_events)
-    return [Columns({n: jnp.asarray(_chunk(n, a, s, problem.chunk_events)) for n, a in columns.items()}) for s in starts]
+    return [
+        Columns({n: jnp.asarray(_chunk(n, a, s, problem.chunk_events)) for n, a in columns.items()})
+        for s in starts
+    ]
 
 
 def _chunk(name: str, array: np.ndarray, start: int, size: int) -> np.ndarray:
@@ -152,11 +169,12 @@ def _rows(group: Group, axes: Axes) -> tuple[int, list[int]]:
     return axes.samples.index(group.sample), [axes.variations.index(name) for name in names]
 
 
-def _zeros(work: Work) -> Templates:
-    shape = (len(work.axes.samples), len(work.axes.variations))
-    return Templates(
-        yields={b.channel: np.zeros((*shape, b.bins)) for b in work.problem.binnings},
-        sumw2={b.channel: np.zeros((shape[0], b.bins)) for b in work.problem.binnings},
+def _zeros(work: Work) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    samples, variations = len(work.axes.samples), len(work.axes.variations)
+    bins = {binning.channel: binning.bins for binning in work.problem.binnings}
+    return (
+        {channel: np.zeros((samples, variations, n)) for channel, n in bins.items()},
+        {channel: np.zeros((samples, n)) for channel, n in bins.items()},
     )
 
 
@@ -170,4 +188,6 @@ def _part(cotangent: Templates, rows: tuple[int, list[int]]) -> Templates:
 def _require_finite(what: str, arrays: Mapping[str, Any]) -> None:
     for name, array in arrays.items():
         if not np.all(np.isfinite(array)):
-            raise FitError(f"{what} {name!r} is not finite: {np.asarray(array).tolist()}; is a width too small?")
+            raise FitError(
+                f"{what} {name!r} is not finite: {np.asarray(array).tolist()}; is a width too small?"
+            )

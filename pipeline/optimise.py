@@ -67,15 +67,16 @@ def update(config: Config, state: State, gradient: Parameters) -> State:
     """One optax update of the loss's parameters, in units of each allowed range, projected into the bounds."""
     free = analysis(config).parameters
     scaled = in_ranges(gradient, free)
-    steps, optimiser = _transformation(config.optimise).update(scaled, state.optimiser, state.parameters)
+    with jax.numpy_dtype_promotion("standard"):  # optax divides integers by floats
+        steps, optimiser = _transformation(config.optimise).update(scaled, state.optimiser, state.parameters)
     moved = {name: _moved(p, np.asarray(steps[name]), free.get(name)) for name, p in state.parameters.items()}
     return State(state.epoch + 1, moved, optimiser)
 
 
 def epochs(
     config: Config, executor: Executor, work: Work, state: State, *, until: int
-) -> Iterator[tuple[State, Record, Step]]:
-    """Epochs from a state on: after each one the new state, its record, and the step's details."""
+) -> Iterator[tuple[State, Record]]:
+    """Epochs from a state on: after each one the new state and the record of the epoch."""
     evaluate = centre(config, work.axes)
     while state.epoch < until:
         started = time.perf_counter()
@@ -84,12 +85,19 @@ def epochs(
         state = update(config, state, step.gradient)
         record["seconds"] = time.perf_counter() - started
         record["events_per_second"] = work.events / record["seconds"]
-        yield state, record, step
+        yield state, record
 
 
 def run(
-    config: Config, executor: Executor, work: Work, state: State, *,
-    until: int, checkpoints: Path, fingerprint: str, progress: Callable[[Record], None],
+    config: Config,
+    executor: Executor,
+    work: Work,
+    state: State,
+    *,
+    until: int,
+    checkpoints: Path,
+    fingerprint: str,
+    progress: Callable[[Record], None],
 ) -> tuple[State, list[Record]]:
     """Epochs until `until`, each saved to `checkpoints/epoch_<n>.npz`; those already there are not computed again.
 
@@ -99,11 +107,12 @@ def run(
     while state.epoch < until and (found := _resume(config, checkpoints, state, fingerprint)):
         state, record = found
         records.append(record)
-    for state, record, _ in epochs(config, executor, work, state, until=until):
-        save(_checkpoint(checkpoints, state.epoch), state, fingerprint, [record])
+    last = state
+    for last, record in epochs(config, executor, work, state, until=until):
+        save(_checkpoint(checkpoints, last.epoch), last, fingerprint, [record])
         records.append(record)
         progress(record)
-    return state, records
+    return last, records
 
 
 def save(path: Path, state: State, fingerprint: str, records: list[Record]) -> None:

@@ -76,14 +76,20 @@ def work(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work
     check_variations(found, tuple(name for s in config.data.samples for name in variations_of(config, s)))
     scales = datasets.scales(config, provenances, fold)
     folds = (datasets.TRAIN, datasets.HELD_OUT) if fold == datasets.ALL else (fold,)
-    kept = {sample: [sum(p["entries_kept"][f] for f in folds) for p in files] for sample, files in provenances.items()}
+    kept = {
+        sample: [sum(p["entries_kept"][f] for f in folds) for p in files]
+        for sample, files in provenances.items()
+    }
     rows = [(sample, str(path.absolute()), kept[sample].pop(0)) for sample, path in columns]
-    groups = _groups(rows, config, scales, folds)
+    rows_of_templates = axes(config, tuple(found.variations()))
+    groups = _groups(rows, rows_of_templates, config, scales, folds)
     name, colon, cls = config.analysis.target.partition(":")
     target = f"{Path(name).absolute()}{colon}{cls}" if name.endswith(".py") else config.analysis.target
     largest = 1 << (max(group.events for group in groups) - 1).bit_length()
-    problem = Problem(target, config.analysis.options_json, binnings(config), min(config.cluster.chunk_events, largest))
-    return Work(problem, groups, axes(config, tuple(found.variations())))
+    problem = Problem(
+        target, config.analysis.options_json, binnings(config), min(config.cluster.chunk_events, largest)
+    )
+    return Work(problem, groups, rows_of_templates)
 
 
 def binnings(config: Config) -> tuple[Binning, ...]:
@@ -136,23 +142,30 @@ def fingerprint(config: Config, columns: Iterable[tuple[str, Path]]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _identity(path: Path) -> tuple[str, str]:
+def _identity(path: Path) -> tuple[Any, ...]:
     provenance = store.read_provenance(path)
     return provenance["content"], provenance["version"]
 
 
 def _groups(
-    rows: Sequence[tuple[str, str, int]], config: Config, scales: Mapping[str, float], folds: tuple[str, ...]
+    rows: Sequence[tuple[str, str, int]],
+    templates: Axes,
+    config: Config,
+    scales: Mapping[str, float],
+    folds: tuple[str, ...],
 ) -> tuple[Group, ...]:
-    """Consecutive column files of one sample, until a group holds about `cluster.group_events` events."""
+    """Consecutive column files of one sample, until a group holds about `cluster.group_events` events.
+
+    Every process is given every variation, so that one compiled function serves them all; a sample that is a
+    variation itself has none.
+    """
     groups: list[Group] = []
     for sample, path, events in rows:
         last = groups[-1] if groups else None
         if last and last.sample == sample and last.events + events <= config.cluster.group_events:
             groups[-1] = last._replace(files=(*last.files, path), events=last.events + events)
         else:
-            process, _, variation = sample.partition("__")
-            variations = () if variation else variations_of(config, process)
+            variations = () if "__" in sample else templates.variations[1:]
             groups.append(Group(sample, (path,), folds, scales[sample], variations, events))
     filled = tuple(group for group in groups if group.events)
     if not filled:

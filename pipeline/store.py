@@ -1,14 +1,18 @@
 """Save and load each intermediate file: columns (Parquet), states (npz), records (JSON).
 
 Every file is written to a temporary name beside its own and renamed, so a reader sees all of it or nothing.
-Nothing here unpickles: Parquet pages and npz members carry checksums, and a damaged file is an `InputError`.
+Nothing here unpickles. Arrays are stored with a digest of their names, shapes and bytes, so a file that was cut
+short or has one bit flipped is an `InputError`.
 """
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +21,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, OutputError
 
 _PROVENANCE = b"thalweg"
+_PROVENANCE_DIGEST = b"thalweg_digest"
 _HEADER = "header"
+# What readers of Parquet, zip and npy files raise on bytes that make no sense.
+_DAMAGED = (
+    *(OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError, MemoryError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, pa.ArrowException),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,14 +69,31 @@ class Folder:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and is removed when not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary path beside `path` that takes its place when the block ends well, and is removed when not.
+
+    Raises:
+        OutputError: the file cannot be written there; what was at `path` before stays.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        if path.exists() and not path.is_file():
+            raise OutputError(f"cannot write {path}: it is there and no ordinary file; choose another path")
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def unwritable(path: Path, error: OSError) -> OutputError:
+    """Why a file cannot be written, with the folder or file that is in the way."""
+    place = "" if error.filename is None else f" ({error.filename})"
+    return OutputError(
+        f"cannot write {path}: {error.strerror or error}{place}; check that the folder can be written and has space"
+    )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -85,76 +112,122 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}") from error
 
 
-def write_columns(path: Path, folds: Mapping[str, Mapping[str, np.ndarray]], provenance: Mapping[str, Any]) -> None:
-    """Write the columns of one ROOT file, one row group per fold.
+def write_columns(
+    path: Path, folds: Mapping[str, Mapping[str, np.ndarray]], provenance: Mapping[str, Any]
+) -> None:
+    """Write the columns of one ROOT file, one row group per fold; `folds` and `content` are their digests.
 
     Arrays are [events] or [events, objects]; the second kind becomes a fixed-size list.
     """
-    tables = [pa.table({name: _arrow(array) for name, array in columns.items()}) for columns in folds.values()]
-    metadata = {_PROVENANCE: json.dumps({**provenance, "folds": list(folds)}).encode()}
-    schema = tables[0].schema.with_metadata(metadata)
-    with (
-        replacing(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
-    ):
+    tables = [
+        pa.table({name: _arrow(array) for name, array in columns.items()}) for columns in folds.values()
+    ]
+    digests = {fold: digest(columns) for fold, columns in folds.items()}
+    content = _sha256(json.dumps(digests).encode())
+    header = json.dumps({**provenance, "folds": digests, "content": content}, allow_nan=False).encode()
+    schema = tables[0].schema.with_metadata(
+        {_PROVENANCE: header, _PROVENANCE_DIGEST: _sha256(header).encode()}
+    )
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for table in tables:
-            writer.write_table(table.replace_schema_metadata(metadata), row_group_size=max(1, table.num_rows))
+            writer.write_table(table.cast(schema), row_group_size=max(1, table.num_rows))
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """What a column file was made from: file, entries read and kept per fold, sums of weights, versions."""
+    """What a column file was made from: file, entries read and kept per fold, sums of weights, version, digests."""
     try:
-        metadata = pq.read_schema(path).metadata or {}
-        provenance: dict[str, Any] = json.loads(metadata[_PROVENANCE])
+        metadata = pq.read_schema(path).metadata
+        header = metadata[_PROVENANCE]
+        if _sha256(header) != metadata[_PROVENANCE_DIGEST].decode():
+            raise ValueError("its header is not what was written")
+        provenance: dict[str, Any] = json.loads(header)
     except FileNotFoundError as error:
         raise InputError(f"column file {path} does not exist; run the `columns` stage first") from error
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is not a column file of this program, or is damaged ({error}); delete it") from error
+    except _DAMAGED as error:
+        raise _damaged("column file", path, error) from error
     return provenance
 
 
 def read_columns(path: Path, fold: str) -> dict[str, np.ndarray]:
     """The columns of one fold, as NumPy arrays."""
     folds = read_provenance(path)["folds"]
+    if fold not in folds:
+        raise InputError(f"column file {path} has no fold {fold!r}; there are: {', '.join(folds)}")
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read_row_group(folds.index(fold))
-    except OSError as error:
-        raise InputError(f"column file {path} is damaged ({error}); delete it and run the workflow again") from error
-    return {name: _numpy(table.column(name).combine_chunks()) for name in table.column_names}
+        with pq.ParquetFile(path) as file:
+            table = file.read_row_group(list(folds).index(fold))
+        columns = {name: _numpy(table.column(name)) for name in table.column_names}
+        if digest(columns) != folds[fold]:
+            raise ValueError(f"the events of fold {fold!r} are not those that were written")
+    except _DAMAGED as error:
+        raise _damaged("column file", path, error) from error
+    return columns
 
 
 def write_state(path: Path, leaves: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> None:
     """Write named arrays and a JSON header to one npz file."""
+    text = json.dumps({"header": header, "content": digest(leaves)}, allow_nan=False)
     with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **{_HEADER: np.array(json.dumps(header))}, **leaves)  # type: ignore[arg-type]
+        np.savez(stream, **{_HEADER: np.array(text)}, **leaves)  # type: ignore[arg-type]
 
 
 def read_state(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Named arrays and header of a state file; truncation and flipped bits are found by its checksums."""
+    """Named arrays and header of a state file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             leaves = {name: file[name] for name in file.files}
-        header: dict[str, Any] = json.loads(str(leaves.pop(_HEADER)))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"state file {path} is missing or damaged ({error}); delete it and run again") from error
+        stored = json.loads(str(leaves.pop(_HEADER)))
+        header: dict[str, Any] = stored["header"]
+        if digest(leaves) != stored["content"]:
+            raise ValueError("its arrays are not those that were written")
+    except FileNotFoundError as error:
+        raise InputError(f"state file {path} does not exist; run the `optimise` stage first") from error
+    except _DAMAGED as error:
+        raise _damaged("state file", path, error) from error
     return leaves, header
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """Fingerprint of named arrays: names, types, shapes and bytes, whatever the order of the names."""
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"{name} {array.dtype} {np.shape(arrays[name])} ".encode())
+        total.update(array.data)
+    return total.hexdigest()
+
+
+def _sha256(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
+
+
+def _damaged(what: str, path: Path, error: BaseException) -> InputError:
+    reason = " ".join(str(error).split())
+    return InputError(
+        f"{what} {path} is damaged or was not written by this program "
+        f"({type(error).__name__}: {reason}); delete it and run again"
+    )
 
 
 def _arrow(array: np.ndarray) -> pa.Array:
     if array.ndim == 1:
         return pa.array(array)
-    return pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), array.shape[1])
+    if array.shape[1] == 0:
+        raise ValueError("a column of no objects has nothing to store")  # pyarrow dies of it
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(array.reshape(-1)), type=pa.list_(pa.from_numpy_dtype(array.dtype), array.shape[1])
+    )
 
 
-def _numpy(column: pa.Array) -> np.ndarray:
+def _numpy(column: pa.ChunkedArray) -> np.ndarray:
+    combined = column.combine_chunks()
     if pa.types.is_fixed_size_list(column.type):
-        flat: np.ndarray = column.flatten().to_numpy(zero_copy_only=False)
-        return flat.reshape(len(column), column.type.list_size)
-    array: np.ndarray = column.to_numpy(zero_copy_only=False)
+        flat: np.ndarray = combined.flatten().to_numpy(zero_copy_only=False)
+        return flat.reshape(len(combined), column.type.list_size)
+    array: np.ndarray = combined.to_numpy(zero_copy_only=False)
     return array

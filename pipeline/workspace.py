@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pipeline.config import Config, Model, NormalizationSystematic, NormPlusShapeSystematic
-from pipeline.containers import Templates
+from pipeline.containers import AnyArray, Templates
 from pipeline.datasets import NOMINAL, sample_names
 
 LUMINOSITY = "lumi"
@@ -39,7 +39,9 @@ class Axes:
 def axes(config: Config, analysis_variations: tuple[str, ...]) -> Axes:
     """Every sample, and those of the analysis's variations that the model uses, in the analysis's order."""
     used = {name for process in config.data.samples for name in variations_of(config, process)}
-    return Axes(tuple(sample_names(config)), (NOMINAL, *(name for name in analysis_variations if name in used)))
+    return Axes(
+        tuple(sample_names(config)), (NOMINAL, *(name for name in analysis_variations if name in used))
+    )
 
 
 def variations_of(config: Config, sample: str) -> tuple[str, ...]:
@@ -102,7 +104,9 @@ def _sample(templates: Templates, axes: Axes, model: Model, channel: str, sample
             entry["normsys"][systematic.name] = factors
             continue
         up = templates.yields[channel][axes.row(sample, systematic.up)]
-        down = None if systematic.down is None else templates.yields[channel][axes.row(sample, systematic.down)]
+        down = (
+            None if systematic.down is None else templates.yields[channel][axes.row(sample, systematic.down)]
+        )
         norm, shape = norm_plus_shape(nominal, up, down)
         entry["normsys"][systematic.name], entry["histosys"][systematic.name] = norm, shape
     if model.luminosity_uncertainty is not None:
@@ -116,22 +120,31 @@ def _sample(templates: Templates, axes: Axes, model: Model, channel: str, sample
 
 
 def norm_plus_shape(
-    nominal: Float[Array, " bins"], up: Float[Array, " bins"], down: Float[Array, " bins"] | None
-) -> tuple[dict[str, Array], dict[str, Array]]:
+    nominal: Float[AnyArray, " bins"],
+    up: Float[AnyArray, " bins"],
+    down: Float[AnyArray, " bins"] | None,
+    *,
+    least_mirrored: float = 0.01,
+) -> tuple[dict[str, AnyArray], dict[str, AnyArray]]:
     """Split templates into a yield ratio (normsys) and shapes of the nominal's yield (histosys), as cabinetry does.
 
     Without `down` the up template is mirrored at the nominal, ratio and shape each: r_lo = 2 - r_hi and
     lo = 2 nominal - hi. Where nominal or varied yield is not positive the ratio is 1: the shape carries all.
+
+    Arguments:
+        least_mirrored: smallest mirrored ratio. HistFactory needs a positive one; where a handful of events
+            makes the up yield twice the nominal or more, the mirror image has none.
     """
     hi = _ratio(up, nominal)
     hi_data = up / hi
     if down is None:
-        return {"hi": hi, "lo": 2.0 - hi}, {"hi_data": hi_data, "lo_data": 2.0 * nominal - hi_data}
+        lo = jnp.maximum(2.0 - hi, least_mirrored)
+        return {"hi": hi, "lo": lo}, {"hi_data": hi_data, "lo_data": 2.0 * nominal - hi_data}
     lo = _ratio(down, nominal)
     return {"hi": hi, "lo": lo}, {"hi_data": hi_data, "lo_data": down / lo}
 
 
-def _ratio(varied: Float[Array, " bins"], nominal: Float[Array, " bins"]) -> Float[Array, ""]:
+def _ratio(varied: Float[AnyArray, " bins"], nominal: Float[AnyArray, " bins"]) -> Float[Array, ""]:
     above, below = varied.sum(), nominal.sum()
     defined = (above > 0) & (below > 0)
     return jnp.where(defined, jnp.where(defined, above, 1.0) / jnp.where(defined, below, 1.0), 1.0)

@@ -5,14 +5,21 @@ import json
 import os
 from pathlib import Path
 
-os.environ.setdefault("NPROC", "1")  # one XLA thread per test process: the machine's cores are pytest-xdist's
+from pipeline.runtime import environment
 
+os.environ.update(environment())
+
+import hypothesis
 import jax
 import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# The first example compiles; how long that takes is no property of the code.
+hypothesis.settings.register_profile("thalweg", deadline=None)
+hypothesis.settings.load_profile("thalweg")
 
 from pipeline import columns, config, datasets, store
 from pipeline.simulate import simulate

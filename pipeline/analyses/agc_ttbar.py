@@ -45,7 +45,7 @@ class AgcTtbar(Analysis):
         "btag": Free(0.5, bounds=(0.05, 0.95)),
     }
 
-    def __init__(self, jets: int = 12, leptons: int = 4) -> None:
+    def __init__(self, jets: int = 14, leptons: int = 4) -> None:
         self.jets = jets
         self.leptons = leptons
 
@@ -65,7 +65,10 @@ class AgcTtbar(Analysis):
             "lepton_pt": pad(lepton_pt, self.leptons),
             "lepton": mask(lepton_pt, self.leptons),
             "jet": mask(jets.pt, self.jets),
-            **{f"jet_{name}": pad(jets[name], self.jets) for name in ("pt", "eta", "phi", "mass", "btagCSVV2")},
+            **{
+                f"jet_{name}": pad(jets[name], self.jets)
+                for name in ("pt", "eta", "phi", "mass", "btagCSVV2")
+            },
         }
 
     def variations(self) -> Mapping[str, Callable[[Columns], Columns]]:
@@ -90,26 +93,45 @@ class AgcTtbar(Analysis):
         selected = c.weight * relax.exactly(leptons, 1) * relax.at_least(jets, 4)
         return {
             "4j1b": Observation(weight=selected * relax.exactly(tags, 1), value=relax.sum(jets * c.jet_pt)),
-            "4j2b": Observation(weight=selected * relax.at_least(tags, 2), value=_triplet_mass(c, jets, tags, relax)),
+            "4j2b": Observation(
+                weight=selected * relax.at_least(tags, 2), value=_triplet_mass(c, jets, tags, relax)
+            ),
         }
 
 
 def _triplet_mass(
-    c: Columns, jets: Float[Array, "events objects"], tags: Float[Array, "events objects"], relax: Relaxed | Exact
+    c: Columns,
+    jets: Float[Array, "events objects"],
+    tags: Float[Array, "events objects"],
+    relax: Relaxed | Exact,
 ) -> Float[Array, " events"]:
     """Mass [GeV] of the selected jets' triplet with the largest pt among those with a b-tag."""
-    triplets = np.array(list(itertools.combinations(range(c.jet_pt.shape[1]), 3)))
     px, py = c.jet_pt * jnp.cos(c.jet_phi), c.jet_pt * jnp.sin(c.jet_phi)
     pz = c.jet_pt * jnp.sinh(c.jet_eta)
     energy = jnp.sqrt(px**2 + py**2 + pz**2 + c.jet_mass**2)
-    px, py, pz, energy = (x[:, triplets].sum(axis=-1) for x in (px, py, pz, energy))
-    untagged = jnp.prod((jets - tags)[:, triplets], axis=-1)
-    eligible = jnp.prod(jets[:, triplets], axis=-1) - untagged
+    corners = _triplets(c.jet_pt.shape[1])
+    px, py, pz, energy = (x @ corners.sum(axis=0) for x in (px, py, pz, energy))
+    untagged = _product(jets - tags, corners)
+    eligible = _product(jets, corners) - untagged
     best = relax.choose(jnp.hypot(px, py), width="triplet_pt", eligible=eligible)
     mass_squared = energy**2 - px**2 - py**2 - pz**2
     massive = mass_squared > 0  # not so for padding; the square root has no derivative at 0
     mass = jnp.where(massive, jnp.sqrt(jnp.where(massive, mass_squared, 1.0)), 0.0)
     return relax.take(mass, best)
+
+
+def _triplets(jets: int) -> Float[np.ndarray, "3 objects triplets"]:
+    """First, second and third jet of every triplet as 0/1 matrices: products with them are exact and transpose fast."""
+    corners = np.array(list(itertools.combinations(range(jets), 3))).T
+    return np.asarray(np.eye(jets)[corners].swapaxes(1, 2))
+
+
+def _product(
+    decisions: Float[Array, "events objects"], corners: Float[np.ndarray, "3 objects triplets"]
+) -> Float[Array, "events triplets"]:
+    """Decision on each triplet: all three of its jets."""
+    first, second, third = (jnp.matmul(decisions, corner) for corner in corners)
+    return first * second * third
 
 
 def _btag_variation(c: Columns, *, jet: int, sign: float) -> Columns:

@@ -4,17 +4,11 @@
 holds the physics; threads, memory and output folders belong to the command line and the profile.
 """
 
+from pipeline.config.events import Sample
+from pipeline.config.model import Model, NormalizationSystematic, NormPlusShapeSystematic
 from pipeline.config.reader import load, parse
-from pipeline.config.sections import (
-    Anneal,
-    Cluster,
-    Config,
-    Model,
-    NormalizationSystematic,
-    NormPlusShapeSystematic,
-    Optimise,
-    Sample,
-)
+from pipeline.config.section import Anneal, Section
+from pipeline.config.sections import Cluster, Config, Optimise
 
 __all__ = [
     "Anneal",
@@ -25,6 +19,7 @@ __all__ = [
     "NormalizationSystematic",
     "Optimise",
     "Sample",
+    "Section",
     "load",
     "parse",
 ]

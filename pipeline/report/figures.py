@@ -1,5 +1,6 @@
 """The report's figures, one function each: data in, a matplotlib figure out."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,12 @@ STYLE = {
 def objective(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> Figure:
     """Relaxed objective over the epochs, and the exact values before and after on every fold."""
     figure, (axes,) = _panels(1)
-    axes.plot([r["epoch"] for r in records], [r["objective"] for r in records], color=AFTER, label="relaxed, training")
+    axes.plot(
+        [r["epoch"] for r in records],
+        [r["objective"] for r in records],
+        color=AFTER,
+        label="relaxed, training",
+    )
     last = records[-1]["epoch"] + 1
     for row in summary["table"]:
         fill = "full" if row["fold"] == "train" else "none"
@@ -45,7 +51,9 @@ def objective(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) 
     return figure
 
 
-def parameters(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], free: Mapping[str, Free]) -> Figure:
+def parameters(
+    records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], free: Mapping[str, Free]
+) -> Figure:
     """Every free parameter over the epochs, its allowed range shaded at the ends."""
     names = list(records[0]["parameters"])
     figure, panels = _panels(len(names))
@@ -94,10 +102,19 @@ def pulls(summary: Mapping[str, Any], fold: str) -> Figure:
     axes.axvspan(-2, 2, color="#FFF3B0")
     axes.axvspan(-1, 1, color="#D8F0C8")
     rows = np.arange(len(labels))[::-1]
-    for fit, colour, offset, name in zip(fits, (BEFORE, AFTER), (0.15, -0.15), ("initial", "optimised"), strict=True):
+    for fit, colour, offset, name in zip(
+        fits, (BEFORE, AFTER), (0.15, -0.15), ("initial", "optimised"), strict=True
+    ):
         values = np.array([fit["pulls"][label] for label in labels])
         axes.errorbar(
-            values[:, 0], rows + offset, xerr=values[:, 1], fmt="o", color=colour, markersize=4, capsize=2, label=name
+            values[:, 0],
+            rows + offset,
+            xerr=values[:, 1],
+            fmt="o",
+            color=colour,
+            markersize=4,
+            capsize=2,
+            label=name,
         )
     axes.set_yticks(rows, labels)
     axes.set_ylim(-0.7, len(labels) + 0.6)
@@ -138,7 +155,7 @@ def _band(axes: Axes, edges: Sequence[float], total: Any, stdev: np.ndarray) -> 
 
 
 def _per_bin(edges: Sequence[float], label: str) -> str:
-    widths = {round(b - a, 9) for a, b in zip(edges, edges[1:], strict=False)}
+    widths = {round(b - a, 9) for a, b in itertools.pairwise(edges)}
     unit = label.partition("[")[2].rstrip("]")
     return f"events / {widths.pop():g} {unit}" if unit and len(widths) == 1 else "events"
 

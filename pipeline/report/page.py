@@ -19,7 +19,19 @@ from pipeline.config import Config
 from pipeline.report import figures as draw
 from pipeline.store import write_text
 
-PACKAGES = ("thalweg", "jax", "jaxlib", "optax", "pyhf", "cabinetry", "iminuit", "coffea", "uproot", "awkward", "dask")
+PACKAGES = (
+    "thalweg",
+    "jax",
+    "jaxlib",
+    "optax",
+    "pyhf",
+    "cabinetry",
+    "iminuit",
+    "coffea",
+    "uproot",
+    "awkward",
+    "dask",
+)
 
 
 def write(
@@ -42,11 +54,12 @@ def write(
         "config_yaml": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         "records": records,
         "summary": summary,
-        "figures": {name: Markup(svg[svg.index("<svg") :]) for name, svg in drawn.items()},  # noqa: S704
+        "figures": {name: Markup(svg[svg.index("<svg") :]) for name, svg in drawn.items()},
         "parameters": _parameter_rows(config, summary),
         "improvement": _improvement(summary),
         "samples": _sample_rows(config, provenances),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
+        | {"python": platform.python_version()},
         "seconds": sum(record["seconds"] for record in records),
     }
     environment = jinja2.Environment(
@@ -55,7 +68,9 @@ def write(
     write_text(page, environment.get_template("page.html.j2").render(content))
 
 
-def _figures(config: Config, records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> dict[str, Figure]:
+def _figures(
+    config: Config, records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]
+) -> dict[str, Figure]:
     fold = datasets.folds(config)[-1]
     free = problem.analysis(config).parameters
     drawn = {
@@ -98,7 +113,13 @@ def _improvement(summary: Mapping[str, Any]) -> dict[str, Any]:
         for point in ("initial", "optimised")
     )
     better = after < before if summary["objective"]["sense"] == "minimise" else after > before
-    return {"fold": last, "before": before, "after": after, "percent": 100 * (after / before - 1), "better": better}
+    return {
+        "fold": last,
+        "before": before,
+        "after": after,
+        "percent": 100 * (after / before - 1),
+        "better": better,
+    }
 
 
 def _sample_rows(config: Config, provenances: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

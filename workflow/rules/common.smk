@@ -1,4 +1,6 @@
 # The run, read once, and the input functions of the rules.
+import hashlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -28,6 +30,11 @@ def explained(function, *arguments):
         return function(*arguments)
     except ThalwegError as error:
         raise WorkflowError(str(error)) from None
+
+
+def fingerprint(content):
+    """A short name for a part of the configuration: a rule runs again when it changes."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 CONFIG, OVERRIDES = chosen_run()

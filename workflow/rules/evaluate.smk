@@ -8,7 +8,7 @@ rule evaluate:
         summary=FOLDER.evaluation,
         workspaces=workspaces(),
     params:
-        physics=RUN.physics(),
+        physics=fingerprint(RUN.physics()),
         version=pipeline.__version__,
     log:
         FOLDER.root / "logs/evaluate.log",

@@ -8,7 +8,7 @@ rule optimise:
     output:
         FOLDER.block("{block}"),
     params:
-        physics=RUN.physics(),
+        physics=fingerprint(RUN.physics()),
         version=pipeline.__version__,
     log:
         FOLDER.root / "logs/optimise/block_{block}.log",

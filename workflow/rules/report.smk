@@ -13,7 +13,7 @@ rule report:
             category="Figures",
         ),
     params:
-        run=RUN.model_dump(mode="json"),
+        run=fingerprint(RUN.model_dump(mode="json")),
         version=pipeline.__version__,
     log:
         FOLDER.root / "logs/report.log",

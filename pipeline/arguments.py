@@ -1,0 +1,98 @@
+"""The options of every verb, each explained, and the parser made of them."""
+
+import argparse
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pipeline
+from pipeline import datasets
+
+Options = dict[str, dict[str, Any]]
+
+
+def parser(verbs: Iterable[Callable[..., None]]) -> argparse.ArgumentParser:
+    """The parser of the command line; a verb's help is its docstring, and `options.verb` the function."""
+    top = argparse.ArgumentParser(prog="python -m pipeline", description=pipeline.__doc__.splitlines()[0])
+    top.add_argument("--version", action="version", version=f"thalweg {pipeline.__version__}")
+    choices = top.add_subparsers(required=True, metavar="VERB")
+    options = _options()
+    for verb in verbs:
+        own = choices.add_parser(verb.__name__, help=verb.__doc__, description=verb.__doc__)
+        for flag, settings in options[verb.__name__].items():
+            own.add_argument(flag, **settings)
+        own.set_defaults(verb=verb)
+    return top
+
+
+def _options() -> dict[str, Options]:
+    """The options of each verb."""
+    file: Options = {
+        "--sample": {"required": True, "help": "process, or process__variation (required)"},
+        "--index": {"required": True, "type": _whole(0), "help": "file of the sample, from 0 (required)"},
+    }
+    output: Options = {"--output": {"required": True, "type": Path, "help": "file to write (required)"}}
+    cores = os.cpu_count() or 1
+    workers: Options = {
+        "--workers": {"type": _whole(1), "default": cores, "help": "worker processes (default: %(default)s)"}
+    }
+    block: Options = {
+        "--block": {"type": _whole(1), "default": 1, "help": "block of epochs, from 1 (default: %(default)s)"}
+    }
+    figures: Options = {
+        "--figures": {"required": True, "type": Path, "help": "folder for the figures (required)"}
+    }
+    point = {
+        "choices": ["initial", "optimised"],
+        "default": "initial",
+        "help": "start values of the configuration, or the run's result (default: %(default)s)",
+    }
+    fold = {
+        "choices": [datasets.ALL, datasets.TRAIN, datasets.HELD_OUT],
+        "default": datasets.ALL,
+        "help": "events to count, each fold normalised to the whole luminosity (default: %(default)s)",
+    }
+    folder: Options = {
+        "--folder": {"type": Path, "default": Path("config"), "help": "to write to (default: %(default)s)"}
+    }
+    run = _run()
+    return {
+        "simulate": run | file | output,
+        "manifest": run | output,
+        "columns": run | file | output,
+        "optimise": run | block | output | workers,
+        "evaluate": run | output | workers,
+        "report": run | output | figures,
+        "yields": run | {"--parameters": point, "--fold": fold},
+        "schema": folder,
+    }
+
+
+def _run() -> Options:
+    """What every verb of a run takes."""
+    return {
+        "config": {"type": Path, "metavar": "CONFIG", "help": "YAML file of the run, see config/README.md"},
+        "--set": {
+            "action": "append",
+            "default": [],
+            "metavar": "KEY=VALUE",
+            "help": "override a key of the configuration, as in optimise.epochs=20; may be repeated (default: none)",
+        },
+        "--log": {"type": Path, "help": "write messages to this file too (default: only standard error)"},
+    }
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    """Type of an option that is a whole number, `least` or more."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
+        return value
+
+    return number

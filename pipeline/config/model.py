@@ -1,0 +1,108 @@
+"""Sections of the statistical model: channels, normalisations, systematic uncertainties."""
+
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import Field
+
+from pipeline.config.section import Anneal, Name, Section
+
+
+class Channel(Section):
+    """One region of the fit; its name is that of an observation of the analysis."""
+
+    edges: tuple[float, ...] | None = Field(
+        default=None, description="bin edges, ascending; absent: one bin that counts every selected event"
+    )
+    bandwidth: Anneal | None = Field(
+        default=None, description="width of the kernel of the relaxed histogram; needed where there are edges"
+    )
+    label: str = Field(default="events", description="axis label, with unit")
+
+    @pydantic.model_validator(mode="after")
+    def _ordered(self) -> "Channel":
+        if self.edges is None:
+            return self
+        if len(self.edges) < 2 or any(a >= b for a, b in zip(self.edges, self.edges[1:], strict=False)):
+            raise ValueError(f"edges {list(self.edges)} must be at least two ascending numbers")
+        if self.bandwidth is None:
+            raise ValueError("a channel with edges needs a bandwidth: {initial: ..., final: ...}")
+        return self
+
+
+class NormFactor(Section):
+    """A free normalisation of some samples."""
+
+    name: str = Field(min_length=1, description="name of the parameter")
+    samples: tuple[Name, ...] = Field(min_length=1, description="samples it scales")
+    nominal: float = Field(
+        default=1.0, description="start value, and the value in Asimov data; inside `bounds`"
+    )
+    bounds: tuple[float, float] = Field(default=(0.0, 10.0), description="bounds of the fit, lower first")
+
+    @pydantic.model_validator(mode="after")
+    def _inside(self) -> "NormFactor":
+        low, high = self.bounds
+        if not low < high:
+            raise ValueError(f"bounds {list(self.bounds)} must be two ascending numbers")
+        if not low <= self.nominal <= high:
+            raise ValueError(f"nominal {self.nominal} is outside its bounds {list(self.bounds)}")
+        return self
+
+
+class NormalizationSystematic(Section):
+    """A systematic uncertainty that scales samples (pyhf: normsys)."""
+
+    name: str = Field(min_length=1, description="name of the nuisance parameter")
+    type: Literal["Normalization"] = Field(description="a relative change of the yield")
+    up: float = Field(gt=-1, description="relative change at +1 sigma")
+    down: float = Field(gt=-1, description="relative change at -1 sigma")
+    samples: tuple[Name, ...] | None = Field(
+        default=None, min_length=1, description="affected samples; absent: all"
+    )
+
+
+class NormPlusShapeSystematic(Section):
+    """A systematic uncertainty with templates of its own (pyhf: normsys and histosys of one parameter)."""
+
+    name: str = Field(min_length=1, description="name of the nuisance parameter")
+    type: Literal["NormPlusShape"] = Field(description="up and down templates")
+    up: Name = Field(description="variation of the analysis, or of the manifest, at +1 sigma")
+    down: Name | None = Field(
+        default=None, description="the same at -1 sigma; absent: `up` mirrored at the nominal"
+    )
+    samples: tuple[Name, ...] | None = Field(
+        default=None, min_length=1, description="affected samples; absent: all"
+    )
+
+
+Systematic = Annotated[NormalizationSystematic | NormPlusShapeSystematic, Field(discriminator="type")]
+
+
+class Model(Section):
+    """The statistical model, in cabinetry's vocabulary."""
+
+    poi: str = Field(description="parameter of interest: one of the norm factors")
+    normfactors: tuple[NormFactor, ...] = Field(min_length=1, description="free normalisations")
+    systematics: tuple[Systematic, ...] = Field(default=(), description="constrained nuisance parameters")
+    luminosity_uncertainty: float | None = Field(
+        default=None, gt=0, description="relative; adds pyhf's `lumi` modifier to every sample"
+    )
+    mc_statistics: bool = Field(default=True, description="one `staterror` parameter per bin")
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> "Model":
+        names = [n.name for n in self.normfactors] + [s.name for s in self.systematics]
+        repeated = sorted({n for n in names if names.count(n) > 1})
+        if repeated:
+            raise ValueError(f"parameter names must differ; repeated: {repeated}")
+        reserved = [n for n in names if n == "lumi" or n.startswith("staterror_")]
+        if reserved:
+            raise ValueError(
+                f"parameter name {reserved[0]!r} is taken by luminosity and MC statistics; choose another"
+            )
+        if self.poi not in names[: len(self.normfactors)]:
+            raise ValueError(
+                f"poi {self.poi!r} is not one of the normfactors {names[: len(self.normfactors)]}"
+            )
+        return self

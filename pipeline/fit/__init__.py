@@ -1,0 +1,16 @@
+"""Maximum-likelihood fits: bounded damped Newton, their derivative by the implicit function theorem.
+
+A fit never fails in silence: its status, the estimated distance to the minimum and the parameters at their
+bounds come back with it, and under ``vmap`` every member of the batch has its own.
+"""
+
+from pipeline.fit.maximum_likelihood import (
+    FitResult,
+    FitStatus,
+    covariance,
+    fisher_information,
+    fit,
+    fit_with_variance,
+)
+
+__all__ = ["FitResult", "FitStatus", "covariance", "fisher_information", "fit", "fit_with_variance"]

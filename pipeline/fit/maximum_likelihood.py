@@ -1,0 +1,191 @@
+"""Fits as a physicist asks for them: parameters, status, variance, covariance."""
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from pipeline.fit.implicit import minimum, solve_information
+from pipeline.fit.newton import Options, Problem, State, at_minimum, solve_free
+from pipeline.likelihood import DenseTemplates, HistFactory, Templates
+
+
+class FitStatus(IntEnum):
+    """How a fit ended; only CONVERGED is a minimum."""
+
+    CONVERGED = 0
+    STEPS_EXHAUSTED = 1
+    STALLED = 2  # no step improves, however much damped: a kink, or a likelihood without a minimum
+    NOT_FINITE = 3  # the starting point has no finite likelihood
+
+
+class FitResult(eqx.Module):
+    """A fitted point and how far it can be trusted.
+
+    ``twice_nll`` is ``-2 ln L`` in pyhf's convention. ``edm`` is ``g^T H^-1 g / 2`` over the free parameters:
+    the ``-ln L`` still to gain, so a parameter is off by at most ``sqrt(2 edm)`` of its uncertainty.
+    ``gradient_norm`` is that of ``-ln L`` over the free parameters. ``at_bounds`` marks parameters held by an
+    active bound.
+    """
+
+    parameters: Float[Array, " params"]
+    twice_nll: Float[Array, ""]
+    converged: Bool[Array, ""]
+    status: Int[Array, ""]
+    gradient_norm: Float[Array, ""]
+    edm: Float[Array, ""]
+    steps: Int[Array, ""]
+    at_bounds: Bool[Array, " params"]
+
+    def describe(self, parameter_names: Sequence[str]) -> str:
+        """One sentence for an error message or a log (outside traced code)."""
+        held = [name for name, at in zip(parameter_names, self.at_bounds.tolist(), strict=True) if at]
+        return (
+            f"fit {FitStatus(int(self.status)).name} after {int(self.steps)} steps: EDM "
+            f"{float(self.edm):.3g}, gradient norm {float(self.gradient_norm):.3g}, "
+            f"at bounds: {', '.join(held) or 'none'}"
+        )
+
+
+def fit(
+    model: HistFactory,
+    data: Float[Array, " data"],
+    *,
+    templates: Templates | DenseTemplates | None = None,
+    init: Float[Array, " params"] | None = None,
+    fixed: Bool[Array, " params"] | None = None,
+    tolerance: float = 1e-20,
+    max_steps: int = 100,
+    first_damping: float = 1e-3,
+    last_damping: float = 1e12,
+    factor: float = 10.0,
+    rounding: float = 64.0,
+) -> FitResult:
+    """The parameters that minimise ``-ln L`` within the bounds.
+
+    Projected Newton with the exact Hessian and Levenberg-Marquardt damping (Nocedal, Wright, Numerical
+    Optimization, 2nd ed., sections 10.3 and 16.7): parameters at a bound that the gradient pushes against are
+    held, the rest move by ``-(H + damping diag |H|)^-1 g``, clipped to the bounds. ``fixed`` (default: the
+    model's fixed parameters for these templates) keep their values in ``init`` (default: the model's), which
+    also is the way to fix a POI. Other starting values outside the bounds are moved onto them.
+
+    Differentiable to any order in ``data``, ``templates`` and the values of fixed parameters, by the implicit
+    function theorem; parameters at active bounds have derivative zero. The derivative of an unconverged fit
+    is meaningless, so look at ``converged`` first.
+
+    ``tolerance`` is on the EDM (in ``-ln L``): 1e-20 puts every parameter within 1.5e-10 of its uncertainty,
+    so that finite differences of a fit are good to 1e-6; by Cauchy-Schwarz it also bounds the projected
+    gradient, ``|g_i| <= sqrt(2 edm H_ii)``. ``max_steps``: Newton takes 3 to 10. ``first_damping`` is the
+    weakest damping tried when an undamped step does not improve; beyond ``last_damping`` a step is shorter
+    than rounding and the fit has STALLED; damping changes by ``factor`` at every trial, and a Newton step
+    below rounding that shrinks the EDM by less than it has settled. ``rounding`` is the error of the terms in
+    ``-ln L`` and of a parameter in units of the float's epsilon.
+    """
+    options = Options(tolerance, max_steps, first_damping, last_damping, factor, rounding)
+    problem = _problem(model, data, templates, init, fixed)
+    parameters, state = minimum(problem, options)
+    return _result(problem, options, parameters, state)
+
+
+def fit_with_variance(
+    model: HistFactory,
+    data: Float[Array, " data"],
+    index: int,
+    *,
+    templates: Templates | DenseTemplates | None = None,
+    init: Float[Array, " params"] | None = None,
+    fixed: Bool[Array, " params"] | None = None,
+    tolerance: float = 1e-20,
+    max_steps: int = 100,
+    first_damping: float = 1e-3,
+    last_damping: float = 1e12,
+    factor: float = 10.0,
+    rounding: float = 64.0,
+) -> tuple[FitResult, Float[Array, ""]]:
+    """A fit, and the variance of one parameter: its diagonal element of the inverse Hessian of ``-ln L``.
+
+    ``covariance(...)[index, index]`` at the fitted point with parameters at active bounds held, but with one
+    Hessian in the program instead of two and a cheap derivative. NaN where there is no minimum, 0 for a
+    parameter that is fixed or at a bound. Keywords as in `fit`.
+    """
+    options = Options(tolerance, max_steps, first_damping, last_damping, factor, rounding)
+    problem = _problem(model, data, templates, init, fixed)
+    parameters, state = minimum(problem, options)
+    point = jax.lax.stop_gradient(state.point)
+    unit = jnp.zeros_like(parameters).at[index].set(1.0)
+    column = solve_information(problem, parameters, point.hessian, unit, point.free)
+    return _result(problem, options, parameters, state), column[index]
+
+
+def _problem(
+    model: HistFactory,
+    data: Float[Array, " data"],
+    templates: Templates | DenseTemplates | None,
+    init: Float[Array, " params"] | None,
+    fixed: Bool[Array, " params"] | None,
+) -> Problem:
+    """The problem with the model's defaults filled in."""
+    dense = model.dense(templates)
+    fixed = model.fixed_parameters(dense) if fixed is None else fixed
+    return Problem(model, dense, data, model.initial if init is None else init, fixed)
+
+
+def _result(
+    problem: Problem, options: Options, parameters: Float[Array, " params"], state: State
+) -> FitResult:
+    """What the caller sees of the final state; only parameters and ``-2 ln L`` carry derivatives."""
+    state = jax.lax.stop_gradient(state)
+    point = state.point
+    converged = at_minimum(state, options)
+    return FitResult(
+        parameters=parameters,
+        twice_nll=2.0 * problem.nll(parameters),
+        converged=converged,
+        status=_status(state, options, converged),
+        gradient_norm=jnp.linalg.norm(jnp.where(point.free, point.gradient, 0.0)),
+        edm=state.edm,
+        steps=jnp.maximum(state.steps - 1, 0),
+        at_bounds=~point.free & ~problem.fixed,
+    )
+
+
+def _status(state: State, options: Options, converged: Bool[Array, ""]) -> Int[Array, ""]:
+    """The `FitStatus` of a final state."""
+    stalled = jnp.where(state.damping > options.last_damping, FitStatus.STALLED, FitStatus.STEPS_EXHAUSTED)
+    failed = jnp.where(jnp.isfinite(state.point.nll), stalled, int(FitStatus.NOT_FINITE))
+    return jnp.where(converged, int(FitStatus.CONVERGED), failed).astype(jnp.int32)
+
+
+def fisher_information(
+    model: HistFactory,
+    parameters: Float[Array, " params"],
+    data: Float[Array, " data"],
+    templates: Templates | DenseTemplates | None = None,
+) -> Float[Array, "params params"]:
+    """Observed Fisher information, the Hessian of ``-ln L``; at Asimov data it is the expected one."""
+    dense = model.dense(templates)
+    hessian = jax.hessian(lambda p: -model.logpdf(p, data, dense))
+    information: Float[Array, "params params"] = hessian(parameters)
+    return information
+
+
+def covariance(
+    model: HistFactory,
+    parameters: Float[Array, " params"],
+    data: Float[Array, " data"],
+    templates: Templates | DenseTemplates | None = None,
+    fixed: Bool[Array, " params"] | None = None,
+) -> Float[Array, "params params"]:
+    """Covariance of the fitted parameters, the inverse of `fisher_information` over those not fixed.
+
+    Rows and columns of fixed parameters (default: the model's) are zero; add ``FitResult.at_bounds`` to hold
+    those too. NaN where the information is not positive definite, that is, where there is no minimum.
+    """
+    dense = model.dense(templates)
+    free = ~(model.fixed_parameters(dense) if fixed is None else fixed)
+    information = fisher_information(model, parameters, data, dense)
+    identity = jnp.eye(free.size, dtype=information.dtype)
+    return jax.vmap(lambda column: solve_free(information, column, free))(identity)

@@ -1,0 +1,81 @@
+"""pyhf's interpolation codes 4 and 4p: how a template moves with its nuisance parameter.
+
+Both are polynomials for ``|alpha| < 1`` that join the extrapolation at ``|alpha| = 1`` with two continuous
+derivatives, so Newton's method sees a smooth function.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+# Inverse of the boundary conditions of code 4 at alpha0 = 1 (pyhf's only value): row i gives the coefficient
+# of alpha^(i+1) from the values, slopes and curvatures at +1 and -1; pyhf/interpolators/code4.py derives it.
+_CODE4 = np.array(
+    [
+        [15, -15, -7, -7, 1, -1],
+        [24, 24, -9, 9, 1, 1],
+        [-10, 10, 10, 10, -2, 2],
+        [-24, -24, 14, -14, -2, -2],
+        [3, -3, -3, -3, 1, -1],
+        [8, 8, -5, 5, 1, 1],
+    ],
+    dtype=np.float64,
+) / np.float64(16)
+
+
+def _factor_and_logarithm(factor: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """The factor and its logarithm; a factor of zero or below counts as 0 with logarithm 0 (see `code4`)."""
+    positive = factor > 0
+    return jnp.where(positive, factor, 0.0), jnp.log(jnp.where(positive, factor, 1.0))
+
+
+def code4_coefficients(
+    up: Float[Array, "*shape"], down: Float[Array, "*shape"]
+) -> Float[Array, "powers ..."]:
+    """Coefficients of alpha^1 ... alpha^6 of `code4`."""
+    up, log_up = _factor_and_logarithm(up)
+    down, log_down = _factor_and_logarithm(down)
+    conditions = jnp.stack(
+        [up - 1.0, down - 1.0, log_up * up, -log_down * down, log_up**2 * up, log_down**2 * down]
+    )
+    return jnp.einsum("rc,c...->r...", jnp.asarray(_CODE4, dtype=up.dtype), conditions)
+
+
+def code4(
+    alpha: Float[Array, "*#shape"],
+    up: Float[Array, "*shape"],
+    down: Float[Array, "*shape"],
+    coefficients: Float[Array, "powers ..."],
+) -> Float[Array, "*shape"]:
+    """Factor on a yield: exponential outside ``|alpha| < 1``, polynomial of degree six inside (normsys).
+
+    ``up^alpha`` for alpha >= 1, ``down^-alpha`` for alpha <= -1, ``1 + sum_i a_i alpha^i`` between
+    (CERN-OPEN-2012-016, section 4.1; pyhf code 4). At the edge: a factor of zero has the limits ``x^a -> 0``
+    and ``x ln x -> 0`` where pyhf gives NaN; a negative one has no meaning, is refused when a workspace is
+    read and counts as zero under trace.
+    """
+    side, log_side = _factor_and_logarithm(jnp.where(alpha > 0, up, down))
+    outside = jnp.abs(alpha) >= 1
+    exponent = jnp.where(outside, jnp.abs(alpha), 1.0)
+    extrapolated = jnp.where(side > 0, jnp.exp(exponent * log_side), 0.0)
+    inside = jnp.where(outside, 0.0, alpha)
+    polynomial = coefficients[-1] * inside
+    for coefficient in coefficients[-2::-1]:
+        polynomial = (polynomial + coefficient) * inside
+    return jnp.where(outside, extrapolated, 1.0 + polynomial)
+
+
+def code4p(
+    alpha: Float[Array, "*#shape"], up: Float[Array, "*shape"], down: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """Addition to a yield: linear outside ``|alpha| < 1``, polynomial of degree six inside (histosys).
+
+    With ``up = hi - nominal`` and ``down = nominal - lo``: ``alpha up`` for alpha > 1, ``alpha down`` for
+    alpha < -1, ``alpha (S + alpha A (15 - 10 alpha^2 + 3 alpha^4))`` between, ``S = (up + down) / 2``,
+    ``A = (up - down) / 16`` (pyhf code 4p). Defined for every template, one-sided and negative ones included.
+    """
+    inside = jnp.clip(alpha, -1.0, 1.0)
+    square = inside**2
+    bend = square * (square * (square * 3.0 - 10.0) + 15.0)
+    polynomial = bend * (0.0625 * (up - down)) + inside * (0.5 * (up + down))
+    return jnp.where(alpha > 1, alpha * up, jnp.where(alpha < -1, alpha * down, polynomial))

@@ -1,0 +1,281 @@
+"""HistFactory's log-density in JAX, with the templates as arguments."""
+
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import gammaln
+from jaxtyping import Array, Bool, Float
+
+from pipeline.likelihood.interpolation import code4, code4_coefficients, code4p
+from pipeline.likelihood.layout import (
+    Axes,
+    ConstraintLayout,
+    Layout,
+    build_constraints,
+    build_layout,
+    flat_templates,
+)
+from pipeline.likelihood.parameters import Parameter, bins_of, parameters_of
+from pipeline.likelihood.specification import (
+    Templates,
+    Workspace,
+    measurement_of,
+    observations_of,
+    read_workspace,
+    templates_from_workspace,
+)
+
+
+class DenseTemplates(eqx.Module):
+    """The templates as the arrays of the likelihood: gathered once, then used by every step of a fit.
+
+    ``up`` and ``down`` are the histosys differences to the nominal; ``factors`` the normsys hi and lo and
+    ``coefficients`` their code-4 polynomials; ``width`` the Gaussian sigma or Poisson factor of each
+    constraint; ``valid`` whether a bin-by-bin uncertainty is above zero.
+    """
+
+    nominal: Float[Array, "samples bins"]
+    up: Float[Array, "histosys samples bins"]
+    down: Float[Array, "histosys samples bins"]
+    factors: Float[Array, "sides normsys samples channels"]
+    coefficients: Float[Array, "powers normsys samples channels"]
+    width: Float[Array, " auxdata"]
+    auxdata: Float[Array, " auxdata"]
+    valid: Bool[Array, " auxdata"]
+
+
+def poisson_logpdf(observed: Float[Array, "*shape"], rate: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """``n ln r - r - ln Gamma(n + 1)``, pyhf's continuous Poisson.
+
+    At the edge: for a rate of zero or below, 0 observed gives ``-r`` (pyhf's value) and anything else
+    ``-inf`` (the density is zero; pyhf gives NaN below zero). Gradients stay finite everywhere.
+    """
+    positive = rate > 0
+    logarithm = jnp.log(jnp.where(positive, rate, 1.0))
+    impossible = jnp.where(observed == 0, 0.0, -jnp.inf)
+    return jnp.where(positive, observed * logarithm, impossible) - rate - gammaln(observed + 1.0)
+
+
+def _relative_uncertainty(
+    layout: ConstraintLayout, flat: Float[Array, " numbers"]
+) -> tuple[Float[Array, " auxdata"], Bool[Array, " auxdata"]]:
+    """Relative uncertainty of bin-by-bin parameters, ``sqrt(sum_s u_s^2) / sum_s n_s`` (1 where undefined).
+
+    Summed over the samples that carry the staterror (Barlow-Beeston lite: Barlow, Beeston, CPC 77 (1993) 219;
+    pyhf's ``staterror_builder``); a shapesys has one sample. Undefined for zero uncertainty or yield.
+    """
+    uncertainty, total = flat[layout.uncertainty], jnp.sum(flat[layout.yields], axis=1)
+    # pyhf calls a negative shapesys uncertainty invalid, while a staterror's sign is squared away
+    uncertainty = jnp.where(layout.is_poisson[:, None] & (uncertainty < 0), 0.0, uncertainty)
+    variance = jnp.sum(uncertainty**2, axis=1)
+    valid = (variance > 0) & (total > 0)
+    return jnp.sqrt(jnp.where(valid, variance, 1.0)) / jnp.where(valid, total, 1.0), valid
+
+
+class HistFactory(eqx.Module):
+    """The density of data given parameters and templates: HistFactory (CERN-OPEN-2012-016) as in pyhf.
+
+    ``L = prod_b Pois(n_b | sum_s F_sb (T_sb + Delta_sb)) prod_j c_j(a_j | theta_j)`` with the product F of
+    all multiplying modifiers and the sum Delta of the histosys (eq. 1 of the pyhf documentation). Parameters
+    and data are flat vectors in pyhf's order, data = bins of the channels (sorted by name), then auxdata.
+    ``templates`` arguments default to the workspace's values and may be traced; a gradient reaches every
+    number in them.
+
+    The structure (names, order, which modifier acts where) is that of the workspace. Which bin-by-bin
+    parameters are fixed because their uncertainty is zero follows the templates instead, see
+    `fixed_parameters`, so a model always equals the pyhf model rebuilt from the same numbers; ``fixed`` is
+    the mask of the default templates.
+    """
+
+    initial: Float[Array, " params"]
+    bounds: Float[Array, "params 2"]
+    fixed: Bool[Array, " params"]
+    templates: Templates
+    observations: Float[Array, " bins"] | None
+    layout: Layout
+    constraints: ConstraintLayout
+    configured_fixed: Bool[Array, " params"]
+    parameter_names: tuple[str, ...] = eqx.field(static=True)
+    channels: tuple[str, ...] = eqx.field(static=True)
+    samples: tuple[str, ...] = eqx.field(static=True)
+    bins: tuple[int, ...] = eqx.field(static=True)
+    poi_index: int | None = eqx.field(static=True)
+
+    @classmethod
+    def from_workspace(
+        cls, workspace: Workspace | str | Path, measurement: str | None = None
+    ) -> "HistFactory":
+        """The model of a measurement (None: the first) of a pyhf workspace, given as mapping or path."""
+        content = read_workspace(workspace)
+        config = measurement_of(content, measurement)["config"]
+        templates = templates_from_workspace(content)
+        parameters = parameters_of(templates, config.get("parameters", []))
+        axes = Axes(templates, parameters)
+        layout = build_layout(templates, axes, config["poi"] or None)
+        constraints = build_constraints(templates, axes, parameters)
+        configured = jnp.asarray(np.asarray([f for p in parameters for f in p.fixed], dtype=bool))
+        # NumPy here: eager JAX would compile a concatenation of hundreds of arrays
+        numbers = np.concatenate([[0.0, 1.0], *(np.ravel(leaf) for leaf in jax.tree.leaves(templates))])
+        _, valid = _relative_uncertainty(constraints, jnp.asarray(numbers))
+        return cls(
+            initial=_values([p.inits for p in parameters]),
+            bounds=_values([p.bounds for p in parameters]),
+            fixed=_with_fixed_bins(configured, constraints, valid),
+            templates=templates,
+            observations=observations_of(content, {c: bins_of(templates, c) for c in axes.channels}),
+            layout=layout,
+            constraints=constraints,
+            configured_fixed=configured,
+            parameter_names=tuple(label for p in parameters for label in p.labels),
+            channels=tuple(axes.channels),
+            samples=tuple(axes.samples),
+            bins=tuple(bins_of(templates, channel) for channel in axes.channels),
+            poi_index=_poi_index(config["poi"], parameters, axes),
+        )
+
+    def dense(self, templates: Templates | DenseTemplates | None = None) -> DenseTemplates:
+        """The arrays of the likelihood; already dense templates pass through."""
+        if isinstance(templates, DenseTemplates):
+            return templates
+        templates = self.templates if templates is None else templates
+        self._check(templates)
+        flat = flat_templates(templates, self.initial.dtype)
+        nominal, (up, down) = flat[self.layout.nominal], flat[self.layout.histosys]
+        factors = flat[self.layout.normsys]
+        width, auxdata, valid = self._constraint_terms(flat)
+        return DenseTemplates(
+            nominal=nominal,
+            up=up - nominal[None],
+            down=nominal[None] - down,
+            factors=factors,
+            coefficients=code4_coefficients(factors[0], factors[1]),
+            width=width,
+            auxdata=auxdata,
+            valid=valid,
+        )
+
+    def _check(self, templates: Templates) -> None:
+        """Refuse templates of another structure than the workspace's."""
+        theirs: Any = jax.tree.structure(templates)
+        if theirs == jax.tree.structure(self.templates):
+            shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(templates)]
+            if shapes == [jnp.shape(leaf) for leaf in jax.tree.leaves(self.templates)]:
+                return
+        different = sorted(_places_of(self.templates) ^ _places_of(templates))
+        raise ValueError(
+            f"templates: {len(different)} entries differ from the workspace in name or shape, first "
+            f"{different[:4]}; give the numbers of the same channels, samples, modifiers and bins"
+        )
+
+    def _constraint_terms(
+        self, flat: Float[Array, " numbers"]
+    ) -> tuple[Float[Array, " auxdata"], Float[Array, " auxdata"], Bool[Array, " auxdata"]]:
+        """Width (sigma, or Poisson factor 1 / sigma^2), auxdata and validity of every constraint."""
+        terms = self.constraints
+        relative, valid = _relative_uncertainty(terms, flat)
+        from_templates = jnp.where(terms.is_poisson, 1.0 / relative**2, relative)
+        width = jnp.where(terms.follows_width, from_templates, terms.width)
+        auxdata = jnp.where(terms.follows_auxdata, from_templates, terms.auxdata)
+        return width, auxdata, valid
+
+    def fixed_parameters(self, templates: Templates | DenseTemplates | None = None) -> Bool[Array, " params"]:
+        """Parameters that a fit leaves alone: configured so, or bin-by-bin with an uncertainty of zero."""
+        return _with_fixed_bins(self.configured_fixed, self.constraints, self.dense(templates).valid)
+
+    def auxdata(self, templates: Templates | DenseTemplates | None = None) -> Float[Array, " auxdata"]:
+        """Auxiliary measurements; those of a shapesys, ``(n / u)^2``, follow the templates."""
+        return self.dense(templates).auxdata
+
+    def data(self, templates: Templates | DenseTemplates | None = None) -> Float[Array, " data"]:
+        """The workspace's observed yields, then the auxiliary measurements."""
+        if self.observations is None:
+            raise ValueError(
+                f"model: no observations for channels {self.channels}; add them to the workspace"
+            )
+        return jnp.concatenate([self.observations, self.auxdata(templates)])
+
+    def expected_by_sample(
+        self, parameters: Float[Array, " params"], templates: Templates | DenseTemplates | None = None
+    ) -> Float[Array, "samples bins"]:
+        """Expected yields of every sample, ``F_sb (T_sb + Delta_sb)``."""
+        dense = self.dense(templates)
+        alpha = parameters[self.layout.histosys_parameter][:, None, None]
+        added = jnp.sum(code4p(alpha, dense.up, dense.down), axis=0)
+        alpha = parameters[self.layout.normsys_parameter][:, None, None]
+        scaled = jnp.prod(code4(alpha, dense.factors[0], dense.factors[1], dense.coefficients), axis=0)
+        one = jnp.ones(1, dtype=parameters.dtype)
+        multipliers = jnp.concatenate([parameters, one])[self.layout.multipliers]
+        factors = scaled[:, self.layout.channel] * jnp.prod(multipliers, axis=0)
+        return factors * (dense.nominal + added)
+
+    def expected_data(
+        self,
+        parameters: Float[Array, " params"],
+        templates: Templates | DenseTemplates | None = None,
+        include_auxdata: bool = True,
+    ) -> Float[Array, " data"]:
+        """Expected yields of all bins, then expected auxiliary measurements (pyhf's ``expected_data``)."""
+        dense = self.dense(templates)
+        main = jnp.sum(self.expected_by_sample(parameters, dense), axis=0)
+        if not include_auxdata:
+            return main
+        constrained = parameters[self.constraints.parameter]
+        auxiliary = jnp.where(self.constraints.is_poisson, constrained * dense.width, constrained)
+        return jnp.concatenate([main, auxiliary])
+
+    def logpdf(
+        self,
+        parameters: Float[Array, " params"],
+        data: Float[Array, " data"],
+        templates: Templates | DenseTemplates | None = None,
+    ) -> Float[Array, ""]:
+        """``ln L``: Poisson terms of the bins, then the constraint terms (pyhf's ``Model.logpdf``).
+
+        At the edge: ``-inf`` where a bin with observed events has no expected ones, see `poisson_logpdf`.
+        """
+        dense = self.dense(templates)
+        expected = self.expected_data(parameters, dense)
+        bins = sum(self.bins)
+        main = jnp.sum(poisson_logpdf(data[:bins], expected[:bins]))
+        terms = self.constraints
+        sigma = jnp.where(terms.is_poisson, 1.0, dense.width)
+        pull = (data[bins:] - expected[bins:]) / sigma
+        normal = -0.5 * pull**2 - jnp.log(sigma) - 0.5 * np.log(2.0 * np.pi)
+        auxiliary = jnp.sum(jnp.where(terms.is_poisson, 0.0, normal))
+        poisson = jnp.sum(poisson_logpdf(data[bins:][terms.poisson], expected[bins:][terms.poisson]))
+        return main + auxiliary + poisson
+
+
+def _values(groups: list[Any]) -> Float[Array, "..."]:
+    """One row per parameter component."""
+    return jnp.asarray(np.asarray([value for group in groups for value in group], dtype=np.float64))
+
+
+def _with_fixed_bins(
+    configured: Bool[Array, " params"], terms: ConstraintLayout, valid: Bool[Array, " auxdata"]
+) -> Bool[Array, " params"]:
+    """The configured mask, plus bin-by-bin parameters without a valid uncertainty (pyhf's ``fixed``)."""
+    return configured.at[terms.parameter].set(configured[terms.parameter] | (terms.follows_fixed & ~valid))
+
+
+def _poi_index(name: str, parameters: tuple[Parameter, ...], axes: Axes) -> int | None:
+    """Place of the POI; None when the measurement names none."""
+    if not name:
+        return None
+    sizes = {p.name: p.size for p in parameters}
+    if sizes.get(name) != 1:
+        raise ValueError(
+            f"measurement: POI '{name}' has {sizes.get(name, 0)} components in the model, allowed is "
+            f"exactly 1; name one of {sorted(n for n, size in sizes.items() if size == 1)}"
+        )
+    return axes.first[name]
+
+
+def _places_of(templates: Templates) -> set[tuple[str, str]]:
+    """Path and shape of every entry, for error messages."""
+    leaves = jax.tree.leaves_with_path(templates)
+    return {(jax.tree_util.keystr(path), str(jnp.shape(leaf))) for path, leaf in leaves}

@@ -1,0 +1,188 @@
+"""The parameters that a specification asks for: pyhf's order, values, bounds and constraints."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pipeline.likelihood.specification import MODIFIERS, Templates
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter set of pyhf: one name, ``size`` components.
+
+    ``from_templates`` names the properties that follow the templates ("width": the constraint's width or
+    Poisson factor, "auxdata", "fixed"); their entries here are placeholders.
+    """
+
+    name: str
+    constraint: Literal["none", "normal", "poisson"]
+    scalar: bool
+    inits: tuple[float, ...] | None
+    bounds: tuple[tuple[float, float], ...] | None
+    auxdata: tuple[float, ...] | None = None
+    widths: tuple[float, ...] | None = None
+    fixed: tuple[bool, ...] = (False,)
+    from_templates: frozenset[str] = frozenset()
+
+    @property
+    def size(self) -> int:
+        """Number of components."""
+        return len(self.fixed)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """One name per component, as pyhf's ``par_names``."""
+        return (self.name,) if self.scalar else tuple(f"{self.name}[{i}]" for i in range(self.size))
+
+
+def _requirement(kind: str, name: str, size: int) -> Parameter:
+    """What a modifier of this type asks of its parameter (the ``required_parset`` of pyhf's modifiers)."""
+    match kind:
+        case "histosys" | "normsys":
+            return Parameter(name, "normal", True, (0.0,), ((-5.0, 5.0),), auxdata=(0.0,), widths=(1.0,))
+        case "lumi":
+            return Parameter(name, "normal", True, None, None)
+        case "normfactor":
+            return Parameter(name, "none", True, (1.0,), ((0.0, 10.0),))
+    ones, free = (1.0,) * size, (False,) * size
+    if kind == "shapefactor":
+        return Parameter(name, "none", False, ones, ((0.0, 10.0),) * size, fixed=free)
+    constraint: Literal["normal", "poisson"] = "poisson" if kind == "shapesys" else "normal"
+    follows = frozenset({"width", "fixed"} | ({"auxdata"} if kind == "shapesys" else set()))
+    return Parameter(name, constraint, False, ones, ((1e-10, 10.0),) * size, ones, ones, free, follows)
+
+
+def modifiers_of(templates: Templates, kind: str) -> Iterator[tuple[str, str, str, Any]]:
+    """(channel, sample, name, arrays) of every modifier of one type, in pyhf's walking order."""
+    for channel in sorted(templates):
+        for sample in sorted(templates[channel]):
+            for name, arrays in sorted(templates[channel][sample].get(kind, {}).items()):
+                yield channel, sample, name, arrays
+
+
+def bins_of(templates: Templates, channel: str) -> int:
+    """Number of bins of a channel."""
+    return int(next(iter(templates[channel].values()))["data"].shape[0])
+
+
+def channels_with(templates: Templates, kind: str, name: str) -> tuple[str, ...]:
+    """Channels in which this modifier acts, in the model's order."""
+    return tuple(dict.fromkeys(channel for channel, _, n, _ in modifiers_of(templates, kind) if n == name))
+
+
+def _check_sharing(templates: Templates, kind: str, name: str) -> None:
+    """Refuse what pyhf refuses: a shapesys on two samples, a staterror on unequal sets of channels."""
+    users: dict[str, list[str]] = {}
+    for channel, sample, other, _ in modifiers_of(templates, kind):
+        if other == name:
+            users.setdefault(sample, []).append(channel)
+    if kind == "shapesys" and sum(map(len, users.values())) > 1:
+        raise ValueError(
+            f"shapesys '{name}': used by {users}; allowed is one sample of one channel; rename it"
+        )
+    if kind == "staterror" and len(set(map(tuple, users.values()))) > 1:
+        raise ValueError(
+            f"staterror '{name}': acts on {users}; its samples must share the same channels; "
+            "use one name per channel"
+        )
+
+
+def _size(templates: Templates, kind: str, name: str) -> int:
+    """Components of a parameter: one per bin it acts on, for the types that act bin by bin."""
+    channels = channels_with(templates, kind, name)
+    if kind == "shapefactor":
+        sizes = {bins_of(templates, channel) for channel in channels}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"shapefactor '{name}': shared by {channels} with {sorted(sizes)} bins; "
+                "share it between channels of equal size or use one name per channel"
+            )
+        return sizes.pop()
+    return sum(bins_of(templates, channel) for channel in channels)
+
+
+def _names(templates: Templates, kind: str) -> list[str]:
+    """Names of one type in pyhf's order: by first use, but staterror alphabetically."""
+    names = list(dict.fromkeys(name for _, _, name, _ in modifiers_of(templates, kind)))
+    return sorted(names) if kind == "staterror" else names
+
+
+def _configured(parameter: Parameter, config: Mapping[str, Any]) -> Parameter:
+    """The parameter with the measurement's own initial values, bounds, auxdata, widths or fixed flag."""
+    renamed = {"sigmas": "widths", "factors": "widths"}
+    values: dict[str, Any] = {}
+    for key, value in config.items():
+        field = renamed.get(key, key)
+        if key == "name":
+            continue
+        wrong_width = {
+            "sigmas": parameter.constraint != "normal",
+            "factors": parameter.constraint != "poisson",
+        }
+        unit_width = field == "widths" and parameter.widths == (1.0,) and not parameter.from_templates
+        if key not in _CONFIGURABLE or wrong_width.get(key, False) or unit_width:
+            raise ValueError(
+                f"measurement, parameter '{parameter.name}': '{key}' cannot be configured for it; "
+                f"remove it (known keys: {', '.join(_CONFIGURABLE)})"
+            )
+        values[field] = _per_component(parameter, key, value)
+    follows = {"widths": "width"}
+    own = parameter.from_templates - {follows.get(field, field) for field in values}
+    return replace(parameter, from_templates=own, **values)
+
+
+_CONFIGURABLE = ("inits", "bounds", "auxdata", "sigmas", "factors", "fixed")
+
+
+def _per_component(parameter: Parameter, key: str, value: Any) -> tuple[Any, ...]:
+    """A configured value as one entry per component."""
+    if key == "fixed" and isinstance(value, bool):
+        return (value,) * parameter.size
+    if key == "auxdata" and parameter.constraint == "none":
+        raise ValueError(
+            f"measurement, parameter '{parameter.name}': auxdata on an unconstrained parameter; remove it"
+        )
+    if len(value) != parameter.size:
+        raise ValueError(
+            f"measurement, parameter '{parameter.name}': {len(value)} values of '{key}' configured, "
+            f"but it has {parameter.size} components; give one per component"
+        )
+    if key == "bounds":
+        return tuple((float(low), float(high)) for low, high in value)
+    return tuple(bool(v) if key == "fixed" else float(v) for v in value)
+
+
+def _complete(parameter: Parameter) -> Parameter:
+    """Refuse a luminosity without its values; pyhf has no defaults for them."""
+    missing = [key for key in ("inits", "bounds", "auxdata") if getattr(parameter, key) is None]
+    if parameter.constraint == "none":
+        missing = [key for key in missing if key != "auxdata"]
+    if missing:
+        raise ValueError(
+            f"lumi '{parameter.name}': the measurement gives no {', '.join(missing)}; add "
+            '{"name": ..., "inits": [1.0], "bounds": [[0.5, 1.5]], "auxdata": [1.0], "sigmas": [0.02]}'
+        )
+    return (
+        parameter if parameter.widths or parameter.constraint == "none" else replace(parameter, widths=(1.0,))
+    )
+
+
+def parameters_of(templates: Templates, configurations: Sequence[Mapping[str, Any]]) -> tuple[Parameter, ...]:
+    """Every parameter of the model, in pyhf's order, with the measurement's configuration applied."""
+    found: dict[str, tuple[str, Parameter]] = {}
+    for kind in MODIFIERS:
+        for name in _names(templates, kind):
+            _check_sharing(templates, kind, name)
+            required = _requirement(kind, name, _size(templates, kind, name))
+            first, known = found.setdefault(name, (kind, required))
+            if known != required or (first != kind and required.from_templates):
+                raise ValueError(
+                    f"parameter '{name}': used by {first} and {kind}, which cannot share; rename one"
+                )
+    configs: dict[str, Mapping[str, Any]] = {}
+    for config in configurations:
+        if config["name"] in configs:
+            raise ValueError(f"measurement, parameter '{config['name']}': configured twice; keep one")
+        configs[config["name"]] = config
+    return tuple(_complete(_configured(p, configs.get(p.name, {}))) for _, p in found.values())

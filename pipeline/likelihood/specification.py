@@ -1,0 +1,130 @@
+"""The pyhf workspace read once: checked, and keyed by names instead of listed."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+# {channel: {sample: {"data": bins, modifier type: {modifier name: its arrays, or None}}}}
+Templates = dict[str, Any]
+Workspace = Mapping[str, Any]
+
+MODIFIERS = ("histosys", "lumi", "normfactor", "normsys", "shapefactor", "shapesys", "staterror")
+"""Supported modifier types, in the order in which pyhf collects their parameters."""
+
+
+def read_workspace(workspace: Workspace | str | Path) -> Workspace:
+    """The workspace as a mapping, from a mapping or the path of its JSON."""
+    if isinstance(workspace, Mapping):
+        return workspace
+    loaded: Workspace = json.loads(Path(workspace).read_text(encoding="utf-8"))
+    return loaded
+
+
+def measurement_of(workspace: Workspace, name: str | None) -> Mapping[str, Any]:
+    """The measurement of that name; without a name the first one, as pyhf does."""
+    measurements = {m["name"]: m for m in workspace.get("measurements", [])}
+    if not measurements:
+        raise ValueError("workspace: 'measurements' is empty; add one with a POI ('' for none)")
+    chosen = next(iter(measurements)) if name is None else name
+    if chosen not in measurements:
+        raise ValueError(f"workspace: no measurement '{chosen}'; it has {sorted(measurements)}")
+    measurement: Mapping[str, Any] = measurements[chosen]
+    return measurement
+
+
+def _keyed(items: Iterable[Mapping[str, Any]], where: str) -> dict[str, Mapping[str, Any]]:
+    """Items by name; a repeated name is an error because templates are addressed by name."""
+    keyed: dict[str, Mapping[str, Any]] = {}
+    for item in items:
+        if item["name"] in keyed:
+            raise ValueError(f"{where}: name '{item['name']}' appears twice; give each its own name")
+        keyed[item["name"]] = item
+    return keyed
+
+
+def _bins(values: Any, size: int, where: str) -> Float[Array, " bins"]:
+    """Yields of one channel, with the channel's number of bins."""
+    array = jnp.asarray(np.asarray(values, dtype=np.float64))
+    if array.shape != (size,):
+        raise ValueError(
+            f"{where}: shape {array.shape}, but the channel has {size} bins; give one number per bin"
+        )
+    return array
+
+
+def _normsys(values: Mapping[str, float], where: str) -> dict[str, Float[Array, ""]]:
+    """The two factors of a normalisation uncertainty, neither of them negative."""
+    for side in ("hi", "lo"):
+        if values[side] < 0:
+            raise ValueError(
+                f"{where}: {side} = {values[side]}, but a normalisation factor is >= 0; "
+                "use a histosys for yields that change sign"
+            )
+    return {side: jnp.asarray(np.float64(values[side])) for side in ("hi", "lo")}
+
+
+def _modifier(modifier: Mapping[str, Any], size: int, where: str) -> Any:
+    """The arrays of one modifier; None for those that hold no numbers."""
+    kind: str = modifier["type"]
+    values: Any = modifier.get("data")
+    match kind:
+        case "histosys":
+            return {side: _bins(values[side], size, f"{where}, {side}") for side in ("hi_data", "lo_data")}
+        case "normsys":
+            return _normsys(values, where)
+        case "shapesys" | "staterror":
+            return _bins(values, size, where)
+        case "lumi" | "normfactor" | "shapefactor":
+            return None
+        case _:
+            raise ValueError(
+                f"{where}: type '{kind}' is not supported; supported are {', '.join(MODIFIERS)}. "
+                "Rewrite it as one of these"
+            )
+
+
+def _sample(sample: Mapping[str, Any], size: int, where: str) -> Templates:
+    """One sample of one channel, its modifiers by type and name."""
+    entry: Templates = {"data": _bins(sample["data"], size, f"{where}, data")}
+    for modifier in sample["modifiers"]:
+        kind, name = modifier["type"], modifier["name"]
+        place = f"{where}, modifier '{name}' ({kind})"
+        arrays = _modifier(modifier, size, place)
+        if name in entry.setdefault(kind, {}):
+            raise ValueError(f"{place}: appears twice in this sample; give each its own name")
+        entry[kind][name] = arrays
+    return entry
+
+
+def templates_from_workspace(workspace: Workspace | str | Path) -> Templates:
+    """The numbers of a workspace as a pytree that mirrors the specification.
+
+    ``{channel: {sample: {"data": [bins], "histosys": {name: {"hi_data": [bins], "lo_data": [bins]}},
+    "normsys": {name: {"hi": scalar, "lo": scalar}}, "shapesys": {name: [bins]}, "staterror": {name: [bins]},
+    "lumi": {name: None}, "normfactor": {name: None}, "shapefactor": {name: None}}}}``; a type is present
+    where it is used. ``staterror`` and ``shapesys`` hold absolute uncertainties, as pyhf's JSON does.
+    """
+    templates: Templates = {}
+    channels = _keyed(read_workspace(workspace)["channels"], "workspace, channels")
+    for channel, content in channels.items():
+        samples = _keyed(content["samples"], f"channel '{channel}', samples")
+        size = len(content["samples"][0]["data"])
+        templates[channel] = {
+            name: _sample(sample, size, f"channel '{channel}', sample '{name}'")
+            for name, sample in samples.items()
+        }
+    return templates
+
+
+def observations_of(workspace: Workspace, channels: Mapping[str, int]) -> Float[Array, " bins"] | None:
+    """Observed yields, channels in the model's order; None when a channel has none."""
+    observed = {entry["name"]: entry["data"] for entry in workspace.get("observations", [])}
+    if not set(channels) <= set(observed):
+        return None
+    parts = [_bins(observed[name], size, f"observation '{name}'") for name, size in channels.items()]
+    return jnp.concatenate(parts)

@@ -1,0 +1,109 @@
+"""The house's rules on the code itself: order of imports, sizes, no imports hidden in functions."""
+
+import ast
+import statistics
+from pathlib import Path
+
+import pytest
+
+import pipeline
+
+PACKAGE = Path(pipeline.__file__).parent
+# Left to right; a module imports only from the ones before it. `analyses` are loaded by name, from configurations.
+ORDER = [
+    "errors",
+    "runtime",
+    "containers",
+    "relax",
+    "config",
+    "store",
+    "datasets",
+    "analysis",
+    "columns",
+    "templates",
+    "workspace",
+    "likelihood",
+    "fit",
+    "objective",
+    "problem",
+    "gradient",
+    "cluster",
+    "optimise",
+    "evaluate",
+    "report",
+    "simulate",
+    "analyses",
+    "reference",
+    "progress",
+    "arguments",
+    "cli",
+    "__main__",
+]
+MODULE_LINES, FUNCTION_LINES, MEDIAN_MODULE, MEDIAN_FUNCTION = 300, 60, 160, 12
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_of(path):
+    """The concept a file belongs to."""
+    part = path.relative_to(PACKAGE).parts[0]
+    return part.removesuffix(".py")
+
+
+def imports(tree, path):
+    """Concepts of the package that a file imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pipeline":
+            parts = node.module.split(".")
+            yield from [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            yield from [a.name.split(".")[1] for a in node.names if a.name.startswith("pipeline.")]
+
+
+def functions(tree):
+    return [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_left_only(path):
+    here = module_of(path)
+    if here == "__init__":
+        assert not list(imports(ast.parse(path.read_text()), path))
+        return
+    for other in imports(ast.parse(path.read_text()), path):
+        assert other == here or ORDER.index(other) < ORDER.index(here), (
+            f"{here} imports {other}, which stands right of it"
+        )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_sizes_and_hidden_imports(path):
+    text = path.read_text()
+    assert text.count("\n") <= MODULE_LINES
+    for function in functions(ast.parse(text)):
+        assert function.end_lineno - function.lineno + 1 <= FUNCTION_LINES, function.name
+        if path.name != "cli.py":
+            hidden = [n for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom)]
+            assert not hidden, f"{function.name} imports"
+
+
+def test_the_order_names_every_module():
+    assert {module_of(path) for path in FILES} - {"__init__"} == set(ORDER)
+
+
+def test_medians():
+    lines = [path.read_text().count("\n") for path in FILES]
+    sizes = [n.end_lineno - n.lineno for path in FILES for n in functions(ast.parse(path.read_text()))]
+    assert statistics.median(lines) <= MEDIAN_MODULE
+    assert statistics.median(sizes) <= MEDIAN_FUNCTION
+
+
+def test_gpl_libraries_are_imported_by_the_simulation_only():
+    for path in FILES:
+        if module_of(path) != "simulate":
+            names = {
+                a.name.split(".")[0]
+                for n in ast.walk(ast.parse(path.read_text()))
+                if isinstance(n, ast.Import)
+                for a in n.names
+            }
+            assert not names & {"pythia8mc", "fastjet"}, path

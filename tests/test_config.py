@@ -1,0 +1,184 @@
+"""A configuration is right, or an error names the key, the value and what is allowed."""
+
+import contextlib
+import re
+
+import pytest
+import rootfiles
+import yaml
+
+from pipeline import config
+from pipeline.errors import ConfigError
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A right configuration."""
+    return rootfiles.write_run(tmp_path)
+
+
+# override: the message after the configuration's name
+WRONG = {
+    "bla=1": "bla: unknown key; allowed: 'analysis', 'channels'",
+    "titel=x": "titel: unknown key; nearest: 'title'",
+    "data.luminosity=1": "data.luminosity: unknown key; nearest: 'luminosity_per_pb'",
+    "data.samples.signal.lable=x": "data.samples.signal.lable: unknown key; nearest: 'label'",
+    "channels.all.edgs=[1]": "channels.all.edgs: unknown key; nearest: 'edges'",
+    "model.systematics=[{name: a, type: Normalization, upp: 1, down: 0}]": "model.systematics.0.upp: unknown key; "
+    "nearest: 'up'",
+    "model.systematics=[{name: a, type: Norm}]": "'Norm' found using 'type' does not match any of the expected tags: "
+    "'Normalization', 'NormPlusShape'",
+    "model.systematics=[{name: a}]": "model.systematics.0: required key 'type' is missing; allowed: 'Normalization'",
+    "model.systematics=[3]": "model.systematics.0: ",
+    "model.systematics=[{name: a, type: Normalization, up: -1, down: 0}]": "model.systematics.0.up: Input should be "
+    "greater than -1 (got -1)",
+    "model.normfactors=[]": "model.normfactors: Tuple should have at least 1 item",
+    "model.normfactors=[{name: mu}]": "model.normfactors.0.samples: required key is missing",
+    "model.normfactors=[{name: mu, samples: [sgnal]}]": "'mu': sample 'sgnal' is not in data.samples",
+    "model.normfactors=[{name: mu, samples: [signal], bounds: [3, 1]}]": "model.normfactors.0: bounds [3.0, 1.0]",
+    "model.normfactors=[{name: mu, samples: [signal], nominal: 11}]": "nominal 11.0 is outside its bounds [0.0, 10.0]",
+    "model.normfactors=[{name: lumi, samples: [signal]}]": "parameter name 'lumi' is taken",
+    "model.poi=nu": "model: poi 'nu' is not one of the normfactors ['mu']",
+    "data.luminosity_per_pb=many": "data.luminosity_per_pb: Input should be a valid number",
+    "data.luminosity_per_pb=-1": "data.luminosity_per_pb: Input should be greater than 0 (got -1)",
+    "data.luminosity_per_pb=.nan": "data.luminosity_per_pb: Input should be a finite number (got nan)",
+    "data.luminosity_per_pb=yes": "data: luminosity_per_pb is True: YAML's true, yes",
+    "data.held_out_fraction=1": "data.held_out_fraction: Input should be less than 1 (got 1)",
+    "data=": "data: must be a section {key: value} (got None)",
+    "data.samples={}": "data.samples: Dictionary should have at least 1 item",
+    "data.samples={a__b: {}}": "data.samples: sample 'a__b': '__' parts process and variation",
+    "data.samples.signal.variations=[up, up]": "data.samples.signal.variations: 'up' would be read twice",
+    "data.manifest=null": "give either data.manifest or a simulate section",
+    "channels.all.edges=[0, .nan]": "channels.all.edges.1: Input should be a finite number (got nan)",
+    "channels.all.edges=[1, 0]": "channels.all: edges [1.0, 0.0] must be at least two ascending numbers",
+    "channels.all.edges=[0, 1]": "channels.all: a channel with edges needs a bandwidth",
+    "channels={4: {}}": "channels.4.[key]: Input should be a valid string (got 4)",
+    "widths.cut.final=1": "widths.cut: final 1.0 is larger than initial 0.2",
+    "widths.cut.initial=0": "widths.cut.initial: Input should be greater than 0",
+    "parameters={cut: high}": "parameters.cut: Input should be a valid number",
+    "optimise.optimiser=adm": "optimise.optimiser: Input should be 'adam' or 'sgd' (got 'adm')",
+    "optimise.epochs=2.5": "optimise.epochs: Input should be a valid integer",
+    "optimise.epochs=true": "optimise: epochs is True",
+    "objective.kind=cls": "objective.kind: Input should be 'poi_uncertainty' or 'asimov_significance' (got 'cls')",
+    "analysis.target=tiny.py": "analysis.target: write module:Class or path/to/file.py:Class (got 'tiny.py')",
+    "analysis.options={day: 2026-11-22}": "analysis.options.day: input was not a valid JSON value",
+    "cluster.executor=address": "cluster: executor 'address' needs cluster.address",
+    "run=../elsewhere": "run: String should match pattern",
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_wrong_values(override, path):
+    with pytest.raises(ConfigError, match=re.escape(WRONG[override])) as caught:
+        config.load(path, [override])
+    assert str(caught.value).startswith(f"configuration {path}:\n  ")
+
+
+@pytest.mark.parametrize("override", ["", "epochs", "=3", "a..b=3", ".a=1"])
+def test_overrides_that_are_none(override, path):
+    with pytest.raises(ConfigError, match=rf"--set '{re.escape(override)}' is not of the form key=value"):
+        config.load(path, [override])
+
+
+def test_overrides_that_lead_nowhere(path):
+    with pytest.raises(
+        ConfigError, match=r"--set 'title\.x=1': 'title' is a str, which has no key 'x'"
+    ) as caught:
+        config.load(path, ["title=a", "title.x=1"])
+    assert "give all of it, as in title=VALUE" in str(caught.value)
+    with pytest.raises(ConfigError, match=r"'systematics' is a list, .* as in model\.systematics=VALUE"):
+        config.load(path, ["model.systematics.0.up=3"])
+    with pytest.raises(ConfigError, match=r"--set 'data=\[1', line 1: not valid YAML"):
+        config.load(path, ["data=[1"])
+
+
+def test_overrides(path):
+    overrides = [
+        "optimise.epochs=7",
+        "data.luminosity_per_pb=1e3",
+        "parameters.cut=0.25",
+        "title=a=b",
+        "run=x",
+    ]
+    found = config.load(path, overrides)
+    assert (found.optimise.epochs, found.data.luminosity_per_pb, found.run) == (7, 1000.0, "x")
+    assert (found.parameters, found.title) == ({"cut": 0.25}, "a=b")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds nothing, not a mapping of sections; see config/README.md"),
+        (b"- a\n- b\n", "holds a list, not a mapping"),
+        (b"just words\n", "holds a str, not a mapping"),
+        (b"run: [\n", "line 2: not valid YAML"),
+        (b"run: a\n\tb: 1\n", "line 2: not valid YAML: found character"),
+        (b"run: a\ntitle: b\nrun: c\n", "line 3: not valid YAML: key 'run' appears twice; remove one"),
+        (
+            b"run: !!python/object/apply:os.getcwd []\n",
+            "line 1: not valid YAML: could not determine a constructor",
+        ),
+        (b"\x00\n", "not valid YAML"),
+        (b"\xff\xfe\x81", "is no text file"),
+        (b"1: 2\n", "1: Keys should be strings (got 1)"),
+        (b"{}\n", "run: required key is missing"),
+    ],
+)
+def test_files_that_are_no_configuration(content, message, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"(?s)configuration {path}.*{re.escape(message)}") as caught:
+        config.load(path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"no\.yaml: No such file or directory; give the path of a YAML file"
+    ):
+        config.load(tmp_path / "no.yaml")
+    with pytest.raises(ConfigError, match="Is a directory; give the path"):
+        config.load(tmp_path)
+
+
+def test_all_problems_are_told_at_once(path):
+    with pytest.raises(ConfigError) as caught:
+        config.load(path, ["titel=x", "data.luminosity_per_pb=-1", "optimise.epochs=0"])
+    assert len(str(caught.value).splitlines()) == 4
+
+
+def test_relative_paths(path, tmp_path):
+    """From the working directory first, then from the configuration's folder."""
+    overrides = ["data.manifest=manifest.json", "analysis.target=tiny.py:Tiny"]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with contextlib.chdir(elsewhere):
+        found = config.load(path, overrides)
+        assert found.data.manifest == tmp_path / "manifest.json"
+        assert found.analysis.target == f"{tmp_path}/tiny.py:Tiny"
+        (elsewhere / "manifest.json").touch()
+        assert str(config.load(path, overrides).data.manifest) == "manifest.json"
+
+
+@pytest.mark.parametrize("target", ["no/such.py:A", "no_such_module:A", "pipeline.nothing:A", "sys:A"])
+def test_source_of_an_analysis_that_is_not_there(target, path):
+    loaded = config.load(path, [f"analysis.target={target}"])
+    with pytest.raises(ConfigError, match=rf"analysis\.target '{target}': (there is no file|no module)"):
+        _ = loaded.analysis.source
+
+
+def test_what_decides_the_result(path):
+    """Titles, labels and where it runs do not; the source of the analysis does."""
+    before = config.load(path).physics()
+    same = ["title=x", "run=y", "channels.all.label=z", "cluster.executor=local", "optimise.epochs_per_job=9"]
+    assert config.load(path, same).physics() == before
+    for override in ("optimise.epochs=3", "data.luminosity_per_pb=2", "analysis.options={objects: 4}"):
+        assert config.load(path, [override]).physics() != before
+    source = config.load(path).analysis.source
+    source.write_text(source.read_text() + "\n")
+    assert config.load(path).physics() != before
+
+
+def test_written_and_read_again(path):
+    loaded = config.load(path)
+    assert config.parse(yaml.safe_load(yaml.safe_dump(loaded.model_dump(mode="json"))), "dump") == loaded

@@ -1,0 +1,259 @@
+"""Fits against pyhf with iminuit, and the derivative of the minimum three ways."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyhf
+import pytest
+from hypothesis import HealthCheck, given, settings
+from workspaces import agc_workspace, counting, modifier, workspace_of, workspaces
+
+from pipeline.fit import FitStatus, covariance, fisher_information, fit, fit_with_variance
+from pipeline.likelihood import HistFactory
+
+
+@pytest.fixture(scope="module", autouse=True)
+def minuit():
+    pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(strategy=2, tolerance=1e-3))
+    yield
+    pyhf.set_backend("numpy")
+
+
+def pyhf_fit(workspace, **kwargs):
+    """-2 ln L and parameters of pyhf's fit."""
+    content = pyhf.Workspace(workspace)
+    model = content.model()
+    parameters, value = pyhf.infer.mle.fit(content.data(model), model, return_fitted_val=True, **kwargs)
+    return np.asarray(parameters), float(value)
+
+
+def shape_workspace(observed=(62.0, 58.0, 41.0)):
+    """Three bins, mu, a shape, a normalisation and MC-statistics."""
+    samples = [
+        {"name": "s", "data": [4.0, 9.0, 11.0], "modifiers": [modifier("mu", "normfactor")]},
+        {
+            "name": "b",
+            "data": [60.0, 50.0, 30.0],
+            "modifiers": [
+                modifier("tilt", "histosys", {"hi_data": [63.0, 50.0, 27.0], "lo_data": [56.0, 50.0, 32.0]}),
+                modifier("norm", "normsys", {"hi": 1.1, "lo": 0.92}),
+                modifier("stat", "staterror", [2.0, 2.0, 1.0]),
+            ],
+        },
+    ]
+    return workspace_of([{"name": "c", "samples": samples}], {"c": list(observed)})
+
+
+@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(workspaces(kinds=("histosys", "normsys", "lumi", "staterror", "shapesys")))
+def test_minimum_is_not_above_that_of_minuit(workspace):
+    model = HistFactory.from_workspace(workspace)
+    result = eqx.filter_jit(fit)(model, model.data())
+    assert result.converged, result.describe(model.parameter_names)
+    try:
+        _, value = pyhf_fit(workspace)
+    except pyhf.exceptions.FailedMinimization:
+        return
+    assert result.twice_nll <= value + 1e-6
+
+
+def test_agc_workspace():
+    """The known answer of shared/notes/agc.md: exact Hessian, where iminuit's HESSE gives 0.1041."""
+    model = HistFactory.from_workspace(agc_workspace())
+    result, variance = eqx.filter_jit(fit_with_variance)(model, model.data(), model.poi_index)
+    assert result.converged
+    np.testing.assert_allclose(result.parameters[model.poi_index], 0.96077, atol=5e-6)
+    np.testing.assert_allclose(jnp.sqrt(variance), 0.10821, atol=5e-6)
+    np.testing.assert_allclose(result.twice_nll, 141.33353, atol=5e-6)
+    errors = jnp.sqrt(jnp.diagonal(eqx.filter_jit(covariance)(model, result.parameters, model.data())))
+    for name, value, error in (("Jet energy scale", -0.06221, 0.25596), ("ME variation", 0.4555, 0.1595)):
+        index = model.parameter_names.index(name)
+        np.testing.assert_allclose(result.parameters[index], value, atol=5e-5)
+        np.testing.assert_allclose(errors[index], error, atol=5e-5)
+
+
+def test_one_normfactor_one_histosys():
+    """The shape of pyhf issue 1591, on which minuit's defaults miss the minimum."""
+    samples = [
+        {"name": "s", "data": [0.0, 1.3, 4.4, 8.0], "modifiers": [modifier("mu", "normfactor")]},
+        {
+            "name": "b",
+            "data": [80.0, 40.0, 9.0, 2.0],
+            "modifiers": [
+                modifier(
+                    "shape",
+                    "histosys",
+                    {"hi_data": [60.0, 45.0, 20.0, 6.0], "lo_data": [95.0, 33.0, 4.0, 0.5]},
+                )
+            ],
+        },
+    ]
+    workspace = workspace_of([{"name": "c", "samples": samples}], {"c": [85.0, 36.0, 7.0, 1.0]})
+    model = HistFactory.from_workspace(workspace)
+    result = eqx.filter_jit(fit)(model, model.data())
+    assert result.converged
+    assert result.edm < 1e-20
+    assert result.twice_nll <= pyhf_fit(workspace)[1] + 1e-6
+
+
+def test_active_bound_and_fixed_poi():
+    workspace = shape_workspace(observed=(50.0, 40.0, 20.0))  # a deficit: mu stops at 0
+    model = HistFactory.from_workspace(workspace)
+    jitted = eqx.filter_jit(fit)
+    result = jitted(model, model.data())
+    assert result.converged
+    assert [n for n, at in zip(model.parameter_names, result.at_bounds.tolist(), strict=True) if at] == ["mu"]
+    assert "at bounds: mu" in result.describe(model.parameter_names)
+    parameters, value = pyhf_fit(workspace)
+    np.testing.assert_allclose(result.parameters, parameters, atol=2e-3)
+    assert result.twice_nll <= value + 1e-6
+    fixed = model.fixed.at[model.poi_index].set(True)
+    held = jitted(model, model.data(), init=model.initial.at[model.poi_index].set(0.0), fixed=fixed)
+    np.testing.assert_allclose(held.parameters, result.parameters, atol=1e-9)
+    gradient = jax.jit(jax.grad(lambda d: fit(model, d).parameters[model.poi_index]))(model.data())
+    np.testing.assert_array_equal(gradient, 0.0)
+
+
+def test_failures_are_told():
+    workspace = shape_workspace()
+    model = HistFactory.from_workspace(workspace)
+    jitted = eqx.filter_jit(fit)
+    few = jitted(model, model.data(), max_steps=1)
+    assert not few.converged
+    assert few.status == FitStatus.STEPS_EXHAUSTED
+    for sample in workspace["channels"][0]["samples"]:
+        sample["data"][0] = 0.0
+    workspace["channels"][0]["samples"][1]["modifiers"].pop(0)
+    impossible = HistFactory.from_workspace(workspace)
+    result = jitted(impossible, impossible.data())
+    assert not result.converged
+    assert result.status == FitStatus.NOT_FINITE
+    workspace["channels"][0]["samples"][0]["data"] = [0.0, 0.0, 0.0]  # mu without effect: no minimum
+    flat = HistFactory.from_workspace(workspace)
+    assert not jitted(flat, flat.data().at[0].set(0.0)).converged
+
+
+def test_batched_fits_equal_single_ones(key):
+    model = HistFactory.from_workspace(shape_workspace())
+    toys = jnp.concatenate(
+        [
+            jax.random.poisson(key, model.data()[:3], (6, 3)).astype(float),
+            jnp.tile(model.auxdata(), (6, 1)),
+        ],
+        axis=1,
+    )
+    single = jax.jit(lambda d: fit(model, d))
+    batched = jax.jit(jax.vmap(lambda d: fit(model, d)))(toys)
+    assert jnp.all(batched.converged)
+    for toy, parameters in zip(toys, batched.parameters, strict=True):
+        np.testing.assert_allclose(parameters, single(toy).parameters, atol=1e-8)
+
+
+def test_covariance_is_the_inverse_of_the_information():
+    model = HistFactory.from_workspace(shape_workspace())
+    data = model.data()
+    result, variance = eqx.filter_jit(fit_with_variance)(model, data, model.poi_index)
+    information = eqx.filter_jit(fisher_information)(model, result.parameters, data)
+    jitted = eqx.filter_jit(covariance)
+    inverse = jitted(model, result.parameters, data)
+    np.testing.assert_allclose(inverse @ information, np.eye(len(model.parameter_names)), atol=1e-10)
+    np.testing.assert_allclose(inverse[model.poi_index, model.poi_index], variance, rtol=1e-10)
+    held = jitted(model, result.parameters, data, fixed=model.fixed.at[0].set(True))
+    assert jnp.all(held[0] == 0)
+    assert jnp.all(held[:, 0] == 0)
+    kept = np.linalg.inv(np.asarray(information)[1:, 1:])
+    np.testing.assert_allclose(held[1:, 1:], kept, rtol=1e-10)
+
+
+def newton(model, data, templates, steps=12):
+    """The minimum by plain Newton steps, unrolled: slow, and differentiable by going through every step."""
+    dense = model.dense(templates)
+
+    def nll(p):
+        return -model.logpdf(p, data, dense)
+
+    def step(parameters, _):
+        return parameters - jnp.linalg.solve(jax.hessian(nll)(parameters), jax.grad(nll)(parameters)), None
+
+    return jax.lax.scan(step, model.initial, length=steps)[0]
+
+
+def small_workspace():
+    workspace = counting(signal=12.0, background=50.0, relative=0.08, observed=64.0)
+    workspace["channels"][0]["samples"][1]["modifiers"][0]["data"]["lo"] = 0.95
+    return workspace
+
+
+def test_derivative_of_the_minimum_equals_the_unrolled_one():
+    model = HistFactory.from_workspace(small_workspace())
+
+    def by(method):
+        return jax.jit(jax.jacrev(lambda d, t: method(d, t), argnums=(0, 1)))(model.data(), model.templates)
+
+    implicit = by(lambda d, t: fit(model, d, templates=t).parameters)
+    unrolled = by(lambda d, t: newton(model, d, t))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), implicit, unrolled)
+
+
+def test_second_derivative_of_the_minimum_equals_the_unrolled_one():
+    model = HistFactory.from_workspace(small_workspace())
+
+    def by(method):
+        return jax.jit(jax.hessian(lambda d: method(d)[0]))(model.data())
+
+    implicit = by(lambda d: fit(model, d).parameters)
+    np.testing.assert_allclose(implicit, by(lambda d: newton(model, d, None)), rtol=1e-7, atol=1e-12)
+
+
+def test_derivative_of_the_minimum_by_finite_differences():
+    model = HistFactory.from_workspace(shape_workspace())
+    mu = jax.jit(lambda d, t: fit(model, d, templates=t).parameters[model.poi_index])
+    data, templates = model.data(), model.templates
+    by_data, by_templates = jax.jit(jax.grad(mu, argnums=(0, 1)))(data, templates)
+    step = 1e-3  # of counts in the tens
+    for i in range(data.size):
+        moved = [mu(data.at[i].add(sign * step), templates) for sign in (1, -1)]
+        np.testing.assert_allclose(by_data[i], (moved[0] - moved[1]) / (2 * step), rtol=1e-6, atol=1e-9)
+    step = 1e-4  # the error of the central difference falls with its square; checked down to 1e-9
+    leaves, structure = jax.tree.flatten(templates)
+    direction = [
+        jnp.cos(jnp.arange(leaf.size, dtype=float)).reshape(leaf.shape) * 0.1 * leaf for leaf in leaves
+    ]
+    moved = [
+        mu(data, structure.unflatten([a + s * step * b for a, b in zip(leaves, direction, strict=True)]))
+        for s in (1, -1)
+    ]
+    along = sum(jnp.sum(g * b) for g, b in zip(jax.tree.leaves(by_templates), direction, strict=True))
+    np.testing.assert_allclose(along, (moved[0] - moved[1]) / (2 * step), rtol=1e-6)
+
+
+def test_profiled_parameter_follows_a_fixed_one():
+    """d theta_hat / d mu = -H_tt^-1 H_t,mu, through the starting value of the fixed POI."""
+    model = HistFactory.from_workspace(small_workspace())
+    data, poi = model.data(), model.poi_index
+    fixed = model.fixed.at[poi].set(True)
+
+    def profile(mu):
+        return fit(model, data, init=model.initial.at[poi].set(mu), fixed=fixed).parameters
+
+    at = jax.jit(profile)(0.8)
+    information = eqx.filter_jit(fisher_information)(model, at, data)
+    slope = jax.jit(jax.jacfwd(profile))(0.8)
+    np.testing.assert_allclose(slope[poi], 1.0)
+    np.testing.assert_allclose(slope[1], -information[0, 1] / information[1, 1], rtol=1e-10)
+
+
+def test_counting_fit_is_the_analytic_one():
+    """mu_hat = (n - b) / s, its variance n / s^2 + (sigma_b / s)^2, and d mu_hat / d n = 1 / s."""
+    signal, background, relative, observed = 10.0, 50.0, 0.1, 65.0
+    model = HistFactory.from_workspace(counting(signal, background, relative, observed))
+    result, variance = eqx.filter_jit(fit_with_variance)(model, model.data(), model.poi_index)
+    np.testing.assert_allclose(
+        result.parameters[model.poi_index], (observed - background) / signal, rtol=1e-9
+    )
+    slope = jax.grad(lambda a: model.expected_data(jnp.stack([jnp.ones(()), a]))[0] / background)(0.0)
+    expected = observed / signal**2 + (background * slope / signal) ** 2
+    np.testing.assert_allclose(variance, expected, rtol=1e-9)
+    gradient = jax.jit(jax.grad(lambda d: fit(model, d).parameters[model.poi_index]))(model.data())
+    np.testing.assert_allclose(gradient[0], 1 / signal, rtol=1e-9)

@@ -1,0 +1,151 @@
+"""The gradient over chunks is the gradient of the whole, whatever the chunks and workers."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pipeline import cluster, datasets, problem
+from pipeline.cluster import InProcess
+from pipeline.containers import Columns
+from pipeline.errors import FitError
+from pipeline.gradient import forward, value_and_grad
+from pipeline.likelihood import HistFactory
+from pipeline.objective import OBJECTIVES
+from pipeline.optimise import centre
+from pipeline.store import read_columns
+from pipeline.templates import fill
+from pipeline.workspace import specification, workspace
+
+pytestmark = pytest.mark.simulate
+
+
+def chunked(config, chunk_events, group_events=1 << 20):
+    settings = config.cluster.model_copy(update={"chunk_events": chunk_events, "group_events": group_events})
+    return config.model_copy(update={"cluster": settings})
+
+
+def largest_group(work):
+    return max(group.events for group in work.groups)
+
+
+def whole(config, work, widths):
+    """Objective of all events in one traced function: no chunks, groups, sweeps or cotangents."""
+    tables = [
+        (work.axes.samples.index(group.sample), group.scale, read_columns(Path(path), fold))
+        for group in work.groups
+        for path in group.files
+        for fold in group.folds
+    ]
+    columns = {n: np.concatenate([t[n] for _, _, t in tables]).astype(np.float64) for n in tables[0][2]}
+    sample = np.concatenate([np.full(len(t["weight"]), row) for row, _, t in tables])
+    scale = np.concatenate([np.full(len(t["weight"]), factor) for _, factor, t in tables])
+    weights = [
+        np.where(sample == row, columns["weight"] * scale, 0.0) for row in range(len(work.axes.samples))
+    ]
+    everything = Columns({name: jnp.asarray(array) for name, array in columns.items()})
+
+    def templates(parameters):
+        def of_sample(weight):
+            found = everything.replace(weight=weight)
+            problem = work.problem
+            return fill(
+                problem.analysis, problem.binnings, work.axes.variations[1:], parameters, found, widths
+            )
+
+        return jax.vmap(of_sample)(jnp.stack(weights))
+
+    start = problem.initial_parameters(config)
+    model = HistFactory.from_workspace(workspace(jax.jit(templates)(start), work.axes, config))
+
+    def objective(parameters):
+        spec = specification(templates(parameters), work.axes, config)
+        return OBJECTIVES[config.objective.kind].function(model, spec).value
+
+    return jax.jit(jax.value_and_grad(objective))(start)
+
+
+@pytest.fixture(scope="module")
+def work(miniature, miniature_columns):
+    """The training events."""
+    return problem.work(miniature, miniature_columns, datasets.TRAIN)
+
+
+@pytest.fixture(scope="module")
+def evaluate(miniature, work):
+    """The centre, compiled once."""
+    return centre(miniature, work.axes)
+
+
+@pytest.fixture(scope="module")
+def reference(miniature, work):
+    """Objective and jax.grad over all events in one process."""
+    return whole(miniature, work, problem.widths(miniature, 1))
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 7])
+def test_chunks_equal_whole(miniature, miniature_columns, work, evaluate, reference, chunks):
+    config = chunked(miniature, -(-largest_group(work) // chunks))
+    pieces = problem.work(config, miniature_columns, datasets.TRAIN)
+    start, widths = problem.initial_parameters(config), problem.widths(config, 1)
+    step = value_and_grad(InProcess(), pieces, start, widths, evaluate)
+    value, gradient = reference
+    np.testing.assert_allclose(step.objective, value, rtol=1e-10)
+    for name, expected in gradient.items():
+        assert abs(expected) > 0, name
+        np.testing.assert_allclose(step.gradient[name], expected, rtol=1e-10, err_msg=name)
+
+
+def test_finite_differences_of_the_whole_chain(miniature, work, evaluate):
+    widths, start = problem.widths(miniature, 1), problem.initial_parameters(miniature)
+
+    def objective(**moved):
+        parameters = {**start, **{name: start[name] + step for name, step in moved.items()}}
+        return evaluate(forward(InProcess(), work, parameters, widths))[0]
+
+    gradient = value_and_grad(InProcess(), work, start, widths, evaluate).gradient
+    for name, h in {"lepton_pt": 1e-3, "jet_pt": 1e-3, "btag": 1e-5}.items():
+        near, far = (objective(**{name: k * h}) - objective(**{name: -k * h}) for k in (1, 2))
+        np.testing.assert_allclose(gradient[name], (8 * near - far) / (12 * h), rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.dask
+def test_workers_give_the_same_bits(miniature, miniature_columns, evaluate):
+    config = chunked(miniature, 64, group_events=100)
+    work = problem.work(config, miniature_columns, datasets.TRAIN)
+    assert len(work.groups) > 3
+    arguments = (
+        work,
+        problem.initial_parameters(config),
+        problem.widths(config, 0),
+        centre(config, work.axes),
+    )
+    expected = value_and_grad(InProcess(), *arguments)
+    local = config.cluster.model_copy(update={"executor": "local"})
+    for workers in (1, 3):
+        with cluster.executor(local, workers) as executor:
+            found = value_and_grad(executor, *arguments)
+        assert found.objective == expected.objective
+        assert {n: g.tobytes() for n, g in found.gradient.items()} == {
+            n: g.tobytes() for n, g in expected.gradient.items()
+        }
+
+
+def test_small_widths_tend_to_exact(miniature, work):
+    parameters = problem.initial_parameters(miniature)
+    exact = forward(InProcess(), work, parameters, None)
+    distances = []
+    for factor in (1e-1, 1e-3, 1e-6):
+        widths = jax.tree.map(lambda w, f=factor: w * f, problem.widths(miniature, 10_000))
+        relaxed = forward(InProcess(), work, parameters, widths)
+        distances.append(max(np.abs(exact.yields[c] - relaxed.yields[c]).max() for c in exact.yields))
+    assert distances[0] > distances[1] >= distances[2]
+    assert distances[2] < 1e-6 * max(y.max() for y in exact.yields.values())
+
+
+def test_a_template_that_is_not_finite_is_named(miniature, work, evaluate):
+    parameters = {**problem.initial_parameters(miniature), "jet_pt": np.float64("nan")}
+    with pytest.raises(FitError, match="template '4j1b' is not finite"):
+        value_and_grad(InProcess(), work, parameters, problem.widths(miniature, 0), evaluate)

@@ -1,0 +1,134 @@
+"""Epochs: updates inside the bounds, checkpoints, and restarts that give the same bits."""
+
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import config as configuration
+from pipeline import datasets, optimise, problem
+from pipeline.cluster import InProcess
+from pipeline.errors import InputError
+
+pytestmark = pytest.mark.simulate
+
+COUNTING = [
+    "objective.kind=asimov_significance",
+    "optimise.epochs=6",
+]
+
+
+@pytest.fixture(scope="module")
+def quick(simulated, request):
+    """The miniature with a counting objective, which compiles fast."""
+    folder = request.config.rootpath / "config"
+    overrides = [*COUNTING, "simulate=null", f"data.manifest={simulated}", "cluster.executor=in_process"]
+    return configuration.load(folder / "miniature.yaml", overrides)
+
+
+def run(config, columns, folder, until, state=None):
+    work = problem.work(config, columns, datasets.TRAIN)
+    state = state or optimise.initial_state(config, problem.initial_parameters(config))
+    seen = []
+    result = optimise.run(
+        config, InProcess(), work, state, until=until, checkpoints=folder,
+        fingerprint=problem.fingerprint(config, columns), progress=seen.append,
+    )  # fmt: skip
+    return *result, seen
+
+
+def bits(state):
+    return {name: np.asarray(p).tobytes() for name, p in state.parameters.items()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(quick, miniature_columns, tmp_path_factory):
+    """State, records and checkpoint folder of a run without interruption."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    return *run(quick, miniature_columns, folder, 6), folder
+
+
+def test_the_objective_improves(undisturbed):
+    _, records, seen, _ = undisturbed
+    assert records == seen
+    assert [r["epoch"] for r in records] == list(range(6))
+    assert records[-1]["objective"] != records[0]["objective"]
+    assert all(r["gradient_norm"] > 0 and r["events_per_second"] > 0 for r in records)
+
+
+@pytest.mark.parametrize("kept", [1, 3, 5])
+def test_restart_from_any_checkpoint_gives_the_same_bits(
+    quick, miniature_columns, undisturbed, tmp_path, kept
+):
+    final, records, _, folder = undisturbed
+    for epoch in range(1, kept + 1):
+        shutil.copy(folder / f"epoch_{epoch:06d}.npz", tmp_path)
+    state, again, computed = run(quick, miniature_columns, tmp_path, 6)
+    assert [r["epoch"] for r in computed] == list(range(kept, 6))
+    assert bits(state) == bits(final)
+    assert [r["objective"] for r in again] == [r["objective"] for r in records]
+
+
+def test_two_blocks_equal_one(quick, miniature_columns, undisturbed, tmp_path):
+    final = undisturbed[0]
+    state, records, _ = run(quick, miniature_columns, tmp_path / "a", 3)
+    mark = problem.fingerprint(quick, miniature_columns)
+    optimise.save(tmp_path / "block_1.npz", state, mark, records)
+    loaded, stored = optimise.load(tmp_path / "block_1.npz", quick, problem.initial_parameters(quick), mark)
+    assert stored == records
+    assert bits(run(quick, miniature_columns, tmp_path / "b", 6, loaded)[0]) == bits(final)
+
+
+def test_a_damaged_checkpoint_is_computed_again(quick, miniature_columns, undisturbed, tmp_path):
+    final, _, _, folder = undisturbed
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    damaged = tmp_path / "epoch_000003.npz"
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    state, _, computed = run(quick, miniature_columns, tmp_path, 6)
+    assert [r["epoch"] for r in computed] == [2, 3, 4, 5]
+    assert bits(state) == bits(final)
+
+
+def test_checkpoints_of_another_configuration_are_not_used(quick, miniature_columns, undisturbed, tmp_path):
+    final, _, _, folder = undisturbed
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    faster = quick.model_copy(update={"optimise": quick.optimise.model_copy(update={"learning_rate": 0.08})})
+    state, _, computed = run(faster, miniature_columns, tmp_path, 6)
+    assert len(computed) == 6
+    assert bits(state) != bits(final)
+
+
+def test_a_block_of_another_configuration_is_refused(quick, miniature_columns, undisturbed, tmp_path):
+    state = undisturbed[0]
+    optimise.save(tmp_path / "block_1.npz", state, "another", [])
+    with pytest.raises(InputError, match="belongs to another configuration"):
+        optimise.load(
+            tmp_path / "block_1.npz",
+            quick,
+            problem.initial_parameters(quick),
+            problem.fingerprint(quick, miniature_columns),
+        )
+
+
+@given(st.floats(-1e6, 1e6), st.integers(0, 5))
+def test_updates_stay_inside_the_bounds(quick, size, epoch):
+    free = problem.analysis(quick).parameters
+    state = optimise.initial_state(quick, problem.initial_parameters(quick))._replace(epoch=epoch)
+    moved = optimise.update(quick, state, {name: np.float64(size) for name in free})
+    assert moved.epoch == epoch + 1
+    for name, parameter in moved.parameters.items():
+        low, high = free[name].bounds
+        assert low <= parameter <= high
+        assert np.sign(state.parameters[name] - parameter) in (0, np.sign(size))
+
+
+def test_widths_shrink_to_the_final_ones(quick):
+    path = [problem.widths(quick, epoch) for epoch in range(quick.optimise.epochs + 1)]
+    for name, anneal in quick.widths.items():
+        values = [float(w.operations[name]) for w in path]
+        assert values[0] == anneal.initial
+        np.testing.assert_allclose(values[-1], anneal.final, rtol=1e-12)
+        assert all(a >= b for a, b in itertools.pairwise(values))

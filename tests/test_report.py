@@ -1,0 +1,143 @@
+"""The page is complete and needs nothing else; figures are drawn from the data given."""
+
+import re
+
+import numpy as np
+import pytest
+
+from pipeline import config as configuration
+from pipeline import report
+
+BINS = 5
+
+
+@pytest.fixture
+def run(request):
+    return configuration.load(request.config.rootpath / "config" / "miniature.yaml")
+
+
+def summary_of(run):
+    """What `evaluate` writes, with numbers of our own."""
+    labels = ["ttbar_norm", "Jet energy scale", "lumi", "staterror_4j1b[0]"]
+    yields = {
+        c: {s: {"nominal": [10.0 + i for i in range(BINS)]} for s in run.data.samples} for c in run.channels
+    }
+    fit = {
+        "labels": labels,
+        "pulls": {"Jet energy scale": [0.0, 0.9], "lumi": [0.0, 0.99]},
+        "prefit_stdev": {c: [1.0] * BINS for c in run.channels},
+        "bestfit": [1.0, 0.0, 1.0, 1.0],
+        "uncertainty": [0.1, 0.9, 0.03, 0.1],
+        "correlation": np.eye(4).tolist(),
+        "objective": 0.1,
+    }
+    keys = [(p, f) for f in ("train", "held_out") for p in ("initial", "optimised")]
+    values = {"initial": 0.12345, "optimised": 0.1}
+    return {
+        "objective": {"kind": "poi_uncertainty", "label": "uncertainty", "unit": "1", "sense": "minimise"},
+        "points": {p: {"lepton_pt": 30.0, "jet_pt": 30.0 + (p == "optimised"), "btag": 0.5} for p in values},
+        "table": [
+            {"point": p, "fold": f, "events": 7, "exact": values[p], "relaxed": values[p], "pyhf": values[p]}
+            for p, f in keys
+        ],
+        "templates": {f"{p}_{f}": {"yields": yields, "sumw2": {}} for p, f in keys},
+        "fits": {f"{p}_{f}": fit for p, f in keys},
+        "ranking": {
+            "point": "optimised",
+            "fold": "held_out",
+            "impacts": [{"label": "Jet energy scale", "up": 0.02, "down": -0.03}],
+        },
+    }
+
+
+def records_of():
+    parameters = {"lepton_pt": 30.0, "jet_pt": 30.0, "btag": 0.5}
+    return [
+        {
+            "epoch": i,
+            "objective": 0.12 - 0.01 * i,
+            "gradient_norm": 1.0,
+            "parameters": parameters,
+            "seconds": 1.0,
+            "events": 7,
+        }
+        for i in range(3)
+    ]
+
+
+def provenances_of(run):
+    counts = {"train": 60, "held_out": 40}
+    return [
+        {
+            "sample": s,
+            "file": f"{s}.root",
+            "entries_promised": 110,
+            "entries_read": counts,
+            "entries_kept": {"train": 6, "held_out": 4},
+            "sum_of_weights": {"train": 6.0, "held_out": 4.0},
+        }
+        for s in run.data.samples
+    ]
+
+
+@pytest.fixture
+def page(run, tmp_path):
+    report.write(
+        run,
+        records_of(),
+        summary_of(run),
+        provenances_of(run),
+        page=tmp_path / "report.html",
+        figures=tmp_path / "figures",
+    )
+    return (tmp_path / "report.html").read_text()
+
+
+def test_the_page_needs_nothing_else(page):
+    assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', page.replace('xlink:href="#', 'href="#'))
+    assert "<script" not in page
+
+
+def test_the_page_says_what_was_found_and_run(page, run):
+    assert "0.12345 → 0.1" in page.replace("<b>", "").replace("</b>", "")
+    assert "(-19.0 %)" in page
+    assert page.count("<figure>") == 6
+    for name in run.data.samples:
+        assert f"<td>{name}</td>" in page
+    assert "<td>10</td>" in page  # promised 110, read 100: ten events lost
+    assert "learning_rate: 0.05" in page
+    assert "jax " in page
+
+
+def test_figures_are_files_too_and_reproducible(page, run, tmp_path):
+    names = {p.name for p in (tmp_path / "figures").iterdir()}
+    assert names == {
+        *(
+            "objective.svg",
+            "parameters.svg",
+            "templates_4j1b.svg",
+            "templates_4j2b.svg",
+            "pulls.svg",
+            "ranking.svg",
+        ),
+    }
+    first = {p.name: p.read_bytes() for p in (tmp_path / "figures").iterdir()}
+    report.write(
+        run,
+        records_of(),
+        summary_of(run),
+        provenances_of(run),
+        page=tmp_path / "again.html",
+        figures=tmp_path / "figures",
+    )
+    assert {p.name: p.read_bytes() for p in (tmp_path / "figures").iterdir()} == first
+
+
+def test_a_deterioration_is_called_one(run, tmp_path):
+    summary = summary_of(run)
+    for row in summary["table"]:
+        row["pyhf"] = 0.1 if row["point"] == "initial" else 0.2
+    report.write(
+        run, records_of(), summary, provenances_of(run), page=tmp_path / "p.html", figures=tmp_path / "f"
+    )
+    assert "not an improvement" in (tmp_path / "p.html").read_text()

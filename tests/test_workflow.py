@@ -1,0 +1,159 @@
+"""The workflow for real: snakemake on the miniature, in a copy of the repository."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyhf
+import pytest
+
+pytestmark = [pytest.mark.workflow, pytest.mark.simulate, pytest.mark.dask]
+
+ROOT = Path(__file__).parent.parent
+CONFIG = "config/miniature.yaml"
+
+
+def snakemake(folder, *arguments):
+    """Run snakemake in a copy; standard output and error together."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", CONFIG, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A copy of the repository in which the miniature has run."""
+    folder = tmp_path_factory.mktemp("workflow")
+    for name in ("Snakefile", "workflow", "config", "envs", "pipeline"):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+    result = snakemake(folder)
+    assert result.returncode == 0, result.stdout
+    return folder
+
+
+def planned(result):
+    """Rules that a dry run would execute, with the number of jobs."""
+    lines = result.stdout.splitlines()
+    if not any(line.startswith("job  ") for line in lines):
+        return {}
+    start = next(i for i, line in enumerate(lines) if line.startswith("job  ")) + 2
+    rows = [line.split() for line in lines[start:]]
+    jobs = {}
+    for row in rows:
+        if len(row) != 2 or row[0] == "total":
+            break
+        jobs[row[0]] = int(row[1])
+    return jobs
+
+
+def test_everything_is_there(finished):
+    results = finished / "results" / "miniature"
+    page = (results / "report.html").read_text()
+    assert "miniature of the ttbar analysis" in page
+    assert {p.name for p in (results / "figures").iterdir()} >= {
+        "objective.svg",
+        "parameters.svg",
+        "pulls.svg",
+    }
+    assert len(list((results / "checkpoints").glob("epoch_*.npz"))) == 4
+    assert len(list((results / "optimise").glob("block_*.npz"))) == 2
+    evaluation = json.loads((results / "evaluation.json").read_text())
+    assert [(row["point"], row["fold"]) for row in evaluation["table"]] == [
+        ("initial", "train"),
+        ("optimised", "train"),
+        ("initial", "held_out"),
+        ("optimised", "held_out"),
+    ]
+    for workspace in (results / "workspaces").glob("*.json"):
+        pyhf.Workspace(json.loads(workspace.read_text())).model()
+    log = (results / "logs" / "optimise" / "block_1.log").read_text()
+    assert log.count("epoch ") == 2
+    assert "events/s" in log
+    assert not list(results.rglob("*.tmp"))
+
+
+def test_a_second_run_does_nothing(finished):
+    result = snakemake(finished)
+    assert result.returncode == 0
+    assert "Nothing to be done" in result.stdout
+
+
+def test_a_changed_root_file_runs_only_what_depends_on_it(finished):
+    simulated = sorted((finished / "results" / "simulated" / "seed7").glob("ttbar*.root"))
+    content = simulated[0].read_bytes()
+    shutil.copy(simulated[1], simulated[0])
+    try:
+        assert planned(snakemake(finished, "-n")) == {
+            "columns": 1,
+            "optimise": 2,
+            "evaluate": 1,
+            "report": 1,
+            "all": 1,
+        }
+    finally:
+        simulated[0].write_bytes(content)
+
+
+def test_a_changed_learning_rate_reads_no_file_again(finished):
+    jobs = planned(snakemake(finished, "-n", "--config", "set=optimise.learning_rate=0.01"))
+    assert jobs == {"optimise": 2, "evaluate": 1, "report": 1, "all": 1}
+
+
+def test_a_changed_title_redraws_the_report_only(finished):
+    assert planned(snakemake(finished, "-n", "--config", "set=title=other")) == {"report": 1, "all": 1}
+
+
+def test_an_unknown_key_stops_before_anything_runs(finished):
+    result = snakemake(finished, "-n", "--config", "set=optimise.epoch=3")
+    assert result.returncode != 0
+    assert "optimise.epoch: unknown key" in result.stdout
+    assert "Traceback" not in result.stdout
+
+
+def test_a_damaged_root_file_fails_and_leaves_nothing(finished):
+    simulated = sorted((finished / "results" / "simulated" / "seed7").glob("wjets*.root"))[0]
+    content = simulated.read_bytes()
+    simulated.write_bytes(content[: len(content) // 2])
+    try:
+        target = "results/miniature/columns/wjets/0000.parquet"
+        result = snakemake(finished, target)
+        assert result.returncode != 0
+        assert str(simulated.name) in result.stdout
+        assert "Traceback" not in result.stdout
+        assert not (finished / target).exists()
+        assert not list((finished / target).parent.glob(".*"))
+    finally:
+        simulated.write_bytes(content)
+
+
+def test_optimised_yields_from_the_command_line(finished):
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "yields",
+        CONFIG,
+        "--parameters",
+        "optimised",
+        "--fold",
+        "train",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(finished)}
+    printed = json.loads(
+        subprocess.run(command, cwd=finished, env=environment, capture_output=True, check=True).stdout
+    )
+    evaluation = json.loads((finished / "results" / "miniature" / "evaluation.json").read_text())
+    assert printed["parameters"] == evaluation["points"]["optimised"]
+    assert printed["yields"] == evaluation["templates"]["optimised_train"]["yields"]

@@ -1,0 +1,100 @@
+"""Templates to a pyhf specification: one meaning, traced or written."""
+
+import cabinetry
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyhf
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from pipeline import config as configuration
+from pipeline.containers import Templates
+from pipeline.likelihood import HistFactory, templates_from_workspace
+from pipeline.workspace import axes, norm_plus_shape, specification, variations_of, workspace
+
+VARIATIONS = (
+    "pt_scale_up",
+    "scale_var_up",
+    "scale_var_down",
+    "btag_var_0_up",
+    "btag_var_0_down",
+    "btag_var_1_up",
+)
+YIELDS = hnp.arrays(np.float64, 4, elements=st.floats(0.125, 1e4))
+
+
+@pytest.fixture(scope="module")
+def run(request):
+    return configuration.load(request.config.rootpath / "config" / "miniature.yaml")
+
+
+@pytest.fixture(scope="module")
+def templates(run):
+    generator = np.random.default_rng(1)
+    rows = axes(run, VARIATIONS)
+    shape = (len(rows.samples), len(rows.variations), 5)
+    return Templates(
+        {name: generator.uniform(1, 50, shape) for name in run.channels},
+        {name: generator.uniform(0.1, 5, (shape[0], 5)) for name in run.channels},
+    )
+
+
+def test_axes_hold_what_the_model_uses(run):
+    assert axes(run, VARIATIONS).variations == (
+        *("nominal", "pt_scale_up", "scale_var_up", "scale_var_down", "btag_var_0_up", "btag_var_0_down"),
+    )
+    assert variations_of(run, "ttbar") == ("pt_scale_up", "btag_var_0_up", "btag_var_0_down")
+    assert "scale_var_up" in variations_of(run, "wjets")
+
+
+def test_the_written_workspace_is_the_traced_specification(run, templates):
+    rows = axes(run, VARIATIONS)
+    written = templates_from_workspace(workspace(templates, rows, run))
+    traced = jax.jit(lambda t: specification(t, rows, run))(jax.tree.map(jnp.asarray, templates))
+    assert jax.tree.structure(written) == jax.tree.structure(traced)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-14), written, traced)
+
+
+def test_pyhf_and_ours_agree_on_it(run, templates):
+    spec = workspace(templates, axes(run, VARIATIONS), run)
+    model, data = cabinetry.model_utils.model_and_data(spec)
+    ours = HistFactory.from_workspace(spec)
+    assert list(ours.parameter_names) == model.config.par_names
+    start = np.array(model.config.suggested_init())
+    np.testing.assert_allclose(ours.expected_data(ours.initial), model.expected_data(start), rtol=1e-12)
+    np.testing.assert_allclose(
+        data[: len(spec["observations"][0]["data"]) * 2], model.expected_data(start)[:10]
+    )
+    moved = start + 0.1
+    np.testing.assert_allclose(
+        ours.logpdf(jnp.asarray(moved), jnp.asarray(data)),
+        model.logpdf(moved, pyhf.tensorlib.astensor(data))[0],
+    )
+
+
+@given(YIELDS, YIELDS, YIELDS)
+def test_ratio_times_shape_is_the_template(nominal, up, down):
+    norm, shape = norm_plus_shape(nominal, up, down)
+    np.testing.assert_allclose(norm["hi"] * shape["hi_data"], up)
+    np.testing.assert_allclose(norm["lo"] * shape["lo_data"], down)
+    np.testing.assert_allclose(shape["hi_data"].sum(), nominal.sum())
+
+
+@given(YIELDS, YIELDS)
+def test_a_missing_down_template_is_the_mirror(nominal, up):
+    norm, shape = norm_plus_shape(nominal, up, None)
+    np.testing.assert_allclose(norm["lo"], max(2.0 - norm["hi"], 0.01))
+    np.testing.assert_allclose((shape["hi_data"] + shape["lo_data"]) / 2, nominal, atol=1e-9 * nominal.max())
+
+
+def test_empty_templates_have_finite_derivatives(run, templates):
+    rows = axes(run, VARIATIONS)
+    empty = jax.tree.map(lambda x: jnp.zeros_like(x), templates)
+
+    def total(t):
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(specification(t, rows, run)))
+
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(jax.grad(total)(empty)))
