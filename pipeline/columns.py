@@ -161,8 +161,7 @@ def _opened(file: SourceFile) -> Any:
 def _events(file: SourceFile, analysis: Analysis, start: int, stop: int) -> tuple[Any, np.ndarray]:
     """Events `start` to `stop` as the analysis sees them, and their numbers.
 
-    The analysis's branches are read here, not when it first touches them: what fails here is the file's fault, what
-    fails in `columns` the analysis's.
+    Its branches are read here, not when it first touches them: what fails is the file's fault, not the analysis's.
     """
     reads = analysis.reads
     try:
@@ -231,10 +230,8 @@ def _require_shape(file: SourceFile, column: str, array: np.ndarray, events: int
     wide = array.ndim == 2 and array.shape[1] > 0 and column != "weight"
     if not (flat or wide) or len(array) != events:
         allowed = "[events]" if column == "weight" else "[events] or [events, objects]"
-        raise InputError(
-            f"{_where(file)}: column {column!r} has shape {array.shape}; allowed: {allowed} "
-            f"with {events} events, as 'weight' has"
-        )
+        found = f"column {column!r} has shape {array.shape}"
+        raise InputError(f"{_where(file)}: {found}; allowed: {allowed} with {events} events, as 'weight' has")
 
 
 def _require_finite(file: SourceFile, column: str, array: np.ndarray) -> None:

@@ -17,10 +17,10 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import numpy as np
+import numpy.typing as npt
 from jaxtyping import Array, Float
 
-AnyArray = Array | np.ndarray[Any, Any]  # JAX inside a process, NumPy between processes
+AnyArray = Array | npt.NDArray[Any]  # JAX inside a process, NumPy between processes
 
 
 class Named(eqx.Module):

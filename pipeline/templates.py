@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Float
 from pipeline.analysis import Analysis
 from pipeline.containers import Columns, Observation, Parameters, Templates
 from pipeline.datasets import NOMINAL
-from pipeline.errors import ConfigError, nearest
+from pipeline.errors import ConfigError, Noting, nearest
 from pipeline.relax import Exact, Relaxed
 
 WEIGHT = "weight"  # the column of the event weights; an observable never depends on it
@@ -107,7 +107,8 @@ def _observe(
     """Weights [variations, events] and values of each channel, the values [events] where they cannot vary."""
 
     def one(arrays: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-        seen = analysis.observe(parameters, columns.replace(**arrays), relax)
+        with Noting(f"in {type(analysis).__name__}.observe(p, c, relax)"):
+            seen = analysis.observe(parameters, columns.replace(**arrays), relax)
         found = {binning.channel: _observation(analysis, seen, binning) for binning in binnings}
         values = {channel: o.value for channel, o in found.items() if o.value is not None}
         return {channel: o.weight for channel, o in found.items()}, values

@@ -129,19 +129,21 @@ def norm_plus_shape(
     """Split templates into a yield ratio (normsys) and shapes of the nominal's yield (histosys), as cabinetry does.
 
     Without `down` the up template is mirrored at the nominal, ratio and shape each: r_lo = 2 - r_hi and
-    lo = 2 nominal - hi. Where nominal or varied yield is not positive the ratio is 1: the shape carries all.
+    lo = 2 nominal - hi. Where nominal or varied yield is not positive the ratio is 1: the shape carries all. A bin
+    without nominal events has no shape variation: its mirror image would be a negative rate, which a bin without
+    data rewards.
 
     Arguments:
         least_mirrored: smallest mirrored ratio. HistFactory needs a positive one; where a handful of events
             makes the up yield twice the nominal or more, the mirror image has none.
     """
     hi = _ratio(up, nominal)
-    hi_data = up / hi
+    hi_data = jnp.where(nominal > 0, up / hi, nominal)
     if down is None:
         lo = jnp.maximum(2.0 - hi, least_mirrored)
         return {"hi": hi, "lo": lo}, {"hi_data": hi_data, "lo_data": 2.0 * nominal - hi_data}
     lo = _ratio(down, nominal)
-    return {"hi": hi, "lo": lo}, {"hi_data": hi_data, "lo_data": down / lo}
+    return {"hi": hi, "lo": lo}, {"hi_data": hi_data, "lo_data": jnp.where(nominal > 0, down / lo, nominal)}
 
 
 def _ratio(varied: Float[AnyArray, " bins"], nominal: Float[AnyArray, " bins"]) -> Float[Array, ""]:

@@ -25,6 +25,7 @@ ORDER = [
     "likelihood",
     "fit",
     "objective",
+    "nuisance",
     "problem",
     "gradient",
     "cluster",

@@ -8,7 +8,7 @@ import pytest
 from pipeline import config as configuration
 from pipeline import report
 
-BINS = 5
+BINS = 3
 
 
 @pytest.fixture
@@ -24,7 +24,10 @@ def summary_of(run):
     }
     fit = {
         "labels": labels,
-        "pulls": {"Jet energy scale": [0.0, 0.9], "lumi": [0.0, 0.99]},
+        "impacts": [
+            {"label": "Jet energy scale", "pull": 0.0, "constraint": 0.9, "up": 0.02, "down": -0.03},
+            {"label": "lumi", "pull": 0.0, "constraint": 0.99, "up": 0.01, "down": -0.01},
+        ],
         "prefit_stdev": {c: [1.0] * BINS for c in run.channels},
         "bestfit": [1.0, 0.0, 1.0, 1.0],
         "uncertainty": [0.1, 0.9, 0.03, 0.1],
@@ -42,11 +45,6 @@ def summary_of(run):
         ],
         "templates": {f"{p}_{f}": {"yields": yields, "sumw2": {}} for p, f in keys},
         "fits": {f"{p}_{f}": fit for p, f in keys},
-        "ranking": {
-            "point": "optimised",
-            "fold": "held_out",
-            "impacts": [{"label": "Jet energy scale", "up": 0.02, "down": -0.03}],
-        },
     }
 
 

@@ -95,30 +95,20 @@ def templates(config: Config, channel: str, summary: Mapping[str, Any], fold: st
 
 def pulls(summary: Mapping[str, Any], fold: str) -> Figure:
     """Nuisance parameters after the fit, before and after the optimisation (Asimov data: all centred)."""
-    fits = [summary["fits"][f"{point}_{fold}"] for point in ("initial", "optimised")]
-    labels = [label for label in fits[0]["labels"] if label in fits[0]["pulls"]]
-    figure = Figure(figsize=(7, 1.6 + 0.36 * len(labels)), layout="constrained")
-    axes = figure.subplots()
+    found = [summary["fits"][f"{point}_{fold}"]["impacts"] for point in ("initial", "optimised")]
+    labels = [impact["label"] for impact in found[1]]
+    figure, axes = _rows(labels)
     axes.axvspan(-2, 2, color="#FFF3B0")
     axes.axvspan(-1, 1, color="#D8F0C8")
     rows = np.arange(len(labels))[::-1]
-    for fit, colour, offset, name in zip(
-        fits, (BEFORE, AFTER), (0.15, -0.15), ("initial", "optimised"), strict=True
+    for impacts, colour, offset, name in zip(
+        found, (BEFORE, AFTER), (0.15, -0.15), ("initial", "optimised"), strict=True
     ):
-        values = np.array([fit["pulls"][label] for label in labels])
+        by_label = {impact["label"]: impact for impact in impacts}
+        centres, errors = ([by_label[label][key] for label in labels] for key in ("pull", "constraint"))
         axes.errorbar(
-            values[:, 0],
-            rows + offset,
-            xerr=values[:, 1],
-            fmt="o",
-            color=colour,
-            markersize=4,
-            capsize=2,
-            label=name,
+            centres, rows + offset, xerr=errors, fmt="o", color=colour, markersize=4, capsize=2, label=name
         )
-    axes.set_yticks(rows, labels)
-    axes.set_ylim(-0.7, len(labels) + 0.6)
-    axes.tick_params(axis="y", which="minor", left=False, right=False)
     axes.set_xlim(-2.5, 2.5)
     axes.set_xlabel(r"$(\hat{\theta} - \theta_0) / \Delta\theta$")
     axes.legend(loc="upper right", ncols=2)
@@ -127,18 +117,24 @@ def pulls(summary: Mapping[str, Any], fold: str) -> Figure:
 
 def ranking(config: Config, impacts: Sequence[Mapping[str, Any]]) -> Figure:
     """Shift of the parameter of interest for each nuisance parameter at +-1 sigma after the fit."""
-    figure = Figure(figsize=(7, 1.6 + 0.36 * len(impacts)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _rows([impact["label"] for impact in impacts])
     rows = np.arange(len(impacts))[::-1]
     axes.barh(rows, [i["up"] for i in impacts], height=0.6, color=AFTER, label=r"$+1\sigma$")
     axes.barh(rows, [i["down"] for i in impacts], height=0.6, color="#E69F00", alpha=0.8, label=r"$-1\sigma$")
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(rows, [i["label"] for i in impacts])
-    axes.set_ylim(-0.7, len(impacts) + 0.3)
-    axes.tick_params(axis="y", which="minor", left=False, right=False)
     axes.set_xlabel(f"shift of {config.model.poi}")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper right", ncols=2)
     return figure
+
+
+def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
+    """One row per label, from the top, and room for a legend above."""
+    figure = Figure(figsize=(7, 1.6 + 0.36 * len(labels)), layout="constrained")
+    axes = figure.subplots()
+    axes.set_yticks(np.arange(len(labels))[::-1], labels)
+    axes.set_ylim(-0.7, len(labels) + 0.3)
+    axes.tick_params(axis="y", which="minor", left=False, right=False)
+    return figure, axes
 
 
 def _panels(count: int, *, sharey: bool = False) -> tuple[Figure, list[Axes]]:

@@ -78,10 +78,9 @@ def _figures(
         "parameters": draw.parameters(records, summary, free),
         **{f"templates_{name}": draw.templates(config, name, summary, fold) for name in config.channels},
     }
-    if summary["fits"][f"optimised_{fold}"]["pulls"]:
+    if impacts := summary["fits"][f"optimised_{fold}"]["impacts"]:
         drawn["pulls"] = draw.pulls(summary, fold)
-    if summary["ranking"]["impacts"]:
-        drawn["ranking"] = draw.ranking(config, summary["ranking"]["impacts"])
+        drawn["ranking"] = draw.ranking(config, impacts)
     return drawn
 
 

@@ -5,21 +5,21 @@ rule columns:
         analysis=ANALYSIS,
     output:
         FOLDER.columns("{sample}/{index}"),
+    log:
+        FOLDER.root / "logs/columns/{sample}_{index}.log",
+    benchmark:
+        FOLDER.root / "benchmarks/columns/{sample}_{index}.tsv"
+    conda:
+        "../../envs/thalweg.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         index=lambda wildcards: int(wildcards.index),
         held_out_fraction=RUN.data.held_out_fraction,
         options=RUN.analysis.options_json,
         version=pipeline.__version__,
-    log:
-        FOLDER.root / "logs/columns/{sample}_{index}.log",
-    benchmark:
-        FOLDER.root / "benchmarks/columns/{sample}_{index}.tsv"
-    threads: 1
-    resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
-    conda:
-        "../../envs/thalweg.yaml"
     message:
         "Read file {wildcards.index} of {wildcards.sample} into columns"
     shell:

@@ -46,7 +46,9 @@ ANALYSIS = explained(lambda: RUN.analysis.source)
 # What every verb is called with; no part of params, so that only what a rule uses makes it run again.
 ARGUMENTS = " ".join([f"{CONFIG}", *(f"--set '{override}'" for override in OVERRIDES)])
 # Jobs run the python that runs Snakemake, also where no environment is activated.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+os.environ["PATH"] = os.pathsep.join(
+    [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+)
 
 
 wildcard_constraints:
@@ -57,7 +59,11 @@ wildcard_constraints:
 
 def root_file(wildcards):
     """The ROOT file of one column file; a remote one is not Snakemake's to watch."""
-    file = next(f for f in FILES if (f.sample, f.index) == (wildcards.sample, int(wildcards.index)))
+    file = next(
+        f
+        for f in FILES
+        if (f.sample, f.index) == (wildcards.sample, int(wildcards.index))
+    )
     return [] if file.is_remote else file.path
 
 
@@ -79,4 +85,8 @@ def all_blocks(wildcards):
 
 def workspaces(wildcards=None):
     """pyhf workspaces, before and after, of every fold that holds events."""
-    return [FOLDER.workspace(point, fold) for point in ("initial", "optimised") for fold in datasets.folds(RUN)]
+    return [
+        FOLDER.workspace(point, fold)
+        for point in ("initial", "optimised")
+        for fold in datasets.folds(RUN)
+    ]

@@ -7,19 +7,19 @@ rule evaluate:
     output:
         summary=FOLDER.evaluation,
         workspaces=workspaces(),
-    params:
-        physics=fingerprint(RUN.physics()),
-        version=pipeline.__version__,
     log:
         FOLDER.root / "logs/evaluate.log",
     benchmark:
         FOLDER.root / "benchmarks/evaluate.tsv"
+    conda:
+        "../../envs/thalweg.yaml"
     threads: 16  # at most; Snakemake takes what --cores allows
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
-    conda:
-        "../../envs/thalweg.yaml"
+    params:
+        physics=fingerprint(RUN.physics()),
+        version=pipeline.__version__,
     message:
         "Apply exact cuts before and after, fit with pyhf"
     shell:

@@ -7,19 +7,19 @@ rule optimise:
         analysis=ANALYSIS,
     output:
         FOLDER.block("{block}"),
-    params:
-        physics=fingerprint(RUN.physics()),
-        version=pipeline.__version__,
     log:
         FOLDER.root / "logs/optimise/block_{block}.log",
     benchmark:
         FOLDER.root / "benchmarks/optimise/block_{block}.tsv"
+    conda:
+        "../../envs/thalweg.yaml"
     threads: 16  # at most; Snakemake takes what --cores allows
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
-    conda:
-        "../../envs/thalweg.yaml"
+    params:
+        physics=fingerprint(RUN.physics()),
+        version=pipeline.__version__,
     message:
         "Optimise: block {wildcards.block} of epochs on {threads} workers"
     shell:

@@ -5,26 +5,30 @@ rule report:
         blocks=all_blocks,
         summary=FOLDER.evaluation,
     output:
-        page=report(FOLDER.root / "report.html", caption="../report/page.rst", category="Result"),
+        page=report(
+            FOLDER.root / "report.html",
+            caption="../report/page.rst",
+            category="Result",
+        ),
         figures=report(
             directory(FOLDER.root / "figures"),
             patterns=["{name}.svg"],
             caption="../report/figure.rst",
             category="Figures",
         ),
-    params:
-        run=fingerprint(RUN.model_dump(mode="json")),
-        version=pipeline.__version__,
     log:
         FOLDER.root / "logs/report.log",
     benchmark:
         FOLDER.root / "benchmarks/report.tsv"
+    conda:
+        "../../envs/thalweg.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
-    conda:
-        "../../envs/thalweg.yaml"
+    params:
+        run=fingerprint(RUN.model_dump(mode="json")),
+        version=pipeline.__version__,
     message:
         "Write {output.page}"
     shell:

@@ -4,18 +4,18 @@ rule simulate:
         [],
     output:
         "results/simulated/seed{seed}/{sample}_{events}_{index}.root",
-    params:
-        index=lambda wildcards: int(wildcards.index),
     log:
         "results/logs/simulate/seed{seed}_{sample}_{events}_{index}.log",
     benchmark:
         "results/benchmarks/simulate/seed{seed}_{sample}_{events}_{index}.tsv"
+    conda:
+        "../../envs/thalweg.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
-    conda:
-        "../../envs/thalweg.yaml"
+    params:
+        index=lambda wildcards: int(wildcards.index),
     message:
         "Generate {wildcards.events} {wildcards.sample} events, file {wildcards.index}"
     shell:
@@ -28,12 +28,12 @@ rule manifest:
         [],
     output:
         FOLDER.root / "nanoaod_inputs.json",
-    params:
-        simulate=RUN.simulate.model_dump() if RUN.simulate else None,
     log:
         FOLDER.root / "logs/manifest.log",
     conda:
         "../../envs/thalweg.yaml"
+    params:
+        simulate=RUN.simulate.model_dump() if RUN.simulate else None,
     message:
         "List the simulated files in the AGC's manifest format"
     shell:
