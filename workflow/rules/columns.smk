@@ -23,5 +23,5 @@ rule columns:
     message:
         "Read file {wildcards.index} of {wildcards.sample} into columns"
     shell:
-        "python -m pipeline columns {ARGUMENTS} --sample {wildcards.sample} --index {params.index}"
+        "thalweg columns --sample {wildcards.sample} --index {params.index}"
         " --output {output} --log {log}"

@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -43,8 +44,10 @@ FILES = explained(datasets.source_files, RUN)
 FOLDER = Folder(RUN.run)
 JOBS = -(-RUN.optimise.epochs // RUN.optimise.epochs_per_job)
 ANALYSIS = explained(lambda: RUN.analysis.source)
-# What every verb is called with; no part of params, so that only what a rule uses makes it run again.
-ARGUMENTS = " ".join([f"{CONFIG}", *(f"--set '{override}'" for override in OVERRIDES)])
+# `thalweg VERB ...` in a rule is `python -m pipeline VERB CONFIG --set ... ...`. The configuration is no part of params,
+# so that a rule runs again only for what it takes from it.
+SET = " ".join(f"--set {shlex.quote(override)}" for override in OVERRIDES)
+shell.prefix('thalweg() {{ python -m pipeline "$1" {CONFIG:q} {SET} "${{@:2}}"; }}; ')
 # Jobs run the python that runs Snakemake, also where no environment is activated.
 os.environ["PATH"] = os.pathsep.join(
     [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]

@@ -23,4 +23,4 @@ rule evaluate:
     message:
         "Apply exact cuts before and after, fit with pyhf"
     shell:
-        "python -m pipeline evaluate {ARGUMENTS} --output {output.summary} --workers {threads} --log {log}"
+        "thalweg evaluate --output {output.summary} --workers {threads} --log {log}"

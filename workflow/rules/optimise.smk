@@ -23,5 +23,5 @@ rule optimise:
     message:
         "Optimise: block {wildcards.block} of epochs on {threads} workers"
     shell:
-        "python -m pipeline optimise {ARGUMENTS} --block {wildcards.block} --output {output}"
+        "thalweg optimise --block {wildcards.block} --output {output}"
         " --workers {threads} --log {log}"

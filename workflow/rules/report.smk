@@ -32,4 +32,4 @@ rule report:
     message:
         "Write {output.page}"
     shell:
-        "python -m pipeline report {ARGUMENTS} --output {output.page} --figures {output.figures} --log {log}"
+        "thalweg report --output {output.page} --figures {output.figures} --log {log}"

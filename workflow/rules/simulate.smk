@@ -19,7 +19,7 @@ rule simulate:
     message:
         "Generate {wildcards.events} {wildcards.sample} events, file {wildcards.index}"
     shell:
-        "python -m pipeline simulate {ARGUMENTS} --sample {wildcards.sample} --index {params.index}"
+        "thalweg simulate --sample {wildcards.sample} --index {params.index}"
         " --output {output} --log {log}"
 
 
@@ -37,4 +37,4 @@ rule manifest:
     message:
         "List the simulated files in the AGC's manifest format"
     shell:
-        "python -m pipeline manifest {ARGUMENTS} --output {output} --log {log}"
+        "thalweg manifest --output {output} --log {log}"
