@@ -14,7 +14,7 @@ run: environment ## the main job: simulate, read, optimise, evaluate, report
 	$(BIN)/snakemake --cores all --rerun-incomplete --configfile $(CONFIG) $(ARGS)
 
 test: environment ## all tests, two at a time
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: environment ## style, workflow lint, generated files
 	$(BIN)/ruff check .

@@ -132,9 +132,7 @@ def asimov_significance(model: HistFactory, templates: Templates) -> ObjectiveVa
 
 
 OBJECTIVES: dict[str, Objective] = {
-    "poi_uncertainty": Objective(
-        poi_uncertainty, "minimise", "uncertainty on the parameter of interest", "1"
-    ),
+    "poi_uncertainty": Objective(poi_uncertainty, "minimise", "uncertainty on the parameter of interest", ""),
     "discovery": Objective(discovery, "maximise", "expected discovery significance", "sigma"),
     "asimov_significance": Objective(
         asimov_significance, "maximise", "Asimov counting significance", "sigma"

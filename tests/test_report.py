@@ -102,6 +102,7 @@ def test_the_page_says_what_was_found_and_run(page, run):
     assert page.count("<figure>") == 6
     for name in run.data.samples:
         assert f"<td>{name}</td>" in page
+        assert f"<td>{name}.root</td>" in page
     assert "<td>10</td>" in page  # promised 110, read 100: ten events lost
     assert "learning_rate: 0.05" in page
     assert "jax " in page

@@ -18,7 +18,7 @@ CONFIG = "config/miniature.yaml"
 
 def snakemake(folder, *arguments):
     """Run snakemake in a copy; standard output and error together."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", CONFIG, *arguments]
+    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", CONFIG]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     return subprocess.run(
         command,

@@ -122,6 +122,7 @@ def ranking(config: Config, impacts: Sequence[Mapping[str, Any]]) -> Figure:
     axes.barh(rows, [i["up"] for i in impacts], height=0.6, color=AFTER, label=r"$+1\sigma$")
     axes.barh(rows, [i["down"] for i in impacts], height=0.6, color="#E69F00", alpha=0.8, label=r"$-1\sigma$")
     axes.axvline(0, color="black", linewidth=0.8)
+    axes.ticklabel_format(axis="x", style="plain")
     axes.set_xlabel(f"shift of {config.model.poi}")
     axes.legend(loc="upper right", ncols=2)
     return figure
@@ -133,7 +134,7 @@ def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
     axes = figure.subplots()
     axes.set_yticks(np.arange(len(labels))[::-1], labels)
     axes.set_ylim(-0.7, len(labels) + 0.3)
-    axes.tick_params(axis="y", which="minor", left=False, right=False)
+    axes.tick_params(axis="y", which="both", left=False, right=False)
     return figure, axes
 
 
@@ -153,7 +154,7 @@ def _band(axes: Axes, edges: Sequence[float], total: Any, stdev: np.ndarray) -> 
 def _per_bin(edges: Sequence[float], label: str) -> str:
     widths = {round(b - a, 9) for a, b in itertools.pairwise(edges)}
     unit = label.partition("[")[2].rstrip("]")
-    return f"events / {widths.pop():g} {unit}" if unit and len(widths) == 1 else "events"
+    return f"events / {widths.pop():g} {unit}" if unit and len(widths) == 1 else "events per bin"
 
 
 def _with_unit(name: str, unit: str) -> str:

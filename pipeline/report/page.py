@@ -58,6 +58,7 @@ def write(
         "parameters": _parameter_rows(config, summary),
         "improvement": _improvement(summary),
         "samples": _sample_rows(config, provenances),
+        "files": provenances,
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
         "seconds": sum(record["seconds"] for record in records),

@@ -60,7 +60,7 @@ PROCESSES: Mapping[str, Process] = MappingProxyType(
                 "24:onIfAny = 11 13 15",
             ),
             cross_section_pb=475.8,
-            cross_section_source="Pythia 8.317, leading order, 200 000 events, this phase space only",
+            cross_section_source="Pythia 8.317, leading order, this phase space and leptonic decays only",
         ),
     }
 )

@@ -1,10 +1,11 @@
 # The run, read once, and the input functions of the rules.
 import hashlib
 import json
-import os
 import shlex
 import sys
 from pathlib import Path
+
+from snakemake.settings.types import DeploymentMethod
 
 import pipeline
 from pipeline import config as configuration
@@ -22,7 +23,7 @@ def chosen_run():
             f"a run is one --configfile (got {len(files)}); keys are overridden by --config set='key=value ...' "
             f"(got {sorted(given)})"
         )
-    return Path(files[0]), str(given.get("set", "")).split()
+    return Path(files[0]), shlex.split(str(given.get("set", "")))
 
 
 def explained(function, *arguments):
@@ -45,12 +46,15 @@ FOLDER = Folder(RUN.run)
 JOBS = -(-RUN.optimise.epochs // RUN.optimise.epochs_per_job)
 ANALYSIS = explained(lambda: RUN.analysis.source)
 # `thalweg VERB ...` in a rule is `python -m pipeline VERB CONFIG --set ... ...`. The configuration is no part of params,
-# so that a rule runs again only for what it takes from it.
+# so that a rule runs again only for what it takes from it. The python is Snakemake's own, or that of its conda environment.
 SET = " ".join(f"--set {shlex.quote(override)}" for override in OVERRIDES)
-shell.prefix('thalweg() {{ python -m pipeline "$1" {CONFIG:q} {SET} "${{@:2}}"; }}; ')
-# Jobs run the python that runs Snakemake, also where no environment is activated.
-os.environ["PATH"] = os.pathsep.join(
-    [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+PYTHON = (
+    "python"
+    if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    else sys.executable
+)
+shell.prefix(
+    'thalweg() {{ {PYTHON:q} -m pipeline "$1" {CONFIG:q} {SET} "${{@:2}}"; }}; '
 )
 
 
