@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import dask
 import jax
 from distributed import Client, LocalCluster, WorkerPlugin
 from distributed.client import Future
@@ -17,6 +18,11 @@ from pipeline.config import Cluster
 from pipeline.errors import ConfigError
 from pipeline.gradient import Executor
 from pipeline.runtime import environment
+
+
+# Dask makes its workers return freed memory at once. A sweep's arrays would then be mapped anew, and zeroed by the
+# kernel, at every call: sweeps take more than twice as long (tests/benchmarks/epoch.py). Up to this size memory is kept.
+KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "1073741824", "MALLOC_MMAP_THRESHOLD_": "1073741824"}
 
 
 class InProcess:
@@ -44,7 +50,7 @@ class Distributed:
     def map(self, function: Callable[..., Any], items: Sequence[Any], *broadcast: Any) -> list[Any]:
         """`[function(item, *broadcast) for item in items]`, one task per worker."""
         addresses = self._addresses()
-        shared = self._client.scatter(broadcast, broadcast=True, hash=False) if addresses else broadcast
+        shared = self._client.scatter(broadcast, broadcast=True, hash=False) if broadcast else ()
         futures = [
             self._submit(function, batch, shared, address)
             for address, batch in zip(addresses, _batches(items, len(addresses)), strict=True)
@@ -87,15 +93,18 @@ def executor(cluster: Cluster, workers: int) -> Iterator[Executor]:
 
 
 def _local(workers: int) -> LocalCluster:
-    return LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address=None,
-        env=environment(),
-        memory_limit=0,
-    )
+    with dask.config.set(
+        {"distributed.nanny.pre-spawn-environ": KEEP_MEMORY}
+    ):  # the C library reads it at start
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            env=environment(),
+            memory_limit=0,
+        )
 
 
 def _running(address: str | None) -> Client:

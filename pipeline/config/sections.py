@@ -55,7 +55,11 @@ class Cluster(Section):
         default="local", description="this process; a Dask LocalCluster of processes; a running scheduler"
     )
     address: str | None = Field(default=None, description="of the scheduler, for `address`")
-    chunk_events: int = Field(default=8192, ge=1, description="events per compiled call (memory per worker)")
+    chunk_events: int = Field(
+        default=2048,
+        ge=1,
+        description="events per compiled call; the largest array of the analysis should stay in the processor's cache",
+    )
     group_events: int = Field(default=32768, ge=1, description="events that move together between workers")
 
     @pydantic.model_validator(mode="after")
