@@ -19,9 +19,8 @@ from pipeline.errors import ConfigError
 from pipeline.gradient import Executor
 from pipeline.runtime import environment
 
-
 # Dask makes its workers return freed memory at once. A sweep's arrays would then be mapped anew, and zeroed by the
-# kernel, at every call: sweeps take more than twice as long (tests/benchmarks/epoch.py). Up to this size memory is kept.
+# kernel, at every call: sweeps take more than twice as long (tests/benchmarks/epoch.py). This much is kept.
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "1073741824", "MALLOC_MMAP_THRESHOLD_": "1073741824"}
 
 
