@@ -135,7 +135,7 @@ def _compiled(problem: Problem, variations: tuple[str, ...]) -> tuple[Callable[.
 @functools.cache
 def _chunks(group: Group, problem: Problem) -> list[Columns]:
     """A group's events as chunks of one shape, read once and kept; the last is filled up with weight 0."""
-    parts = [store.read_columns(Path(file), fold) for file in group.files for fold in group.folds]
+    parts = [store.read_columns(Path(file.path), fold) for file in group.files for fold in group.folds]
     columns = {name: np.concatenate([p[name] for p in parts]).astype(np.float64) for name in parts[0]}
     columns["weight"] = columns["weight"] * group.scale
     events = len(columns["weight"])

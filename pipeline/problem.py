@@ -34,15 +34,32 @@ class Problem:
         return contract.load(self.target, self.options)
 
 
+class ColumnFile(NamedTuple):
+    """A column file, the digest of its content, and its events in the folds of interest."""
+
+    sample: str
+    path: str
+    content: str
+    events: int
+
+
 class Group(NamedTuple):
     """Column files of one sample whose events move between workers and are summed together."""
 
-    sample: str
-    files: tuple[str, ...]
+    files: tuple[ColumnFile, ...]
     folds: tuple[str, ...]
     scale: float
     variations: tuple[str, ...]
-    events: int
+
+    @property
+    def sample(self) -> str:
+        """The sample of all its files."""
+        return self.files[0].sample
+
+    @property
+    def events(self) -> int:
+        """Preselected events."""
+        return sum(file.events for file in self.files)
 
 
 class Work(NamedTuple):
@@ -70,26 +87,27 @@ def work(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work
         columns: (sample, column file), in the order that fixes the sums.
     """
     found = analysis(config)
+    check_variations(found, tuple(name for s in config.data.samples for name in variations_of(config, s)))
+    folds = (datasets.TRAIN, datasets.HELD_OUT) if fold == datasets.ALL else (fold,)
+    files = []
     provenances: dict[str, list[dict[str, Any]]] = {}
     for sample, path in columns:
-        provenances.setdefault(sample, []).append(store.read_provenance(path))
-    check_variations(found, tuple(name for s in config.data.samples for name in variations_of(config, s)))
-    scales = datasets.scales(config, provenances, fold)
-    folds = (datasets.TRAIN, datasets.HELD_OUT) if fold == datasets.ALL else (fold,)
-    kept = {
-        sample: [sum(p["entries_kept"][f] for f in folds) for p in files]
-        for sample, files in provenances.items()
-    }
-    rows = [(sample, str(path.absolute()), kept[sample].pop(0)) for sample, path in columns]
-    rows_of_templates = axes(config, tuple(found.variations()))
-    groups = _groups(rows, rows_of_templates, config, scales, folds)
+        provenance = store.read_provenance(path)
+        provenances.setdefault(sample, []).append(provenance)
+        events = sum(provenance["entries_kept"][name] for name in folds)
+        files.append(ColumnFile(sample, str(path.absolute()), provenance["content"], events))
+    templates = axes(config, tuple(found.variations()))
+    groups = _groups(files, templates, config, datasets.scales(config, provenances, fold), folds)
+    return Work(_problem(config, groups), groups, templates)
+
+
+def _problem(config: Config, groups: Sequence[Group]) -> Problem:
+    """The problem, its chunks no larger than the largest group needs."""
     name, colon, cls = config.analysis.target.partition(":")
     target = f"{Path(name).absolute()}{colon}{cls}" if name.endswith(".py") else config.analysis.target
     largest = 1 << (max(group.events for group in groups) - 1).bit_length()
-    problem = Problem(
-        target, config.analysis.options_json, binnings(config), min(config.cluster.chunk_events, largest)
-    )
-    return Work(problem, groups, rows_of_templates)
+    chunk_events = min(config.cluster.chunk_events, largest)
+    return Problem(target, config.analysis.options_json, binnings(config), chunk_events)
 
 
 def binnings(config: Config) -> tuple[Binning, ...]:
@@ -148,7 +166,7 @@ def _identity(path: Path) -> tuple[Any, ...]:
 
 
 def _groups(
-    rows: Sequence[tuple[str, str, int]],
+    files: Sequence[ColumnFile],
     templates: Axes,
     config: Config,
     scales: Mapping[str, float],
@@ -160,13 +178,13 @@ def _groups(
     variation itself has none.
     """
     groups: list[Group] = []
-    for sample, path, events in rows:
+    for file in files:
         last = groups[-1] if groups else None
-        if last and last.sample == sample and last.events + events <= config.cluster.group_events:
-            groups[-1] = last._replace(files=(*last.files, path), events=last.events + events)
+        if last and last.sample == file.sample and last.events + file.events <= config.cluster.group_events:
+            groups[-1] = last._replace(files=(*last.files, file))
         else:
-            variations = () if "__" in sample else templates.variations[1:]
-            groups.append(Group(sample, (path,), folds, scales[sample], variations, events))
+            variations = () if "__" in file.sample else templates.variations[1:]
+            groups.append(Group((file,), folds, scales[file.sample], variations))
     filled = tuple(group for group in groups if group.events)
     if not filled:
         raise InputError(f"no event of fold {folds} passes the preselection of {config.analysis.target}")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline import cluster, datasets, problem
+from pipeline import config as config_module
 from pipeline.cluster import InProcess
 from pipeline.containers import Columns
 from pipeline.errors import FitError
@@ -34,9 +35,9 @@ def largest_group(work):
 def whole(config, work, widths):
     """Objective of all events in one traced function: no chunks, groups, sweeps or cotangents."""
     tables = [
-        (work.axes.samples.index(group.sample), group.scale, read_columns(Path(path), fold))
+        (work.axes.samples.index(group.sample), group.scale, read_columns(Path(file.path), fold))
         for group in work.groups
-        for path in group.files
+        for file in group.files
         for fold in group.folds
     ]
     columns = {n: np.concatenate([t[n] for _, _, t in tables]).astype(np.float64) for n in tables[0][2]}
@@ -65,6 +66,14 @@ def whole(config, work, widths):
         return OBJECTIVES[config.objective.kind].function(model, spec).value
 
     return jax.jit(jax.value_and_grad(objective))(start)
+
+
+def test_the_miniature_has_all_systematics_of_the_shipped_analysis(miniature, request):
+    shipped = config_module.load(request.config.rootpath / "config" / "agc_ttbar.yaml").model
+    assert {s.name for s in shipped.systematics} <= {s.name for s in miniature.model.systematics}
+    assert miniature.model.luminosity_uncertainty == shipped.luminosity_uncertainty
+    assert miniature.model.mc_statistics
+    assert shipped.mc_statistics
 
 
 @pytest.fixture(scope="module")

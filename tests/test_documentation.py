@@ -1,0 +1,93 @@
+"""The page on writing an analysis is complete: its class, configuration and manifest run as they stand."""
+
+import contextlib
+import json
+import re
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+
+from pipeline import columns, config, datasets, optimise, problem, store
+from pipeline.cli import main
+from pipeline.cluster import InProcess
+from pipeline.evaluate import evaluate
+
+EVENTS = {"signal": 3000, "background": 5000}
+
+
+def ntuple(name):
+    """A falling background, a peak at 110 GeV with more b-tags; seeded by the name."""
+    rng = np.random.default_rng(len(name))
+    events = EVENTS[name]
+    jets = rng.integers(0, 5, events)
+    mass = rng.normal(110, 8, events) if name == "signal" else 60 + rng.exponential(60, events)
+    btag = rng.beta(4, 2, jets.sum()) if name == "signal" else rng.beta(2, 3, jets.sum())
+    return {
+        "jet_pt": ak.unflatten((20 + rng.exponential(40, jets.sum())).astype(np.float32), jets),
+        "jet_btag": ak.unflatten(btag.astype(np.float32), jets),
+        "muon_pt": (10 + rng.exponential(30, events)).astype(np.float32),
+        "mass": mass.astype(np.float32),
+        "weight": rng.uniform(0.8, 1.2, events).astype(np.float32),
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(request, tmp_path_factory):
+    """The page's files, and the ntuples it speaks of."""
+    page = (request.config.rootpath / "docs" / "analysis.md").read_text()
+    made = tmp_path_factory.mktemp("documentation")
+    for language, name in (("python", "my_analysis.py"), ("yaml", "my_run.yaml"), ("json", "my_files.json")):
+        (block,) = re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+        (made / name).write_text(block)
+    for name in EVENTS:
+        with uproot.recreate(made / f"{name}.root") as file:
+            arrays = ntuple(name)
+            file.mktree("events", {n: "var * float32" if "jet" in n else "float32" for n in arrays})
+            file["events"].extend(arrays)
+    return made
+
+
+def expected(name, *, muon_pt, btag):
+    """Weighted mass histogram of the exact selection, by awkward and NumPy."""
+    arrays = ntuple(name)
+    tagged = ak.sum((arrays["jet_pt"] > 30) & (arrays["jet_btag"] > np.float32(btag)), axis=1) >= 1
+    chosen = np.asarray(tagged) & (arrays["muon_pt"] > muon_pt)
+    scale = {"signal": 0.4, "background": 20}[name] * 1000 / EVENTS[name]
+    return np.histogram(
+        arrays["mass"][chosen], np.arange(60, 161, 20), weights=arrays["weight"][chosen] * scale
+    )[0]
+
+
+def test_the_page_gives_the_yields_of_a_plain_selection(folder, capsys):
+    with contextlib.chdir(folder), pytest.raises(SystemExit) as end:
+        main(["yields", "my_run.yaml", "--set", "btag=0.6"])
+    assert end.value.code == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["parameters"] == {"muon_pt": 25.0, "btag": 0.6}
+    for name in EVENTS:
+        yields = printed["yields"]["signal_region"][name]
+        np.testing.assert_allclose(yields["nominal"], expected(name, muon_pt=25, btag=0.6), rtol=1e-5)
+        assert set(yields) == {"nominal", "jes_up", "jes_down"}
+
+
+def test_the_page_optimises(folder, tmp_path):
+    with contextlib.chdir(folder):
+        run = config.load(folder / "my_run.yaml", ["cluster.executor=in_process"])
+        files = []
+        for file in datasets.source_files(run):
+            store.write_columns(tmp_path / f"{file.name}.parquet", *columns.make(run, file))
+            files.append((file.sample, tmp_path / f"{file.name}.parquet"))
+        work = problem.work(run, files, datasets.TRAIN)
+        start = problem.initial_parameters(run)
+        state, _ = optimise.run(
+            run, InProcess(), work, optimise.initial_state(run, start),
+            until=run.optimise.epochs, checkpoints=tmp_path / "checkpoints", fingerprint="", progress=lambda _: None,
+        )  # fmt: skip
+        objective = optimise.centre(run, work.axes)
+        before, after = (evaluate(run, InProcess(), work, p, objective) for p in (start, state.parameters))
+    assert after.exact < before.exact
+    np.testing.assert_allclose(
+        after.fit["objective"], after.exact, rtol=0.05
+    )  # MINOS against the Hessian, at 36 %
