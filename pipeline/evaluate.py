@@ -24,6 +24,7 @@ from pipeline.workspace import variations_of, workspace
 # Of Minuit. Higher ones refine the steps of numerical derivatives by the distance to the minimum, which is zero to
 # rounding for Asimov data: on workspaces of these analyses their Hessian was off by factors, see docs/design.md.
 STRATEGY: Literal[0] = 0
+FEW_EVENTS = "is there a bin with hardly any events? Merge it with its neighbour in channels.*.edges"
 
 
 class Evaluation(NamedTuple):
@@ -72,7 +73,10 @@ def pyhf_fit(config: Config, spec: Mapping[str, Any]) -> dict[str, Any]:
     """
     poi = config.model.poi
     model, data = cabinetry.model_utils.model_and_data(dict(spec))
-    result = cabinetry.fit.fit(model, data, minos=[poi], strategy=STRATEGY)
+    try:
+        result = cabinetry.fit.fit(model, data, minos=[poi], strategy=STRATEGY)
+    except pyhf.exceptions.FailedMinimization as error:
+        raise FitError(f"pyhf's fit of the Asimov data failed; {FEW_EVENTS}") from error
     down, up = result.minos_uncertainty[poi]
     _require_closure(config, float(result.bestfit[result.labels.index(poi)]), (up - down) / 2)
     counting = config.objective.kind == "asimov_significance"
@@ -103,9 +107,9 @@ def all_points(
 ) -> Evaluations:
     """Evaluate every point on every fold that holds events."""
     found = {}
-    for fold in datasets.folds(config):
-        fold_work = work(config, columns, fold)
-        objective = centre(config, fold_work.axes)
+    works = {fold: work(config, columns, fold) for fold in datasets.folds(config)}
+    objective = centre(config, works[datasets.TRAIN].axes)
+    for fold, fold_work in works.items():
         for point, parameters in points.items():
             result = evaluate(config, executor, fold_work, parameters, objective)
             say(
@@ -196,7 +200,7 @@ def _require_closure(config: Config, fitted: float, sigma: float, *, tolerance: 
     if not abs(fitted - truth) <= tolerance * sigma:
         raise FitError(
             f"pyhf's fit of Asimov data made with {config.model.poi} = {truth} returns {fitted:.4g} +- {sigma:.3g}; "
-            "is there a bin with hardly any events? Merge it with its neighbour in channels.*.edges"
+            f"{FEW_EVENTS}"
         )
 
 

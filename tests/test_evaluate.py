@@ -1,0 +1,67 @@
+"""The final numbers: pyhf's own, in agreement with ours, and an error where its fit cannot be trusted."""
+
+import numpy as np
+import pytest
+
+from pipeline import datasets, problem
+from pipeline.cluster import InProcess
+from pipeline.containers import Templates
+from pipeline.errors import ConfigError, FitError
+from pipeline.evaluate import all_points, pyhf_fit, with_values
+from pipeline.gradient import forward
+from pipeline.workspace import workspace
+
+pytestmark = pytest.mark.simulate
+
+
+@pytest.fixture(scope="module")
+def results(miniature, miniature_columns):
+    """Two points on both folds."""
+    start = problem.initial_parameters(miniature)
+    points = {"initial": start, "optimised": with_values(miniature, start, {"btag": 0.4})}
+    lines = []
+    return all_points(miniature, InProcess(), miniature_columns, points, lines.append), lines
+
+
+def test_pyhf_agrees_with_the_exact_hessian(results):
+    for row in results[0].summary["table"]:
+        np.testing.assert_allclose(row["pyhf"], row["exact"], rtol=0.1)  # MINOS against the Hessian, at 28 %
+
+
+def test_everything_is_reported(results, miniature):
+    summary, workspaces = results[0]
+    names = {f"{p}_{f}" for p in ("initial", "optimised") for f in ("train", "held_out")}
+    assert set(summary["templates"]) == set(summary["fits"]) == names
+    assert {f"{p}_{f}" for p, f in workspaces} == names
+    assert len(results[1]) == 4
+    for fit in summary["fits"].values():
+        assert {i["label"] for i in fit["impacts"]} == {s.name for s in miniature.model.systematics} | {
+            "lumi"
+        }
+        assert all(0 < i["constraint"] <= 1.001 and abs(i["pull"]) < 1e-3 for i in fit["impacts"])
+
+
+def test_folds_predict_the_same_yield_within_statistics(results, miniature):
+    templates = results[0].summary["templates"]
+
+    def total(fold):
+        entry = templates[f"initial_{fold}"]
+        yields = sum(sum(entry["yields"][c]["ttbar"]["nominal"]) for c in miniature.channels)
+        return yields, sum(sum(entry["sumw2"][c]["ttbar"]) for c in miniature.channels)
+
+    (train, train_variance), (held_out, held_out_variance) = total("train"), total("held_out")
+    assert abs(train - held_out) < 5 * np.sqrt(train_variance + held_out_variance)
+
+
+def test_a_fit_that_does_not_close_is_an_error(miniature, miniature_columns):
+    work = problem.work(miniature, miniature_columns, datasets.TRAIN)
+    exact = forward(InProcess(), work, problem.initial_parameters(miniature), None)
+    spec = workspace(Templates(exact.yields, exact.sumw2), work.axes, miniature)
+    spec["observations"] = [{**o, "data": [1.1 * n for n in o["data"]]} for o in spec["observations"]]
+    with pytest.raises(FitError, match=r"pyhf's fit of (the )?Asimov data"):
+        pyhf_fit(miniature, spec)
+
+
+def test_values_outside_the_bounds_are_refused(miniature):
+    with pytest.raises(ConfigError, match=r"btag.*outside"):
+        with_values(miniature, problem.initial_parameters(miniature), {"btag": 3.0})
