@@ -22,6 +22,7 @@ from pipeline.runtime import environment
 # Dask makes its workers return freed memory at once. A sweep's arrays would then be mapped anew, and zeroed by the
 # kernel, at every call: sweeps take more than twice as long (tests/benchmarks/epoch.py). This much is kept.
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "1073741824", "MALLOC_MMAP_THRESHOLD_": "1073741824"}
+WORKERS_RETURN_WITHIN = 120  # seconds; a nanny restarts a lost worker in a few
 
 
 class InProcess:
@@ -65,7 +66,13 @@ class Distributed:
         )
 
     def _addresses(self) -> list[str]:
-        return sorted(self._client.scheduler_info(n_workers=-1)["workers"])
+        """Workers that are there now, or the first to come back where all were lost.
+
+        Asked of the scheduler directly: `Client.scheduler_info` may return what a periodic callback has just replaced.
+        """
+        if not self._client.nthreads():
+            self._client.wait_for_workers(1, timeout=WORKERS_RETURN_WITHIN)
+        return sorted(self._client.nthreads())
 
 
 class _Float64(WorkerPlugin):
@@ -113,7 +120,7 @@ def _running(address: str | None) -> Client:
         client = Client(address, timeout="10s")
     except OSError as error:
         raise ConfigError(f"cluster.address {address}: no scheduler answers ({error})") from error
-    client.wait_for_workers(1, timeout=60)
+    client.wait_for_workers(1, timeout=WORKERS_RETURN_WITHIN)
     return client
 
 

@@ -63,10 +63,10 @@ def evaluate(
 def pyhf_fit(config: Config, spec: Mapping[str, Any]) -> dict[str, Any]:
     """Fit a workspace to its own (Asimov) data with pyhf and iminuit, through cabinetry.
 
-    Returns: parameter labels, best fit and uncertainties, correlations; `impacts` of the nuisance parameters;
-    `prefit_stdev`, the total uncertainty of each bin; and the `objective`: for an uncertainty half the width of the
-    profile-likelihood interval (MINOS), because iminuit's numerical Hessian can be off by much at the minimum of
-    Asimov data, see docs/design.md.
+    Returns: parameter labels, best fit and uncertainties, correlations; the POI's MINOS `interval`; `impacts` of the
+    nuisance parameters; `prefit_stdev`, the total uncertainty of each bin; and the `objective`: for an uncertainty
+    half the width of the profile-likelihood interval (MINOS), because iminuit's numerical Hessian can be off by much
+    at the minimum of Asimov data, see docs/design.md.
 
     Raises:
         FitError: the fit of Asimov data does not return the parameter of interest they were made with.
@@ -90,6 +90,7 @@ def pyhf_fit(config: Config, spec: Mapping[str, Any]) -> dict[str, Any]:
             channel: np.asarray(stdev[-1]).tolist()
             for channel, stdev in zip(model.config.channels, prediction.total_stdev_model_bins, strict=True)
         },
+        "interval": [float(down), float(up)],
         "bestfit": np.asarray(result.bestfit).tolist(),
         "uncertainty": np.asarray(result.uncertainty).tolist(),
         "correlation": np.asarray(result.corr_mat).tolist(),
