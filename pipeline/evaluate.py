@@ -57,7 +57,9 @@ def evaluate(
     exact = forward(executor, fold_work, parameters, None)
     relaxed = forward(executor, fold_work, parameters, widths(config, config.optimise.epochs))
     spec = workspace(exact, fold_work.axes, config)
-    return Evaluation(exact, spec, objective(exact)[0], objective(relaxed)[0], pyhf_fit(config, spec))
+    result = Evaluation(exact, spec, objective(exact)[0], objective(relaxed)[0], pyhf_fit(config, spec))
+    _require_agreement(result.exact, result.fit["objective"])
+    return result
 
 
 def pyhf_fit(config: Config, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,6 +195,14 @@ def _tables(config: Config, templates: Templates, fold_work: Work) -> dict[str, 
             for channel, array in templates.sumw2.items()
         },
     }
+
+
+def _require_agreement(ours: float, pyhfs: float, *, tolerance: float = 0.3) -> None:
+    """Two ways to one number may differ by the likelihood's asymmetry; by more than that, Minuit has lost its way."""
+    if not abs(pyhfs - ours) <= tolerance * abs(ours):
+        raise FitError(
+            f"the objective is {ours:.4g} by the exact Hessian but {pyhfs:.4g} by pyhf and Minuit; {FEW_EVENTS}"
+        )
 
 
 def _require_closure(config: Config, fitted: float, sigma: float, *, tolerance: float = 0.05) -> None:

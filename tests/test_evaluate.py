@@ -1,6 +1,5 @@
 """The final numbers: pyhf's own, in agreement with ours, and an error where its fit cannot be trusted."""
 
-import equinox as eqx
 import numpy as np
 import pytest
 
@@ -9,9 +8,7 @@ from pipeline.cluster import InProcess
 from pipeline.containers import Templates
 from pipeline.errors import ConfigError, FitError
 from pipeline.evaluate import all_points, pyhf_fit, with_values
-from pipeline.fit import fit
 from pipeline.gradient import forward
-from pipeline.likelihood import HistFactory
 from pipeline.workspace import workspace
 
 pytestmark = pytest.mark.simulate
@@ -26,32 +23,15 @@ def results(miniature, miniature_columns):
     return all_points(miniature, InProcess(), miniature_columns, points, lines.append), lines
 
 
-def test_our_profile_likelihood_rises_by_one_at_the_ends_of_pyhfs_interval(results):
-    summary, workspaces = results[0]
-    for (point, fold), spec in workspaces.items():
-        model = HistFactory.from_workspace(spec)
-        profile = eqx.filter_jit(
-            lambda start, model=model: fit(model, model.data(), init=start, fixed=held(model))
-        )
-        best = profile(model.initial)
-        for end in summary["fits"][f"{point}_{fold}"]["interval"]:
-            moved = profile(model.initial.at[model.poi_index].add(end))
-            assert bool(moved.converged)
-            np.testing.assert_allclose(moved.twice_nll - best.twice_nll, 1.0, atol=0.02)
-
-
-def held(model):
-    """The parameters that a fit at a fixed POI leaves alone."""
-    return model.fixed.at[model.poi_index].set(True)
-
-
 def test_the_number_is_half_the_interval(results):
     summary = results[0].summary
     for row in summary["table"]:
         down, up = summary["fits"][f"{row['point']}_{row['fold']}"]["interval"]
         assert down < 0 < up
         assert row["pyhf"] == (up - down) / 2
-        np.testing.assert_allclose(row["pyhf"], row["exact"], rtol=0.2)  # the Hessian sees no asymmetry
+        np.testing.assert_allclose(
+            row["pyhf"], row["exact"], rtol=0.2
+        )  # the Hessian sees no asymmetry, and Minuit struggles
 
 
 def test_everything_is_reported(results, miniature):
