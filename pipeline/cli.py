@@ -229,12 +229,9 @@ def _config_and_values(options: argparse.Namespace) -> tuple[Config, dict[str, f
 def _check(config: Config) -> None:
     """What can be known to be wrong before a single event is read, which may take hours."""
     from pipeline import problem
-    from pipeline.templates import check_variations
-    from pipeline.workspace import variations_of
 
     problem.initial_parameters(config)
-    for process in config.data.samples:
-        check_variations(problem.analysis(config), variations_of(config, process))
+    problem.check_variations_used(config)
 
 
 def _listed(config: Config) -> str:
@@ -261,8 +258,7 @@ def _current_columns(config: Config, scratch: Path, lines: Log) -> Columns:
 
 
 def _blocks(config: Config) -> list[Path]:
-    jobs = -(-config.optimise.epochs // config.optimise.epochs_per_job)
-    return [store.Folder(config.run).block(number) for number in range(1, jobs + 1)]
+    return [store.Folder(config.run).block(number + 1) for number in range(config.optimise.jobs)]
 
 
 def _optimised(config: Config, files: Columns) -> "Parameters":

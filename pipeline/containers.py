@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
-import jax
 import numpy.typing as npt
 from jaxtyping import Array, Float
 
@@ -71,7 +70,3 @@ class Templates(eqx.Module):
 
     yields: Mapping[str, Float[AnyArray, "*samples variations bins"]]
     sumw2: Mapping[str, Float[AnyArray, "*samples bins"]]
-
-    def __add__(self, other: "Templates") -> "Templates":
-        total: Templates = jax.tree.map(lambda a, b: a + b, self, other)
-        return total

@@ -50,7 +50,6 @@ class Step(NamedTuple):
 
     objective: float
     gradient: Parameters
-    templates: Templates
     seconds: dict[str, float]
 
 
@@ -95,7 +94,7 @@ def value_and_grad(
     _require_finite("gradient with respect to", gradient)
     done = time.perf_counter()
     seconds = {"forward": swept - started, "centre": centred - swept, "pullback": done - centred}
-    return Step(objective, gradient, templates, seconds)
+    return Step(objective, gradient, seconds)
 
 
 def _forward_group(

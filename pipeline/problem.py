@@ -87,7 +87,7 @@ def work(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work
         columns: (sample, column file), in the order that fixes the sums.
     """
     found = analysis(config)
-    check_variations(found, tuple(name for s in config.data.samples for name in variations_of(config, s)))
+    check_variations_used(config)
     folds = (datasets.TRAIN, datasets.HELD_OUT) if fold == datasets.ALL else (fold,)
     files = []
     provenances: dict[str, list[dict[str, Any]]] = {}
@@ -99,6 +99,12 @@ def work(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work
     templates = axes(config, tuple(found.variations()))
     groups = _groups(files, templates, config, datasets.scales(config, provenances, fold), folds)
     return Work(_problem(config, groups), groups, templates)
+
+
+def check_variations_used(config: Config) -> None:
+    """Raise where the model names a variation that the analysis does not define."""
+    used = tuple(name for sample in config.data.samples for name in variations_of(config, sample))
+    check_variations(analysis(config), used)
 
 
 def _problem(config: Config, groups: Sequence[Group]) -> Problem:

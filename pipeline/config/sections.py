@@ -47,6 +47,11 @@ class Optimise(Section):
     )
     seed: int = Field(default=1, ge=0, description="seed of the analysis's own random initial values")
 
+    @property
+    def jobs(self) -> int:
+        """Snakemake jobs, each a block of epochs, the last one perhaps a shorter one."""
+        return -(-self.epochs // self.epochs_per_job)
+
 
 class Cluster(Section):
     """Where the sweeps run."""

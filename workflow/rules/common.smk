@@ -43,7 +43,6 @@ CONFIG, OVERRIDES = chosen_run()
 RUN = explained(configuration.load, CONFIG, OVERRIDES)
 FILES = explained(datasets.source_files, RUN)
 FOLDER = Folder(RUN.run)
-JOBS = -(-RUN.optimise.epochs // RUN.optimise.epochs_per_job)
 ANALYSIS = explained(lambda: RUN.analysis.source)
 # `thalweg VERB ...` in a rule is `python -m pipeline VERB CONFIG --set ... ...`. The configuration is no part of params,
 # so that a rule runs again only for what it takes from it. The python is Snakemake's own, or that of its conda environment.
@@ -87,10 +86,10 @@ def previous_block(wildcards):
 
 def all_blocks(wildcards):
     """The states at the end of every block."""
-    return [FOLDER.block(number + 1) for number in range(JOBS)]
+    return [FOLDER.block(number + 1) for number in range(RUN.optimise.jobs)]
 
 
-def workspaces(wildcards=None):
+def workspaces():
     """pyhf workspaces, before and after, of every fold that holds events."""
     return [
         FOLDER.workspace(point, fold)
