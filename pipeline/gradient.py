@@ -24,7 +24,7 @@ from pipeline.containers import Columns, Templates
 from pipeline.datasets import NOMINAL
 from pipeline.errors import FitError
 from pipeline.problem import Group, Problem, Work
-from pipeline.templates import Widths, fill
+from pipeline.templates import Widths, bad_events, fill
 from pipeline.workspace import Axes
 
 Parameters = dict[str, Any]
@@ -54,7 +54,11 @@ class Step(NamedTuple):
 
 
 def forward(executor: Executor, work: Work, parameters: Parameters, widths: Widths | None) -> Templates:
-    """First sweep: the templates of all groups, [samples, variations, bins] per channel, in float64."""
+    """First sweep: the templates of all groups, [samples, variations, bins] per channel, in float64.
+
+    Raises:
+        FitError: a template is not finite; the message says which, and which column or observable it comes from.
+    """
     partial = executor.map(
         _forward_group, work.groups, work.problem, _to_numpy(parameters), _to_numpy(widths)
     )
@@ -64,6 +68,9 @@ def forward(executor: Executor, work: Work, parameters: Parameters, widths: Widt
         for channel in yields:
             yields[channel][rows] += templates.yields[channel]
             sumw2[channel][rows[0]] += templates.sumw2[channel]
+    for channel, array in yields.items():
+        if not np.all(np.isfinite(array)):
+            raise FitError(_cause(channel, executor, work, parameters, widths))
     return Templates(yields, sumw2)
 
 
@@ -86,7 +93,6 @@ def value_and_grad(
     """
     started = time.perf_counter()
     templates = forward(executor, work, parameters, widths)
-    _require_finite("template", {**templates.yields})
     swept = time.perf_counter()
     objective, cotangent = centre(templates)
     centred = time.perf_counter()
@@ -95,6 +101,33 @@ def value_and_grad(
     done = time.perf_counter()
     seconds = {"forward": swept - started, "centre": centred - swept, "pullback": done - centred}
     return Step(objective, gradient, seconds)
+
+
+def _cause(
+    channel: str, executor: Executor, work: Work, parameters: Parameters, widths: Widths | None
+) -> str:
+    """Why a template is not finite, found by looking at all events once more."""
+    arguments = work.problem, _to_numpy(parameters), _to_numpy(widths)
+    causes = executor.map(_bad_group, work.groups, *arguments)
+    found = [
+        f"sample {g.sample!r}: {why}" for g, whys in zip(work.groups, causes, strict=True) for why in whys
+    ]
+    bad = [name for name, array in parameters.items() if not np.all(np.isfinite(array))]
+    reason = f"parameters that are not finite: {', '.join(bad)}" if bad else "; ".join(found[:3])
+    more = f"; and {len(found) - 3} more" if len(found) > 3 and not bad else ""
+    return (
+        f"template {channel!r} is not finite: {reason or 'is a width too small?'}{more}; mask such events in the "
+        "analysis, before the division, logarithm or root that makes them"
+    )
+
+
+def _bad_group(group: Group, problem: Problem, parameters: Parameters, widths: Widths | None) -> list[str]:
+    """What is not finite in the first chunk of a group that has such events."""
+    for chunk in _chunks(group, problem):
+        found = bad_events(problem.analysis, problem.binnings, group.variations, parameters, chunk, widths)
+        if found:
+            return found
+    return []
 
 
 def _forward_group(

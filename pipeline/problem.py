@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from pipeline import analysis as contract
 from pipeline import datasets, store
-from pipeline.config import Anneal, Config
+from pipeline.config import Anneal, Bandwidth, Channel, Config
 from pipeline.errors import ConfigError, InputError, nearest
+from pipeline.relax import anneal, fraction_of_bin
 from pipeline.templates import Binning, Widths, check_variations
 from pipeline.workspace import Axes, axes, variations_of
 
@@ -147,16 +147,20 @@ def check_bounds(name: str, value: float, free: contract.Free) -> None:
 def widths(config: Config, epoch: int) -> Widths:
     """Widths at an epoch: geometric from initial to final over the first `optimise.anneal_fraction` of the epochs.
 
-    w(t) = w_0 (w_1 / w_0)^min(1, t / (f N)), a function of the epoch alone, so a restart continues it.
+    A function of the epoch alone, so a restart continues it.
     """
-    progress = min(1.0, epoch / (config.optimise.anneal_fraction * config.optimise.epochs))
+    progress = epoch / (config.optimise.anneal_fraction * config.optimise.epochs)
 
-    def at(anneal: Anneal) -> jax.Array:
-        return jnp.asarray(anneal.initial * (anneal.final / anneal.initial) ** progress)
+    def at(schedule: Anneal) -> jax.Array:
+        return anneal(schedule.initial, schedule.final, progress)
+
+    def bandwidth(channel: Channel, schedule: Bandwidth) -> jax.Array:
+        edges = np.asarray(channel.edges)
+        return at(schedule) if schedule.unit == "value" else fraction_of_bin(edges, at(schedule))
 
     return Widths(
-        operations={name: at(anneal) for name, anneal in config.widths.items()},
-        bandwidths={name: at(c.bandwidth) for name, c in config.channels.items() if c.bandwidth is not None},
+        operations={name: at(schedule) for name, schedule in config.widths.items()},
+        bandwidths={n: bandwidth(c, c.bandwidth) for n, c in config.channels.items() if c.bandwidth},
     )
 
 

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,7 +15,7 @@ from pipeline.analysis import Analysis
 from pipeline.containers import Columns, Observation, Parameters, Templates
 from pipeline.datasets import NOMINAL
 from pipeline.errors import ConfigError, Noting, nearest
-from pipeline.relax import Exact, Relaxed
+from pipeline.relax import Exact, Relaxed, status
 
 WEIGHT = "weight"  # the column of the event weights; an observable never depends on it
 
@@ -35,7 +37,7 @@ class Widths(eqx.Module):
     """Widths of the relaxed operations by name, and of the histograms' kernels by channel."""
 
     operations: dict[str, Float[Array, ""]]
-    bandwidths: dict[str, Float[Array, ""]]
+    bandwidths: dict[str, Float[Array, "*edges"]]
 
 
 def fill(
@@ -55,26 +57,54 @@ def fill(
         variations: names of the analysis's variations to evaluate besides the nominal.
         widths: of the relaxed operations; None for exact cuts and plain histograms.
     """
-    free = {name: jnp.asarray(array) for name, array in parameters.items()}
-    relax = Exact() if widths is None else Relaxed(widths.operations, thresholds=free)
-    transforms = analysis.variations()
-    varied = {NOMINAL: columns, **{name: transforms[name](columns) for name in variations}}
-    families = _families(varied, columns)
-    observe = functools.partial(_observe, analysis, binnings, Parameters(free), columns, relax)
-    observed = [
-        observe({n: jnp.stack([varied[v].arrays[n] for v in names]) for n in changed})
-        for changed, names in families
-    ]
-    order = [name for _, names in families for name in names]
-    rows = jnp.array([order.index(name) for name in varied])
+    relax, families = _see(analysis, binnings, variations, parameters, columns, widths)
+    order = [name for family in families for name in family.variations]
+    rows = jnp.array([order.index(name) for name in (NOMINAL, *variations)])
     yields, sumw2 = {}, {}
     for binning in binnings:
         draw = functools.partial(_histogram, binning, widths, relax)
-        parts = [draw(weights[binning.channel], values.get(binning.channel)) for weights, values in observed]
+        parts = [draw(f.weights[binning.channel], f.values.get(binning.channel)) for f in families]
         yields[binning.channel] = jnp.concatenate(parts)[rows]
-        weights, values = observed[0]
-        sumw2[binning.channel] = draw(weights[binning.channel][:1] ** 2, values.get(binning.channel))[0]
+        first = families[0]
+        squares = first.weights[binning.channel][:1] ** 2
+        sumw2[binning.channel] = draw(squares, first.values.get(binning.channel))[0]
     return Templates(yields=yields, sumw2=sumw2)
+
+
+def bad_events(
+    analysis: Analysis,
+    binnings: tuple[Binning, ...],
+    variations: tuple[str, ...],
+    parameters: Mapping[str, ArrayLike],
+    columns: Columns,
+    widths: Widths | None,
+) -> list[str]:
+    """What makes the templates of :func:`fill`, same arguments, not finite: columns first, then observables."""
+    _, families = _see(analysis, binnings, variations, parameters, columns, widths)
+    return [
+        *itertools.chain.from_iterable(map(_bad_columns, families)),
+        *itertools.chain.from_iterable(map(_bad_observables, families)),
+    ]
+
+
+def _bad_columns(family: "_Family") -> Iterator[str]:
+    for name, rows in family.changed.items():
+        for variation, array in zip(family.variations, rows, strict=True):
+            bad = int(jnp.sum(~jnp.isfinite(array)))
+            if bad:
+                yield f"column {name!r} of variation {variation!r} holds {bad} values that are not finite"
+
+
+def _bad_observables(family: "_Family") -> Iterator[str]:
+    for channel, weights in family.weights.items():
+        found = status(family.values.get(channel, jnp.zeros(1)), weights)
+        for row, variation in enumerate(family.variations):
+            nan, bad = (int(n if n.ndim == 0 else n[row]) for n in (found.nan_values, found.bad_weights))
+            events = f"of {weights.shape[-1]} events in channel {channel!r}, variation {variation!r}"
+            if nan:
+                yield f"the value is NaN for {nan} {events}, also where the weight is 0"
+            if bad:
+                yield f"the weight is not finite for {bad} {events}"
 
 
 def check_variations(analysis: Analysis, names: tuple[str, ...]) -> None:
@@ -87,13 +117,38 @@ def check_variations(analysis: Analysis, names: tuple[str, ...]) -> None:
             )
 
 
-def _families(varied: Mapping[str, Columns], nominal: Columns) -> list[tuple[tuple[str, ...], list[str]]]:
-    """Variations by the columns they change, the nominal first among those of the weight alone."""
-    families: dict[tuple[str, ...], list[str]] = {(WEIGHT,): []}
-    for name, columns in varied.items():
-        changed = tuple(n for n, array in columns.arrays.items() if array is not nominal.arrays[n])
-        families.setdefault(changed or (WEIGHT,), []).append(name)
-    return list(families.items())
+class _Family(NamedTuple):
+    """Variations that change the same columns, and what is observed under them."""
+
+    variations: tuple[str, ...]
+    changed: dict[str, Array]  # columns [variations, events, ...]
+    weights: dict[str, Array]  # [variations, events] per channel
+    values: dict[str, Array]  # [variations, events], or [events] where they cannot vary
+
+
+def _see(
+    analysis: Analysis,
+    binnings: tuple[Binning, ...],
+    variations: tuple[str, ...],
+    parameters: Mapping[str, ArrayLike],
+    columns: Columns,
+    widths: Widths | None,
+) -> tuple[Exact | Relaxed, list[_Family]]:
+    """The operations, and the families of variations, the nominal first among those of the weight alone."""
+    free = {name: jnp.asarray(array) for name, array in parameters.items()}
+    relax = Exact() if widths is None else Relaxed(widths.operations, thresholds=free)
+    transforms = analysis.variations()
+    varied = {NOMINAL: columns, **{name: transforms[name](columns) for name in variations}}
+    members: dict[tuple[str, ...], list[str]] = {(WEIGHT,): []}
+    for name, arrays in varied.items():
+        changed = tuple(n for n, array in arrays.arrays.items() if array is not columns.arrays[n])
+        members.setdefault(changed or (WEIGHT,), []).append(name)
+    families = []
+    for changed, names in members.items():
+        stacked = {n: jnp.stack([varied[v].arrays[n] for v in names]) for n in changed}
+        seen = _observe(analysis, binnings, Parameters(free), columns, relax, stacked)
+        families.append(_Family(tuple(names), stacked, *seen))
+    return relax, families
 
 
 def _observe(

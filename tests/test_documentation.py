@@ -1,10 +1,12 @@
 """The page on writing an analysis is complete: its class, configuration and manifest run as they stand."""
 
 import contextlib
+import doctest
 import json
 import re
 
 import awkward as ak
+import jax
 import numpy as np
 import pytest
 import uproot
@@ -91,3 +93,11 @@ def test_the_page_optimises(folder, tmp_path):
     np.testing.assert_allclose(
         after.fit["objective"], after.exact, rtol=0.05
     )  # MINOS against the Hessian, at 36 %
+
+
+def test_the_page_on_relaxed_operations_prints_what_it_says(request):
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # as in a notebook
+        page = request.config.rootpath / "docs" / "relax.md"
+        found = doctest.testfile(str(page), module_relative=False)
+    assert found.attempted > 10
+    assert found.failed == 0

@@ -5,13 +5,15 @@ holds the physics; threads, memory and output folders belong to the command line
 """
 
 from pipeline.config.events import Sample
-from pipeline.config.model import Model, NormalizationSystematic, NormPlusShapeSystematic
+from pipeline.config.model import Channel, Model, NormalizationSystematic, NormPlusShapeSystematic
 from pipeline.config.reader import load, parse
-from pipeline.config.section import Anneal, Section
+from pipeline.config.section import Anneal, Bandwidth, Section
 from pipeline.config.sections import Cluster, Config, Optimise
 
 __all__ = [
     "Anneal",
+    "Bandwidth",
+    "Channel",
     "Cluster",
     "Config",
     "Model",

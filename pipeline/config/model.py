@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field
 
-from pipeline.config.section import Anneal, Name, Section
+from pipeline.config.section import Bandwidth, Name, Section
 
 
 class Channel(Section):
@@ -14,7 +14,7 @@ class Channel(Section):
     edges: tuple[float, ...] | None = Field(
         default=None, description="bin edges, ascending; absent: one bin that counts every selected event"
     )
-    bandwidth: Anneal | None = Field(
+    bandwidth: Bandwidth | None = Field(
         default=None, description="width of the kernel of the relaxed histogram; needed where there are edges"
     )
     label: str = Field(default="events", description="axis label, with unit")

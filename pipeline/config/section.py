@@ -1,6 +1,6 @@
 """What every section of a configuration is made of."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -37,3 +37,12 @@ class Anneal(Section):
         if self.final > self.initial:
             raise ValueError(f"final {self.final} is larger than initial {self.initial}; widths only shrink")
         return self
+
+
+class Bandwidth(Anneal):
+    """The width of a histogram's kernel, in the unit of the values or as a fraction of the bins."""
+
+    unit: Literal["value", "bin"] = Field(
+        default="value",
+        description="`bin`: both are fractions of the bin width, at each edge of the narrower of its two bins",
+    )

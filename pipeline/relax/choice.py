@@ -8,6 +8,8 @@ As ``T`` goes to 0 all weight goes to the largest score; equal scores share it (
 first). Events in which nothing may be chosen have all weights 0 and a zero gradient.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,35 +84,29 @@ def extreme(
     return jnp.where(jnp.all(weights == 0, axis=-1), like(chosen, empty), chosen)
 
 
-def _over_alternatives(
-    alternatives: Real[ArrayLike, "..."], logits: Real[ArrayLike, "..."]
-) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    values, scores = jnp.asarray(alternatives), as_float(logits)
-    if values.ndim == 0 or scores.ndim == 0 or values.shape[-1] != scores.shape[-1]:
+def over_alternatives(
+    alternatives: Real[ArrayLike, "..."], weights: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """Return the mixture ``sum_k w_k a_k`` of K alternatives, the last axis, with the weights of a choice."""
+    values = jnp.asarray(alternatives)
+    if values.ndim == 0 or weights.ndim == 0 or values.shape[-1] != weights.shape[-1]:
         raise ValueError(
-            f"mixture: {values.shape} alternatives and {scores.shape} logits; allowed: the same length of "
+            f"mixture: {values.shape} alternatives and {weights.shape} logits; allowed: the same length of "
             "the last axis; stack the K alternatives along the last axis and give K logits"
         )
-    return as_float(values), scores
+    return take(values, weights)
 
 
-def soft_mixture(
-    alternatives: Real[ArrayLike, "*events K"],
-    logits: Real[ArrayLike, "..."],
-    *,
-    width: Real[ArrayLike, ""],
-) -> Float[Array, "..."]:
-    """Return the mixture ``sum_k softmax(logits / width)_k a_k`` of K alternatives along the last axis.
+@jax.custom_jvp
+def straight_through(exact: Float[Array, "..."], relaxed: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return ``exact`` with the derivative of ``relaxed``: the straight-through estimator.
 
-    It anneals to the alternative with the largest logit as ``width`` goes to 0.
+    (Y. Bengio, N. Leonard, A. Courville, arXiv:1308.3432.) The derivative is not that of the result: chunks
+    still add up to the whole, finite differences do not agree with it.
     """
-    values, scores = _over_alternatives(alternatives, logits)
-    return take(values, soft_choose(scores, width=width))
+    return exact
 
 
-def hard_mixture(
-    alternatives: Real[ArrayLike, "*events K"], logits: Real[ArrayLike, "..."]
-) -> Float[Array, "..."]:
-    """Return the alternative with the largest logit (the first of equal ones)."""
-    values, scores = _over_alternatives(alternatives, logits)
-    return take(values, hard_choose(scores))
+@straight_through.defjvp
+def _derivative_of_relaxed(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+    return primals[0], tangents[1]

@@ -160,3 +160,36 @@ def test_mixture_refuses_logits_of_another_length():
     for relax in (Relaxed(1.0), Exact()):
         with pytest.raises(ValueError, match="same length of the last axis"):
             relax.mixture(jnp.zeros((5, 3)), jnp.zeros(2))
+
+
+def test_assignment_to_bins_is_the_largest_score(key):
+    scores = jax.random.normal(key, (50, 4))
+    hard = Exact().assign(scores)
+    assert np.array_equal(hard, np.eye(4)[np.argmax(scores, axis=1)])
+    np.testing.assert_allclose(Relaxed(1e-5).assign(scores), hard, atol=1e-12)
+    np.testing.assert_allclose(Relaxed(0.3).assign(scores), jax.nn.softmax(scores / 0.3), rtol=1e-12)
+
+
+@jax.jit
+@partial(jax.value_and_grad, has_aux=True)
+def choices(x, relax):
+    chosen = relax.take(x**2, relax.choose(x))
+    others = [relax.max(x), relax.min(x), relax.mixture(x, x**2), relax.take(x, relax.nth(x, 2))]
+    decided = [relax.assign(x)[..., 0], relax.top(x, 2)[..., 1]]
+    return jnp.sum(chosen + sum(others) + sum(decided)), (chosen, *others, *decided)
+
+
+def test_straight_through_is_exact_forward_and_relaxed_backward(key):
+    x = jax.random.normal(key, (20, 5))
+    (_, forward), backward = choices(x, Relaxed(0.5, straight_through=True))
+    (_, exact), _ = choices(x, Exact())
+    (_, soft), relaxed = choices(x, Relaxed(0.5))
+    for found, expected, other in zip(forward, exact, soft, strict=True):
+        assert np.array_equal(found, expected)
+        assert not np.allclose(found, other)
+    assert np.all(np.isfinite(backward))
+    # take() weighs by the exact choice now, so only what goes through the weights is that of the relaxed.
+    by_weights = jax.grad(lambda x: jnp.sum(Relaxed(0.5, straight_through=True).choose(x)[:, 0]))(x)
+    expected = jax.grad(lambda x: jnp.sum(Relaxed(0.5).choose(x)[:, 0]))(x)
+    assert np.array_equal(by_weights, expected)
+    assert not np.allclose(backward, relaxed)

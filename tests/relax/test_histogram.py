@@ -1,7 +1,8 @@
-"""The histogram: np.histogram in the limit, derivatives three ways, blocks, flow, open ends, bad events."""
+"""The histogram: np.histogram in the limit, derivatives three ways, chunks, flow, open ends, bad events."""
 
 from functools import partial
 
+import boost_histogram
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 from pipeline.relax import Exact, Relaxed, histogram
-from pipeline.relax.histogram import EVENTS_PER_BLOCK
+from pipeline.relax.histogram import DIRECT_UP_TO, bias, sumw2
 
 EDGES = np.array([-2.0, -0.5, 0.0, 1.0, 3.0])
 events = st.lists(st.tuples(st.integers(-8, 8), st.integers(-3, 3)), min_size=6, max_size=6)
@@ -50,6 +51,20 @@ def test_exact_equals_numpy_on_the_edges_too(flow, events):
     assert np.array_equal(contents_of(Exact(), values, None, "drop"), np.histogram(values, EDGES)[0])
 
 
+@given(events=events)
+@settings(deadline=None, max_examples=25)
+def test_exact_equals_boost_histogram_with_its_flow(events):
+    values, weights = np.array(events, dtype=float).T
+    values = np.where(values / 2 == EDGES[-1], EDGES[-1] - 0.1, values / 2)  # whose last edge is open
+    peer = boost_histogram.Histogram(
+        boost_histogram.axis.Variable(EDGES), storage=boost_histogram.storage.Weight()
+    )
+    peer.fill(values, weight=weights)
+    assert np.array_equal(contents_of(Exact(), values, weights, "keep"), peer.view(flow=True)["value"])
+    squares = Exact().sumw2(values, EDGES, weights=weights, flow="keep")
+    assert np.array_equal(squares, peer.view(flow=True)["variance"])
+
+
 @pytest.mark.parametrize("flow", ["drop", "fold", "keep"])
 @given(events=events)
 @settings(deadline=None, max_examples=25)
@@ -72,8 +87,9 @@ def test_exact_under_jit_with_stacked_values_and_weights(key):
     np.testing.assert_allclose(contents, expected, rtol=1e-13, atol=1e-14)
 
 
-def test_contents_follow_the_formula_across_blocks(key):
-    values, weights = sample(key, 2 * EVENTS_PER_BLOCK + 17)
+@pytest.mark.parametrize("n", [100, DIRECT_UP_TO])
+def test_contents_follow_the_formula_for_few_and_many_events(n, key):
+    values, weights = sample(key, n)
     bandwidth = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
     cdf = jax.scipy.stats.norm.cdf((EDGES[None, :] - values[:, None]) / bandwidth[None, :])
     expected = weights @ jnp.diff(cdf, axis=1)
@@ -99,20 +115,22 @@ def test_gradients_in_all_four_arrays(flow, bandwidth, key):
         np.testing.assert_allclose(first, second, rtol=1e-11, atol=1e-13)
 
 
-def test_gradient_over_several_blocks_equals_the_sum_of_parts(key):
-    values, weights = sample(key, EVENTS_PER_BLOCK + 5)
+@pytest.mark.parametrize("half", [1000, DIRECT_UP_TO])
+def test_chunks_add_up_to_the_whole(half, key):
+    values, weights = sample(key, 2 * half)
 
     @jax.jit
-    @partial(jax.grad, argnums=(0, 2))
+    @partial(jax.value_and_grad, argnums=(0, 2))
     def slopes(values, weights, edges):
         return jnp.sum(histogram(values, edges, bandwidth=0.3, weights=weights) * jnp.arange(1.0, 5.0))
 
-    edges, half = jnp.asarray(EDGES), 2000
-    whole = slopes(values, weights, edges)
-    first = slopes(values[:half], weights[:half], edges)
-    second = slopes(values[half:], weights[half:], edges)
-    np.testing.assert_allclose(whole[0], jnp.concatenate([first[0], second[0]]), rtol=1e-13, atol=1e-15)
-    np.testing.assert_allclose(whole[1], first[1] + second[1], rtol=1e-11)
+    edges = jnp.asarray(EDGES)
+    whole, by_whole = slopes(values, weights, edges)
+    first, by_first = slopes(values[:half], weights[:half], edges)
+    second, by_second = slopes(values[half:], weights[half:], edges)
+    np.testing.assert_allclose(whole, first + second, rtol=1e-12)
+    np.testing.assert_allclose(by_whole[0], jnp.concatenate([by_first[0], by_second[0]]), rtol=1e-12)
+    np.testing.assert_allclose(by_whole[1], by_first[1] + by_second[1], rtol=1e-11)
 
 
 def test_analytic_derivative_of_a_gaussian_bin():
@@ -187,23 +205,25 @@ def test_far_events_are_outside_with_finite_gradients_in_float32(far):
     assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
 
 
-@pytest.mark.parametrize("where", ["value", "weight"])
+@pytest.mark.parametrize("where", ["value", "weight", "infinite weight"])
 @pytest.mark.parametrize("edges", [EDGES, np.array([-np.inf, np.inf])])
-def test_a_nan_poisons_all_bins_of_its_set(where, edges, key):
-    values, weights = sample(key, 6, (2,))
+@pytest.mark.parametrize("n", [6, DIRECT_UP_TO])
+def test_a_bad_event_poisons_all_bins_of_its_set(where, edges, n, key):
+    values, weights = sample(key, n, (2,))
     weights = jnp.broadcast_to(weights, values.shape).at[1, 3].set(0.0)  # of weight 0, too
     if where == "value":
         values = values.at[1, 3].set(jnp.nan)
     else:
-        weights = weights.at[1, 3].set(jnp.nan)
+        weights = weights.at[1, 3].set(jnp.nan if where == "weight" else jnp.inf)
     for relax in (Relaxed(1.0), Exact()):
         contents = relax.histogram(values, edges, bandwidth=0.3, weights=weights)
         assert np.all(np.isfinite(contents[0]))
         assert np.all(np.isnan(contents[1]))
 
 
-def test_shapes_of_values_and_weights(key):
-    values, weights = sample(key, 5, (3,))
+@pytest.mark.parametrize("n", [5, DIRECT_UP_TO])
+def test_shapes_of_values_and_weights(n, key):
+    values, weights = sample(key, n, (3,))
     stacked = jnp.stack([weights, 2 * weights, -weights])
     for relax in (Relaxed(1.0), Exact()):
         rows = [
@@ -233,17 +253,38 @@ def test_permuting_events_changes_nothing_beyond_rounding(key):
     np.testing.assert_allclose(whole, shuffled, rtol=1e-12)
 
 
-def test_memory_does_not_hold_events_times_bins():
-    n, edges = 200_000, jnp.linspace(0.0, 1.0, 201)
-    step = jax.jit(jax.grad(lambda x, e: jnp.sum(histogram(x, e, bandwidth=0.01) ** 2), argnums=(0, 1)))
-    memory = step.lower(jax.ShapeDtypeStruct((n,), jnp.float32), edges).compile().memory_analysis()
-    assert memory.temp_size_in_bytes < n * 200 * 4 / 4
+def test_bias_is_what_the_relaxation_adds(key):
+    values, weights = sample(key, 300)
+    hard, _ = np.histogram(values, EDGES, weights=weights)
+    relaxed = histogram(values, EDGES, bandwidth=0.2, weights=weights)
+    found = bias(values, EDGES, bandwidth=0.2, weights=weights)
+    np.testing.assert_allclose(found, relaxed - hard, rtol=1e-12, atol=1e-14)
+    assert np.max(np.abs(bias(values, EDGES, bandwidth=1e-12, weights=weights))) < 1e-12
+
+
+@pytest.mark.parametrize("flow", ["drop", "keep"])
+def test_sum_of_squared_weights_is_that_of_hard_bins_in_the_limit(flow, key):
+    values, weights = sample(key, 200)
+    expected = with_flow(values, weights**2, EDGES, flow)
+    exact = Exact().sumw2(values, EDGES, weights=weights, flow=flow)
+    relaxed = Relaxed(1.0).sumw2(values, EDGES, bandwidth=1e-9, weights=weights, flow=flow)
+    np.testing.assert_allclose(exact, expected, rtol=1e-13)
+    np.testing.assert_allclose(relaxed, expected, rtol=1e-12)
+    np.testing.assert_allclose(sumw2(values, EDGES, bandwidth=0.3), histogram(values, EDGES, bandwidth=0.3))
+
+
+def test_traced_edges_that_fall_make_everything_nan():
+    for relax in (Relaxed(1.0), Exact()):
+        contents = jax.jit(lambda e, r=relax: r.histogram(jnp.zeros(3), e, bandwidth=0.1))(EDGES[::-1])
+        assert np.all(np.isnan(contents))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"edges": np.array([1.0])}, "allowed: one axis of 2 or more"),
+        ({"edges": EDGES[::-1]}, r"\[3.0, 1.0, .* allowed: rising numbers"),
+        ({"bandwidth": 0.0}, "bandwidth 0.0; allowed: above 0"),
         ({"bandwidth": np.ones(3)}, "one per edge"),
         ({"weights": np.ones(4)}, "with the same events"),
         ({"flow": "wrap"}, "allowed: drop, fold, keep|flow"),

@@ -1,17 +1,18 @@
-"""The operations an analysis is written against, ``Relaxed`` and ``Exact``: same names, same calls.
+"""The smooth operations an analysis is written against; :class:`Exact` has the same ones, hard.
 
 They hold widths and dispatch; the formulas are in the concept modules. Objects (jets ...) are the last axis.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import equinox as eqx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Real, Shaped
 
-from pipeline.relax import choice, counting, cuts
+from pipeline.relax import choice, counting, cuts, ordering
 from pipeline.relax.arrays import as_float
-from pipeline.relax.histogram import Flow, hard_histogram, histogram
+from pipeline.relax.histogram import Flow, histogram, sumw2
 from pipeline.relax.widths import Width, Widths, find_width, named_like
 
 Numbers = Real[ArrayLike, "..."]
@@ -28,6 +29,8 @@ class Relaxed(eqx.Module):
       the width of that name. Identity does not survive a ``jit`` boundary: build this object inside the
       traced function
     - ``edge``: ``"logistic"`` or ``"gaussian"``, the shape of all cuts
+    - ``straight_through``: choices (choose, assign, mixture, max, min, top, nth) are exact, with the derivative
+      of the relaxed ones; see :func:`choice.straight_through`
 
     Every ``width=`` is a name, a number, or None for the above. A width has the unit of the values it acts
     on.
@@ -36,6 +39,7 @@ class Relaxed(eqx.Module):
     widths: Widths
     thresholds: Mapping[str, object] | None = None
     edge: cuts.Edge = eqx.field(default="logistic", static=True, kw_only=True)
+    straight_through: bool = eqx.field(default=False, static=True, kw_only=True)
 
     def __check_init__(self) -> None:
         if self.edge not in cuts.EDGES:
@@ -108,6 +112,25 @@ class Relaxed(eqx.Module):
         """Return the probability that at most ``n`` objects pass (:func:`counting.at_most`)."""
         return counting.at_most(as_float(passes), n)
 
+    def _choose(
+        self,
+        operation: str,
+        scores: Numbers,
+        width: str | Width | None,
+        mask: Mask = None,
+        eligible: Decisions | None = None,
+    ) -> Floats:
+        found = self._width(operation, width, scores)
+        soft = choice.soft_choose(scores, width=found, mask=mask, eligible=eligible)
+        return self._forward(soft, choice.hard_choose, scores, mask=mask, eligible=eligible)
+
+    def _forward(self, soft: Floats, hard: Callable[..., Floats], *arguments: Any, **options: Any) -> Floats:
+        """Return the relaxed choice, or the exact one with its derivative."""
+        if not self.straight_through:
+            return soft
+        forward: Floats = choice.straight_through(hard(*arguments, **options), soft)
+        return forward
+
     def choose(
         self,
         scores: Numbers,
@@ -116,41 +139,66 @@ class Relaxed(eqx.Module):
         mask: Mask = None,
         eligible: Decisions | None = None,
     ) -> Floats:
-        """Return the weights of the object with the largest score (:func:`choice.soft_choose`)."""
-        found = self._width("choose", width, scores)
-        return choice.soft_choose(scores, width=found, mask=mask, eligible=eligible)
+        """Return the weights of the object with the largest score, its argmax (:func:`choice.soft_choose`)."""
+        return self._choose("choose", scores, width, mask, eligible)
+
+    def assign(self, scores: Numbers, *, width: str | Width | None = None) -> Floats:
+        """Return the share of each event in K bins by the softmax of K scores, the last axis."""
+        return self._choose("assign", scores, width)
 
     def take(self, attribute: Numbers, weights: Floats) -> Floats:
         """Return the attribute of the chosen object (:func:`choice.take`)."""
         return choice.take(attribute, weights)
 
     def max(
-        self,
-        x: Numbers,
-        *,
-        width: str | Width | None = None,
-        mask: Mask = None,
-        empty: Width = 0.0,
+        self, x: Numbers, *, width: str | Width | None = None, mask: Mask = None, empty: Width = 0.0
     ) -> Floats:
         """Return the softmax-weighted mean, never above the maximum; ``empty`` without objects."""
-        weights = choice.soft_choose(x, width=self._width("max", width), mask=mask)
-        return choice.extreme(x, weights, empty=empty)
+        return choice.extreme(x, self._choose("max", x, width, mask), empty=empty)
 
     def min(
+        self, x: Numbers, *, width: str | Width | None = None, mask: Mask = None, empty: Width = 0.0
+    ) -> Floats:
+        """Return the softmax(-x)-weighted mean, never below the minimum; ``empty`` without objects."""
+        return choice.extreme(x, self._choose("min", -as_float(x), width, mask), empty=empty)
+
+    def mixture(self, alternatives: Numbers, logits: Numbers, *, width: str | Width | None = None) -> Floats:
+        """Mix K alternatives, the last axis, by the softmax of K logits; it anneals to one of them."""
+        return choice.over_alternatives(alternatives, self._choose("mixture", logits, width))
+
+    def sort(
         self,
         x: Numbers,
         *,
         width: str | Width | None = None,
         mask: Mask = None,
+        descending: bool = False,
         empty: Width = 0.0,
     ) -> Floats:
-        """Return the softmax(-x)-weighted mean, never below the minimum; ``empty`` without objects."""
-        weights = choice.soft_choose(-as_float(x), width=self._width("min", width), mask=mask)
-        return choice.extreme(x, weights, empty=empty)
+        """Return the objects in order, padded ones last (:func:`ordering.soft_sort`, with its unit of width)."""
+        found = self._width("sort", width, x)
+        return ordering.soft_sort(x, width=found, mask=mask, descending=descending, empty=empty)
 
-    def mixture(self, alternatives: Numbers, logits: Numbers, *, width: str | Width | None = None) -> Floats:
-        """Mix K alternatives, the last axis, by the softmax of K logits (:func:`choice.soft_mixture`)."""
-        return choice.soft_mixture(alternatives, logits, width=self._width("mixture", width, logits))
+    def rank(
+        self,
+        x: Numbers,
+        *,
+        width: str | Width | None = None,
+        mask: Mask = None,
+        descending: bool = False,
+    ) -> Floats:
+        """Return the ranks from 1, 0 for padded objects (:func:`ordering.soft_rank`)."""
+        return ordering.soft_rank(x, width=self._width("rank", width, x), mask=mask, descending=descending)
+
+    def top(self, x: Numbers, k: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
+        """Decide of each object whether it is one of the ``k`` largest (:func:`ordering.soft_top`)."""
+        soft = ordering.soft_top(x, k, width=self._width("top", width, x), mask=mask)
+        return self._forward(soft, ordering.hard_top, x, k, mask=mask)
+
+    def nth(self, x: Numbers, n: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
+        """Return the weights of the ``n``-th largest object, from 1 (:func:`ordering.soft_nth`)."""
+        soft = ordering.soft_nth(x, n, width=self._width("nth", width, x), mask=mask)
+        return self._forward(soft, ordering.hard_nth, x, n, mask=mask)
 
     def histogram(
         self,
@@ -164,112 +212,14 @@ class Relaxed(eqx.Module):
         """Return the differentiable bin contents (:func:`histogram.histogram`)."""
         return histogram(values, edges, bandwidth=bandwidth, weights=weights, flow=flow)
 
-
-class Exact(eqx.Module):
-    """The hard operations, the limit of width 0 of :class:`Relaxed`; ``width`` and ``bandwidth`` are ignored.
-
-    Decisions are 0 or 1 in the dtype of the values. Decisions that come in are rounded at 1/2.
-    """
-
-    def greater(
-        self, x: Numbers, threshold: Numbers, *, width: str | Width | None = None, mask: Mask = None
-    ) -> Floats:
-        """Decide ``x > threshold``, strictly (:func:`cuts.hard_greater`)."""
-        return cuts.hard_greater(x, threshold, mask=mask)
-
-    def less(
-        self, x: Numbers, threshold: Numbers, *, width: str | Width | None = None, mask: Mask = None
-    ) -> Floats:
-        """Decide ``x < threshold``, strictly (:func:`cuts.hard_less`)."""
-        return cuts.hard_less(x, threshold, mask=mask)
-
-    def between(
-        self, x: Numbers, low: Numbers, high: Numbers, *, width: str | Width | None = None, mask: Mask = None
-    ) -> Floats:
-        """Decide ``low < x < high``, both strictly (:func:`cuts.hard_between`)."""
-        return cuts.hard_between(x, low, high, mask=mask)
-
-    def all(self, *decisions: Decisions) -> Floats:
-        """Decide that all of the decisions, of one shape, pass."""
-        return cuts.soft_all(*(cuts.harden(decision) for decision in decisions))
-
-    def any(self, *decisions: Decisions) -> Floats:
-        """Decide that any of the decisions, of one shape, passes."""
-        return cuts.soft_any(*(cuts.harden(decision) for decision in decisions))
-
-    def not_(self, decision: Decisions) -> Floats:
-        """Decide the opposite."""
-        return cuts.soft_not(cuts.harden(decision))
-
-    def sum(self, x: Numbers) -> Floats:
-        """Sum over the objects."""
-        return as_float(x).sum(axis=-1)
-
-    def count(self, passes: Decisions) -> Floats:
-        """Return the number of objects that pass (:func:`counting.hard_count`)."""
-        return counting.hard_count(as_float(passes))
-
-    def exactly(self, passes: Decisions, n: int) -> Floats:
-        """Decide that exactly ``n`` objects pass (:func:`counting.hard_exactly`)."""
-        return counting.hard_exactly(as_float(passes), n)
-
-    def at_least(self, passes: Decisions, n: int) -> Floats:
-        """Decide that at least ``n`` objects pass (:func:`counting.hard_at_least`)."""
-        return counting.hard_at_least(as_float(passes), n)
-
-    def at_most(self, passes: Decisions, n: int) -> Floats:
-        """Decide that at most ``n`` objects pass (:func:`counting.hard_at_most`)."""
-        return counting.hard_at_most(as_float(passes), n)
-
-    def choose(
-        self,
-        scores: Numbers,
-        *,
-        width: str | Width | None = None,
-        mask: Mask = None,
-        eligible: Decisions | None = None,
-    ) -> Floats:
-        """Return 1 at the first object with the largest score, else 0 (:func:`choice.hard_choose`)."""
-        return choice.hard_choose(scores, mask=mask, eligible=eligible)
-
-    def take(self, attribute: Numbers, weights: Floats) -> Floats:
-        """Return the attribute of the chosen object (:func:`choice.take`)."""
-        return choice.take(attribute, weights)
-
-    def max(
-        self,
-        x: Numbers,
-        *,
-        width: str | Width | None = None,
-        mask: Mask = None,
-        empty: Width = 0.0,
-    ) -> Floats:
-        """Return the largest over the objects; ``empty`` without objects."""
-        return choice.extreme(x, choice.hard_choose(x, mask=mask), empty=empty)
-
-    def min(
-        self,
-        x: Numbers,
-        *,
-        width: str | Width | None = None,
-        mask: Mask = None,
-        empty: Width = 0.0,
-    ) -> Floats:
-        """Return the smallest over the objects; ``empty`` without objects."""
-        return choice.extreme(x, choice.hard_choose(-as_float(x), mask=mask), empty=empty)
-
-    def mixture(self, alternatives: Numbers, logits: Numbers, *, width: str | Width | None = None) -> Floats:
-        """Return the alternative with the largest logit (:func:`choice.hard_mixture`)."""
-        return choice.hard_mixture(alternatives, logits)
-
-    def histogram(
+    def sumw2(
         self,
         values: Numbers,
         edges: Numbers,
         *,
-        bandwidth: Numbers | None = None,
+        bandwidth: Numbers,
         weights: Numbers | None = None,
         flow: Flow = "drop",
     ) -> Floats:
-        """Return the contents of ``np.histogram`` (:func:`histogram.hard_histogram`)."""
-        return hard_histogram(values, edges, weights=weights, flow=flow)
+        """Return the sums of squared weights (:func:`histogram.sumw2`)."""
+        return sumw2(values, edges, bandwidth=bandwidth, weights=weights, flow=flow)

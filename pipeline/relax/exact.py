@@ -1,0 +1,163 @@
+"""The hard operations, event by event what NumPy does: the limit of width 0 of :class:`Relaxed`."""
+
+import equinox as eqx
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Real, Shaped
+
+from pipeline.relax import choice, counting, cuts, ordering
+from pipeline.relax.arrays import as_float
+from pipeline.relax.histogram import Flow, hard_histogram
+from pipeline.relax.widths import Width
+
+Numbers = Real[ArrayLike, "..."]
+Decisions = Shaped[ArrayLike, "..."]
+Mask = Shaped[ArrayLike, "..."] | None
+Floats = Float[Array, "..."]
+
+
+class Exact(eqx.Module):
+    """The hard operations, the limit of width 0 of :class:`Relaxed`; ``width`` and ``bandwidth`` are ignored.
+
+    Decisions are 0 or 1 in the dtype of the values. Decisions that come in are rounded at 1/2.
+    """
+
+    def greater(
+        self, x: Numbers, threshold: Numbers, *, width: str | Width | None = None, mask: Mask = None
+    ) -> Floats:
+        """Decide ``x > threshold``, strictly (:func:`cuts.hard_greater`)."""
+        return cuts.hard_greater(x, threshold, mask=mask)
+
+    def less(
+        self, x: Numbers, threshold: Numbers, *, width: str | Width | None = None, mask: Mask = None
+    ) -> Floats:
+        """Decide ``x < threshold``, strictly (:func:`cuts.hard_less`)."""
+        return cuts.hard_less(x, threshold, mask=mask)
+
+    def between(
+        self, x: Numbers, low: Numbers, high: Numbers, *, width: str | Width | None = None, mask: Mask = None
+    ) -> Floats:
+        """Decide ``low < x < high``, both strictly (:func:`cuts.hard_between`)."""
+        return cuts.hard_between(x, low, high, mask=mask)
+
+    def all(self, *decisions: Decisions) -> Floats:
+        """Decide that all of the decisions, of one shape, pass."""
+        return cuts.soft_all(*(cuts.harden(decision) for decision in decisions))
+
+    def any(self, *decisions: Decisions) -> Floats:
+        """Decide that any of the decisions, of one shape, passes."""
+        return cuts.soft_any(*(cuts.harden(decision) for decision in decisions))
+
+    def not_(self, decision: Decisions) -> Floats:
+        """Decide the opposite."""
+        return cuts.soft_not(cuts.harden(decision))
+
+    def sum(self, x: Numbers) -> Floats:
+        """Sum over the objects."""
+        return as_float(x).sum(axis=-1)
+
+    def count(self, passes: Decisions) -> Floats:
+        """Return the number of objects that pass (:func:`counting.hard_count`)."""
+        return counting.hard_count(as_float(passes))
+
+    def exactly(self, passes: Decisions, n: int) -> Floats:
+        """Decide that exactly ``n`` objects pass (:func:`counting.hard_exactly`)."""
+        return counting.hard_exactly(as_float(passes), n)
+
+    def at_least(self, passes: Decisions, n: int) -> Floats:
+        """Decide that at least ``n`` objects pass (:func:`counting.hard_at_least`)."""
+        return counting.hard_at_least(as_float(passes), n)
+
+    def at_most(self, passes: Decisions, n: int) -> Floats:
+        """Decide that at most ``n`` objects pass (:func:`counting.hard_at_most`)."""
+        return counting.hard_at_most(as_float(passes), n)
+
+    def choose(
+        self,
+        scores: Numbers,
+        *,
+        width: str | Width | None = None,
+        mask: Mask = None,
+        eligible: Decisions | None = None,
+    ) -> Floats:
+        """Return 1 at the first object with the largest score, else 0 (:func:`choice.hard_choose`)."""
+        return choice.hard_choose(scores, mask=mask, eligible=eligible)
+
+    def assign(self, scores: Numbers, *, width: str | Width | None = None) -> Floats:
+        """Return 1 at the bin with the largest of K scores, the last axis, else 0."""
+        return choice.hard_choose(scores)
+
+    def take(self, attribute: Numbers, weights: Floats) -> Floats:
+        """Return the attribute of the chosen object (:func:`choice.take`)."""
+        return choice.take(attribute, weights)
+
+    def max(
+        self, x: Numbers, *, width: str | Width | None = None, mask: Mask = None, empty: Width = 0.0
+    ) -> Floats:
+        """Return the largest over the objects; ``empty`` without objects."""
+        return choice.extreme(x, choice.hard_choose(x, mask=mask), empty=empty)
+
+    def min(
+        self, x: Numbers, *, width: str | Width | None = None, mask: Mask = None, empty: Width = 0.0
+    ) -> Floats:
+        """Return the smallest over the objects; ``empty`` without objects."""
+        return choice.extreme(x, choice.hard_choose(-as_float(x), mask=mask), empty=empty)
+
+    def mixture(self, alternatives: Numbers, logits: Numbers, *, width: str | Width | None = None) -> Floats:
+        """Return the alternative with the largest logit, the first of equal ones."""
+        return choice.over_alternatives(alternatives, choice.hard_choose(logits))
+
+    def sort(
+        self,
+        x: Numbers,
+        *,
+        width: str | Width | None = None,
+        mask: Mask = None,
+        descending: bool = False,
+        empty: Width = 0.0,
+    ) -> Floats:
+        """Return the objects in order, padded ones last (:func:`ordering.hard_sort`)."""
+        return ordering.hard_sort(x, mask=mask, descending=descending, empty=empty)
+
+    def rank(
+        self,
+        x: Numbers,
+        *,
+        width: str | Width | None = None,
+        mask: Mask = None,
+        descending: bool = False,
+    ) -> Floats:
+        """Return the ranks from 1, 0 for padded objects (:func:`ordering.hard_rank`)."""
+        return ordering.hard_rank(x, mask=mask, descending=descending)
+
+    def top(self, x: Numbers, k: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
+        """Decide of each object whether it is one of the ``k`` largest (:func:`ordering.hard_top`)."""
+        return ordering.hard_top(x, k, mask=mask)
+
+    def nth(self, x: Numbers, n: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
+        """Return 1 at the ``n``-th largest object, from 1, else 0 (:func:`ordering.hard_nth`)."""
+        return ordering.hard_nth(x, n, mask=mask)
+
+    def histogram(
+        self,
+        values: Numbers,
+        edges: Numbers,
+        *,
+        bandwidth: Numbers | None = None,
+        weights: Numbers | None = None,
+        flow: Flow = "drop",
+    ) -> Floats:
+        """Return the contents of ``np.histogram`` (:func:`histogram.hard_histogram`)."""
+        return hard_histogram(values, edges, weights=weights, flow=flow)
+
+    def sumw2(
+        self,
+        values: Numbers,
+        edges: Numbers,
+        *,
+        bandwidth: Numbers | None = None,
+        weights: Numbers | None = None,
+        flow: Flow = "drop",
+    ) -> Floats:
+        """Return the sums of squared weights."""
+        squared = None if weights is None else as_float(weights) ** 2
+        return hard_histogram(values, edges, weights=squared, flow=flow)
