@@ -41,3 +41,17 @@ def comparable(
 def allowed_objects(x: Shaped[Array, "..."], mask: Shaped[ArrayLike, "..."] | None) -> Shaped[Array, "..."]:
     """Return where ``mask`` (booleans, or zeros and ones) says an object is real; everywhere without one."""
     return jnp.ones(x.shape, dtype=bool) if mask is None else jnp.asarray(mask).astype(bool)
+
+
+def weighted(
+    of: str, values: Real[ArrayLike, "..."], weights: Real[ArrayLike, "..."] | None
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Return [events] values and their weights, 1 by default, in the wider dtype; ``of`` names the caller."""
+    x = as_float(values)
+    x, w = comparable(x, jnp.ones_like(x) if weights is None else as_float(weights))
+    if x.ndim != 1 or x.shape != w.shape:
+        raise ValueError(
+            f"{of}: values of shape {x.shape} with weights of shape {w.shape}; allowed: [events] both; give "
+            "one weight per value"
+        )
+    return x, w

@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Real
 
-from pipeline.relax.arrays import as_float, comparable, like
+from pipeline.relax.arrays import as_float, comparable, like, weighted
 
 
 def _check_positive(of: str, **numbers: Real[ArrayLike, ""]) -> None:
@@ -76,13 +76,7 @@ def _real_events(
     values: Real[ArrayLike, " events"], weights: Real[ArrayLike, "..."] | None
 ) -> tuple[Float[Array, " events"], Float[Array, " events"]]:
     """Return values less the largest, and weights; both 0, without derivative, for events of weight 0."""
-    x = as_float(values)
-    x, w = comparable(x, jnp.ones_like(x) if weights is None else as_float(weights))
-    if x.shape != w.shape:
-        raise ValueError(
-            f"bandwidth: values of shape {x.shape} with weights of shape {w.shape}; allowed: [events] both; "
-            "give one weight per value"
-        )
+    x, w = weighted("bandwidth", values, weights)
     real = w != 0
     # The rules do not depend on the origin; from one of the events, equal values have variance 0 exactly.
     origin = jax.lax.stop_gradient(jnp.max(jnp.where(real, x, -jnp.inf), initial=-jnp.inf))

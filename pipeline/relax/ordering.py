@@ -88,9 +88,9 @@ _block_sum = jnp.vectorize(lambda x, to: jnp.zeros_like(x).at[to].add(x)[to], si
 
 
 def _rises(z: Floats, w: Floats, width: Float[Array, ""], real: Bools) -> Floats:
-    """Return half of how much ``z / width - w`` rises to each object; where it overflows, it falls."""
-    fall_z, fall_w = (half[..., :-1] - half[..., 1:] for half in (z / 2, w / 2))
-    rises = fall_w - fall_z / width  # of differences: rising however little, equal z are pooled
+    """Return how much ``z / width - w`` rises to each object; -inf to the first one and the padded ones."""
+    # A difference of differences: equal z still rise, and what overflows has the right sign.
+    rises = jnp.diff(z, axis=-1) / width - jnp.diff(w, axis=-1)
     return jnp.full_like(z, -jnp.inf).at[..., 1:].set(jnp.where(real[..., 1:], rises, -jnp.inf))
 
 
@@ -113,7 +113,7 @@ def _project(z: Floats, w: Floats, width: Float[Array, ""], real: Bools) -> Floa
     _, distance, alone = _means(z, first)
     scale = lax.stop_gradient(width)  # the derivative of distance / width would contain 1 / width^2: overflow
     moved = (jnp.where(alone, 0, distance) / scale) / (width / scale)
-    projected = jnp.where(alone, w, 2 * (_means(w, first)[0] + moved))
+    projected = 2 * (_means(w, first)[0] + moved)
     return jnp.where(real & jnp.isnan(z + w).any(axis=-1, keepdims=True), jnp.nan, projected)
 
 

@@ -15,20 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Real
 
-from pipeline.relax.arrays import as_float, comparable, like
-
-
-def _weighted(
-    values: Real[ArrayLike, " events"], weights: Real[ArrayLike, "..."] | None
-) -> tuple[Float[Array, " events"], Float[Array, " events"]]:
-    x = as_float(values)
-    x, w = comparable(x, jnp.ones_like(x) if weights is None else as_float(weights))
-    if x.shape != w.shape:
-        raise ValueError(
-            f"quantiles: values of shape {x.shape} with weights of shape {w.shape}; allowed: [events] both; "
-            "give one weight per value"
-        )
-    return x, w
+from pipeline.relax.arrays import like, weighted
 
 
 def _check_probabilities(probabilities: Real[ArrayLike, " quantiles"]) -> None:
@@ -98,7 +85,7 @@ def quantiles(
     In float32 the positions are good to some 1e-7 of the total weight: one event in ten million.
     """
     _check_probabilities(probabilities)
-    x, w = _weighted(values, weights)
+    x, w = weighted("quantiles", values, weights)
     p = like(x, probabilities)
     if x.size == 0:
         return jnp.full(p.shape, jnp.nan, dtype=x.dtype)

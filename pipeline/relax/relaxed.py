@@ -175,8 +175,16 @@ class Relaxed(eqx.Module):
         descending: bool = False,
         empty: Width = 0.0,
     ) -> Floats:
-        """Return the objects in order, padded ones last (:func:`ordering.soft_sort`, with its unit of width)."""
-        found = self._width("sort", width, x)
+        """Return the objects in order, padded ones last (:func:`ordering.soft_sort`).
+
+        Its width has the inverse unit of ``x``, so it is always given, never the one for everything.
+        """
+        if width is None:
+            raise ValueError(
+                "sort: no width given; allowed: a name or a number, in the inverse unit of the values; "
+                "give width=, e.g. 0.01 where neighbours are at most 100 apart"
+            )
+        found = self._width("sort", width)
         return ordering.soft_sort(x, width=found, mask=mask, descending=descending, empty=empty)
 
     def rank(

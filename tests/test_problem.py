@@ -1,0 +1,37 @@
+"""The widths of an epoch: geometric, final on time, and bandwidths as fractions of the bins."""
+
+import numpy as np
+import pytest
+
+from pipeline import config, problem
+
+
+@pytest.fixture(scope="module")
+def settings(request):
+    return config.load(request.config.rootpath / "config" / "miniature.yaml", [])
+
+
+def with_bandwidth(settings, channel, **bandwidth):
+    found = settings.channels[channel]
+    changed = found.model_copy(update={"bandwidth": config.Bandwidth(**bandwidth)})
+    return settings.model_copy(update={"channels": {**settings.channels, channel: changed}})
+
+
+def test_widths_shrink_geometrically_and_are_final_on_time(settings):
+    epochs, fraction = settings.optimise.epochs, settings.optimise.anneal_fraction
+    for name, schedule in settings.widths.items():
+        path = [problem.widths(settings, e).operations[name].item() for e in range(epochs)]
+        ratios = np.divide(path[1:], path[:-1])[: int(epochs * fraction) - 1]
+        assert path[0] == schedule.initial
+        assert problem.widths(settings, epochs).operations[name] == schedule.final
+        np.testing.assert_allclose(ratios, ratios[0], rtol=1e-12)
+
+
+def test_a_bandwidth_in_units_of_bins_ends_at_that_fraction(settings):
+    channel = next(name for name, found in settings.channels.items() if found.edges)
+    uneven = settings.channels[channel].model_copy(update={"edges": (0.0, 10.0, 40.0, 60.0)})
+    settings = settings.model_copy(update={"channels": {**settings.channels, channel: uneven}})
+    settings = with_bandwidth(settings, channel, initial=0.5, final=0.1, unit="bin")
+    start, end = (problem.widths(settings, e).bandwidths[channel] for e in (0, settings.optimise.epochs))
+    np.testing.assert_allclose(start, [5, 5, 10, 10])
+    np.testing.assert_allclose(end, [1, 1, 2, 2])
