@@ -1,30 +1,22 @@
 """The proof: exact cuts before and after, on training and held-out events, and the ordinary pyhf fit of each."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import cabinetry
 import numpy as np
-import pyhf
 
 from pipeline import datasets
 from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.datasets import NOMINAL
 from pipeline.errors import FitError
+from pipeline.final import FEW_EVENTS, pyhf_fit
 from pipeline.gradient import Centre, Executor, Parameters, forward
-from pipeline.nuisance import impacts, widths_before
 from pipeline.objective import OBJECTIVES
 from pipeline.optimise import centre
 from pipeline.problem import Work, analysis, check_bounds, widths, work
 from pipeline.workspace import variations_of, workspace
-
-# Of Minuit. Higher ones refine the steps of numerical derivatives by the distance to the minimum, which is zero to
-# rounding for Asimov data: on workspaces of these analyses their Hessian was off by factors, see docs/design.md.
-STRATEGY: Literal[0] = 0
-FEW_EVENTS = "is there a bin with hardly any events? Merge it with its neighbour in channels.*.edges"
 
 
 class Evaluation(NamedTuple):
@@ -60,45 +52,6 @@ def evaluate(
     result = Evaluation(exact, spec, objective(exact)[0], objective(relaxed)[0], pyhf_fit(config, spec))
     _require_agreement(result.exact, result.fit["objective"])
     return result
-
-
-def pyhf_fit(config: Config, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Fit a workspace to its own (Asimov) data with pyhf and iminuit, through cabinetry.
-
-    Returns: parameter labels, best fit and uncertainties, correlations; the POI's MINOS `interval`; `impacts` of the
-    nuisance parameters; `prefit_stdev`, the total uncertainty of each bin; and the `objective`: for an uncertainty
-    half the width of the profile-likelihood interval (MINOS), because iminuit's numerical Hessian can be off by much
-    at the minimum of Asimov data, see docs/design.md.
-
-    Raises:
-        FitError: the fit of Asimov data does not return the parameter of interest they were made with.
-    """
-    poi = config.model.poi
-    model, data = cabinetry.model_utils.model_and_data(dict(spec))
-    try:
-        result = cabinetry.fit.fit(model, data, minos=[poi], strategy=STRATEGY)
-    except pyhf.exceptions.FailedMinimization as error:
-        raise FitError(f"pyhf's fit of the Asimov data failed; {FEW_EVENTS}") from error
-    down, up = result.minos_uncertainty[poi]
-    _require_closure(config, float(result.bestfit[result.labels.index(poi)]), (up - down) / 2)
-    counting = config.objective.kind == "asimov_significance"
-    objective = _discovery_significance(model, data) if counting else float(up - down) / 2
-    prediction = cabinetry.model_utils.prediction(model)
-    before = cabinetry.model_utils.prefit_uncertainties(model)
-    return {
-        "labels": list(result.labels),
-        "impacts": [impact._asdict() for impact in impacts(spec, widths_before(model, before))],
-        "prefit_stdev": {
-            channel: np.asarray(stdev[-1]).tolist()
-            for channel, stdev in zip(model.config.channels, prediction.total_stdev_model_bins, strict=True)
-        },
-        "interval": [float(down), float(up)],
-        "bestfit": np.asarray(result.bestfit).tolist(),
-        "uncertainty": np.asarray(result.uncertainty).tolist(),
-        "correlation": np.asarray(result.corr_mat).tolist(),
-        "twice_nll": float(result.best_twice_nll),
-        "objective": objective,
-    }
 
 
 def all_points(
@@ -203,26 +156,3 @@ def _require_agreement(ours: float, pyhfs: float, *, tolerance: float = 0.3) -> 
         raise FitError(
             f"the objective is {ours:.4g} by the exact Hessian but {pyhfs:.4g} by pyhf and Minuit; {FEW_EVENTS}"
         )
-
-
-def _require_closure(config: Config, fitted: float, sigma: float, *, tolerance: float = 0.05) -> None:
-    """Asimov data are their own best fit; farther than `tolerance` standard deviations off, the fit has failed."""
-    truth = next(n.nominal for n in config.model.normfactors if n.name == config.model.poi)
-    if not abs(fitted - truth) <= tolerance * sigma:
-        raise FitError(
-            f"pyhf's fit of Asimov data made with {config.model.poi} = {truth} returns {fitted:.4g} +- {sigma:.3g}; "
-            f"{FEW_EVENTS}"
-        )
-
-
-def _discovery_significance(model: Any, data: Any) -> float:
-    """Z = sqrt(q_0) of the data (arXiv:1007.1727, eq. 53), with pyhf.
-
-    By scipy's optimiser: without nuisance parameters nothing is left to fit at mu = 0, which iminuit refuses.
-    """
-    pyhf.set_backend("numpy", pyhf.optimize.scipy_optimizer())
-    settings = model.config
-    q0 = pyhf.infer.test_statistics.q0(
-        0.0, data, model, settings.suggested_init(), settings.suggested_bounds(), settings.suggested_fixed()
-    )
-    return math.sqrt(float(q0))

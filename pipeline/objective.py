@@ -1,19 +1,23 @@
 """Objectives: templates -> the one number that an optimisation improves.
 
-Every objective has the signature ``f(model, templates) -> ObjectiveValue`` and is differentiable in the
-templates. It never hides a fit that failed: ``converged`` comes back with the value, and the caller refuses
+Every objective has the signature ``f(model, templates, *, options) -> ObjectiveValue`` and is differentiable
+in the templates. It never hides a fit that failed: ``converged`` comes back with the value, and the caller refuses
 it.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.fit import FitResult, fit, fit_with_variance
+from pipeline.fit import FitResult, fit_with_variance
+from pipeline.hypotest import conditional_fit, expected_upper_limit, poi_of, root
 from pipeline.likelihood import HistFactory, Templates
 
 
@@ -31,17 +35,14 @@ class ObjectiveValue(eqx.Module):
 class Objective:
     """An objective with the direction of improvement and its name in tables."""
 
-    function: Callable[[HistFactory, Templates], ObjectiveValue]
+    function: Callable[..., ObjectiveValue]
     sense: Literal["minimise", "maximise"]
     label: str
     unit: str
 
-
-def _poi(model: HistFactory, objective: str) -> int:
-    """Place of the POI, which these objectives need."""
-    if model.poi_index is None:
-        raise ValueError(f"objective '{objective}': the measurement has no POI; name a parameter under 'poi'")
-    return model.poi_index
+    def of(self, options: Mapping[str, float]) -> Callable[[HistFactory, Templates], ObjectiveValue]:
+        """The function of model and templates, its options filled in."""
+        return functools.partial(self.function, **options)
 
 
 def _with_fit(value: Float[Array, ""], result: FitResult) -> ObjectiveValue:
@@ -59,7 +60,7 @@ def poi_uncertainty(model: HistFactory, templates: Templates) -> ObjectiveValue:
     templates. At the edge: NaN and not converged where H is not positive definite (a POI without effect on
     any bin).
     """
-    poi = _poi(model, "poi_uncertainty")
+    poi = poi_of(model, "objective 'poi_uncertainty'")
     dense = model.dense(templates)
     asimov = model.expected_data(model.initial, dense)
     result, variance = fit_with_variance(model, asimov, poi, templates=dense)
@@ -68,24 +69,46 @@ def poi_uncertainty(model: HistFactory, templates: Templates) -> ObjectiveValue:
     return _with_fit(sigma, result)
 
 
-def discovery(model: HistFactory, templates: Templates) -> ObjectiveValue:
+def discovery(model: HistFactory, templates: Templates, *, mu: float = 1.0) -> ObjectiveValue:
     """Expected significance with which the background-only hypothesis is rejected, ``Z = sqrt(q0)``.
 
-    ``q0 = -2 ln L(0, theta_hat_hat) + 2 ln L(1, theta_0)`` on the Asimov data of POI = 1 (arXiv:1007.1727,
+    ``q0 = -2 ln L(0, theta_hat_hat) + 2 ln L(mu, theta_0)`` on the Asimov data of POI = ``mu`` (arXiv:1007.1727,
     eq. 12 and 52); the free fit to Asimov data is its own truth, so one conditional fit is enough. Z does not
     underflow, the p-value of ten sigma would. At the edge: without signal Z = 0 with derivative 0.
     """
-    poi = _poi(model, "discovery")
+    poi = poi_of(model, "objective 'discovery'")
     dense = model.dense(templates)
-    truth = model.initial.at[poi].set(1.0)
+    truth = model.initial.at[poi].set(mu)
     asimov = model.expected_data(truth, dense)
-    fixed = model.fixed_parameters(dense).at[poi].set(True)
-    conditional = fit(model, asimov, templates=dense, init=truth.at[poi].set(0.0), fixed=fixed)
-    q0 = conditional.twice_nll + 2.0 * model.logpdf(truth, asimov, dense)
-    positive = q0 > 0
-    return _with_fit(
-        jnp.where(positive, jnp.sqrt(jnp.where(positive, q0, 1.0)), jnp.minimum(q0, 0.0)), conditional
-    )
+    conditional = conditional_fit(model, asimov, 0.0, dense, init=truth)
+    return _with_fit(root(conditional.twice_nll + 2.0 * model.logpdf(truth, asimov, dense)), conditional)
+
+
+def cls(model: HistFactory, templates: Templates, *, mu: float = 1.0) -> ObjectiveValue:
+    """``ln CLs`` with which the signal strength ``mu`` is expected to be excluded when there is no signal.
+
+    ``CLs = 2 Phi(-sqrt(q_mu))`` on the Asimov data of POI = 0, whose CLb is 1/2 (arXiv:1007.1727, eq. 65 and
+    section 3.6; for other data see ``hypotest``). The logarithm, because CLs of 1e-300 has no derivative. At the
+    edge: 0 with derivative 0 for a POI without effect.
+    """
+    poi = poi_of(model, "objective 'cls'")
+    dense = model.dense(templates)
+    truth = model.initial.at[poi].set(0.0)
+    asimov = model.expected_data(truth, dense)
+    conditional = conditional_fit(model, asimov, mu, dense, init=truth)
+    a = root(conditional.twice_nll + 2.0 * model.logpdf(truth, asimov, dense))
+    return _with_fit(log_ndtr(-a) + np.log(2.0), conditional)
+
+
+def upper_limit(model: HistFactory, templates: Templates, *, level: float = 0.05) -> ObjectiveValue:
+    """Upper limit on the POI expected without signal, at CLs = ``level`` (``expected_upper_limit``, the median).
+
+    At the edge: not converged where the limit is beyond the POI's bounds.
+    """
+    limit = expected_upper_limit(model, templates, level=level, bands=np.zeros(1))
+    value, zero = limit.value[0], jnp.zeros((), dtype=limit.value.dtype)
+    converged = limit.converged[0] & jnp.isfinite(value)
+    return ObjectiveValue(value, converged, zero, zero, jnp.zeros((), dtype=jnp.int32))
 
 
 def counting_significance(
@@ -119,7 +142,7 @@ def asimov_significance(model: HistFactory, templates: Templates) -> ObjectiveVa
     initial values of everything else. At the edge: without signal in any bin Z = 0 with the derivative of one
     significance shared evenly, ``1 / sqrt(bins)`` of each bin's own (one of the subgradients of the root).
     """
-    parameters = model.initial.at[_poi(model, "asimov_significance")].set(1.0)
+    parameters = model.initial.at[poi_of(model, "objective 'asimov_significance'")].set(1.0)
     yields = model.expected_by_sample(parameters, templates)
     signal = jnp.sum(jnp.where(model.layout.signal, yields, 0.0), axis=0)
     background = jnp.sum(jnp.where(model.layout.signal, 0.0, yields), axis=0)
@@ -134,6 +157,8 @@ def asimov_significance(model: HistFactory, templates: Templates) -> ObjectiveVa
 OBJECTIVES: dict[str, Objective] = {
     "poi_uncertainty": Objective(poi_uncertainty, "minimise", "uncertainty on the parameter of interest", ""),
     "discovery": Objective(discovery, "maximise", "expected discovery significance", "sigma"),
+    "cls": Objective(cls, "minimise", "logarithm of the expected CLs", ""),
+    "upper_limit": Objective(upper_limit, "minimise", "expected upper limit", ""),
     "asimov_significance": Objective(
         asimov_significance, "maximise", "Asimov counting significance", "sigma"
     ),

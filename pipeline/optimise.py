@@ -40,10 +40,11 @@ class State(NamedTuple):
 def centre(config: Config, axes: Axes) -> Centre:
     """Templates -> loss and its derivative; compiled once, the loss is the objective or its negative."""
     objective = OBJECTIVES[config.objective.kind]
+    function = objective.of(config.objective.options)
     sign = -1.0 if objective.sense == "maximise" else 1.0
 
     def loss(templates: Templates, model: HistFactory) -> tuple[jax.Array, Any]:
-        result = objective.function(model, specification(templates, axes, config))
+        result = function(model, specification(templates, axes, config))
         return sign * result.value, result
 
     compiled = eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline import cluster, columns, config, datasets, optimise, problem, store
 from pipeline.cluster import InProcess
-from pipeline.evaluate import pyhf_fit
+from pipeline.final import pyhf_fit
 from pipeline.gradient import forward
 from pipeline.workspace import workspace
 

@@ -14,10 +14,37 @@ from pipeline.config.section import Anneal, Name, Section
 class Objective(Section):
     """The number to optimise."""
 
-    kind: Literal["poi_uncertainty", "asimov_significance"] = Field(
-        description="`poi_uncertainty`: expected uncertainty of the POI (minimised); "
-        "`asimov_significance`: Z_A of counting, the POI's samples against the rest (maximised)"
+    kind: Literal["poi_uncertainty", "discovery", "cls", "upper_limit", "asimov_significance"] = Field(
+        description="`poi_uncertainty`: expected uncertainty of the POI (minimised); `discovery`: expected Z over "
+        "background (maximised); `cls`: ln CLs expected without signal (minimised); `upper_limit`: limit on the POI "
+        "expected without signal (minimised); `asimov_significance`: Z_A of counting, the POI's samples against the "
+        "rest (maximised)"
     )
+    mu: float | None = Field(
+        default=None, gt=0, description="signal strength of `discovery` and `cls`; absent: 1"
+    )
+    level: float | None = Field(
+        default=None, gt=0, lt=1, description="CLs at the limit of `upper_limit`; absent: 0.05"
+    )
+
+    @property
+    def options(self) -> dict[str, float]:
+        """What was given besides the kind."""
+        return {key: getattr(self, key) for key in ("mu", "level") if getattr(self, key) is not None}
+
+    @pydantic.model_validator(mode="after")
+    def _used(self) -> "Objective":
+        known = OBJECTIVE_OPTIONS.get(self.kind, ())
+        for key in self.options:
+            if key not in known:
+                raise ValueError(
+                    f"{key} means nothing to {self.kind!r}, which has {', '.join(known) or 'no options'}; remove it"
+                )
+        return self
+
+
+OBJECTIVE_OPTIONS = {"discovery": ("mu",), "cls": ("mu",), "upper_limit": ("level",)}
+"""Options of the objectives that have any."""
 
 
 class Optimise(Section):

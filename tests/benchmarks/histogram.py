@@ -171,7 +171,9 @@ def peak_memory(sizes):
             compiled = both.lower(*at).compile()
             planned = compiled.memory_analysis().temp_size_in_bytes
             jax.block_until_ready(compiled(*at))
-            ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is freed goes back, so that it counts when used again
+            ctypes.CDLL("libc.so.6").malloc_trim(
+                0
+            )  # what is freed goes back, so that it counts when used again
             Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
             before = resident("VmRSS")
             results = jax.block_until_ready(compiled(*at))

@@ -1,0 +1,115 @@
+"""The final number is pyhf's: the workspace of the exact templates fitted by pyhf and iminuit, through cabinetry."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import cabinetry
+import numpy as np
+import pyhf
+
+from pipeline.config import Config
+from pipeline.errors import FitError
+from pipeline.nuisance import impacts, widths_before
+
+# Of Minuit. Higher ones refine the steps of numerical derivatives by the distance to the minimum, which is zero to
+# rounding for Asimov data: on workspaces of these analyses their Hessian was off by factors, see docs/design.md.
+STRATEGY: Literal[0] = 0
+FEW_EVENTS = "is there a bin with hardly any events? Merge it with its neighbour in channels.*.edges"
+
+
+def pyhf_fit(config: Config, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Fit a workspace to its own (Asimov) data with pyhf and iminuit, through cabinetry.
+
+    Returns: parameter labels, best fit and uncertainties, correlations; the POI's MINOS `interval`; `impacts` of the
+    nuisance parameters; `prefit_stdev`, the total uncertainty of each bin; and the `objective` by pyhf: for an
+    uncertainty half the width of the profile-likelihood interval (MINOS), because iminuit's numerical Hessian can
+    be off by much at the minimum of Asimov data, see docs/design.md.
+
+    Raises:
+        FitError: the fit of Asimov data does not return the parameter of interest they were made with.
+    """
+    poi = config.model.poi
+    model, data = cabinetry.model_utils.model_and_data(dict(spec))
+    try:
+        result = cabinetry.fit.fit(model, data, minos=[poi], strategy=STRATEGY)
+    except pyhf.exceptions.FailedMinimization as error:
+        raise FitError(f"pyhf's fit of the Asimov data failed; {FEW_EVENTS}") from error
+    down, up = result.minos_uncertainty[poi]
+    _require_closure(config, float(result.bestfit[result.labels.index(poi)]), (up - down) / 2)
+    half = float(up - down) / 2
+    prediction = cabinetry.model_utils.prediction(model)
+    before = cabinetry.model_utils.prefit_uncertainties(model)
+    return {
+        "labels": list(result.labels),
+        "impacts": [impact._asdict() for impact in impacts(spec, widths_before(model, before))],
+        "prefit_stdev": {
+            channel: np.asarray(stdev[-1]).tolist()
+            for channel, stdev in zip(model.config.channels, prediction.total_stdev_model_bins, strict=True)
+        },
+        "interval": [float(down), float(up)],
+        "bestfit": np.asarray(result.bestfit).tolist(),
+        "uncertainty": np.asarray(result.uncertainty).tolist(),
+        "correlation": np.asarray(result.corr_mat).tolist(),
+        "twice_nll": float(result.best_twice_nll),
+        "objective": JUDGES[config.objective.kind](model, data, half, **config.objective.options),
+    }
+
+
+def _require_closure(config: Config, fitted: float, sigma: float, *, tolerance: float = 0.05) -> None:
+    """Asimov data are their own best fit; farther than `tolerance` standard deviations off, the fit has failed."""
+    truth = next(n.nominal for n in config.model.normfactors if n.name == config.model.poi)
+    if not abs(fitted - truth) <= tolerance * sigma:
+        raise FitError(
+            f"pyhf's fit of Asimov data made with {config.model.poi} = {truth} returns {fitted:.4g} +- {sigma:.3g}; "
+            f"{FEW_EVENTS}"
+        )
+
+
+def _settings(model: Any) -> tuple[Any, Any, Any]:
+    return model.config.suggested_init(), model.config.suggested_bounds(), model.config.suggested_fixed()
+
+
+def _asimov(model: Any, poi: float) -> Any:
+    """Expected data at the initial parameters and a value of the parameter of interest."""
+    parameters = model.config.suggested_init()
+    parameters[model.config.poi_index] = poi
+    return model.expected_data(parameters)
+
+
+def _with_scipy() -> None:
+    """Without nuisance parameters nothing is left to fit at a fixed mu, which iminuit refuses."""
+    pyhf.set_backend("numpy", pyhf.optimize.scipy_optimizer())
+
+
+def _significance(model: Any, data: Any) -> float:
+    """Z = sqrt(q_0) of the data (arXiv:1007.1727, eq. 53)."""
+    _with_scipy()
+    return math.sqrt(float(pyhf.infer.test_statistics.q0(0.0, data, model, *_settings(model))))
+
+
+def _discovery(model: Any, data: Any, half: float, *, mu: float = 1.0) -> float:
+    return _significance(model, _asimov(model, mu))
+
+
+def _log_cls(model: Any, data: Any, half: float, *, mu: float = 1.0) -> float:
+    _with_scipy()
+    return math.log(float(pyhf.infer.hypotest(mu, _asimov(model, 0.0), model, test_stat="qtilde")))
+
+
+def _upper_limit(model: Any, data: Any, half: float, *, level: float = 0.05) -> float:
+    _with_scipy()
+    found = pyhf.infer.intervals.upper_limits.toms748_scan(
+        _asimov(model, 0.0), model, *model.config.suggested_bounds()[model.config.poi_index], level=level
+    )
+    return float(found[0])
+
+
+JUDGES: dict[str, Callable[..., float]] = {
+    "poi_uncertainty": lambda model, data, half: half,
+    "discovery": _discovery,
+    "cls": _log_cls,
+    "upper_limit": _upper_limit,
+    "asimov_significance": lambda model, data, half: _significance(model, data),
+}
+"""The number of each objective by pyhf: model, data, half of the MINOS interval, options -> number."""
