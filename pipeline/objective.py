@@ -105,6 +105,7 @@ def upper_limit(model: HistFactory, templates: Templates, *, level: float = 0.05
 
     At the edge: not converged where the limit is beyond the POI's bounds.
     """
+    poi_of(model, "objective 'upper_limit'")
     limit = expected_upper_limit(model, templates, level=level, bands=np.zeros(1))
     value, zero = limit.value[0], jnp.zeros((), dtype=limit.value.dtype)
     converged = limit.converged[0] & jnp.isfinite(value)
