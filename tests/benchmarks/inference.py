@@ -1,0 +1,148 @@
+"""What fits and their derivatives cost: against pyhf with iminuit on the same workspaces, and what compiling takes.
+
+Prints a table; medians of several repetitions, pyhf's of fewer. The AGC's workspace is made from the reference
+histograms in ../shared/data and left out where they are not. Run from the repository:
+`.venv/bin/python tests/benchmarks/inference.py`.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from pipeline.runtime import environment
+
+os.environ.update(environment())
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+import jax.numpy as jnp
+import numpy as np
+import pyhf
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from workspaces import AGC, agc_workspace, modifier, workspace_of
+
+from pipeline.fit import fit, fit_with_variance
+from pipeline.hypotest import conditional_fit
+from pipeline.likelihood import HistFactory
+
+
+def median(function, repetitions):
+    seconds = []
+    for _ in range(repetitions):
+        started = time.perf_counter()
+        jax.block_until_ready(function())
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+def shapes(samples, systematics, bins, *, staterror):
+    """A falling background in several samples, each with shape systematics of its own, and a peaking signal."""
+    rng = np.random.default_rng(1)
+    place = (np.arange(bins) + 0.5) / bins
+    content = [("s", 30 * np.exp(-0.5 * ((place - 0.6) / 0.1) ** 2))]
+    content += [(f"b{i}", 400 / samples * np.exp(-(1 + i) * place)) for i in range(samples - 1)]
+    entries = []
+    for name, data in content:
+        modifiers = [modifier("mu", "normfactor")] if name == "s" else []
+        for k in range(systematics if name == "b0" else 0):
+            tilt = 0.05 * rng.normal() * (place - 0.5) + 0.02 * rng.normal() * np.sin(5 * (k + 1) * place)
+            sides = {"hi_data": (data * (1 + tilt)).tolist(), "lo_data": (data * (1 - tilt)).tolist()}
+            modifiers.append(modifier(f"shape{k}", "histosys", sides))
+        if staterror:
+            modifiers.append(modifier("stat", "staterror", (0.05 * data).tolist()))
+        entries.append({"name": name, "data": data.tolist(), "modifiers": modifiers})
+    total = np.sum([data for _, data in content], axis=0)
+    return workspace_of([{"name": "c", "samples": entries}], {"c": np.round(total).tolist()})
+
+
+def q_mu(model):
+    """Value and gradient in all templates of q_mu on fixed data: a free and a conditional fit."""
+    data = model.data()
+
+    def value(templates):
+        dense = model.dense(templates)
+        free, held = fit(model, data, templates=dense), conditional_fit(model, data, 0.5, dense)
+        return held.twice_nll - free.twice_nll
+
+    return jax.jit(jax.value_and_grad(value))
+
+
+def of_test_statistic(name, workspace, repetitions):
+    model = HistFactory.from_workspace(workspace)
+    function = q_mu(model)
+    started = time.perf_counter()
+    compiled = function.lower(model.templates).compile()
+    compiling = time.perf_counter() - started
+    seconds = median(lambda: compiled(model.templates), repetitions)
+    number = len(model.parameter_names)
+    print(f"{name:34}{number:7}{sum(model.bins):6}{compiling:9.1f} s{seconds * 1e3:10.2f} ms")
+
+
+def of_fits(name, workspace, repetitions):
+    model = HistFactory.from_workspace(workspace)
+    data = model.data()
+    ours = jax.jit(lambda d: fit_with_variance(model, d, model.poi_index))
+    jax.block_until_ready(ours(data))
+    seconds = median(lambda: ours(data), repetitions)
+    content = pyhf.Workspace(workspace)
+    theirs, observed = content.model(), content.data(content.model())
+    pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer())
+    peer = median(lambda: pyhf.infer.mle.fit(observed, theirs, return_uncertainties=True), 3)
+    print(f"{name:34}{seconds * 1e3:10.2f} ms{peer * 1e3:12.1f} ms{peer / seconds:9.0f}x")
+
+
+def of_toys(name, workspace, toys, repetitions):
+    model = HistFactory.from_workspace(workspace)
+    truth, bins = model.initial, sum(model.bins)
+    expected = np.asarray(model.expected_data(truth))
+    rng = np.random.default_rng(3)
+    drawn = np.tile(expected, (toys, 1))
+    drawn[:, :bins] = rng.poisson(expected[:bins], (toys, bins))
+    data = jnp.asarray(drawn)
+    one = jax.jit(lambda d: fit(model, d))
+    batch = jax.jit(jax.vmap(lambda d: fit(model, d)))
+    fitted = jax.block_until_ready(batch(data))
+    jax.block_until_ready(one(data[0]))
+    together = toys / median(lambda: batch(data), max(3, repetitions // 5))
+    looped = toys / median(lambda: [one(d) for d in data], 3)
+    good = int(jnp.sum(fitted.converged))
+    print(
+        f"{name:34}{together:10.0f} fits/s{looped:10.0f} fits/s{together / looped:8.2f}x   {good} of {toys} converged"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repetitions", type=int, default=30)
+    parser.add_argument("--toys", type=int, default=1000)
+    options = parser.parse_args()
+    print(
+        f"machine: {platform.machine()}, {os.cpu_count()} cores; jax {jax.__version__}, one thread, float64"
+    )
+    print(f"medians of {options.repetitions} repetitions\n")
+    workspaces = {
+        "2 samples, 5 histosys": shapes(2, 5, 10, staterror=False),
+        "5 samples, 9 histosys, staterror": shapes(5, 9, 50, staterror=True),
+    }
+    if AGC.is_dir():
+        workspaces["AGC"] = agc_workspace()
+    print(f"{'q_mu, value and gradient':34}{'params':>7}{'bins':>6}{'compile':>11}{'warm':>13}")
+    for name, workspace in workspaces.items():
+        of_test_statistic(name, workspace, options.repetitions)
+    print(f"\n{'free fit and Hessian':34}{'ours':>13}{'pyhf+iminuit':>15}{'ratio':>10}")
+    for name, workspace in workspaces.items():
+        of_fits(name, workspace, options.repetitions)
+    print(f"\n{'fits of toys':34}{'batched':>17}{'in a loop':>17}")
+    of_toys(name, workspace, options.toys, options.repetitions)
+
+
+if __name__ == "__main__":
+    main()
