@@ -16,9 +16,10 @@ from jaxtyping import Array, Float, Real
 from pipeline.relax.arrays import as_float, comparable, like, weighted
 
 
-def _check_positive(of: str, **numbers: Real[ArrayLike, ""]) -> None:
+def _check_positive(of: str, **numbers: Real[ArrayLike, "..."]) -> None:
     for name, number in numbers.items():
-        if not isinstance(number, jax.core.Tracer) and not 0 < np.asarray(number).item() < np.inf:
+        known = np.ones(1) if isinstance(number, jax.core.Tracer) else np.asarray(number)
+        if not np.all((known > 0) & (known < np.inf)):
             raise ValueError(f"{of}: {name} {number}; allowed: finite and above 0; give a positive number")
 
 
@@ -121,8 +122,8 @@ def silverman(
 
 
 def anneal(
-    initial: Real[ArrayLike, ""], final: Real[ArrayLike, ""], progress: Real[ArrayLike, ""]
-) -> Float[Array, ""]:
+    initial: Real[ArrayLike, "*edges"], final: Real[ArrayLike, "*edges"], progress: Real[ArrayLike, ""]
+) -> Float[Array, "*edges"]:
     """Return the bandwidth on its way: ``initial (final / initial)^t``, with ``t`` the progress within [0, 1].
 
     Geometric, ``initial^(1 - t) final^t``: every step narrows by the same factor. It is ``initial`` and

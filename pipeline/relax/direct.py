@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+NO_TAIL = 40.0  # bandwidths; beyond, the tail is 0 in float64 too, and the square of a distance may overflow
+
 
 def _tails(
     values: Float[Array, " events"], edges: Float[Array, " edges"], bandwidth: Float[Array, " edges"]
@@ -15,11 +17,11 @@ def _tails(
     """
     is_open = jnp.isinf(edges)[None, :]
     distance = jnp.where(is_open[0], 0, edges)[None, :] - values[:, None]
-    overflows = jnp.isinf(distance / bandwidth[None, :]) | is_open
-    z = jnp.where(overflows, 0, distance) / bandwidth[None, :]
+    beyond = (jnp.abs(distance / bandwidth[None, :]) > NO_TAIL) | is_open
+    z = jnp.where(beyond, 0, distance) / bandwidth[None, :]
     tail = 0.5 * jax.lax.erfc(jnp.where(z < 0, -z, z) * np.sqrt(0.5).item())
     below = jnp.where(is_open, edges[None, :] < 0, distance < 0)
-    return jnp.where(overflows, 0, tail), below
+    return jnp.where(beyond, 0, tail), below
 
 
 def bin_shares(
@@ -43,6 +45,6 @@ def direct_contents(
     bandwidth: Float[Array, " edges"],
 ) -> Float[Array, " bins"]:
     """Return the bKDE of one set of values; all NaN where a value is NaN or a weight is not finite."""
-    contents = weights @ bin_shares(values, edges, bandwidth)
+    contents = jnp.matmul(weights, bin_shares(values, edges, bandwidth), precision="highest")
     bad = jnp.any(jnp.isnan(values) | ~jnp.isfinite(weights))
     return contents + jnp.where(bad, jnp.nan, 0).astype(contents.dtype)

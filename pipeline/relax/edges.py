@@ -61,6 +61,8 @@ def ordered_edges(
     Ends or a least width that leave no room are a ValueError; traced ones make all inner edges NaN.
     """
     scores = as_float(logits)
+    if scores.ndim != 1:
+        raise ValueError(f"ordered_edges: logits of shape {scores.shape}; allowed: [bins]; vmap over more")
     _check_range(scores.size, low, high, smallest)
     start, end, least = (like(scores, number) for number in (low, high, smallest))
     free = end - start - scores.size * least
@@ -79,8 +81,10 @@ def edge_logits(
     ValueError; a traced one makes all logits NaN.
     """
     rising = as_float(edges)
-    if rising.size < 2:
-        raise ValueError(f"edge_logits: {rising.size} edges; allowed: 2 or more; give bins + 1 edges")
+    if rising.ndim != 1 or rising.size < 2:
+        raise ValueError(
+            f"edge_logits: edges of shape {rising.shape}; allowed: one axis of 2 or more; give bins + 1 edges"
+        )
     above = rising[1:] - rising[:-1] - like(rising, smallest)
     usable = (above > 0) & (above < jnp.inf)
     if not isinstance(usable, jax.core.Tracer) and not np.all(usable):

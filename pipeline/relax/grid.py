@@ -26,7 +26,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.relax.moments import Cells, moments
+from pipeline.relax.cells import Cells
+from pipeline.relax.moments import moments, sums
 
 # 512 kB of float64 moments at order 4. With 8 cells to a bandwidth, kernels down to 1/2000 of the range fit.
 CELLS = 2**14
@@ -89,7 +90,7 @@ def lay_out(
     reach = _window(accuracy, unequal)
     place = jnp.where(finite, edges, 0) / width
     # Up to here cells have a number, and the dtype of the edges still resolves half a cell.
-    furthest = 2.0 ** min(np.finfo(edges.dtype).nmant - 2, 30)
+    furthest = 2.0 ** min(jnp.finfo(edges.dtype).nmant - 2, 28)  # type: ignore[no-untyped-call]
     number = jnp.round(jnp.clip(place, -furthest, furthest)).astype(jnp.int32)
     lowest = jnp.min(jnp.where(finite, number, np.iinfo(np.int32).max))
     highest = jnp.max(jnp.where(finite, number, np.iinfo(np.int32).min))
@@ -124,8 +125,24 @@ def _leak_table(
     sign = np.where(cell < 0, -1, 1).astype(offset.dtype)[None, :, None]
     distance = place[None] * width[:, None, None] - offset[:, None, None]
     tail = sign * 0.5 * jax.lax.erfc(sign * distance / bandwidth[:, None, None] * np.sqrt(0.5).item())
-    table: Array = tail @ inverse.T.astype(offset.dtype)
+    table: Array = jnp.matmul(tail, inverse.T.astype(offset.dtype), precision="highest")
     return table
+
+
+def _offset(
+    edges: Float[Array, " edges"], number: Int[Array, " edges"], width: Float[Array, " one"]
+) -> Float[Array, " edges"]:
+    """Return ``edges - number width`` without rounding.
+
+    Both products are exact (a number of 12 bits times the 8 bits of a width), and so are both differences (of
+    numbers within a factor 2 of each other). The whole product, of up to 29 bits, would be rounded in float32.
+    """
+    fine = jnp.asarray(2**12, dtype=number.dtype)
+    coarse = jax.lax.div(number, fine) * fine  # towards zero
+    steps = (part.astype(edges.dtype) * width for part in (coarse, number - coarse))
+    for step in steps:
+        edges = edges - step
+    return edges
 
 
 def _poison(of_cells: Float[Array, "*edges cells order"]) -> Float[Array, ""]:
@@ -148,13 +165,16 @@ def grid_contents(
     of_cells = moments(values, weights, layout.cells, number=CELLS, order=accuracy.order)[0]
     cell = jnp.arange(CELLS, dtype=jnp.int32)
     slot = jnp.searchsorted(layout.crossing, cell, side="right")
-    slots = jax.ops.segment_sum(of_cells[:, 0], slot, edges.size + 1, indices_are_sorted=True)
+    slots = sums(of_cells[:, 0], slot, edges.size + 1)
     is_open = ~jnp.isfinite(edges)
-    start = (layout.crossing + layout.cells.first).astype(edges.dtype) * layout.cells.width
-    offset, narrow = jnp.where(is_open, 0, edges - start), jnp.where(is_open, 1, bandwidth)
+    number = layout.crossing + layout.cells.first
+    offset = _offset(jnp.where(is_open, 0, edges), jnp.where(is_open, 0, number), layout.cells.width)
+    narrow = jnp.where(is_open, 1, bandwidth)
     table = _leak_table(offset, layout.cells.width, narrow, accuracy, reach)
     near = layout.crossing[:, None] + jnp.arange(-reach, reach, dtype=jnp.int32)[None, :]
-    leak = jnp.einsum("ewk,ewk->e", of_cells.at[near].get(mode="clip"), table.astype(of_cells.dtype))
+    leak = jnp.einsum(
+        "ewk,ewk->e", of_cells.at[near].get(mode="clip"), table.astype(of_cells.dtype), precision="highest"
+    )
     leak = jnp.where(is_open, 0, leak)
     return (slots[1:-1] + jnp.diff(leak) + _poison(of_cells)).astype(values.dtype)
 
@@ -179,7 +199,7 @@ def edgewise_contents(
     cells = Cells(centre, jnp.full(edges.shape, -reach - 1, dtype=jnp.int32), width)
     of_cells = moments(values, weights, cells, number=2 * reach + 2, order=accuracy.order)
     table = _leak_table(at - centre, width, narrow, accuracy, reach)
-    leak = jnp.einsum("ewk,ewk->e", of_cells[:, 1:-1], table.astype(of_cells.dtype))
+    leak = jnp.einsum("ewk,ewk->e", of_cells[:, 1:-1], table.astype(of_cells.dtype), precision="highest")
     below = of_cells[:, : reach + 1, 0].sum(axis=1) + leak
     total = of_cells[:, :, 0].sum(axis=1)
     below = jnp.where(is_open, jnp.where(edges < 0, 0, total), below)

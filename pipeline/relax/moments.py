@@ -8,39 +8,26 @@ place there, and a factor ``f`` per event,
 
 Each is the other's transpose, and their derivatives in ``x`` are again of these two forms, so both are JAX
 primitives that differentiate in either mode to any order. (The factor is 1, or the weights where ``w`` is a
-change of ``x``: their product would be another array of the size of the events.) An event costs one scatter,
-its gradient one gather of ``order`` numbers; no array of the size of the events is held, because both run
-over blocks of events. Inside, places and sums are float64, whatever JAX's setting: sums of float32 weights
-would drift.
+change of ``x``: their product would be another array of the size of the events.)
+:mod:`pipeline.relax.cells` has the loops.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int
 
-# Events per scatter: large enough that starting one is free, small enough that its operands, 48 bytes per
-# event at order 4, stay in a cache of some megabytes.
-BLOCK = 2**17
+from pipeline.relax.cells import Cells, evaluate_polynomials, sum_moments
 
 _moments_p = Primitive("moments_in_cells")
 _polynomials_p = Primitive("polynomials_on_cells")
-
-
-class Cells(NamedTuple):
-    """Cells of one width on every grid; the first has the number ``first`` counted from ``origin``. Constants."""
-
-    origin: Float[Array, " grids"]
-    first: Int[Array, " grids"]
-    width: Float[Array, " grids"]
 
 
 def moments(
@@ -55,7 +42,7 @@ def moments(
     """Return ``sum f w u^k`` for each of ``number`` cells and ``k < order``, in JAX's default float type.
 
     The two outermost cells take what lies beyond, at ``u = 0``, with no derivative in ``x``. The moments of a
-    NaN value are NaN in the first cell.
+    NaN value are NaN in the first cell. A factor for all events is a constant.
     """
     factor = jnp.asarray(factor, dtype=values.dtype)
     out: Array = _moments_p.bind(values, factor, weights, *cells, number=number, order=order)
@@ -75,89 +62,14 @@ def polynomials(
     return out
 
 
-def _locate(
-    values: Float[Array, " events"], cells: Cells, grid: Array | int, number: int
-) -> tuple[Int[Array, " events"], Float[Array, " events"]]:
-    """Return the cell of every event, counted through all grids, and its place ``u`` there, in float64."""
-    origin, first, width = (constant[grid].astype(float) for constant in cells)
-    place = (values.astype(float) - origin) * (1 / width) - first
-    clipped = jnp.maximum(jnp.minimum(place, number - 0.5), 0.5)  # NaN stays NaN
-    cell = jnp.maximum(clipped.astype(jnp.int32), 0)  # of NaN: the first
-    seen = (cell > 0) & (cell < number - 1) | jnp.isnan(place)
-    u = jnp.where(seen, 2 * (clipped - cell.astype(float)) - 1, 0)
-    return cell + jnp.asarray(grid * number, dtype=jnp.int32), u
-
-
-def _over_grids(total: Array, grids: int, step: Callable[[Array | int, Array], Array]) -> Array:
-    """Return ``total`` after ``step(grid, total)`` over all grids; of one grid, without a loop."""
-    return step(0, total) if grids == 1 else lax.fori_loop(0, grids, step, total)
-
-
-def _slice(events: Array, start: Array | int, length: int) -> Array:
-    """Return a block of events; a number stands for all of them."""
-    return lax.dynamic_slice(events, (start,), (length,)) if events.ndim else events
-
-
-def _blocks(total: Array, size: int, step: Callable[[Array, Array | int, int], Array]) -> Array:
-    """Return ``total`` after ``step(total, start, length)`` over all events, in order."""
-    full = size // BLOCK
-    if full:
-        total = lax.fori_loop(0, full, lambda i, now: step(now, i * BLOCK, BLOCK), total)
-    return step(total, full * BLOCK, size - full * BLOCK) if size % BLOCK else total
-
-
-def _powers(u: Float[Array, " events"], order: int) -> Float[Array, "events order"]:
-    """Return ``u^k`` for ``k < order``, from its squares by the binary digits of ``k``.
-
-    Written without a concatenation, XLA computes it inside the scatter: four times faster.
-    """
-    k, square = np.arange(order)[None, :], u[:, None]
-    powers = jnp.ones((1, order), dtype=u.dtype)
-    for digit in range((order - 1).bit_length()):
-        powers = powers * jnp.where((k >> digit) % 2 == 1, square, 1)
-        square = square * square
-    return powers
-
-
-def _moments(
-    values: Array, factor: Array, weights: Array, *cells: Array, number: int, order: int
-) -> Float[Array, "grids cells order"]:
-    grids = cells[0].size
-
-    def add(total: Array, start: Array | int, length: int) -> Array:
-        x, w, f = (_slice(array, start, length) for array in (values, weights, factor))
-
-        def on_grid(grid: Array | int, total: Array) -> Array:
-            cell, u = _locate(x, Cells(*cells), grid, number)
-            weighted = (w.astype(float) * f.astype(float))[..., None] * _powers(u, order)
-            return total.at[cell].add(weighted, mode="promise_in_bounds")
-
-        return _over_grids(total, grids, on_grid)
-
-    total = _blocks(jnp.zeros((grids * number, order), dtype=float), values.size, add)
-    return total.reshape(grids, number, order)
-
-
-def _polynomials(values: Array, factor: Array, coefficients: Array, *cells: Array) -> Float[Array, " events"]:
-    grids, number, order = coefficients.shape
-    # One gather of each column fuses with the arithmetic, a gather of rows does not.
-    columns = coefficients.astype(values.dtype).reshape(-1, order).T
-
-    def put(out: Array, start: Array | int, length: int) -> Array:
-        x, f = (_slice(array, start, length) for array in (values, factor))
-
-        def on_grid(grid: Array | int, total: Array) -> Array:
-            cell, place = _locate(x, Cells(*cells), grid, number)
-            u = place.astype(x.dtype)
-            result = columns[-1].at[cell].get(mode="promise_in_bounds")
-            for k in reversed(range(order - 1)):
-                result = result * u + columns[k].at[cell].get(mode="promise_in_bounds")
-            return total + result
-
-        total = _over_grids(jnp.zeros_like(x), grids, on_grid)
-        return lax.dynamic_update_slice(out, f * total, (start,))
-
-    return _blocks(values, values.size, put)  # any array to begin with: all of it is overwritten
+def sums(
+    weights: Float[Array, " events"], slots: Int[Array, " events"], number: int
+) -> Float[Array, " slots"]:
+    """Return the sum of weights in each of ``number`` slots, added in float64 whatever JAX's setting."""
+    one = jnp.ones(1, dtype=weights.dtype)
+    cells = Cells(0 * one, jnp.full(1, -1, dtype=jnp.int32), one)
+    out: Array = moments(slots.astype(weights.dtype), weights, cells, number=number + 2, order=1)
+    return out[0, 1:-1, 0]
 
 
 def _slopes(
@@ -266,16 +178,29 @@ def _lowering(function: Callable[..., Array]) -> Callable[..., Any]:
 
 
 for _primitive, _function, _jvp, _transpose in (
-    (_moments_p, _moments, _moments_jvp, _moments_transpose),
-    (_polynomials_p, _polynomials, _polynomials_jvp, _polynomials_transpose),
+    (_moments_p, sum_moments, _moments_jvp, _moments_transpose),
+    (_polynomials_p, evaluate_polynomials, _polynomials_jvp, _polynomials_transpose),
 ):
     mlir.register_lowering(_primitive, _lowering(_function))
     ad.primitive_jvps[_primitive] = _jvp
     ad.primitive_transposes[_primitive] = _transpose
     batching.primitive_batchers[_primitive] = partial(_one_after_the_other, _primitive)
 
-_moments_p.def_impl(jax.jit(_moments_p.bind, static_argnames=("number", "order")))
-_polynomials_p.def_impl(jax.jit(_polynomials_p.bind))
+
+def _compiled(bind: Callable[..., Array], **options: Any) -> Callable[..., Array]:
+    """Run eagerly by compiling, under ``jax.disable_jit`` too: there is no other implementation."""
+    compiled = jax.jit(bind, **options)
+
+    def run(*arguments: Array, **params: int) -> Array:
+        with jax.disable_jit(False):
+            out: Array = compiled(*arguments, **params)
+            return out
+
+    return run
+
+
+_moments_p.def_impl(_compiled(_moments_p.bind, static_argnames=("number", "order")))
+_polynomials_p.def_impl(_compiled(_polynomials_p.bind))
 
 
 @partial(_moments_p.def_abstract_eval)

@@ -154,7 +154,9 @@ def hard_rank(x: Numbers, *, mask: Mask = None, descending: bool = False) -> Flo
 
 def _check(name: str, got: int, least: int) -> None:
     if got < least:
-        raise ValueError(f"largest objects: got {name} = {got}; allowed: {least} or more; 1 is the largest")
+        raise ValueError(
+            f"largest objects: got {name} = {got}; allowed: {least} or more, an integer; 1 is the largest"
+        )
 
 
 def _top(falling: _Falling, k: int) -> Floats:

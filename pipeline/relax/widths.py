@@ -28,7 +28,7 @@ def named_like(threshold: object, thresholds: Mapping[str, object] | None) -> st
 
 
 def _positive(width: Width, asked: str) -> Width:
-    if isinstance(width, int | float) and not width > 0:
+    if not isinstance(width, jax.core.Tracer) and not np.asarray(width).item() > 0:
         raise ValueError(f"{asked}: width {width}; allowed: above 0; use Exact() for the limit of width 0")
     return width
 

@@ -134,6 +134,30 @@ def test_edges_far_from_zero_compared_with_the_bandwidth_are_not_resolved_in_flo
     assert lay_out(jnp.asarray(edges, dtype=float), jnp.asarray(s), accuracy_of(float), 1).resolved
 
 
+@pytest.mark.parametrize("bandwidth", [4.1, 1.1])
+@pytest.mark.parametrize("closure", [False, True])
+def test_edges_far_from_zero_are_not_rounded_in_float32(bandwidth, closure, key):
+    values = np.float32(1e6 + 10 * jax.random.normal(key, DIRECT_UP_TO))
+    edges, s = np.float32(1e6 + np.linspace(-30, 30, 13)), np.float32(bandwidth)
+    exact = [jnp.asarray(a, dtype=float) for a in (values, np.ones(DIRECT_UP_TO), edges, np.full(13, s))]
+    if closure:  # which XLA folds, without the fused multiply-add that saves a traced product
+        found = jax.jit(lambda x: histogram(x, edges, bandwidth=s))(values)
+    else:
+        found = jax.jit(lambda x, e, s: histogram(x, e, bandwidth=s))(values, edges, s)
+    np.testing.assert_allclose(found, direct_contents(*exact), atol=1e-6 * DIRECT_UP_TO)
+
+
+def test_a_wide_bin_of_many_cells_does_not_drift_without_float64(key):
+    values = np.float32(np.linspace(0, 100, 20_000))
+    with jax.enable_x64(False):
+        found = histogram(
+            values, np.float32([0, 100]), bandwidth=0.062, weights=np.full(20_000, 1e-3, np.float32)
+        )
+        np.testing.assert_allclose(found, 20.0 - 1e-3 * (0.06 / 0.005 / 1.2), rtol=2e-4)
+        ones = histogram(values, np.float32([-50, 150]), bandwidth=0.12)
+        assert ones[0] == 20_000
+
+
 @pytest.mark.parametrize("bandwidth", [1e-3, 1e-9])
 def test_narrow_kernels_of_many_events_are_hard_bins(bandwidth):
     values = np.linspace(-2.0, 3.0, DIRECT_UP_TO) + 1e-5

@@ -273,10 +273,39 @@ def test_sum_of_squared_weights_is_that_of_hard_bins_in_the_limit(flow, key):
     np.testing.assert_allclose(sumw2(values, EDGES, bandwidth=0.3), histogram(values, EDGES, bandwidth=0.3))
 
 
-def test_traced_edges_that_fall_make_everything_nan():
+@pytest.mark.parametrize("flow", ["drop", "fold", "keep"])
+@pytest.mark.parametrize("n", [3, DIRECT_UP_TO])
+def test_wrong_traced_arguments_make_everything_nan(flow, n):
+    outer = EDGES.copy()
+    outer[0] = 10.0
     for relax in (Relaxed(1.0), Exact()):
-        contents = jax.jit(lambda e, r=relax: r.histogram(jnp.zeros(3), e, bandwidth=0.1))(EDGES[::-1])
+        for edges in (EDGES[::-1], outer, np.where(EDGES == 0, np.nan, EDGES)):
+            contents = jax.jit(lambda e, r=relax: r.histogram(jnp.zeros(n), e, bandwidth=0.1, flow=flow))(
+                edges
+            )
+            assert np.all(np.isnan(contents))
+    for bandwidth in (0.0, -0.2, np.array([0.1, 0.1, -0.1, 0.1, 0.1])):
+        contents = jax.jit(lambda s: histogram(jnp.zeros(n), EDGES, bandwidth=s, flow=flow))(bandwidth)
         assert np.all(np.isnan(contents))
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_exact_contents_of_many_float32_weights_do_not_drift(x64):
+    n, edges = 300_000, np.array([-1.0, 1.0], dtype=np.float32)
+    values, weights = np.zeros(n, dtype=np.float32), np.full(n, 0.1, dtype=np.float32)
+    with jax.enable_x64(x64):
+        exact = Exact().histogram(values, edges, weights=weights)
+        relaxed = histogram(values, edges, bandwidth=0.01, weights=weights)
+        np.testing.assert_allclose(exact, n * weights[:1].astype(float), rtol=1e-7)
+        np.testing.assert_allclose(relaxed, exact, rtol=1e-7)
+
+
+def test_second_derivatives_survive_sentinels_in_few_float32_events():
+    values = np.float32([0.1, 1e20, -1e20, 0.4])
+    curvature = jax.hessian(lambda s: histogram(values, np.float32([-1, 0, 1]), bandwidth=s)[0])(
+        np.float32(0.5)
+    )
+    assert np.isfinite(curvature)
 
 
 @pytest.mark.parametrize(

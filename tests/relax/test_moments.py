@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from pipeline.relax.moments import BLOCK, Cells, moments, polynomials
+from pipeline.relax.cells import BLOCK, Cells
+from pipeline.relax.moments import moments, polynomials, sums
 
 NUMBER, ORDER = 12, 4
 CELLS = Cells(jnp.array([0.0, 0.3]), jnp.array([-6, -5], dtype=jnp.int32), jnp.array([0.25, 0.5]))
@@ -111,3 +112,19 @@ def test_float32_sums_do_not_drift_whatever_the_setting(x64):
         assert sums.dtype == (jnp.float64 if x64 else jnp.float32)
         assert float(sums[0, 1, 0]) == pytest.approx(n * float(np.float32(0.1)), rel=1e-7)
         assert float(sums[0, 1, 1]) == 0
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_sums_of_slots_are_bincounts_with_a_derivative_in_the_weights(x64, key):
+    slots = np.arange(1000) % 7
+    with jax.enable_x64(x64):
+        weights = np.float32(np.linspace(-1, 2, 1000))
+        found = sums(jnp.asarray(weights), jnp.asarray(slots), 9)
+        np.testing.assert_allclose(found, np.bincount(slots, weights, 9), rtol=1e-6, atol=1e-5)
+        slope = jax.grad(lambda w: jnp.sum(sums(w, jnp.asarray(slots), 9) ** 2))(jnp.asarray(weights))
+        np.testing.assert_allclose(slope, 2 * np.asarray(found)[slots], rtol=1e-6)
+
+
+def test_without_jit_it_still_runs():
+    with jax.disable_jit():
+        assert of_events(jnp.zeros(3), jnp.ones(3)).sum() > 0
