@@ -102,7 +102,7 @@ def hypotest(
     """Test the hypothesis POI = ``mu`` on data, with ``q~_mu`` and the true CLb.
 
     With ``a = sqrt(q_A)`` on the Asimov data of the background-only fit to the data and ``t = sqrt(q) - a``, or
-    ``(q - q_A) / (2 a)`` for q > q_A (arXiv:1007.1727, eq. 66 and pyhf's shift), ``CLsb = Phi(-t - a)``,
+    ``(q - q_A) / (2 a)`` for q > q_A (arXiv:1007.1727, section 3.6, shifted as in pyhf), ``CLsb = Phi(-t - a)``,
     ``CLb = Phi(-t)``, ``CLs = CLsb / CLb``. At the edge: a POI without effect has CLs = 1 and derivative 0.
     """
     dense = model.dense(templates)
@@ -185,7 +185,7 @@ def expected_upper_limit(
 
     On the Asimov data of the initial parameters at POI = 0, ``CLs(mu) = Phi(-n - a(mu)) / Phi(-n)`` for a
     fluctuation of n, so the limit is where ``a(mu) = sqrt(q_A) = -n - Phi^-1(level Phi(-n))`` (arXiv:1007.1727,
-    eq. 89, without its Gaussian approximation of a). pyhf's ``upper_limits`` of the same data.
+    section 4.3, without its Gaussian approximation of a). pyhf's ``upper_limits`` of the same data.
     """
     index = poi_of(model, "expected_upper_limit")
     dense = model.dense(templates)

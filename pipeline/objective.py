@@ -87,7 +87,7 @@ def discovery(model: HistFactory, templates: Templates, *, mu: float = 1.0) -> O
 def cls(model: HistFactory, templates: Templates, *, mu: float = 1.0) -> ObjectiveValue:
     """``ln CLs`` with which the signal strength ``mu`` is expected to be excluded when there is no signal.
 
-    ``CLs = 2 Phi(-sqrt(q_mu))`` on the Asimov data of POI = 0, whose CLb is 1/2 (arXiv:1007.1727, eq. 65 and
+    ``CLs = 2 Phi(-sqrt(q_mu))`` on the Asimov data of POI = 0, whose CLb is 1/2 (arXiv:1007.1727,
     section 3.6; for other data see ``hypotest``). The logarithm, because CLs of 1e-300 has no derivative. At the
     edge: 0 with derivative 0 for a POI without effect.
     """
