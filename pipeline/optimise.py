@@ -53,7 +53,11 @@ def centre(config: Config, axes: Axes) -> Centre:
         model = HistFactory.from_workspace(workspace(templates, axes, config))
         (value, result), cotangent = compiled(jax.tree.map(jax.numpy.asarray, templates), model)
         if not (bool(result.converged) and math.isfinite(float(value))):
-            raise FitError(f"objective {config.objective.kind}: the fit did not converge: {result}")
+            raise FitError(
+                f"objective {config.objective.kind}: the fit did not converge: value {float(result.value):.6g}, EDM "
+                f"{float(result.edm):.3g}, gradient norm {float(result.gradient_norm):.3g} after "
+                f"{int(result.steps)} steps; is there a bin with hardly any events, or no limit within the bounds?"
+            )
         return sign * float(value), cotangent
 
     return evaluate

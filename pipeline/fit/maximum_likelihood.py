@@ -58,7 +58,7 @@ def fit(
     init: Float[Array, " params"] | None = None,
     fixed: Bool[Array, " params"] | None = None,
     tolerance: float = 1e-20,
-    max_steps: int = 100,
+    max_steps: int = 1000,
     first_damping: float = 1e-3,
     last_damping: float = 1e12,
     factor: float = 10.0,
@@ -76,13 +76,14 @@ def fit(
     function theorem; parameters at active bounds have derivative zero. The derivative of an unconverged fit
     is meaningless, so look at ``converged`` first.
 
-    ``tolerance`` is on the EDM (in ``-ln L``): 1e-20 puts every parameter within 1.5e-10 of its uncertainty,
-    so that finite differences of a fit are good to 1e-6; by Cauchy-Schwarz it also bounds the projected
-    gradient, ``|g_i| <= sqrt(2 edm H_ii)``. ``max_steps``: Newton takes 3 to 10. ``first_damping`` is the
-    weakest damping tried when an undamped step does not improve; beyond ``last_damping`` a step is shorter
-    than rounding and the fit has STALLED; damping changes by ``factor`` at every trial, and a Newton step
-    below rounding that shrinks the EDM by less than it has settled. ``rounding`` is the error of the terms in
-    ``-ln L`` and of a parameter in units of the float's epsilon.
+    ``tolerance`` is on the EDM (in ``-ln L``): 1e-20 puts every parameter within 1.5e-10 of its
+    uncertainty, so that finite differences of a fit are good to 1e-6; by Cauchy-Schwarz it also bounds the
+    projected gradient, ``|g_i| <= sqrt(2 edm H_ii)``. ``max_steps``: Newton takes 3 to 10, a hundred and
+    more along the curved valley of a POI held many sigma off. ``first_damping`` is the weakest damping
+    tried when an undamped step does not improve; beyond ``last_damping`` a step is shorter than rounding
+    and the fit has STALLED; damping changes by ``factor`` at every trial, and a Newton step below rounding
+    that shrinks the EDM by less than it has settled. ``rounding`` is the error of the terms in ``-ln L``
+    and of a parameter in units of the float's epsilon.
     """
     options = Options(tolerance, max_steps, first_damping, last_damping, factor, rounding)
     problem = _problem(model, data, templates, init, fixed)
@@ -99,7 +100,7 @@ def fit_with_variance(
     init: Float[Array, " params"] | None = None,
     fixed: Bool[Array, " params"] | None = None,
     tolerance: float = 1e-20,
-    max_steps: int = 100,
+    max_steps: int = 1000,
     first_damping: float = 1e-3,
     last_damping: float = 1e12,
     factor: float = 10.0,
