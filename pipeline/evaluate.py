@@ -153,6 +153,4 @@ def _tables(config: Config, templates: Templates, fold_work: Work) -> dict[str, 
 def _require_agreement(ours: float, pyhfs: float, *, tolerance: float = 0.3) -> None:
     """Two ways to one number may differ by the likelihood's asymmetry; by more than that, Minuit has lost its way."""
     if not abs(pyhfs - ours) <= tolerance * abs(ours):
-        raise FitError(
-            f"the objective is {ours:.4g} by our likelihood but {pyhfs:.4g} by pyhf; {FEW_EVENTS}"
-        )
+        raise FitError(f"the objective is {ours:.4g} by our likelihood but {pyhfs:.4g} by pyhf; {FEW_EVENTS}")
