@@ -106,18 +106,18 @@ def value_and_grad(
 def _cause(
     channel: str, executor: Executor, work: Work, parameters: Parameters, widths: Widths | None
 ) -> str:
-    """Why a template is not finite, found by looking at all events once more."""
-    arguments = work.problem, _to_numpy(parameters), _to_numpy(widths)
-    causes = executor.map(_bad_group, work.groups, *arguments)
-    found = [
-        f"sample {g.sample!r}: {why}" for g, whys in zip(work.groups, causes, strict=True) for why in whys
-    ]
+    """Why a template is not finite: its parameters, or what one more look at all events finds."""
     bad = [name for name, array in parameters.items() if not np.all(np.isfinite(array))]
-    reason = f"parameters that are not finite: {', '.join(bad)}" if bad else "; ".join(found[:3])
-    more = f"; and {len(found) - 3} more" if len(found) > 3 and not bad else ""
+    reasons = [f"parameters that are not finite: {', '.join(bad)}"] if bad else []
+    if not bad:
+        found = executor.map(_bad_group, work.groups, work.problem, _to_numpy(parameters), _to_numpy(widths))
+        reasons = [
+            f"sample {g.sample!r}: {why}" for g, whys in zip(work.groups, found, strict=True) for why in whys
+        ]
+    more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
     return (
-        f"template {channel!r} is not finite: {reason or 'is a width too small?'}{more}; mask such events in the "
-        "analysis, before the division, logarithm or root that makes them"
+        f"template {channel!r} is not finite: {'; '.join(reasons[:3]) or 'is a width too small?'}{more}; mask such "
+        "events in the analysis, before the division, logarithm or root that makes them"
     )
 
 

@@ -86,11 +86,11 @@ def q_asimov(
     truth: Float[Array, " params"],
     mu: Float[Array, ""] | float,
     templates: DenseTemplates,
-) -> tuple[Float[Array, ""], Bool[Array, ""]]:
-    """``q~_mu`` on the Asimov data of ``truth``, whose free fit is ``truth`` itself: one conditional fit."""
+) -> tuple[Float[Array, ""], FitResult]:
+    """``q~_mu`` on the Asimov data of ``truth``, whose free fit is ``truth`` itself, and the one fit it takes."""
     asimov = model.expected_data(truth, templates)
     held = conditional_fit(model, asimov, mu, templates, init=truth)
-    return held.twice_nll + 2.0 * model.logpdf(truth, asimov, templates), held.converged
+    return held.twice_nll + 2.0 * model.logpdf(truth, asimov, templates), held
 
 
 def hypotest(
@@ -108,7 +108,7 @@ def hypotest(
     dense = model.dense(templates)
     q, converged = q_tilde(model, data, mu, dense)
     background = conditional_fit(model, data, 0.0, dense)
-    q_a, asimov_converged = q_asimov(model, background.parameters, mu, dense)
+    q_a, held = q_asimov(model, background.parameters, mu, dense)
     sqrt_q, a = root(q), root(q_a)
     beyond = (q > q_a) & (a > 0)
     t = jnp.where(beyond, (q - q_a) / (2.0 * jnp.where(beyond, a, 1.0)), sqrt_q - a)
@@ -121,7 +121,7 @@ def hypotest(
         log_cls_expected=log_ndtr(-bands - a) - log_ndtr(-bands),
         sqrt_q=sqrt_q,
         sqrt_q_asimov=a,
-        converged=converged & background.converged & asimov_converged,
+        converged=converged & background.converged & held.converged,
     )
 
 
@@ -198,5 +198,5 @@ def expected_upper_limit(
         return falling_root(lambda mu: wanted - root(q_asimov(model, truth, mu, dense)[0]), low, high)
 
     values, found = jax.vmap(limit)(target)
-    converged = jax.vmap(lambda mu: q_asimov(model, truth, mu, dense)[1])(values)
+    converged = jax.vmap(lambda mu: q_asimov(model, truth, mu, dense)[1].converged)(values)
     return UpperLimit(values, found & converged)

@@ -17,7 +17,7 @@ from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.fit import FitResult, fit_with_variance
-from pipeline.hypotest import conditional_fit, expected_upper_limit, poi_of, root
+from pipeline.hypotest import expected_upper_limit, poi_of, q_asimov, root
 from pipeline.likelihood import HistFactory, Templates
 
 
@@ -78,10 +78,8 @@ def discovery(model: HistFactory, templates: Templates, *, mu: float = 1.0) -> O
     """
     poi = poi_of(model, "objective 'discovery'")
     dense = model.dense(templates)
-    truth = model.initial.at[poi].set(mu)
-    asimov = model.expected_data(truth, dense)
-    conditional = conditional_fit(model, asimov, 0.0, dense, init=truth)
-    return _with_fit(root(conditional.twice_nll + 2.0 * model.logpdf(truth, asimov, dense)), conditional)
+    q0, conditional = q_asimov(model, model.initial.at[poi].set(mu), 0.0, dense)
+    return _with_fit(root(q0), conditional)
 
 
 def cls(model: HistFactory, templates: Templates, *, mu: float = 1.0) -> ObjectiveValue:
@@ -93,11 +91,8 @@ def cls(model: HistFactory, templates: Templates, *, mu: float = 1.0) -> Objecti
     """
     poi = poi_of(model, "objective 'cls'")
     dense = model.dense(templates)
-    truth = model.initial.at[poi].set(0.0)
-    asimov = model.expected_data(truth, dense)
-    conditional = conditional_fit(model, asimov, mu, dense, init=truth)
-    a = root(conditional.twice_nll + 2.0 * model.logpdf(truth, asimov, dense))
-    return _with_fit(log_ndtr(-a) + np.log(2.0), conditional)
+    q, conditional = q_asimov(model, model.initial.at[poi].set(0.0), mu, dense)
+    return _with_fit(log_ndtr(-root(q)) + np.log(2.0), conditional)
 
 
 def upper_limit(model: HistFactory, templates: Templates, *, level: float = 0.05) -> ObjectiveValue:

@@ -203,11 +203,13 @@ _moments_p.def_impl(_compiled(_moments_p.bind, static_argnames=("number", "order
 _polynomials_p.def_impl(_compiled(_polynomials_p.bind))
 
 
-@partial(_moments_p.def_abstract_eval)
 def _moments_shape(values: Any, *others: Any, number: int, order: int) -> jax.core.ShapedArray:
     return jax.core.ShapedArray((others[-1].size, number, order), jnp.result_type(float))
 
 
-@partial(_polynomials_p.def_abstract_eval)
 def _polynomials_shape(values: Any, *_: Any) -> jax.core.ShapedArray:
     return jax.core.ShapedArray(values.shape, values.dtype)
+
+
+_moments_p.def_abstract_eval(_moments_shape)
+_polynomials_p.def_abstract_eval(_polynomials_shape)
