@@ -15,7 +15,7 @@ import numpy as np
 from jax.scipy.special import log_ndtr, ndtri
 from jaxtyping import Array, Bool, Float
 
-from pipeline.fit import FitResult, fit
+from pipeline.fit import FitResult, fit, profile
 from pipeline.likelihood import DenseTemplates, HistFactory, Templates
 
 BANDS = np.array([2.0, 1.0, 0.0, -1.0, -2.0])
@@ -60,10 +60,19 @@ def conditional_fit(
     init: Float[Array, " params"] | None = None,
 ) -> FitResult:
     """The fit with the POI held at a value."""
+    start, fixed = _held(model, poi, templates, model.initial if init is None else init)
+    return fit(model, data, templates=templates, init=start, fixed=fixed)
+
+
+def _held(
+    model: HistFactory,
+    poi: Float[Array, ""] | float,
+    templates: DenseTemplates,
+    init: Float[Array, " params"],
+) -> tuple[Float[Array, " params"], Bool[Array, " params"]]:
+    """Starting values and fixed parameters with the POI held at a value."""
     index = poi_of(model, "conditional fit")
-    start = model.initial if init is None else init
-    fixed = model.fixed_parameters(templates).at[index].set(True)
-    return fit(model, data, templates=templates, init=start.at[index].set(poi), fixed=fixed)
+    return init.at[index].set(poi), model.fixed_parameters(templates).at[index].set(True)
 
 
 def q_tilde(
@@ -75,8 +84,9 @@ def q_tilde(
     which is 0 for the tilde to mean what it does; 0 where the data prefer more signal than ``mu``.
     """
     index = poi_of(model, "q_tilde")
-    free = fit(model, data, templates=templates)
-    held = conditional_fit(model, data, mu, templates)
+    free = profile(model, data, templates=templates)
+    start, fixed = _held(model, mu, templates, model.initial)
+    held = profile(model, data, templates=templates, init=start, fixed=fixed)
     q = jnp.where(free.parameters[index] > mu, 0.0, held.twice_nll - free.twice_nll)
     return q, free.converged & held.converged
 
@@ -89,7 +99,8 @@ def q_asimov(
 ) -> tuple[Float[Array, ""], FitResult]:
     """``q~_mu`` on the Asimov data of ``truth``, whose free fit is ``truth`` itself, and the one fit it takes."""
     asimov = model.expected_data(truth, templates)
-    held = conditional_fit(model, asimov, mu, templates, init=truth)
+    start, fixed = _held(model, mu, templates, truth)
+    held = profile(model, asimov, templates=templates, init=start, fixed=fixed)
     return held.twice_nll + 2.0 * model.logpdf(truth, asimov, templates), held
 
 

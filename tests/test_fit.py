@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from workspaces import agc_workspace, counting, modifier, workspace_of, workspaces
 
-from pipeline.fit import FitStatus, covariance, fisher_information, fit, fit_with_variance
+from pipeline.fit import FitOptions, FitStatus, covariance, fisher_information, fit, fit_with_variance
 from pipeline.likelihood import HistFactory
 
 
@@ -119,7 +119,7 @@ def test_failures_are_told():
     workspace = shape_workspace()
     model = HistFactory.from_workspace(workspace)
     jitted = eqx.filter_jit(fit)
-    few = jitted(model, model.data(), max_steps=1)
+    few = jitted(model, model.data(), options=FitOptions(max_steps=1))
     assert not few.converged
     assert few.status == FitStatus.STEPS_EXHAUSTED
     for sample in workspace["channels"][0]["samples"]:

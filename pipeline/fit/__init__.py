@@ -11,6 +11,17 @@ from pipeline.fit.maximum_likelihood import (
     fisher_information,
     fit,
     fit_with_variance,
+    profile,
 )
+from pipeline.fit.newton import FitOptions
 
-__all__ = ["FitResult", "FitStatus", "covariance", "fisher_information", "fit", "fit_with_variance"]
+__all__ = [
+    "FitOptions",
+    "FitResult",
+    "FitStatus",
+    "covariance",
+    "fisher_information",
+    "fit",
+    "fit_with_variance",
+    "profile",
+]

@@ -1,5 +1,6 @@
 """The derivative of a minimum, by the implicit function theorem, to any order."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from pipeline.fit.newton import Options, Problem, State, minimise, solve_free
+from pipeline.fit.newton import FitOptions, Problem, State, minimise, solve_free
 
 
 def solve_information(
@@ -37,15 +38,12 @@ def solve_information(
 
 
 @eqx.filter_custom_jvp
-def minimum(problem: Problem, options: Options) -> tuple[Float[Array, " params"], State]:
-    """The fitted parameters (differentiable) and the final state (a constant)."""
+def minimum(
+    problem: Problem, options: FitOptions
+) -> tuple[Float[Array, " params"], Float[Array, ""], State]:
+    """The fitted parameters and ``-ln L`` there (both differentiable) and the final state (a constant)."""
     state = minimise(problem, options)
-    return state.point.parameters, state
-
-
-def _zero_tangents(tree: Any) -> Any:
-    """Tangents of constants: zeros for real numbers, none for integers and flags."""
-    return jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else None, tree)
+    return state.point.parameters, state.point.nll, state
 
 
 @minimum.def_jvp  # type: ignore[untyped-decorator]  # equinox leaves it untyped
@@ -57,16 +55,51 @@ def _minimum_jvp(primals: Any, tangents: Any) -> Any:
     3.3.1).
     """
     (problem, options), (moved, _) = primals, tangents
-    parameters, state = minimum(problem, options)
-    arrays, rest = eqx.partition(problem, eqx.is_inexact_array)
+    parameters, nll, state = minimum(problem, options)
+    value, direction, held = _explicit(problem, moved)
+    at = (parameters, eqx.filter(problem, eqx.is_inexact_array))
+    _, change = jax.jvp(jax.grad(value), at, direction)
+    followed = held - solve_information(problem, parameters, state.point.hessian, change, state.point.free)
+    _, gained = jax.jvp(value, at, direction)
+    return (parameters, nll, state), (followed, gained, _zero_tangents(state))
+
+
+@eqx.filter_custom_jvp
+def profiled(problem: Problem, options: FitOptions) -> tuple[Float[Array, ""], State]:
+    """``-ln L`` at the minimum (differentiable) and the final state (a constant)."""
+    state = minimise(problem, options)
+    return state.point.nll, state
+
+
+@profiled.def_jvp  # type: ignore[untyped-decorator]  # equinox leaves it untyped
+def _profiled_jvp(primals: Any, tangents: Any) -> Any:
+    """Envelope theorem: ``d min f(theta, x) = df/dx dx + df/d theta_c d theta_c``, nothing from d theta_f.
+
+    At the parameters of `minimum`, whose own derivative makes the second order right.
+    """
+    (problem, options), (moved, _) = primals, tangents
+    parameters, nll, state = minimum(problem, options)
+    value, direction, _ = _explicit(problem, moved)
+    _, gained = jax.jvp(value, (parameters, eqx.filter(problem, eqx.is_inexact_array)), direction)
+    return (nll, state), (gained, _zero_tangents(state))
+
+
+def _explicit(problem: Problem, moved: Any) -> tuple[Callable[..., Array], Any, Float[Array, " params"]]:
+    """``-ln L`` as a function of parameters and the problem's numbers, and the direction in which both move.
+
+    Only held parameters move, with their starting values.
+    """
+    rest = eqx.filter(problem, eqx.is_inexact_array, inverse=True)
     tangent = eqx.combine(moved, _zero_tangents(problem))
     held = jnp.where(problem.fixed, tangent.init, 0.0)
 
-    def gradient(p: Float[Array, " params"], a: Any) -> Float[Array, " params"]:
-        slope: Float[Array, " params"] = jax.grad(eqx.combine(a, rest).nll)(p)
-        return slope
+    def value(parameters: Float[Array, " params"], numbers: Any) -> Float[Array, ""]:
+        nll: Float[Array, ""] = eqx.combine(numbers, rest).nll(parameters)
+        return nll
 
-    _, change = jax.jvp(gradient, (parameters, arrays), (held, tangent))
-    point = state.point
-    followed = held - solve_information(problem, parameters, point.hessian, change, point.free)
-    return (parameters, state), (followed, _zero_tangents(state))
+    return value, (held, tangent), held
+
+
+def _zero_tangents(tree: Any) -> Any:
+    """Tangents of constants: zeros for real numbers, none for integers and flags."""
+    return jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else None, tree)

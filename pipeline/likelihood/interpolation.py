@@ -1,8 +1,11 @@
-"""pyhf's interpolation codes 4 and 4p: how a template moves with its nuisance parameter.
+"""pyhf's interpolation codes: how a template moves with its nuisance parameter.
 
-Both are polynomials for ``|alpha| < 1`` that join the extrapolation at ``|alpha| = 1`` with two continuous
-derivatives, so Newton's method sees a smooth function.
+Codes 4 and 4p, the defaults, are polynomials for ``|alpha| < 1`` that join the extrapolation at ``|alpha| = 1`` with
+two continuous derivatives, so Newton's method sees a smooth function. Codes 0 and 1 have a kink at 0, and code 2
+jumps at ``|alpha| = 1``; they are here for workspaces that were fitted with them.
 """
+
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +30,21 @@ def _factor_and_logarithm(factor: Float[Array, "..."]) -> tuple[Float[Array, "..
     """The factor and its logarithm; a factor of zero or below counts as 0 with logarithm 0 (see `code4`)."""
     positive = factor > 0
     return jnp.where(positive, factor, 0.0), jnp.log(jnp.where(positive, factor, 1.0))
+
+
+def code1(
+    alpha: Float[Array, "*#shape"],
+    up: Float[Array, "*shape"],
+    down: Float[Array, "*shape"],
+    coefficients: Float[Array, "powers ..."],
+) -> Float[Array, "*shape"]:
+    """Factor on a yield: ``up^alpha`` for alpha > 0, ``down^-alpha`` below (normsys; pyhf code 1).
+
+    At the edge: a factor of zero as in `code4`; 1 at alpha = 0. The ``coefficients`` of code 4 are not used.
+    """
+    side, log_side = _factor_and_logarithm(jnp.where(alpha > 0, up, down))
+    power = jnp.exp(jnp.abs(alpha) * log_side)
+    return jnp.where((side > 0) | (alpha == 0), power, 0.0)
 
 
 def code4_coefficients(
@@ -65,6 +83,30 @@ def code4(
     return jnp.where(outside, extrapolated, 1.0 + polynomial)
 
 
+def code0(
+    alpha: Float[Array, "*#shape"], up: Float[Array, "*shape"], down: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """Addition to a yield: ``alpha up`` for alpha > 0, ``alpha down`` below (histosys; pyhf code 0).
+
+    With ``up = hi - nominal`` and ``down = nominal - lo``, as for all three codes of histosys.
+    """
+    return jnp.where(alpha > 0, alpha * up, alpha * down)
+
+
+def code2(
+    alpha: Float[Array, "*#shape"], up: Float[Array, "*shape"], down: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """Addition to a yield: ``a alpha^2 + b alpha`` for ``|alpha| <= 1``, linear outside (histosys; pyhf code 2).
+
+    ``a = (up - down) / 2``, ``b = (up + down) / 2``. Outside this is what pyhf 0.7 computes,
+    ``(b + 2 a) (alpha - 1)`` for alpha > 1 and ``(b - 2 a) alpha`` for alpha < -1, which jumps at both ends; a
+    continuous extrapolation would add ``a + b`` to the first and take ``a`` from the second.
+    """
+    a, b = 0.5 * (up - down), 0.5 * (up + down)
+    above, below = (b + 2.0 * a) * (alpha - 1.0), (b - 2.0 * a) * alpha
+    return jnp.where(alpha > 1, above, jnp.where(alpha < -1, below, (a * alpha + b) * alpha))
+
+
 def code4p(
     alpha: Float[Array, "*#shape"], up: Float[Array, "*shape"], down: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
@@ -79,3 +121,10 @@ def code4p(
     bend = square * (square * (square * 3.0 - 10.0) + 15.0)
     polynomial = bend * (0.0625 * (up - down)) + inside * (0.5 * (up + down))
     return jnp.where(alpha > 1, alpha * up, jnp.where(alpha < -1, alpha * down, polynomial))
+
+
+FACTORS: dict[str, Callable[..., Array]] = {"code1": code1, "code4": code4}
+"""Codes of normsys by pyhf's names: alpha, hi, lo, coefficients of code 4 -> factor."""
+
+SHIFTS: dict[str, Callable[..., Array]] = {"code0": code0, "code2": code2, "code4p": code4p}
+"""Codes of histosys by pyhf's names: alpha, up, down -> addition."""

@@ -4,7 +4,7 @@ All leaves of the templates are joined to one flat vector with a 0 and a 1 in fr
 likelihood is one gather from it, so the compiled program does not grow with the number of modifiers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -42,7 +42,7 @@ class ConstraintLayout(eqx.Module):
 
     ``uncertainty`` and ``yields`` index the numbers that make a staterror's or shapesys' relative
     uncertainty; ``width`` and ``auxdata`` are the values of all others, ``follows_*`` says which entries
-    follow the templates.
+    follow the templates, ``is_on`` which are terms of the likelihood.
     """
 
     parameter: Int[Array, " auxdata"]
@@ -53,6 +53,7 @@ class ConstraintLayout(eqx.Module):
     follows_width: Bool[Array, " auxdata"]
     follows_auxdata: Bool[Array, " auxdata"]
     follows_fixed: Bool[Array, " auxdata"]
+    is_on: Bool[Array, " auxdata"]
     is_poisson: Bool[Array, " auxdata"]
     poisson: Int[Array, " poisson"]
 
@@ -208,9 +209,8 @@ def build_constraints(templates: Templates, axes: Axes, parameters: Sequence[Par
         [p.constraint == "poisson" for p in constrained], [p.size for p in constrained]
     ).astype(bool)
 
-    def follows(what: str) -> Bool[Array, " auxdata"]:
-        flags = [what in p.from_templates for p in constrained for _ in range(p.size)]
-        return jnp.asarray(np.asarray(flags, dtype=bool))
+    def flags(holds: Callable[[Parameter], bool]) -> Bool[Array, " auxdata"]:
+        return jnp.asarray(np.asarray([holds(p) for p in constrained for _ in range(p.size)], dtype=bool))
 
     return ConstraintLayout(
         parameter=_integers(index),
@@ -218,9 +218,10 @@ def build_constraints(templates: Templates, axes: Axes, parameters: Sequence[Par
         yields=_integers(yields[index]),
         width=jnp.asarray(np.asarray([w for p in constrained for w in p.widths or ()], dtype=np.float64)),
         auxdata=jnp.asarray(np.asarray([a for p in constrained for a in p.auxdata or ()], dtype=np.float64)),
-        follows_width=follows("width"),
-        follows_auxdata=follows("auxdata"),
-        follows_fixed=follows("fixed"),
+        follows_width=flags(lambda p: "width" in p.from_templates),
+        follows_auxdata=flags(lambda p: "auxdata" in p.from_templates),
+        follows_fixed=flags(lambda p: "fixed" in p.from_templates),
+        is_on=flags(lambda p: p.is_on),
         is_poisson=jnp.asarray(poisson),
         poisson=_integers(np.flatnonzero(poisson)),
     )

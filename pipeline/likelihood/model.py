@@ -1,5 +1,6 @@
 """HistFactory's log-density in JAX, with the templates as arguments."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import gammaln
 from jaxtyping import Array, Bool, Float
 
-from pipeline.likelihood.interpolation import code4, code4_coefficients, code4p
+from pipeline.likelihood.interpolation import FACTORS, SHIFTS, code4_coefficients
 from pipeline.likelihood.layout import (
     Axes,
     ConstraintLayout,
@@ -23,11 +23,13 @@ from pipeline.likelihood.parameters import Parameter, bins_of, parameters_of
 from pipeline.likelihood.specification import (
     Templates,
     Workspace,
+    codes_of,
     measurement_of,
     observations_of,
     read_workspace,
     templates_from_workspace,
 )
+from pipeline.likelihood.terms import normal_logpdf, poisson_logpdf, relative_uncertainty
 
 
 class DenseTemplates(eqx.Module):
@@ -46,34 +48,6 @@ class DenseTemplates(eqx.Module):
     width: Float[Array, " auxdata"]
     auxdata: Float[Array, " auxdata"]
     valid: Bool[Array, " auxdata"]
-
-
-def poisson_logpdf(observed: Float[Array, "*shape"], rate: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """``n ln r - r - ln Gamma(n + 1)``, pyhf's continuous Poisson.
-
-    At the edge: for a rate of zero or below, 0 observed gives ``-r`` (pyhf's value) and anything else
-    ``-inf`` (the density is zero; pyhf gives NaN below zero). Gradients stay finite everywhere.
-    """
-    positive = rate > 0
-    logarithm = jnp.log(jnp.where(positive, rate, 1.0))
-    impossible = jnp.where(observed == 0, 0.0, -jnp.inf)
-    return jnp.where(positive, observed * logarithm, impossible) - rate - gammaln(observed + 1.0)
-
-
-def _relative_uncertainty(
-    layout: ConstraintLayout, flat: Float[Array, " numbers"]
-) -> tuple[Float[Array, " auxdata"], Bool[Array, " auxdata"]]:
-    """Relative uncertainty of bin-by-bin parameters, ``sqrt(sum_s u_s^2) / sum_s n_s`` (1 where undefined).
-
-    Summed over the samples that carry the staterror (Barlow-Beeston lite: Barlow, Beeston, CPC 77 (1993) 219;
-    pyhf's ``staterror_builder``); a shapesys has one sample. Undefined for zero uncertainty or yield.
-    """
-    uncertainty, total = flat[layout.uncertainty], jnp.sum(flat[layout.yields], axis=1)
-    # pyhf calls a negative shapesys uncertainty invalid, while a staterror's sign is squared away
-    uncertainty = jnp.where(layout.is_poisson[:, None] & (uncertainty < 0), 0.0, uncertainty)
-    variance = jnp.sum(uncertainty**2, axis=1)
-    valid = (variance > 0) & (total > 0)
-    return jnp.sqrt(jnp.where(valid, variance, 1.0)) / jnp.where(valid, total, 1.0), valid
 
 
 class HistFactory(eqx.Module):
@@ -104,23 +78,38 @@ class HistFactory(eqx.Module):
     samples: tuple[str, ...] = eqx.field(static=True)
     bins: tuple[int, ...] = eqx.field(static=True)
     poi_index: int | None = eqx.field(static=True)
+    codes: tuple[str, str] = eqx.field(static=True)
 
     @classmethod
     def from_workspace(
-        cls, workspace: Workspace | str | Path, measurement: str | None = None
+        cls,
+        workspace: Workspace | str | Path,
+        measurement: str | None = None,
+        *,
+        poi: str | None = None,
+        modifier_settings: Mapping[str, Mapping[str, str]] | None = None,
+        constraint_widths: Mapping[str, float | None] | None = None,
     ) -> "HistFactory":
-        """The model of a measurement (None: the first) of a pyhf workspace, given as mapping or path."""
+        """The model of a measurement (None: the first) of a pyhf workspace, given as mapping or path.
+
+        ``poi`` replaces the measurement's own. ``modifier_settings`` are pyhf's, the interpolation codes of normsys
+        (``code1``, ``code4``) and histosys (``code0``, ``code2``, ``code4p``): absent, the last of each.
+        ``constraint_widths`` changes Gaussian constraint terms, by the parameter's name: another width in the
+        parameter's own units, or None for no constraint at all. pyhf has no such thing; data keep the auxiliary
+        measurements of pyhf's order, a switched-off one is ignored.
+        """
         content = read_workspace(workspace)
         config = measurement_of(content, measurement)["config"]
         templates = templates_from_workspace(content)
-        parameters = parameters_of(templates, config.get("parameters", []))
+        parameters = parameters_of(templates, config.get("parameters", []), constraint_widths or {})
         axes = Axes(templates, parameters)
-        layout = build_layout(templates, axes, config["poi"] or None)
+        named = config["poi"] if poi is None else poi
+        layout = build_layout(templates, axes, named or None)
         constraints = build_constraints(templates, axes, parameters)
         configured = jnp.asarray(np.asarray([f for p in parameters for f in p.fixed], dtype=bool))
         # NumPy here: eager JAX would compile a concatenation of hundreds of arrays
         numbers = np.concatenate([[0.0, 1.0], *(np.ravel(leaf) for leaf in jax.tree.leaves(templates))])
-        _, valid = _relative_uncertainty(constraints, jnp.asarray(numbers))
+        _, valid = relative_uncertainty(constraints, jnp.asarray(numbers))
         return cls(
             initial=_values([p.inits for p in parameters]),
             bounds=_values([p.bounds for p in parameters]),
@@ -134,7 +123,8 @@ class HistFactory(eqx.Module):
             channels=tuple(axes.channels),
             samples=tuple(axes.samples),
             bins=tuple(bins_of(templates, channel) for channel in axes.channels),
-            poi_index=_poi_index(config["poi"], parameters, axes),
+            poi_index=_poi_index(named, parameters, axes),
+            codes=codes_of(modifier_settings or {}),
         )
 
     def dense(self, templates: Templates | DenseTemplates | None = None) -> DenseTemplates:
@@ -176,7 +166,7 @@ class HistFactory(eqx.Module):
     ) -> tuple[Float[Array, " auxdata"], Float[Array, " auxdata"], Bool[Array, " auxdata"]]:
         """Width (sigma, or Poisson factor 1 / sigma^2), auxdata and validity of every constraint."""
         terms = self.constraints
-        relative, valid = _relative_uncertainty(terms, flat)
+        relative, valid = relative_uncertainty(terms, flat)
         from_templates = jnp.where(terms.is_poisson, 1.0 / relative**2, relative)
         width = jnp.where(terms.follows_width, from_templates, terms.width)
         auxdata = jnp.where(terms.follows_auxdata, from_templates, terms.auxdata)
@@ -203,14 +193,28 @@ class HistFactory(eqx.Module):
     ) -> Float[Array, "samples bins"]:
         """Expected yields of every sample, ``F_sb (T_sb + Delta_sb)``."""
         dense = self.dense(templates)
-        alpha = parameters[self.layout.histosys_parameter][:, None, None]
-        added = jnp.sum(code4p(alpha, dense.up, dense.down), axis=0)
-        alpha = parameters[self.layout.normsys_parameter][:, None, None]
-        scaled = jnp.prod(code4(alpha, dense.factors[0], dense.factors[1], dense.coefficients), axis=0)
+        factors = jnp.prod(self.factors(parameters[self.layout.normsys_parameter], dense), axis=0)
+        shifts = jnp.sum(self.shifts(parameters[self.layout.histosys_parameter], dense), axis=0)
+        multipliers = jnp.prod(self.multipliers(parameters), axis=0)
+        return factors[:, self.layout.channel] * multipliers * (dense.nominal + shifts)
+
+    def factors(
+        self, alpha: Float[Array, " normsys"], dense: DenseTemplates
+    ) -> Float[Array, "normsys samples channels"]:
+        """Factors of the normsys."""
+        code = FACTORS[self.codes[0]]
+        return code(alpha[:, None, None], dense.factors[0], dense.factors[1], dense.coefficients)
+
+    def shifts(
+        self, alpha: Float[Array, " histosys"], dense: DenseTemplates
+    ) -> Float[Array, "histosys samples bins"]:
+        """Additions of the histosys."""
+        return SHIFTS[self.codes[1]](alpha[:, None, None], dense.up, dense.down)
+
+    def multipliers(self, parameters: Float[Array, " params"]) -> Float[Array, "factors samples bins"]:
+        """Parameters that multiply each bin of each sample; 1 where there are fewer."""
         one = jnp.ones(1, dtype=parameters.dtype)
-        multipliers = jnp.concatenate([parameters, one])[self.layout.multipliers]
-        factors = scaled[:, self.layout.channel] * jnp.prod(multipliers, axis=0)
-        return factors * (dense.nominal + added)
+        return jnp.concatenate([parameters, one])[self.layout.multipliers]
 
     def expected_data(
         self,
@@ -238,16 +242,20 @@ class HistFactory(eqx.Module):
         At the edge: ``-inf`` where a bin with observed events has no expected ones, see `poisson_logpdf`.
         """
         dense = self.dense(templates)
-        expected = self.expected_data(parameters, dense)
-        bins = sum(self.bins)
-        main = jnp.sum(poisson_logpdf(data[:bins], expected[:bins]))
-        terms = self.constraints
+        rates = self.expected_data(parameters, dense, include_auxdata=False)
+        main = jnp.sum(poisson_logpdf(data[: rates.size], rates))
+        return main + jnp.sum(self.constraint_logpdf(parameters, data[rates.size :], dense))
+
+    def constraint_logpdf(
+        self, parameters: Float[Array, " params"], auxdata: Float[Array, " auxdata"], dense: DenseTemplates
+    ) -> Float[Array, " auxdata"]:
+        """``ln c_j(a_j | theta_j)`` of every constraint term; 0 for one that is switched off."""
+        terms, values = self.constraints, parameters[self.constraints.parameter]
         sigma = jnp.where(terms.is_poisson, 1.0, dense.width)
-        pull = (data[bins:] - expected[bins:]) / sigma
-        normal = -0.5 * pull**2 - jnp.log(sigma) - 0.5 * np.log(2.0 * np.pi)
-        auxiliary = jnp.sum(jnp.where(terms.is_poisson, 0.0, normal))
-        poisson = jnp.sum(poisson_logpdf(data[bins:][terms.poisson], expected[bins:][terms.poisson]))
-        return main + auxiliary + poisson
+        where = terms.poisson
+        poisson = poisson_logpdf(auxdata[where], (values * dense.width)[where])
+        both = normal_logpdf(auxdata, values, sigma).at[where].set(poisson)
+        return jnp.where(terms.is_on, both, 0.0)
 
 
 def _values(groups: list[Any]) -> Float[Array, "..."]:

@@ -12,7 +12,7 @@ class Parameter:
     """A parameter set of pyhf: one name, ``size`` components.
 
     ``from_templates`` names the properties that follow the templates ("width": the constraint's width or
-    Poisson factor, "auxdata", "fixed"); their entries here are placeholders.
+    Poisson factor, "auxdata", "fixed"); their entries here are placeholders. ``is_on``: its constraint term counts.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Parameter:
     widths: tuple[float, ...] | None = None
     fixed: tuple[bool, ...] = (False,)
     from_templates: frozenset[str] = frozenset()
+    is_on: bool = True
 
     @property
     def size(self) -> int:
@@ -168,8 +169,52 @@ def _complete(parameter: Parameter) -> Parameter:
     )
 
 
-def parameters_of(templates: Templates, configurations: Sequence[Mapping[str, Any]]) -> tuple[Parameter, ...]:
-    """Every parameter of the model, in pyhf's order, with the measurement's configuration applied."""
+def _constrained(parameter: Parameter, width: float | None) -> Parameter:
+    """The parameter with another width of its Gaussian constraint, or (None) without its constraint term."""
+    where = f"constraint_widths: '{parameter.name}'"
+    if parameter.constraint == "none":
+        raise ValueError(f"{where}: the parameter has no constraint term; remove it from constraint_widths")
+    if width is None:
+        return replace(parameter, is_on=False)
+    if parameter.constraint == "poisson":
+        raise ValueError(
+            f"{where}: width {width}, but its constraint is Poisson; give None to switch it off, or change the "
+            "uncertainties of the shapesys"
+        )
+    if not 0 < width < float("inf"):
+        raise ValueError(
+            f"{where}: width {width}, allowed is a positive number, or None for no constraint term"
+        )
+    return replace(
+        parameter,
+        widths=(float(width),) * parameter.size,
+        from_templates=parameter.from_templates - {"width"},
+    )
+
+
+def parameters_of(
+    templates: Templates,
+    configurations: Sequence[Mapping[str, Any]],
+    constraint_widths: Mapping[str, float | None],
+) -> tuple[Parameter, ...]:
+    """Every parameter in pyhf's order, with the measurement's configuration and other constraint widths applied."""
+    required = _required(templates)
+    configs: dict[str, Mapping[str, Any]] = {}
+    for config in configurations:
+        if config["name"] in configs:
+            raise ValueError(f"measurement, parameter '{config['name']}': configured twice; keep one")
+        configs[config["name"]] = config
+    unknown = sorted(set(constraint_widths) - {p.name for p in required})
+    if unknown:
+        raise ValueError(
+            f"constraint_widths: no parameter '{unknown[0]}'; the model has {', '.join(p.name for p in required)}"
+        )
+    found = [_complete(_configured(p, configs.get(p.name, {}))) for p in required]
+    return tuple(_constrained(p, constraint_widths[p.name]) if p.name in constraint_widths else p for p in found)
+
+
+def _required(templates: Templates) -> list[Parameter]:
+    """What the modifiers ask for, each parameter once."""
     found: dict[str, tuple[str, Parameter]] = {}
     for kind in MODIFIERS:
         for name in _names(templates, kind):
@@ -180,9 +225,4 @@ def parameters_of(templates: Templates, configurations: Sequence[Mapping[str, An
                 raise ValueError(
                     f"parameter '{name}': used by {first} and {kind}, which cannot share; rename one"
                 )
-    configs: dict[str, Mapping[str, Any]] = {}
-    for config in configurations:
-        if config["name"] in configs:
-            raise ValueError(f"measurement, parameter '{config['name']}': configured twice; keep one")
-        configs[config["name"]] = config
-    return tuple(_complete(_configured(p, configs.get(p.name, {}))) for _, p in found.values())
+    return [parameter for _, parameter in found.values()]

@@ -7,7 +7,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import pyhf
 from jaxtyping import Array, Float
+
+from pipeline.likelihood.interpolation import FACTORS, SHIFTS
 
 # {channel: {sample: {"data": bins, modifier type: {modifier name: its arrays, or None}}}}
 Templates = dict[str, Any]
@@ -23,6 +26,46 @@ def read_workspace(workspace: Workspace | str | Path) -> Workspace:
         return workspace
     loaded: Workspace = json.loads(Path(workspace).read_text(encoding="utf-8"))
     return loaded
+
+
+def patched(
+    workspace: Workspace | str | Path, patchset: Workspace | str | Path, patch: str | tuple[float, ...]
+) -> Workspace:
+    """The workspace with one patch of a pyhf patchset, by its name or its values; the digests are verified.
+
+    Raises:
+        ValueError: no such patch, or a patchset of another workspace.
+    """
+    patches = pyhf.PatchSet(read_workspace(patchset))
+    try:
+        content: Workspace = patches.apply(pyhf.Workspace(read_workspace(workspace)), patch)
+    except pyhf.exceptions.InvalidPatchLookup as error:
+        names = ", ".join(p.name for p in patches.patches)
+        raise ValueError(f"patchset: no patch {patch!r}; it has {names}") from error
+    except pyhf.exceptions.PatchSetVerificationError as error:
+        raise ValueError(
+            "patchset: its digests are those of another workspace; take the workspace it was made for"
+        ) from error
+    return content
+
+
+def codes_of(modifier_settings: Mapping[str, Mapping[str, str]]) -> tuple[str, str]:
+    """Interpolation codes of normsys and histosys from pyhf's ``modifier_settings``."""
+    tables = {"normsys": FACTORS, "histosys": SHIFTS}
+    codes = {kind: list(table)[-1] for kind, table in tables.items()}
+    for kind, given in modifier_settings.items():
+        unknown = set(given) - {"interpcode"}
+        if kind not in tables or unknown:
+            raise ValueError(
+                f"modifier_settings: '{kind}' with {sorted(given)} is not known; "
+                "known is 'interpcode' of normsys and histosys"
+            )
+        codes[kind] = given.get("interpcode", codes[kind])
+        if codes[kind] not in tables[kind]:
+            raise ValueError(
+                f"modifier_settings: interpcode '{codes[kind]}' of {kind}; allowed are {', '.join(tables[kind])}"
+            )
+    return codes["normsys"], codes["histosys"]
 
 
 def measurement_of(workspace: Workspace, name: str | None) -> Mapping[str, Any]:

@@ -1,0 +1,52 @@
+"""The terms of the likelihood: Poisson bins, Gaussian constraints, and the widths of bin-by-bin constraints."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import gammaln
+from jaxtyping import Array, Bool, Float
+
+from pipeline.likelihood.layout import ConstraintLayout
+
+
+def poisson_logpdf(observed: Float[Array, "*shape"], rate: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """``n ln r - r - ln Gamma(n + 1)``, pyhf's continuous Poisson.
+
+    At the edge: for a rate of zero or below, 0 observed gives ``-r`` (pyhf's value) and anything else
+    ``-inf`` (the density is zero; pyhf gives NaN below zero). Gradients stay finite everywhere.
+    """
+    positive = rate > 0
+    logarithm = jnp.log(jnp.where(positive, rate, 1.0))
+    impossible = jnp.where(observed == 0, 0.0, -jnp.inf)
+    return jnp.where(positive, observed * logarithm, impossible) - rate - gammaln(observed + 1.0)
+
+
+def poisson_slopes(
+    observed: Float[Array, "*shape"], rate: Float[Array, "*shape"]
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """First and second derivative in the rate of minus `poisson_logpdf`: ``1 - n/r`` and ``n/r^2``, 1 and 0 at the edge."""
+    positive = rate > 0
+    ratio = jnp.where(positive, observed / jnp.where(positive, rate, 1.0), 0.0)
+    return 1.0 - ratio, jnp.where(positive, ratio / jnp.where(positive, rate, 1.0), 0.0)
+
+
+def normal_logpdf(
+    observed: Float[Array, "*shape"], mean: Float[Array, "*shape"], sigma: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """``-(x - mu)^2 / (2 sigma^2) - ln sigma - ln(2 pi) / 2``."""
+    return -0.5 * ((observed - mean) / sigma) ** 2 - jnp.log(sigma) - 0.5 * np.log(2.0 * np.pi)
+
+
+def relative_uncertainty(
+    layout: ConstraintLayout, flat: Float[Array, " numbers"]
+) -> tuple[Float[Array, " auxdata"], Bool[Array, " auxdata"]]:
+    """Relative uncertainty of bin-by-bin parameters, ``sqrt(sum_s u_s^2) / sum_s n_s`` (1 where undefined).
+
+    Summed over the samples that carry the staterror (Barlow-Beeston lite: Barlow, Beeston, CPC 77 (1993) 219;
+    pyhf's ``staterror_builder``); a shapesys has one sample. Undefined for zero uncertainty or yield.
+    """
+    uncertainty, total = flat[layout.uncertainty], jnp.sum(flat[layout.yields], axis=1)
+    # pyhf calls a negative shapesys uncertainty invalid, while a staterror's sign is squared away
+    uncertainty = jnp.where(layout.is_poisson[:, None] & (uncertainty < 0), 0.0, uncertainty)
+    variance = jnp.sum(uncertainty**2, axis=1)
+    valid = (variance > 0) & (total > 0)
+    return jnp.sqrt(jnp.where(valid, variance, 1.0)) / jnp.where(valid, total, 1.0), valid
