@@ -1,7 +1,6 @@
 """The final number is pyhf's: the workspace of the exact templates fitted by pyhf and iminuit, through cabinetry."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import cabinetry
@@ -10,6 +9,7 @@ import pyhf
 
 from pipeline.config import Config
 from pipeline.errors import FitError
+from pipeline.judges import judged
 from pipeline.nuisance import impacts, widths_before
 
 # Of Minuit. Higher ones refine the steps of numerical derivatives by the distance to the minimum, which is zero to
@@ -52,7 +52,7 @@ def pyhf_fit(config: Config, spec: Mapping[str, Any]) -> dict[str, Any]:
         "uncertainty": np.asarray(result.uncertainty).tolist(),
         "correlation": np.asarray(result.corr_mat).tolist(),
         "twice_nll": float(result.best_twice_nll),
-        "objective": JUDGES[config.objective.kind](model, data, half, **config.objective.options),
+        "objective": judged(config.objective, model, data, half),
     }
 
 
@@ -64,52 +64,3 @@ def _require_closure(config: Config, fitted: float, sigma: float, *, tolerance: 
             f"pyhf's fit of Asimov data made with {config.model.poi} = {truth} returns {fitted:.4g} +- {sigma:.3g}; "
             f"{FEW_EVENTS}"
         )
-
-
-def _settings(model: Any) -> tuple[Any, Any, Any]:
-    return model.config.suggested_init(), model.config.suggested_bounds(), model.config.suggested_fixed()
-
-
-def _asimov(model: Any, poi: float) -> Any:
-    """Expected data at the initial parameters and a value of the parameter of interest."""
-    parameters = model.config.suggested_init()
-    parameters[model.config.poi_index] = poi
-    return model.expected_data(parameters)
-
-
-def _with_scipy() -> None:
-    """Without nuisance parameters nothing is left to fit at a fixed mu, which iminuit refuses."""
-    pyhf.set_backend("numpy", pyhf.optimize.scipy_optimizer())
-
-
-def _significance(model: Any, data: Any) -> float:
-    """Z = sqrt(q_0) of the data (arXiv:1007.1727, eq. 53)."""
-    _with_scipy()
-    return math.sqrt(float(pyhf.infer.test_statistics.q0(0.0, data, model, *_settings(model))))
-
-
-def _discovery(model: Any, data: Any, half: float, *, mu: float = 1.0) -> float:
-    return _significance(model, _asimov(model, mu))
-
-
-def _log_cls(model: Any, data: Any, half: float, *, mu: float = 1.0) -> float:
-    _with_scipy()
-    return math.log(float(pyhf.infer.hypotest(mu, _asimov(model, 0.0), model, test_stat="qtilde")))
-
-
-def _upper_limit(model: Any, data: Any, half: float, *, level: float = 0.05) -> float:
-    _with_scipy()
-    found = pyhf.infer.intervals.upper_limits.toms748_scan(
-        _asimov(model, 0.0), model, *model.config.suggested_bounds()[model.config.poi_index], level=level
-    )
-    return float(found[0])
-
-
-JUDGES: dict[str, Callable[..., float]] = {
-    "poi_uncertainty": lambda model, data, half: half,
-    "discovery": _discovery,
-    "cls": _log_cls,
-    "upper_limit": _upper_limit,
-    "asimov_significance": lambda model, data, half: _significance(model, data),
-}
-"""The number of each objective by pyhf: model, data, half of the MINOS interval, options -> number."""

@@ -160,7 +160,7 @@ def falling_root(
     implicit function. ``tolerance`` is relative to ``high - low``. False where there is no crossing.
     """
 
-    def solve(f: Callable[[Array], Array], _: Array) -> Array:
+    def solve(f: Callable[[Array], Array], _: Array) -> tuple[Array, Array]:
         def unfinished(state: Bracket) -> Array:
             a, b, fa, fb, steps = state
             return (steps < max_steps) & (jnp.abs(b - a) > tolerance * (high - low)) & (fa != 0) & (fb != 0)
@@ -173,16 +173,19 @@ def falling_root(
             kept, f_kept = jnp.where(crossed, b, a), jnp.where(crossed, fb, 0.5 * fa)
             return kept, c, f_kept, fc, steps + 1
 
-        start = (low, high, f(low), f(high), jnp.zeros((), dtype=jnp.int32))
+        f_low, f_high = jax.lax.map(f, jnp.stack([low, high]))  # f once in the program, not twice
+        start = (low, high, f_low, f_high, jnp.zeros((), dtype=jnp.int32))
         a, b, fa, fb, _ = jax.lax.while_loop(unfinished, step, start)
-        return jnp.where(jnp.abs(fa) < jnp.abs(fb), a, b)
+        crosses = (f_low > 0) & (f_high < 0)
+        return jnp.where(jnp.abs(fa) < jnp.abs(fb), a, b), crosses.astype(
+            a.dtype
+        )  # custom_root wants a float
 
     def tangent_solve(g: Callable[[Array], Array], y: Array) -> Array:
         return y / g(jnp.ones_like(y))
 
-    found = jax.lax.custom_root(function, 0.5 * (low + high), solve, tangent_solve)
-    crosses = (jax.lax.stop_gradient(function(low)) > 0) & (jax.lax.stop_gradient(function(high)) < 0)
-    return found, crosses
+    found, crosses = jax.lax.custom_root(function, 0.5 * (low + high), solve, tangent_solve, has_aux=True)
+    return found, crosses > 0
 
 
 def expected_upper_limit(

@@ -17,14 +17,14 @@ import optax
 
 from pipeline import store
 from pipeline.analysis import Free
-from pipeline.config import Config, Optimise
+from pipeline.config import Config, Objective, Optimise, Penalty, WeightedTerm
 from pipeline.containers import Templates
 from pipeline.errors import FitError, InputError
 from pipeline.gradient import Centre, Executor, Parameters, Step, value_and_grad
 from pipeline.likelihood import HistFactory
-from pipeline.objective import OBJECTIVES
+from pipeline.objective import Term, total
 from pipeline.problem import Work, analysis, widths
-from pipeline.workspace import Axes, specification, workspace
+from pipeline.workspace import Axes, specification, structure
 
 Record = dict[str, Any]
 
@@ -38,19 +38,19 @@ class State(NamedTuple):
 
 
 def centre(config: Config, axes: Axes) -> Centre:
-    """Templates -> loss and its derivative; compiled once, the loss is the objective or its negative."""
-    objective = OBJECTIVES[config.objective.kind]
-    function = objective.of(config.objective.options)
-    sign = -1.0 if objective.sense == "maximise" else 1.0
+    """Templates -> the objective, and the derivative of what is minimised (penalties included); compiled once."""
+    objective = _term(config.objective)
+    penalties = [_term(penalty) for penalty in config.objective.penalties]
 
     def loss(templates: Templates, model: HistFactory) -> tuple[jax.Array, Any]:
-        result = function(model, specification(templates, axes, config))
-        return sign * result.value, result
+        return total(model, specification(templates, axes, config), objective=objective, penalties=penalties)
 
     compiled = eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))
 
     def evaluate(templates: Templates) -> tuple[float, Templates]:
-        model = HistFactory.from_workspace(workspace(templates, axes, config))
+        model = HistFactory.from_workspace(
+            structure(templates, axes, config), constraint_widths=config.model.constraint_widths
+        )
         (value, result), cotangent = compiled(jax.tree.map(jax.numpy.asarray, templates), model)
         if not (bool(result.converged) and math.isfinite(float(value))):
             raise FitError(
@@ -58,9 +58,17 @@ def centre(config: Config, axes: Axes) -> Centre:
                 f"{float(result.edm):.3g}, gradient norm {float(result.gradient_norm):.3g} after "
                 f"{int(result.steps)} steps; is there a bin with hardly any events, or no limit within the bounds?"
             )
-        return sign * float(value), cotangent
+        return float(result.value), cotangent
 
     return evaluate
+
+
+def _term(section: Objective | Penalty | WeightedTerm) -> Term:
+    """A section of the configuration as the objectives' own."""
+    if isinstance(section, Objective):
+        terms = {"terms": tuple(_term(term) for term in section.terms)} if section.terms else {}
+        return Term(section.kind, {**section.options, **terms})
+    return Term(section.kind, section.options, section.weight)
 
 
 def initial_state(config: Config, parameters: Parameters) -> State:

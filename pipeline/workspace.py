@@ -12,11 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pipeline.config import Config, Model, NormalizationSystematic, NormPlusShapeSystematic
+from pipeline.config import LUMINOSITY, Config, Model, NormalizationSystematic, NormPlusShapeSystematic
 from pipeline.containers import AnyArray, Templates
 from pipeline.datasets import NOMINAL, sample_names
-
-LUMINOSITY = "lumi"
+from pipeline.errors import ConfigError
 
 # {channel: {sample: {"data": [bins], modifier type: {modifier name: data}}}}, see `likelihood.HistFactory`
 Specification = dict[str, dict[str, dict[str, Any]]]
@@ -70,7 +69,22 @@ def specification(templates: Templates, axes: Axes, config: Config) -> Specifica
 
 
 def workspace(templates: Templates, axes: Axes, config: Config) -> dict[str, Any]:
-    """A pyhf workspace of concrete templates, its observations the Asimov data (every parameter nominal)."""
+    """A pyhf workspace of concrete templates, its observations the Asimov data (every parameter nominal).
+
+    Raises:
+        ConfigError: the model has constraint terms of another width, or none, which a workspace cannot say.
+    """
+    other = config.model.constraint_widths
+    if other:
+        raise ConfigError(
+            f"model.systematics: constraint_width of {', '.join(map(repr, other))} is not 1; a pyhf workspace has no "
+            "place for that and would be another model. Optimise with it, then evaluate with constraint_width 1"
+        )
+    return structure(templates, axes, config)
+
+
+def structure(templates: Templates, axes: Axes, config: Config) -> dict[str, Any]:
+    """The workspace without the check that its constraint terms are pyhf's: for our own likelihood."""
     channels = []
     observations = []
     for channel, samples in specification(templates, axes, config).items():

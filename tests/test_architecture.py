@@ -31,6 +31,7 @@ ORDER = [
     "gradient",
     "cluster",
     "optimise",
+    "judges",
     "final",
     "evaluate",
     "report",

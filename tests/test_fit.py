@@ -9,7 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from workspaces import agc_workspace, counting, modifier, workspace_of, workspaces
 
-from pipeline.fit import FitOptions, FitStatus, covariance, fisher_information, fit, fit_with_variance
+from pipeline.fit import (
+    FitOptions,
+    FitStatus,
+    covariance,
+    expected_information,
+    fisher_information,
+    fit,
+    fit_with_covariance,
+    profile,
+)
 from pipeline.likelihood import HistFactory
 
 
@@ -45,23 +54,28 @@ def shape_workspace(observed=(62.0, 58.0, 41.0)):
     return workspace_of([{"name": "c", "samples": samples}], {"c": list(observed)})
 
 
-@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(workspaces(kinds=("histosys", "normsys", "lumi", "staterror", "shapesys")))
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(workspaces())
 def test_minimum_is_not_above_that_of_minuit(workspace):
+    """Also with shapefactors, whose directions may be flat: there a fit may end unconverged, but it says so."""
     model = HistFactory.from_workspace(workspace)
     result = eqx.filter_jit(fit)(model, model.data())
-    assert result.converged, result.describe(model.parameter_names)
+    kinds = {kind for samples in model.templates.values() for entry in samples.values() for kind in entry}
+    assert result.converged or "shapefactor" in kinds, result.describe(model.parameter_names)
+    pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(strategy=1, tolerance=1e-3))
     try:
         _, value = pyhf_fit(workspace)
     except pyhf.exceptions.FailedMinimization:
         return
+    finally:
+        pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(strategy=2, tolerance=1e-3))
     assert result.twice_nll <= value + 1e-6
 
 
 def test_agc_workspace():
     """The known answer of shared/notes/agc.md: exact Hessian, where iminuit's HESSE gives 0.1041."""
     model = HistFactory.from_workspace(agc_workspace())
-    result, variance = eqx.filter_jit(fit_with_variance)(model, model.data(), model.poi_index)
+    result, variance = eqx.filter_jit(fit_with_covariance)(model, model.data(), [model.poi_index])
     assert result.converged
     np.testing.assert_allclose(result.parameters[model.poi_index], 0.96077, atol=5e-6)
     np.testing.assert_allclose(jnp.sqrt(variance), 0.10821, atol=5e-6)
@@ -153,7 +167,7 @@ def test_batched_fits_equal_single_ones(key):
 def test_covariance_is_the_inverse_of_the_information():
     model = HistFactory.from_workspace(shape_workspace())
     data = model.data()
-    result, variance = eqx.filter_jit(fit_with_variance)(model, data, model.poi_index)
+    result, variance = eqx.filter_jit(fit_with_covariance)(model, data, [model.poi_index])
     information = eqx.filter_jit(fisher_information)(model, result.parameters, data)
     jitted = eqx.filter_jit(covariance)
     inverse = jitted(model, result.parameters, data)
@@ -164,6 +178,22 @@ def test_covariance_is_the_inverse_of_the_information():
     assert jnp.all(held[:, 0] == 0)
     kept = np.linalg.inv(np.asarray(information)[1:, 1:])
     np.testing.assert_allclose(held[1:, 1:], kept, rtol=1e-10)
+
+
+def test_expected_information_is_the_hessian_on_asimov_data():
+    """Also with a Poisson constraint, without one of the others, and in a bin that expects nothing."""
+    workspace = shape_workspace()
+    workspace["channels"][0]["samples"][1]["modifiers"].append(modifier("shape", "shapesys", [3.0, 0.0, 2.0]))
+    for sample in workspace["channels"][0]["samples"]:
+        sample["data"][1] = 0.0
+        for mod in sample["modifiers"]:
+            if mod["type"] == "histosys":
+                mod["data"] = {side: [bins[0], 0.0, bins[2]] for side, bins in mod["data"].items()}
+    model = HistFactory.from_workspace(workspace, constraint_widths={"tilt": None, "norm": 2.0})
+    asimov = model.expected_data(model.initial)
+    exact = eqx.filter_jit(fisher_information)(model, model.initial, asimov)
+    found = eqx.filter_jit(expected_information)(model, model.initial)
+    np.testing.assert_allclose(found, exact, rtol=1e-10, atol=1e-10)
 
 
 def newton(model, data, templates, steps=12):
@@ -194,6 +224,63 @@ def test_derivative_of_the_minimum_equals_the_unrolled_one():
     implicit = by(lambda d, t: fit(model, d, templates=t).parameters)
     unrolled = by(lambda d, t: newton(model, d, t))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), implicit, unrolled)
+
+
+def projected_newton(model, data, templates, steps=15):
+    """Newton within the bounds, unrolled: a parameter that a bound holds is left out of the step."""
+    dense = model.dense(templates)
+    low, high = model.bounds[:, 0], model.bounds[:, 1]
+
+    def nll(p):
+        return -model.logpdf(p, data, dense)
+
+    def step(p, _):
+        gradient, hessian = jax.grad(nll)(p), jax.hessian(nll)(p)
+        held = ((p <= low) & (gradient > 0)) | ((p >= high) & (gradient < 0))
+        free = ~held[:, None] & ~held[None, :]
+        move = jnp.linalg.solve(jnp.where(free, hessian, jnp.eye(p.size)), jnp.where(held, 0.0, gradient))
+        return jnp.clip(p - move, low, high), None
+
+    return jax.lax.scan(step, model.initial, length=steps)[0]
+
+
+def test_derivatives_at_an_active_bound_three_ways():
+    """A deficit holds mu at 0: implicit, unrolled and finite differences agree on everything else."""
+    model = HistFactory.from_workspace(shape_workspace(observed=(50.0, 40.0, 20.0)))
+    data, templates = model.data(), model.templates
+
+    def by(method):
+        return jax.jit(jax.jacrev(lambda d, t: method(d, t), argnums=(0, 1)))(data, templates)
+
+    def fitted(d, t):
+        return fit(model, d, templates=t).parameters
+
+    implicit, unrolled = by(fitted), by(lambda d, t: projected_newton(model, d, t))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), implicit, unrolled)
+    compiled, step = jax.jit(fitted), 1e-3
+    assert compiled(data, templates)[model.poi_index] == 0
+    for i in range(3):
+        ends = [compiled(data.at[i].add(sign * step), templates) for sign in (1, -1)]
+        np.testing.assert_allclose(implicit[0][:, i], (ends[0] - ends[1]) / (2 * step), rtol=1e-6, atol=1e-10)
+
+
+@pytest.mark.parametrize("observed", [(62.0, 58.0, 41.0), (50.0, 40.0, 20.0)], ids=["free", "at the bound"])
+def test_profile_has_the_value_and_both_derivatives_of_the_fit(observed):
+    model = HistFactory.from_workspace(shape_workspace(observed=observed))
+
+    def of(method):
+        def value(data):
+            return method(model, data).twice_nll
+
+        return jax.jit(lambda d: (value(d), jax.grad(value)(d), jax.hessian(value)(d)))(model.data())
+
+    for mine, exact in zip(of(profile), of(fit), strict=True):
+        np.testing.assert_allclose(mine, exact, rtol=1e-9, atol=1e-12)
+    assert (
+        not jax.tree.leaves(jax.grad(lambda d: jnp.sum(profile(model, d).parameters))(model.data()))
+        .pop()
+        .any()
+    )
 
 
 def test_second_derivative_of_the_minimum_equals_the_unrolled_one():
@@ -248,7 +335,7 @@ def test_counting_fit_is_the_analytic_one():
     """mu_hat = (n - b) / s, its variance n / s^2 + (sigma_b / s)^2, and d mu_hat / d n = 1 / s."""
     signal, background, relative, observed = 10.0, 50.0, 0.1, 65.0
     model = HistFactory.from_workspace(counting(signal, background, relative, observed))
-    result, variance = eqx.filter_jit(fit_with_variance)(model, model.data(), model.poi_index)
+    result, variance = eqx.filter_jit(fit_with_covariance)(model, model.data(), [model.poi_index])
     np.testing.assert_allclose(
         result.parameters[model.poi_index], (observed - background) / signal, rtol=1e-9
     )

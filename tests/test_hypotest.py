@@ -16,7 +16,7 @@ from pipeline.likelihood import HistFactory
 def pair():
     """Our model and pyhf's of one workspace."""
     workspace = pyhf.Workspace(two_channels())
-    pyhf.set_backend("numpy", pyhf.optimize.scipy_optimizer(tolerance=1e-12))
+    pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(strategy=2, tolerance=1e-9))
     return HistFactory.from_workspace(two_channels()), workspace.model(), workspace
 
 
@@ -34,10 +34,10 @@ def test_p_values_are_pyhfs_on_any_data(pair, scale, mu):
     )
     found = compiled(model, jnp.asarray(data), mu)
     assert found.converged
-    np.testing.assert_allclose(np.exp(found.log_cls), observed, rtol=1e-5)
-    np.testing.assert_allclose(np.exp(found.log_clsb), clsb, rtol=1e-5)
-    np.testing.assert_allclose(np.exp(found.log_clb), clb, rtol=1e-5)
-    np.testing.assert_allclose(np.exp(found.log_cls_expected), expected, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(found.log_cls), observed, rtol=1e-6)
+    np.testing.assert_allclose(np.exp(found.log_clsb), clsb, rtol=1e-6)
+    np.testing.assert_allclose(np.exp(found.log_clb), clb, rtol=1e-6)
+    np.testing.assert_allclose(np.exp(found.log_cls_expected), expected, rtol=1e-6)
 
 
 def test_gradient_of_cls_equals_finite_differences(pair):

@@ -11,9 +11,9 @@ import pyhf
 import pytest
 from hypothesis import HealthCheck, given, settings
 from jax.test_util import check_grads
-from workspaces import agc_workspace, counting, modifier, workspace_of, workspaces
+from workspaces import agc_workspace, codes, counting, modifier, workspace_of, workspaces
 
-from pipeline.likelihood import HistFactory, templates_from_workspace
+from pipeline.likelihood import HistFactory, patched, templates_from_workspace
 
 
 @eqx.filter_jit
@@ -23,9 +23,9 @@ def evaluate(model, parameters, data, templates):
     return jax.vmap(lambda p: (model.expected_data(p, dense), model.logpdf(p, data, dense)))(parameters)
 
 
-def pyhf_model(workspace):
+def pyhf_model(workspace, **settings):
     content = pyhf.Workspace(workspace)
-    model = content.model()
+    model = content.model(**settings)
     return model, np.asarray(content.data(model))
 
 
@@ -37,9 +37,9 @@ def points(model, number, seed=0):
         yield np.clip(np.asarray(model.initial) + scale * rng.normal(size=low.size), low, high)
 
 
-def assert_equals_pyhf(workspace, number=10):
-    model = HistFactory.from_workspace(workspace)
-    reference, data = pyhf_model(workspace)
+def assert_equals_pyhf(workspace, number=10, **settings):
+    model = HistFactory.from_workspace(workspace, **settings)
+    reference, data = pyhf_model(workspace, **settings)
     config = reference.config
     assert list(model.parameter_names) == config.par_names
     assert list(model.channels) == config.channels
@@ -63,14 +63,14 @@ def assert_densities_equal(model, templates, reference, data, number):
         assert float(ours) == (-np.inf if np.isnan(theirs) else pytest.approx(theirs, rel=1e-10, abs=1e-10))
 
 
-@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(workspaces())
-def test_equals_pyhf_on_random_workspaces(workspace):
-    assert_equals_pyhf(workspace)
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(workspaces(), codes())
+def test_equals_pyhf_on_random_workspaces(workspace, modifier_settings):
+    assert_equals_pyhf(workspace, number=100, modifier_settings=modifier_settings)
 
 
 def test_equals_pyhf_on_the_agc_workspace():
-    assert_equals_pyhf(agc_workspace(), number=20)
+    assert_equals_pyhf(agc_workspace(), number=100)
 
 
 def test_configured_parameters_and_a_staterror_over_two_channels():
@@ -104,7 +104,7 @@ def test_configured_parameters_and_a_staterror_over_two_channels():
 
 
 @settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(workspaces())
+@given(workspaces(channels=3, samples=4, bins=6))
 def test_other_templates_equal_pyhf_rebuilt_from_them(workspace):
     """Also when a bin empties: its staterror and shapesys parameters become fixed, as in pyhf."""
     model = HistFactory.from_workspace(workspace)
@@ -128,6 +128,105 @@ def test_path_and_measurement_name(tmp_path):
     assert HistFactory.from_workspace(str(path)).poi_index == 0
     with pytest.raises(ValueError, match=r"no measurement 'third'; it has \['fit', 'other'\]"):
         HistFactory.from_workspace(path, "third")
+
+
+def test_another_poi():
+    """Several parameters of interest: one model each; '' for none."""
+    workspace = counting()
+    assert HistFactory.from_workspace(workspace, poi="norm").poi_index == 1
+    assert HistFactory.from_workspace(workspace, poi="").poi_index is None
+    with pytest.raises(ValueError, match="POI 'nu' has 0 components"):
+        HistFactory.from_workspace(workspace, poi="nu")
+
+
+def test_patchset(tmp_path):
+    background = counting(signal=0.0)
+    patches = [
+        {
+            "metadata": {"name": f"signal_{size}", "values": [float(size)]},
+            "patch": [{"op": "replace", "path": "/channels/0/samples/0/data/0", "value": size}],
+        }
+        for size in (5, 8)
+    ]
+    metadata = {
+        "name": "signals",
+        "description": "sizes of the signal",
+        "labels": ["size"],
+        "references": {"hepdata": "ins1234567"},
+        "digests": {"sha256": pyhf.utils.digest(background)},
+    }
+    content = {"metadata": metadata, "patches": patches, "version": "1.0.0"}
+    path = tmp_path / "patchset.json"
+    path.write_text(json.dumps(content))
+    model = HistFactory.from_workspace(patched(background, path, "signal_8"))
+    np.testing.assert_array_equal(model.templates["bin"]["s"]["data"], [8.0])
+    assert_equals_pyhf(patched(background, content, (5.0,)))
+    with pytest.raises(ValueError, match=r"no patch 'signal_9'; it has signal_5, signal_8"):
+        patched(background, content, "signal_9")
+    with pytest.raises(ValueError, match="digests are those of another workspace"):
+        patched(counting(signal=1.0), content, "signal_8")
+
+
+def test_constraint_of_another_width():
+    """ln c = -alpha^2 / (2 w^2) - ln w - ln(2 pi) / 2 instead of w = 1; None: no such term."""
+    workspace, where = counting(), jnp.asarray([1.0, 0.7])
+    plain = HistFactory.from_workspace(workspace)
+    without = HistFactory.from_workspace(workspace, constraint_widths={"norm": None})
+    wide = HistFactory.from_workspace(workspace, constraint_widths={"norm": 2.0})
+    data = plain.data()
+    np.testing.assert_array_equal(without.data(), data)
+    np.testing.assert_array_equal(wide.expected_data(where), plain.expected_data(where))
+    density = without.logpdf(where, data)
+    for model, width in ((plain, 1.0), (wide, 2.0)):
+        term = -0.5 * (0.7 / width) ** 2 - np.log(width) - 0.5 * np.log(2 * np.pi)
+        np.testing.assert_allclose(model.logpdf(where, data), density + term, rtol=1e-13)
+
+
+def test_constraint_widths_of_each_kind_of_parameter():
+    """A staterror's equal pyhf's, which can configure those."""
+    workspace = everything()
+    workspace["channels"][0]["samples"][1]["modifiers"][0]["data"]["lo"] = 0.9  # pyhf warns of zero
+    parameters = workspace["measurements"][0]["config"]["parameters"]
+    parameters.append({"name": "stat", "sigmas": [0.3, 0.3, 0.3]})
+    reference, data = pyhf_model(workspace)
+    parameters.pop()
+    model = HistFactory.from_workspace(workspace, constraint_widths={"stat": 0.3})
+    assert_densities_equal(model, model.templates, reference, data, 3)
+    no_poisson = HistFactory.from_workspace(workspace, constraint_widths={"shape": None})
+    plain = HistFactory.from_workspace(workspace)
+    terms = plain.constraint_logpdf(plain.initial, plain.auxdata(), plain.dense())
+    is_poisson = plain.constraints.is_poisson
+    assert jnp.sum(is_poisson) == 3
+    left = no_poisson.constraint_logpdf(plain.initial, plain.auxdata(), plain.dense())
+    np.testing.assert_array_equal(left, jnp.where(is_poisson, 0.0, terms))
+
+
+@pytest.mark.parametrize(
+    ("widths", "message"),
+    [
+        ({"nu": 1.0}, "no parameter 'nu'; the model has"),
+        ({"mu": None}, "'mu': the parameter has no constraint term"),
+        ({"shape": 0.5}, "'shape': width 0.5, but its constraint is Poisson"),
+        ({"tilt": -1.0}, "'tilt': width -1.0, allowed is a positive number, or None"),
+        ({"tilt": float("inf")}, "'tilt': width inf, allowed is a positive number, or None"),
+    ],
+)
+def test_wrong_constraint_widths_are_named(widths, message):
+    with pytest.raises(ValueError, match=message):
+        HistFactory.from_workspace(everything(), constraint_widths=widths)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"normsys": {"interpcode": "code0"}}, "interpcode 'code0' of normsys; allowed are code1, code4"),
+        ({"shapesys": {"interpcode": "code4"}}, "'shapesys' with .* is not known"),
+        ({"histosys": {"code": "code0"}}, "'histosys' with .* is not known"),
+    ],
+)
+def test_wrong_interpolation_codes_are_named(given, message):
+    with pytest.raises(ValueError, match=message):
+        HistFactory.from_workspace(counting(), modifier_settings=given)
 
 
 @pytest.mark.parametrize(

@@ -73,21 +73,30 @@ KINDS = ("histosys", "normsys", "lumi", "staterror", "shapesys", "shapefactor")
 
 
 @st.composite
-def workspaces(draw, kinds=KINDS):
-    """1-3 channels, 1-4 samples, 1-6 bins, any mix of modifiers, some bins without yield."""
-    channels, observations = [], {}
-    for channel in draw(st.permutations(["x", "a", "m"]))[: draw(st.integers(1, 3))]:
-        size = draw(st.integers(1, 6))
-        names = draw(st.permutations(["s0", "b1", "b0", "b2"]))[: draw(st.integers(1, 4))]
-        names = names if "s0" in names else [*names, "s0"]
+def workspaces(draw, kinds=KINDS, channels=4, samples=5, bins=20):
+    """Up to so many channels, samples and bins, any mix of modifiers, some bins without yield."""
+    content, observations = [], {}
+    for channel in draw(st.permutations(["x", "a", "m", "k"]))[: draw(st.integers(1, channels))]:
+        size = draw(st.integers(1, bins))
+        names = draw(st.permutations(["s0", "b1", "b0", "b2", "b3"]))[: draw(st.integers(1, samples))]
+        names = names if "s0" in names else ["s0", *names[1:]]
         used = [draw(st.sets(st.sampled_from(kinds))) for _ in names]
-        samples = [draw(_sample(name, channel, size, own)) for name, own in zip(names, used, strict=True)]
-        channels.append({"name": channel, "samples": samples})
+        entries = [draw(_sample(name, channel, size, own)) for name, own in zip(names, used, strict=True)]
+        content.append({"name": channel, "samples": entries})
         observations[channel] = [
-            float(round(sum(bins))) for bins in zip(*(s["data"] for s in samples), strict=True)
+            float(round(sum(bins))) for bins in zip(*(s["data"] for s in entries), strict=True)
         ]
     lumi = {"name": "lumi", "inits": [1.0], "bounds": [[0.5, 1.5]], "auxdata": [1.0], "sigmas": [0.02]}
-    return workspace_of(channels, observations, parameters=[lumi])
+    return workspace_of(content, observations, parameters=[lumi])
+
+
+def codes():
+    """Every pair of interpolation codes, as pyhf's modifier_settings."""
+    return st.builds(
+        lambda normsys, histosys: {"normsys": {"interpcode": normsys}, "histosys": {"interpcode": histosys}},
+        st.sampled_from(["code1", "code4"]),
+        st.sampled_from(["code0", "code2", "code4p"]),
+    )
 
 
 _WEIGHTS = {  # cross section [pb], events of the first file

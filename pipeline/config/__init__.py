@@ -5,12 +5,14 @@ holds the physics; threads, memory and output folders belong to the command line
 """
 
 from pipeline.config.events import Sample
-from pipeline.config.model import Channel, Model, NormalizationSystematic, NormPlusShapeSystematic
+from pipeline.config.model import LUMINOSITY, Channel, Model, NormalizationSystematic, NormPlusShapeSystematic
+from pipeline.config.objective import Objective, Penalty, WeightedTerm
 from pipeline.config.reader import load, parse
 from pipeline.config.section import Anneal, Bandwidth, Section
 from pipeline.config.sections import Cluster, Config, Optimise
 
 __all__ = [
+    "LUMINOSITY",
     "Anneal",
     "Bandwidth",
     "Channel",
@@ -19,9 +21,12 @@ __all__ = [
     "Model",
     "NormPlusShapeSystematic",
     "NormalizationSystematic",
+    "Objective",
     "Optimise",
+    "Penalty",
     "Sample",
     "Section",
+    "WeightedTerm",
     "load",
     "parse",
 ]

@@ -7,6 +7,9 @@ from pydantic import Field
 
 from pipeline.config.section import Bandwidth, Name, Section
 
+LUMINOSITY = "lumi"
+"""The parameter of the luminosity, in pyhf's vocabulary."""
+
 
 class Channel(Section):
     """One region of the fit; its name is that of an observation of the analysis."""
@@ -50,29 +53,43 @@ class NormFactor(Section):
         return self
 
 
-class NormalizationSystematic(Section):
-    """A systematic uncertainty that scales samples (pyhf: normsys)."""
+class _Systematic(Section):
+    """What systematic uncertainties have in common."""
 
     name: str = Field(min_length=1, description="name of the nuisance parameter")
-    type: Literal["Normalization"] = Field(description="a relative change of the yield")
-    up: float = Field(gt=-1, description="relative change at +1 sigma")
-    down: float = Field(gt=-1, description="relative change at -1 sigma")
     samples: tuple[Name, ...] | None = Field(
         default=None, min_length=1, description="affected samples; absent: all"
     )
+    constraint_width: float | Literal["none"] = Field(
+        default=1.0,
+        description="standard deviation of its constraint term, `none` for no such term; pyhf knows 1 only, so "
+        "anything else can be optimised but not evaluated",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _positive(self) -> "_Systematic":
+        if self.constraint_width != "none" and not self.constraint_width > 0:
+            raise ValueError(
+                f"constraint_width {self.constraint_width}, allowed is a positive number or 'none'"
+            )
+        return self
 
 
-class NormPlusShapeSystematic(Section):
+class NormalizationSystematic(_Systematic):
+    """A systematic uncertainty that scales samples (pyhf: normsys)."""
+
+    type: Literal["Normalization"] = Field(description="a relative change of the yield")
+    up: float = Field(gt=-1, description="relative change at +1 sigma")
+    down: float = Field(gt=-1, description="relative change at -1 sigma")
+
+
+class NormPlusShapeSystematic(_Systematic):
     """A systematic uncertainty with templates of its own (pyhf: normsys and histosys of one parameter)."""
 
-    name: str = Field(min_length=1, description="name of the nuisance parameter")
     type: Literal["NormPlusShape"] = Field(description="up and down templates")
     up: Name = Field(description="variation of the analysis, or of the manifest, at +1 sigma")
     down: Name | None = Field(
         default=None, description="the same at -1 sigma; absent: `up` mirrored at the nominal"
-    )
-    samples: tuple[Name, ...] | None = Field(
-        default=None, min_length=1, description="affected samples; absent: all"
     )
 
 
@@ -96,7 +113,7 @@ class Model(Section):
         repeated = sorted({n for n in names if names.count(n) > 1})
         if repeated:
             raise ValueError(f"parameter names must differ; repeated: {repeated}")
-        reserved = [n for n in names if n == "lumi" or n.startswith("staterror_")]
+        reserved = [n for n in names if n == LUMINOSITY or n.startswith("staterror_")]
         if reserved:
             raise ValueError(
                 f"parameter name {reserved[0]!r} is taken by luminosity and MC statistics; choose another"
@@ -106,3 +123,15 @@ class Model(Section):
                 f"poi {self.poi!r} is not one of the normfactors {names[: len(self.normfactors)]}"
             )
         return self
+
+    @property
+    def parameter_names(self) -> set[str]:
+        """Names of the parameters of the fit but those of single bins."""
+        named = {n.name for n in self.normfactors} | {s.name for s in self.systematics}
+        return named | ({LUMINOSITY} if self.luminosity_uncertainty is not None else set())
+
+    @property
+    def constraint_widths(self) -> dict[str, float | None]:
+        """Widths of the constraint terms that are not pyhf's; None for one that is switched off."""
+        changed = {s.name: s.constraint_width for s in self.systematics if s.constraint_width != 1.0}
+        return {name: None if width == "none" else float(width) for name, width in changed.items()}

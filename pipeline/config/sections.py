@@ -8,43 +8,9 @@ from pydantic import Field
 
 from pipeline.config.events import AnalysisSection, Data, Simulate
 from pipeline.config.model import Channel, Model
+from pipeline.config.objective import Objective
 from pipeline.config.section import Anneal, Name, Section
-
-
-class Objective(Section):
-    """The number to optimise."""
-
-    kind: Literal["poi_uncertainty", "discovery", "cls", "upper_limit", "asimov_significance"] = Field(
-        description="`poi_uncertainty`: expected uncertainty of the POI (minimised); `discovery`: expected Z over "
-        "background (maximised); `cls`: ln CLs expected without signal (minimised); `upper_limit`: limit on the POI "
-        "expected without signal (minimised); `asimov_significance`: Z_A of counting, the POI's samples against the "
-        "rest (maximised)"
-    )
-    mu: float | None = Field(
-        default=None, gt=0, description="signal strength of `discovery` and `cls`; absent: 1"
-    )
-    level: float | None = Field(
-        default=None, gt=0, lt=1, description="CLs at the limit of `upper_limit`; absent: 0.05"
-    )
-
-    @property
-    def options(self) -> dict[str, float]:
-        """What was given besides the kind."""
-        return {key: getattr(self, key) for key in ("mu", "level") if getattr(self, key) is not None}
-
-    @pydantic.model_validator(mode="after")
-    def _used(self) -> "Objective":
-        known = OBJECTIVE_OPTIONS.get(self.kind, ())
-        for key in self.options:
-            if key not in known:
-                raise ValueError(
-                    f"{key} means nothing to {self.kind!r}, which has {', '.join(known) or 'no options'}; remove it"
-                )
-        return self
-
-
-OBJECTIVE_OPTIONS = {"discovery": ("mu",), "cls": ("mu",), "upper_limit": ("level",)}
-"""Options of the objectives that have any."""
+from pipeline.errors import nearest
 
 
 class Optimise(Section):
@@ -129,7 +95,21 @@ class Config(Section):
         self._known_samples("simulate.samples", self.simulate.samples if self.simulate else ())
         for entry in (*self.model.normfactors, *self.model.systematics):
             self._known_samples(f"model: {entry.name!r}", entry.samples or ())
+        self._objective_fits_model()
         return self
+
+    def _objective_fits_model(self) -> None:
+        unknown = sorted(self.objective.parameter_names - self.model.parameter_names)
+        if unknown:
+            raise ValueError(
+                f"objective: parameter {unknown[0]!r} is not in the model; "
+                f"{nearest(unknown[0], self.model.parameter_names)}"
+            )
+        statistical = [p.kind for p in self.objective.penalties if p.kind == "mc_statistics"]
+        if statistical and not self.model.mc_statistics:
+            raise ValueError(
+                "objective: penalty 'mc_statistics' needs model.mc_statistics: true; set it or remove the penalty"
+            )
 
     def physics(self) -> dict[str, Any]:
         """All that decides the result, as plain JSON: without titles, labels, folders and where it runs."""

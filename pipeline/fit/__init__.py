@@ -8,9 +8,11 @@ from pipeline.fit.maximum_likelihood import (
     FitResult,
     FitStatus,
     covariance,
+    expected_information,
     fisher_information,
     fit,
-    fit_with_variance,
+    fit_with_covariance,
+    inverse,
     profile,
 )
 from pipeline.fit.newton import FitOptions
@@ -20,8 +22,10 @@ __all__ = [
     "FitResult",
     "FitStatus",
     "covariance",
+    "expected_information",
     "fisher_information",
     "fit",
-    "fit_with_variance",
+    "fit_with_covariance",
+    "inverse",
     "profile",
 ]

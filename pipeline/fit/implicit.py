@@ -38,9 +38,7 @@ def solve_information(
 
 
 @eqx.filter_custom_jvp
-def minimum(
-    problem: Problem, options: FitOptions
-) -> tuple[Float[Array, " params"], Float[Array, ""], State]:
+def minimum(problem: Problem, options: FitOptions) -> tuple[Float[Array, " params"], Float[Array, ""], State]:
     """The fitted parameters and ``-ln L`` there (both differentiable) and the final state (a constant)."""
     state = minimise(problem, options)
     return state.point.parameters, state.point.nll, state

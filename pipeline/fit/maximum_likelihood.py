@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.fit.implicit import minimum, profiled, solve_information
-from pipeline.fit.newton import FitOptions, Problem, State, at_minimum, solve_free
+from pipeline.fit.newton import DEFAULTS, FitOptions, Problem, State, at_minimum, solve_free
 from pipeline.likelihood import DenseTemplates, HistFactory, Templates
 
 
@@ -57,7 +57,7 @@ def fit(
     templates: Templates | DenseTemplates | None = None,
     init: Float[Array, " params"] | None = None,
     fixed: Bool[Array, " params"] | None = None,
-    options: FitOptions = FitOptions(),
+    options: FitOptions = DEFAULTS,
 ) -> FitResult:
     """The parameters that minimise ``-ln L`` within the bounds.
 
@@ -84,7 +84,7 @@ def profile(
     templates: Templates | DenseTemplates | None = None,
     init: Float[Array, " params"] | None = None,
     fixed: Bool[Array, " params"] | None = None,
-    options: FitOptions = FitOptions(),
+    options: FitOptions = DEFAULTS,
 ) -> FitResult:
     """A `fit` of which only ``twice_nll`` carries derivatives, by the envelope theorem.
 
@@ -95,28 +95,31 @@ def profile(
     return _result(problem, options, jax.lax.stop_gradient(state.point.parameters), nll, state)
 
 
-def fit_with_variance(
+def fit_with_covariance(
     model: HistFactory,
     data: Float[Array, " data"],
-    index: int,
+    indices: Sequence[int],
     *,
     templates: Templates | DenseTemplates | None = None,
     init: Float[Array, " params"] | None = None,
     fixed: Bool[Array, " params"] | None = None,
-    options: FitOptions = FitOptions(),
-) -> tuple[FitResult, Float[Array, ""]]:
-    """A fit, and the variance of one parameter: its diagonal element of the inverse Hessian of ``-ln L``.
+    options: FitOptions = DEFAULTS,
+) -> tuple[FitResult, Float[Array, "chosen chosen"]]:
+    """A fit, and the covariance of some parameters: their block of the inverse Hessian of ``-ln L``.
 
-    ``covariance(...)[index, index]`` at the fitted point with parameters at active bounds held, but with one
-    Hessian in the program instead of two and a cheap derivative. NaN where there is no minimum, 0 for a
-    parameter that is fixed or at a bound.
+    ``covariance(...)`` at the fitted point with parameters at active bounds held, but with one Hessian in the
+    program instead of two and a cheap derivative. NaN where there is no minimum, 0 for a parameter that is fixed or
+    at a bound.
     """
     problem = _problem(model, data, templates, init, fixed)
     parameters, nll, state = minimum(problem, options)
     point = jax.lax.stop_gradient(state.point)
-    unit = jnp.zeros_like(parameters).at[index].set(1.0)
-    column = solve_information(problem, parameters, point.hessian, unit, point.free)
-    return _result(problem, options, parameters, nll, state), column[index]
+    chosen = jnp.asarray(indices)
+    units = jnp.eye(parameters.size, dtype=parameters.dtype)[chosen]
+    rows = jax.vmap(lambda unit: solve_information(problem, parameters, point.hessian, unit, point.free))(
+        units
+    )
+    return _result(problem, options, parameters, nll, state), rows[:, chosen]
 
 
 def _problem(
@@ -175,6 +178,33 @@ def fisher_information(
     return information
 
 
+def expected_information(
+    model: HistFactory,
+    parameters: Float[Array, " params"],
+    templates: Templates | DenseTemplates | None = None,
+) -> Float[Array, "params params"]:
+    """Fisher information that data are expected to hold if the parameters are true.
+
+    ``I_ij = sum_k d_i m_k d_j m_k / v_k`` over bins and auxiliary measurements of mean m and variance v: the Hessian
+    of ``-ln L`` on Asimov data without second derivatives, which cancel there. At the edge: a bin without
+    expected events and a constraint term that is switched off hold none.
+    """
+    dense = model.dense(templates)
+
+    def mean(p: Float[Array, " params"]) -> tuple[Array, Array]:
+        expected = model.expected_data(p, dense)
+        return expected, expected
+
+    slopes, expected = jax.jacfwd(mean, has_aux=True)(parameters)
+    terms, bins = model.constraints, sum(model.bins)
+    auxiliary = jnp.where(terms.is_poisson, expected[bins:], dense.width**2)
+    variance = jnp.concatenate([expected[:bins], auxiliary])
+    used = (variance > 0) & jnp.concatenate([jnp.ones(bins, dtype=bool), terms.is_on])
+    weight = jnp.where(used, 1.0 / jnp.where(used, variance, 1.0), 0.0)
+    information: Float[Array, "params params"] = (slopes * weight[:, None]).T @ slopes
+    return information
+
+
 def covariance(
     model: HistFactory,
     parameters: Float[Array, " params"],
@@ -189,6 +219,12 @@ def covariance(
     """
     dense = model.dense(templates)
     free = ~(model.fixed_parameters(dense) if fixed is None else fixed)
-    information = fisher_information(model, parameters, data, dense)
+    return inverse(fisher_information(model, parameters, data, dense), free)
+
+
+def inverse(
+    information: Float[Array, "params params"], free: Bool[Array, " params"]
+) -> Float[Array, "params params"]:
+    """Inverse over the free parameters, zero for the others; NaN where it is not positive definite."""
     identity = jnp.eye(free.size, dtype=information.dtype)
     return jax.vmap(lambda column: solve_free(information, column, free))(identity)

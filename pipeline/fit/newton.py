@@ -31,6 +31,9 @@ class FitOptions(eqx.Module):
     rounding: float = eqx.field(static=True, default=64.0)
 
 
+DEFAULTS = FitOptions()
+
+
 class Point(eqx.Module):
     """``-ln L`` at a point, with its derivatives and the parameters that no bound holds."""
 

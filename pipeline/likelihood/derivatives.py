@@ -49,7 +49,10 @@ class _Cells(NamedTuple):
 
 
 def derivatives(
-    model: HistFactory, parameters: Float[Array, " params"], data: Float[Array, " data"], dense: DenseTemplates
+    model: HistFactory,
+    parameters: Float[Array, " params"],
+    data: Float[Array, " data"],
+    dense: DenseTemplates,
 ) -> Derivatives:
     """``-ln L`` and its first two derivatives in the parameters; equal to JAX's own to rounding."""
     cells = _cells(model, parameters, dense)

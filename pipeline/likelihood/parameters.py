@@ -210,7 +210,9 @@ def parameters_of(
             f"constraint_widths: no parameter '{unknown[0]}'; the model has {', '.join(p.name for p in required)}"
         )
     found = [_complete(_configured(p, configs.get(p.name, {}))) for p in required]
-    return tuple(_constrained(p, constraint_widths[p.name]) if p.name in constraint_widths else p for p in found)
+    return tuple(
+        _constrained(p, constraint_widths[p.name]) if p.name in constraint_widths else p for p in found
+    )
 
 
 def _required(templates: Templates) -> list[Parameter]:

@@ -23,7 +23,10 @@ def poisson_logpdf(observed: Float[Array, "*shape"], rate: Float[Array, "*shape"
 def poisson_slopes(
     observed: Float[Array, "*shape"], rate: Float[Array, "*shape"]
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """First and second derivative in the rate of minus `poisson_logpdf`: ``1 - n/r`` and ``n/r^2``, 1 and 0 at the edge."""
+    """First and second derivative in the rate of minus `poisson_logpdf`: ``1 - n/r`` and ``n/r^2``.
+
+    At the edge, for a rate of zero or below: 1 and 0.
+    """
     positive = rate > 0
     ratio = jnp.where(positive, observed / jnp.where(positive, rate, 1.0), 0.0)
     return 1.0 - ratio, jnp.where(positive, ratio / jnp.where(positive, rate, 1.0), 0.0)
@@ -33,7 +36,8 @@ def normal_logpdf(
     observed: Float[Array, "*shape"], mean: Float[Array, "*shape"], sigma: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
     """``-(x - mu)^2 / (2 sigma^2) - ln sigma - ln(2 pi) / 2``."""
-    return -0.5 * ((observed - mean) / sigma) ** 2 - jnp.log(sigma) - 0.5 * np.log(2.0 * np.pi)
+    constant = 0.5 * float(np.log(2.0 * np.pi))
+    return -0.5 * ((observed - mean) / sigma) ** 2 - jnp.log(sigma) - constant
 
 
 def relative_uncertainty(

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from workspaces import AGC, agc_workspace, modifier, workspace_of
 
-from pipeline.fit import fit, fit_with_variance
+from pipeline.fit import fit, fit_with_covariance
 from pipeline.hypotest import q_tilde
 from pipeline.likelihood import HistFactory
 
@@ -83,7 +83,7 @@ def of_test_statistic(name, workspace, repetitions):
 def of_fits(name, workspace, repetitions):
     model = HistFactory.from_workspace(workspace)
     data = model.data()
-    ours = jax.jit(lambda d: fit_with_variance(model, d, model.poi_index))
+    ours = jax.jit(lambda d: fit_with_covariance(model, d, [model.poi_index]))
     jax.block_until_ready(ours(data))
     seconds = median(lambda: ours(data), repetitions)
     content = pyhf.Workspace(workspace)

@@ -1,0 +1,148 @@
+"""Sections of the number to optimise: an objective or a sum of several, and penalties."""
+
+from typing import Any, ClassVar, Literal
+
+import pydantic
+from pydantic import Field
+
+from pipeline.config.section import Section
+
+
+class _WithOptions(Section):
+    """A kind, and options of which each kind knows some."""
+
+    known: ClassVar[dict[str, tuple[str, ...]]]
+    kind: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was given of the kind's options."""
+        names = {name for options in self.known.values() for name in options}
+        return {name: getattr(self, name) for name in sorted(names) if getattr(self, name) is not None}
+
+    @pydantic.model_validator(mode="after")
+    def _used(self) -> "_WithOptions":
+        known = self.known.get(self.kind, ())
+        for key in self.options:
+            if key not in known:
+                raise ValueError(
+                    f"{key} means nothing to {self.kind!r}, which has {', '.join(known) or 'no options'}; remove it"
+                )
+        return self
+
+
+class _Quantity(_WithOptions):
+    """The options of objectives."""
+
+    known: ClassVar[dict[str, tuple[str, ...]]] = {
+        "discovery": ("mu",),
+        "discovery_p_value": ("mu",),
+        "cls": ("mu",),
+        "upper_limit": ("level", "band"),
+        "generalised_variance": ("parameters",),
+        "inferno": ("parameter",),
+        "asimov_significance": ("background_uncertainty",),
+    }
+
+    mu: float | None = Field(
+        default=None,
+        gt=0,
+        description="signal strength of `discovery`, `discovery_p_value` and `cls`; absent: 1",
+    )
+    level: float | None = Field(
+        default=None, gt=0, lt=1, description="CLs at the limit of `upper_limit`; absent: 0.05"
+    )
+    band: Literal[-2, -1, 0, 1, 2] | None = Field(
+        default=None, description="edge of the expected band of `upper_limit` in sigma; absent: 0, the median"
+    )
+    parameter: str | None = Field(default=None, description="of `inferno`; absent: the POI")
+    parameters: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="of `generalised_variance`; absent: the POI"
+    )
+    background_uncertainty: float | None = Field(
+        default=None, gt=0, description="relative, in each bin, of `asimov_significance`; absent: 0"
+    )
+
+
+class WeightedTerm(_Quantity):
+    """One objective of a weighted sum."""
+
+    kind: Literal[
+        "poi_uncertainty",
+        "profile_interval",
+        "generalised_variance",
+        "inferno",
+        "discovery",
+        "discovery_p_value",
+        "cls",
+        "upper_limit",
+        "asimov_significance",
+    ] = Field(description="as `objective.kind`")
+    weight: float = Field(default=1.0, gt=0, description="factor; what is to be maximised enters negated")
+
+
+class Penalty(_WithOptions):
+    """Something that keeps the fit physical: 0 where all is well, else the sum of squared excesses."""
+
+    known: ClassVar[dict[str, tuple[str, ...]]] = {
+        "overconstrained": ("floor", "parameters"),
+        "pulls": ("most", "mu", "parameters"),
+        "expected_events": ("least",),
+        "mc_statistics": ("most",),
+    }
+
+    kind: Literal["overconstrained", "pulls", "expected_events", "mc_statistics"] = Field(
+        description="`overconstrained`: width after the fit below `floor` of that before; `pulls`: beyond `most` "
+        "widths with the POI held at `mu`; `expected_events`: a bin below `least`; `mc_statistics`: relative "
+        "uncertainty of a bin above `most`"
+    )
+    weight: float = Field(default=1.0, gt=0, description="factor on the penalty, in units of the objective")
+    floor: float | None = Field(default=None, gt=0, description="of `overconstrained`; absent: 0.5")
+    most: float | None = Field(
+        default=None, gt=0, description="of `pulls`, absent: 1, and of `mc_statistics`, absent: 0.2"
+    )
+    least: float | None = Field(default=None, gt=0, description="of `expected_events`; absent: 1")
+    mu: float | None = Field(default=None, description="of `pulls`; absent: 0")
+    parameters: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="nuisance parameters to look at; absent: all but those of single bins",
+    )
+
+
+class Objective(_Quantity):
+    """The number to optimise."""
+
+    kind: Literal[
+        "poi_uncertainty",
+        "profile_interval",
+        "generalised_variance",
+        "inferno",
+        "discovery",
+        "discovery_p_value",
+        "cls",
+        "upper_limit",
+        "asimov_significance",
+        "weighted_sum",
+    ] = Field(description="`poi_uncertainty`, `discovery`, ...: see docs/objectives.md")
+    terms: tuple[WeightedTerm, ...] = Field(default=(), description="of `weighted_sum`: what is added up")
+    penalties: tuple[Penalty, ...] = Field(
+        default=(), description="added to what is minimised, not to the number that is reported"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _summed(self) -> "Objective":
+        if (self.kind == "weighted_sum") != bool(self.terms):
+            raise ValueError(
+                "objective.terms belong to kind 'weighted_sum', which needs at least one; "
+                f"kind is {self.kind!r} with {len(self.terms)} terms"
+            )
+        return self
+
+    @property
+    def parameter_names(self) -> set[str]:
+        """Parameters of the fit that are named anywhere in it."""
+        objectives: tuple[_Quantity, ...] = (self, *self.terms)
+        single = {part.parameter for part in objectives if part.parameter is not None}
+        several = [part.parameters for part in objectives] + [part.parameters for part in self.penalties]
+        return single | {name for names in several for name in names or ()}

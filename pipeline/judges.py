@@ -1,0 +1,131 @@
+"""The number of each objective by pyhf: its own fits and tests, on the same Asimov data."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyhf
+from jax.scipy.special import log_ndtr
+
+from pipeline.config import Objective, WeightedTerm
+from pipeline.objective import OBJECTIVES
+
+
+def judged(objective: Objective | WeightedTerm, model: Any, data: Any, half: float) -> float:
+    """The objective by pyhf.
+
+    Arguments:
+        model: pyhf's, with its Asimov `data`.
+        half: half of the POI's MINOS interval.
+    """
+    terms = getattr(objective, "terms", ())
+    if terms:
+        signed = [OBJECTIVES[t.kind].sign * t.weight * judged(t, model, data, half) for t in terms]
+        return math.fsum(signed)
+    return JUDGES[objective.kind](model, data, half, **objective.options)
+
+
+def _settings(model: Any) -> tuple[Any, Any, Any]:
+    return model.config.suggested_init(), model.config.suggested_bounds(), model.config.suggested_fixed()
+
+
+def _at(model: Any, poi: float) -> list[float]:
+    """The initial parameters with a value of the parameter of interest."""
+    parameters: list[float] = model.config.suggested_init()
+    parameters[model.config.poi_index] = poi
+    return parameters
+
+
+def _asimov(model: Any, poi: float) -> Any:
+    """Expected data at the initial parameters and a value of the parameter of interest."""
+    return model.expected_data(_at(model, poi))
+
+
+def _with_scipy() -> None:
+    """Without nuisance parameters nothing is left to fit at a fixed mu, which iminuit refuses."""
+    pyhf.set_backend("numpy", pyhf.optimize.scipy_optimizer())
+
+
+def _significance(model: Any, data: Any) -> float:
+    """Z = sqrt(q_0) of the data (arXiv:1007.1727, eq. 53)."""
+    _with_scipy()
+    return math.sqrt(float(pyhf.infer.test_statistics.q0(0.0, data, model, *_settings(model))))
+
+
+def _discovery(model: Any, data: Any, half: float, *, mu: float = 1.0) -> float:
+    return _significance(model, _asimov(model, mu))
+
+
+def _discovery_p_value(model: Any, data: Any, half: float, *, mu: float = 1.0) -> float:
+    return float(log_ndtr(-_significance(model, _asimov(model, mu))))
+
+
+def _counting(model: Any, data: Any, half: float, *, background_uncertainty: float = 0.0) -> float:
+    """Z of the model; with an uncertainty on the background, of the same bins as shapesys of a counting model."""
+    if not background_uncertainty:
+        return _significance(model, data)
+    signal, background = (
+        np.asarray(model.expected_data(_at(model, poi), include_auxdata=False)) for poi in (1.0, 0.0)
+    )
+    counting = pyhf.simplemodels.uncorrelated_background(
+        (signal - background).tolist(), background.tolist(), (background_uncertainty * background).tolist()
+    )
+    return _significance(counting, _asimov(counting, 1.0))
+
+
+def _log_cls(model: Any, data: Any, half: float, *, mu: float = 1.0) -> float:
+    _with_scipy()
+    return math.log(float(pyhf.infer.hypotest(mu, _asimov(model, 0.0), model, test_stat="qtilde")))
+
+
+def _upper_limit(model: Any, data: Any, half: float, *, level: float = 0.05, band: int = 0) -> float:
+    _with_scipy()
+    bounds = model.config.suggested_bounds()[model.config.poi_index]
+    _, expected = pyhf.infer.intervals.upper_limits.toms748_scan(
+        _asimov(model, 0.0), model, *bounds, level=level
+    )
+    return float(expected[2 + band])
+
+
+def _covariance(model: Any, data: Any, *, step: float = 1e-3) -> np.ndarray:
+    """Inverse of the Hessian of pyhf's -ln L at its initial parameters, by central differences.
+
+    iminuit's own can be off by factors at the minimum of Asimov data, see docs/design.md.
+    """
+    start = np.asarray(model.config.suggested_init())
+    free = np.flatnonzero(~np.asarray(model.config.suggested_fixed()))
+    units = step * np.eye(start.size)[free]
+
+    def difference(a: np.ndarray, b: np.ndarray) -> float:
+        corners = [(s, t) for s in (1, -1) for t in (1, -1)]
+        return sum(-s * t * float(model.logpdf(start + s * a + t * b, data)[0]) for s, t in corners)
+
+    hessian = np.array([[difference(a, b) for b in units] for a in units]) / (4 * step**2)
+    covariance = np.zeros((start.size, start.size))
+    covariance[np.ix_(free, free)] = np.linalg.inv(hessian)
+    return covariance
+
+
+def _generalised_variance(model: Any, data: Any, half: float, *, parameters: Sequence[str] = ()) -> float:
+    names = parameters or (model.config.poi_name,)
+    places = [model.config.par_names.index(name) for name in names]
+    return float(np.linalg.det(_covariance(model, data)[np.ix_(places, places)]))
+
+
+def _inferno(model: Any, data: Any, half: float, *, parameter: str | None = None) -> float:
+    return _generalised_variance(model, data, half, parameters=(parameter,) if parameter else ())
+
+
+JUDGES: dict[str, Callable[..., float]] = {
+    "poi_uncertainty": lambda model, data, half: half,
+    "profile_interval": lambda model, data, half: half,
+    "generalised_variance": _generalised_variance,
+    "inferno": _inferno,
+    "discovery": _discovery,
+    "discovery_p_value": _discovery_p_value,
+    "cls": _log_cls,
+    "upper_limit": _upper_limit,
+    "asimov_significance": _counting,
+}
+"""Every objective but the sum: model, data, half of the MINOS interval, options -> number."""

@@ -1,0 +1,95 @@
+"""The objectives and penalties by their names in the configuration, and sums of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from pipeline.likelihood import HistFactory, Templates
+from pipeline.objective.counting import asimov_significance
+from pipeline.objective.penalties import expected_events, mc_statistics, overconstrained, pulls
+from pipeline.objective.precision import generalised_variance, inferno, poi_uncertainty, profile_interval
+from pipeline.objective.sensitivity import cls, discovery, discovery_p_value, upper_limit
+from pipeline.objective.value import ObjectiveValue
+
+
+@dataclass(frozen=True)
+class Objective:
+    """An objective with the direction of improvement and its name in tables."""
+
+    function: Callable[..., ObjectiveValue]
+    sense: Literal["minimise", "maximise"]
+    label: str
+    unit: str = ""
+
+    @property
+    def sign(self) -> float:
+        """Factor that makes it something to minimise."""
+        return -1.0 if self.sense == "maximise" else 1.0
+
+
+@dataclass(frozen=True)
+class Term:
+    """An objective, or a penalty, with its options and its weight in a sum."""
+
+    kind: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    weight: float = 1.0
+
+
+def weighted_sum(model: HistFactory, templates: Templates, *, terms: Sequence[Term]) -> ObjectiveValue:
+    """``sum_i w_i v_i`` of objectives, each as something to minimise: those to maximise enter negated.
+
+    As good as the worst of its fits: converged where all are, with the largest EDM and gradient norm.
+    """
+    parts = [OBJECTIVES[term.kind].function(model, templates, **term.options) for term in terms]
+    signs = [OBJECTIVES[term.kind].sign * term.weight for term in terms]
+    return _together(sum((s * p.value for s, p in zip(signs, parts, strict=True)), jnp.zeros(())), parts)
+
+
+def total(
+    model: HistFactory, templates: Templates, *, objective: Term, penalties: Sequence[Term] = ()
+) -> tuple[Float[Array, ""], ObjectiveValue]:
+    """What is minimised, objective and weighted penalties; and the objective alone, with the worst state of all."""
+    entry = OBJECTIVES[objective.kind]
+    found = entry.function(model, templates, **objective.options)
+    extra = [PENALTIES[term.kind](model, templates, **term.options) for term in penalties]
+    loss = entry.sign * found.value
+    for term, penalty in zip(penalties, extra, strict=True):
+        loss = loss + term.weight * penalty.value
+    return loss, _together(found.value, [found, *extra])
+
+
+def _together(value: Float[Array, ""], parts: Sequence[ObjectiveValue]) -> ObjectiveValue:
+    """One value with the worst state of several fits."""
+    worst = jax.tree.map(lambda *states: jnp.max(jnp.stack(states)), *parts)
+    converged = jnp.all(jnp.stack([part.converged for part in parts]))
+    return ObjectiveValue(value, converged, worst.edm, worst.gradient_norm, worst.steps)
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "poi_uncertainty": Objective(poi_uncertainty, "minimise", "uncertainty on the parameter of interest"),
+    "profile_interval": Objective(profile_interval, "minimise", "half of the profile-likelihood interval"),
+    "generalised_variance": Objective(generalised_variance, "minimise", "generalised variance"),
+    "inferno": Objective(inferno, "minimise", "expected variance"),
+    "discovery": Objective(discovery, "maximise", "expected discovery significance", "sigma"),
+    "discovery_p_value": Objective(discovery_p_value, "minimise", "logarithm of the expected p-value"),
+    "cls": Objective(cls, "minimise", "logarithm of the expected CLs"),
+    "upper_limit": Objective(upper_limit, "minimise", "expected upper limit"),
+    "asimov_significance": Objective(
+        asimov_significance, "maximise", "Asimov counting significance", "sigma"
+    ),
+    "weighted_sum": Objective(weighted_sum, "minimise", "weighted sum of objectives"),
+}
+"""The objectives by their name in the configuration."""
+
+PENALTIES: dict[str, Callable[..., ObjectiveValue]] = {
+    "overconstrained": overconstrained,
+    "pulls": pulls,
+    "expected_events": expected_events,
+    "mc_statistics": mc_statistics,
+}
+"""The penalties by their name in the configuration."""

@@ -1,0 +1,96 @@
+"""Penalties that keep an optimised fit physical: 0 where all is well, growing with the square of the excess.
+
+An optimiser left alone finds fits that look precise because they are wrong: nuisance parameters that the data seem
+to measure far better than anybody knows them, bins whose simulated events are too few. Each penalty is a sum over
+what it looks at of ``max(0, excess)^2``, the excess relative to what is allowed; differentiable once everywhere.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from pipeline.hypotest import conditional_fit, poi_of
+from pipeline.likelihood import HistFactory, Templates
+from pipeline.objective.precision import expected_covariance, place_of
+from pipeline.objective.value import ObjectiveValue, with_fit, without_fit
+
+
+def excess(relative: Float[Array, " entries"]) -> Float[Array, ""]:
+    """``sum max(0, x)^2``."""
+    return jnp.sum(jnp.maximum(relative, 0.0) ** 2)
+
+
+def _watched(model: HistFactory, names: Sequence[str], what: str) -> Bool[Array, " auxdata"]:
+    """Gaussian constraint terms to look at; without names those that are not of single bins."""
+    terms = model.constraints
+    normal = ~terms.is_poisson & terms.is_on
+    if not names:
+        return normal & ~terms.follows_width
+    chosen = np.zeros(model.initial.size, dtype=bool)
+    chosen[[place_of(model, name, what) for name in names]] = True
+    return normal & jnp.asarray(chosen)[terms.parameter]
+
+
+def overconstrained(
+    model: HistFactory, templates: Templates, *, floor: float = 0.5, parameters: Sequence[str] = ()
+) -> ObjectiveValue:
+    """Nuisance parameters that the fit constrains below ``floor`` of their width before it.
+
+    Excess ``1 - r/floor`` with ``r = sqrt((I^-1)_jj) / sigma_j``, I the information expected at the initial parameters.
+    ``parameters``: those to look at, by name; absent: all with a Gaussian constraint but the statistical ones of
+    single bins.
+    """
+    watched = _watched(model, parameters, "penalty 'overconstrained'")
+    dense = model.dense(templates)
+    variance = jnp.diagonal(expected_covariance(model, templates))[model.constraints.parameter]
+    used = watched & ~(variance == 0)  # a fixed parameter has variance 0
+    ratio = jnp.sqrt(jnp.where(used, variance, 1.0)) / jnp.where(used, dense.width, 1.0)
+    return without_fit(excess(jnp.where(used, 1.0 - ratio / floor, 0.0)))
+
+
+def pulls(
+    model: HistFactory,
+    templates: Templates,
+    *,
+    most: float = 1.0,
+    mu: float = 0.0,
+    parameters: Sequence[str] = (),
+) -> ObjectiveValue:
+    """Pulls of nuisance parameters beyond ``most`` of their widths, fitted to Asimov data with the POI held at ``mu``.
+
+    On its own Asimov data a free fit pulls nothing; with the signal strength held at another value, the pulls say how
+    far nuisance parameters must move to pass for the signal. Excess ``|p|/most - 1``.
+    """
+    poi = poi_of(model, "penalty 'pulls'")
+    watched = _watched(model, parameters, "penalty 'pulls'")
+    dense = model.dense(templates)
+    truth = model.initial
+    held = conditional_fit(model, model.expected_data(truth, dense), mu, dense, init=truth)
+    moved = (held.parameters - truth)[model.constraints.parameter]
+    watched = watched & (model.constraints.parameter != poi)
+    pull = jnp.where(watched, moved / jnp.where(watched, dense.width, 1.0), 0.0)
+    return with_fit(excess(jnp.abs(pull) / most - 1.0), held)
+
+
+def expected_events(model: HistFactory, templates: Templates, *, least: float = 1.0) -> ObjectiveValue:
+    """Bins with fewer than ``least`` expected events at the initial parameters: excess ``1 - nu/least``."""
+    expected = model.expected_data(model.initial, templates, include_auxdata=False)
+    return without_fit(excess(1.0 - expected / least))
+
+
+def mc_statistics(model: HistFactory, templates: Templates, *, most: float = 0.2) -> ObjectiveValue:
+    """Bins whose simulated events leave a relative statistical uncertainty above ``most``.
+
+    Excess ``delta/most - 1`` with the delta of pyhf's staterror, so the model must have one. At the edge: an empty
+    bin has no such uncertainty; `expected_events` is the penalty for it.
+    """
+    terms = model.constraints
+    if not any("staterror" in sample for samples in model.templates.values() for sample in samples.values()):
+        raise ValueError(
+            "penalty 'mc_statistics': the model has no staterror; set model.mc_statistics: true or remove the penalty"
+        )
+    dense = model.dense(templates)
+    statistical = ~terms.is_poisson & terms.follows_width & dense.valid
+    return without_fit(excess(jnp.where(statistical, dense.width / most - 1.0, 0.0)))

@@ -1,0 +1,105 @@
+"""How precisely the fit measures: uncertainties and covariances on Asimov data."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from pipeline.errors import nearest
+from pipeline.fit import expected_information, fit_with_covariance, inverse
+from pipeline.hypotest import falling_root, poi_of, q_asimov, root
+from pipeline.likelihood import HistFactory, Templates
+from pipeline.objective.value import ObjectiveValue, with_fit, without_fit
+
+
+def place_of(model: HistFactory, parameter: str, what: str) -> int:
+    """Place of a parameter that an option names."""
+    if parameter not in model.parameter_names:
+        raise ValueError(
+            f"{what}: no parameter '{parameter}' in the model; {nearest(parameter, model.parameter_names)}"
+        )
+    return model.parameter_names.index(parameter)
+
+
+def poi_uncertainty(model: HistFactory, templates: Templates) -> ObjectiveValue:
+    """Uncertainty on the POI from a fit to its own Asimov data, all nuisance parameters profiled.
+
+    ``sigma = sqrt((H^-1)_poi,poi)``, H the Hessian of ``-ln L`` at the fitted point, data = expectation at
+    the model's initial parameters (arXiv:1007.1727, section 3.2 for the Asimov data, eq. 27 for the inverse
+    of the second derivatives). The derivative is total: data, fitted point and Hessian all move with the
+    templates. At the edge: NaN and not converged where H is not positive definite (a POI without effect on
+    any bin).
+    """
+    poi = poi_of(model, "objective 'poi_uncertainty'")
+    dense = model.dense(templates)
+    asimov = model.expected_data(model.initial, dense)
+    result, covariance = fit_with_covariance(model, asimov, [poi], templates=dense)
+    variance = covariance[0, 0]
+    positive = variance > 0
+    return with_fit(jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1.0)), jnp.nan), result)
+
+
+def profile_interval(model: HistFactory, templates: Templates) -> ObjectiveValue:
+    """Half the width of the POI's profile-likelihood interval on Asimov data, as MINOS gives it.
+
+    Between the two values with ``-2 ln(L(mu, theta_hat_hat) / L(mu_hat, theta_hat)) = 1`` (arXiv:1007.1727, eq. 7
+    for the ratio), data = expectation at the model's initial parameters. At the edge: not converged where the
+    ratio stays below 1 up to a bound of the POI.
+    """
+    poi = poi_of(model, "objective 'profile_interval'")
+    dense = model.dense(templates)
+    truth = model.initial
+    low, high = (model.bounds[poi, side].astype(truth.dtype) for side in (0, 1))
+
+    def distance(side: tuple[Float[Array, ""], Float[Array, ""]]) -> tuple[Array, Array, Array]:
+        sign, span = side
+
+        def excess(x: Float[Array, ""]) -> Float[Array, ""]:
+            # the root of q is nearly linear
+            return 1.0 - root(q_asimov(model, truth, truth[poi] + sign * x, dense)[0])
+
+        x, found = falling_root(excess, jnp.zeros_like(span), span)
+        return x, found, q_asimov(model, truth, truth[poi] + sign * x, dense)[1].converged
+
+    sides = (jnp.asarray([1.0, -1.0], dtype=truth.dtype), jnp.stack([high - truth[poi], truth[poi] - low]))
+    distances, found, fitted = jax.lax.map(distance, sides)
+    return without_fit(jnp.mean(distances), jnp.all(found & fitted))
+
+
+def generalised_variance(
+    model: HistFactory, templates: Templates, *, parameters: Sequence[str] = ()
+) -> ObjectiveValue:
+    """Determinant of the covariance of some parameters, from a fit to Asimov data as in `poi_uncertainty`.
+
+    ``det (H^-1)_chosen`` (S. S. Wilks, Biometrika 24 (1932) 471): the squared volume of their common error
+    ellipsoid; of the POI alone without ``parameters``, then its variance. At the edge: 0 with one of them fixed or
+    at a bound.
+    """
+    what = "objective 'generalised_variance'"
+    places = [place_of(model, name, what) for name in parameters] or [poi_of(model, what)]
+    dense = model.dense(templates)
+    asimov = model.expected_data(model.initial, dense)
+    result, covariance = fit_with_covariance(model, asimov, places, templates=dense)
+    return with_fit(jnp.linalg.det(covariance), result)
+
+
+def inferno(model: HistFactory, templates: Templates, *, parameter: str | None = None) -> ObjectiveValue:
+    """``U_kk = (I^-1)_kk`` of INFERNO: the variance of a parameter (absent: the POI) expected at the Asimov point.
+
+    I is the information that data of the model's initial parameters are expected to hold, constraint terms
+    included (P. de Castro, T. Dorigo, arXiv:1806.04743, algorithm 1). No fit is made, which makes it the
+    cheapest of the precisions; equal to ``poi_uncertainty ** 2`` where the fit to Asimov data returns the initial
+    parameters. At the edge: NaN and not converged where I is singular.
+    """
+    what = "objective 'inferno'"
+    place = poi_of(model, what) if parameter is None else place_of(model, parameter, what)
+    covariance = expected_covariance(model, templates)
+    return without_fit(covariance[place, place])
+
+
+def expected_covariance(model: HistFactory, templates: Templates) -> Float[Array, "params params"]:
+    """Inverse of the expected information at the model's initial parameters, over those not fixed."""
+    dense = model.dense(templates)
+    free: Bool[Array, " params"] = ~model.fixed_parameters(dense)
+    return inverse(expected_information(model, model.initial, dense), free)

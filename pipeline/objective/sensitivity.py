@@ -1,0 +1,59 @@
+"""What the analysis can discover or exclude, expected from Asimov data."""
+
+import numpy as np
+from jax.scipy.special import log_ndtr
+
+from pipeline.hypotest import expected_upper_limit, poi_of, q_asimov, root
+from pipeline.likelihood import HistFactory, Templates
+from pipeline.objective.value import ObjectiveValue, with_fit, without_fit
+
+
+def discovery(model: HistFactory, templates: Templates, *, mu: float = 1.0) -> ObjectiveValue:
+    """Expected significance with which the background-only hypothesis is rejected, ``Z = sqrt(q0)``.
+
+    ``q0 = -2 ln L(0, theta_hat_hat) + 2 ln L(mu, theta_0)`` on the Asimov data of POI = ``mu`` (arXiv:1007.1727,
+    eq. 12 and 52); the free fit to Asimov data is its own truth, so one conditional fit is enough. Z does not
+    underflow, the p-value of ten sigma would. At the edge: without signal Z = 0 with derivative 0.
+    """
+    poi = poi_of(model, "objective 'discovery'")
+    dense = model.dense(templates)
+    q0, conditional = q_asimov(model, model.initial.at[poi].set(mu), 0.0, dense)
+    return with_fit(root(q0), conditional)
+
+
+def discovery_p_value(model: HistFactory, templates: Templates, *, mu: float = 1.0) -> ObjectiveValue:
+    """``ln p0`` with which background alone would look like the Asimov data of POI = ``mu``.
+
+    ``p0 = Phi(-Z)`` (arXiv:1007.1727, eq. 53) with the Z of `discovery`; its logarithm, because p0 itself is 0 to a
+    computer beyond 38 sigma and has no derivative long before. At the edge: ``-ln 2`` with derivative 0 without signal.
+    """
+    found = discovery(model, templates, mu=mu)
+    return ObjectiveValue(
+        log_ndtr(-found.value), found.converged, found.edm, found.gradient_norm, found.steps
+    )
+
+
+def cls(model: HistFactory, templates: Templates, *, mu: float = 1.0) -> ObjectiveValue:
+    """``ln CLs`` with which the signal strength ``mu`` is expected to be excluded when there is no signal.
+
+    ``CLs = 2 Phi(-sqrt(q_mu))`` on the Asimov data of POI = 0, whose CLb is 1/2 (arXiv:1007.1727,
+    section 3.6; for other data see ``hypotest``). The logarithm, because CLs of 1e-300 has no derivative. At the
+    edge: 0 with derivative 0 for a POI without effect.
+    """
+    poi = poi_of(model, "objective 'cls'")
+    dense = model.dense(templates)
+    q, conditional = q_asimov(model, model.initial.at[poi].set(0.0), mu, dense)
+    return with_fit(log_ndtr(-root(q)) + np.log(2.0), conditional)
+
+
+def upper_limit(
+    model: HistFactory, templates: Templates, *, level: float = 0.05, band: float | int = 0
+) -> ObjectiveValue:
+    """Upper limit on the POI expected without signal, at CLs = ``level`` (``expected_upper_limit``).
+
+    ``band``: edge of the expected band in sigma, 0 the median, 2 the weakest limit that 2 sigma of background may
+    give. At the edge: not converged where the limit is beyond the POI's bounds.
+    """
+    poi_of(model, "objective 'upper_limit'")
+    limit = expected_upper_limit(model, templates, level=level, bands=np.array([-float(band)]))
+    return without_fit(limit.value[0], limit.converged[0])
