@@ -12,10 +12,9 @@ from pipeline.fit.maximum_likelihood import (
     fisher_information,
     fit,
     fit_with_covariance,
-    inverse,
     profile,
 )
-from pipeline.fit.newton import FitOptions
+from pipeline.fit.newton import FitOptions, inverse_free
 
 __all__ = [
     "FitOptions",
@@ -26,6 +25,6 @@ __all__ = [
     "fisher_information",
     "fit",
     "fit_with_covariance",
-    "inverse",
+    "inverse_free",
     "profile",
 ]

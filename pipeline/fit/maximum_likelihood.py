@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.fit.implicit import minimum, profiled, solve_information
-from pipeline.fit.newton import DEFAULTS, FitOptions, Problem, State, at_minimum, solve_free
+from pipeline.fit.newton import DEFAULTS, FitOptions, Problem, State, at_minimum, inverse_free
 from pipeline.likelihood import DenseTemplates, HistFactory, Templates
 
 
@@ -219,12 +219,4 @@ def covariance(
     """
     dense = model.dense(templates)
     free = ~(model.fixed_parameters(dense) if fixed is None else fixed)
-    return inverse(fisher_information(model, parameters, data, dense), free)
-
-
-def inverse(
-    information: Float[Array, "params params"], free: Bool[Array, " params"]
-) -> Float[Array, "params params"]:
-    """Inverse over the free parameters, zero for the others; NaN where it is not positive definite."""
-    identity = jnp.eye(free.size, dtype=information.dtype)
-    return jax.vmap(lambda column: solve_free(information, column, free))(identity)
+    return inverse_free(fisher_information(model, parameters, data, dense), free)

@@ -91,13 +91,29 @@ def solve_free(
     By Cholesky of the matrix scaled to a unit diagonal, so parameters of very different uncertainty do not
     spoil its condition. NaN where the matrix is not positive definite: the caller's test for a minimum.
     """
+    scaled, scale = _scaled(matrix, free, damping)
+    return scale * cho_solve(cho_factor(scaled, lower=True), scale * vector)
+
+
+def inverse_free(
+    matrix: Float[Array, "params params"], free: Bool[Array, " params"]
+) -> Float[Array, "params params"]:
+    """Inverse over the free parameters, zero for the others; NaN where it is not positive definite."""
+    scaled, scale = _scaled(matrix, free, 0.0)
+    return cho_solve(cho_factor(scaled, lower=True), jnp.diag(scale)) * scale[:, None]
+
+
+def _scaled(
+    matrix: Float[Array, "params params"], free: Bool[Array, " params"], damping: Float[Array, ""] | float
+) -> tuple[Float[Array, "params params"], Float[Array, " params"]]:
+    """The matrix with a unit diagonal, and 1 there for parameters that are not free; the scale is 0 for those."""
     diagonal = jnp.abs(jnp.diagonal(matrix))
-    scale = jnp.where(free & (diagonal > 0), 1.0 / jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1.0)), 1.0)
+    usable = diagonal > 0
+    scale = jnp.where(usable, 1.0 / jnp.sqrt(jnp.where(usable, diagonal, 1.0)), 1.0)
     both = free[:, None] & free[None, :]
     identity = jnp.eye(free.size, dtype=matrix.dtype)
     scaled = jnp.where(both, matrix * scale[:, None] * scale[None, :], identity) + damping * identity
-    solution = cho_solve(cho_factor(scaled, lower=True), jnp.where(free, vector * scale, 0.0))
-    return jnp.where(free, solution * scale, 0.0)
+    return scaled, jnp.where(free, scale, 0.0)
 
 
 def active_bounds(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from pipeline.errors import nearest
-from pipeline.fit import expected_information, fit_with_covariance, inverse
+from pipeline.fit import expected_information, fit_with_covariance, inverse_free
 from pipeline.hypotest import falling_root, poi_of, q_asimov, root
 from pipeline.likelihood import HistFactory, Templates
 from pipeline.objective.value import ObjectiveValue, with_fit, without_fit
@@ -102,4 +102,4 @@ def expected_covariance(model: HistFactory, templates: Templates) -> Float[Array
     """Inverse of the expected information at the model's initial parameters, over those not fixed."""
     dense = model.dense(templates)
     free: Bool[Array, " params"] = ~model.fixed_parameters(dense)
-    return inverse(expected_information(model, model.initial, dense), free)
+    return inverse_free(expected_information(model, model.initial, dense), free)
