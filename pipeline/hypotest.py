@@ -39,8 +39,8 @@ class HypoTest(eqx.Module):
 
 
 def root(q: Float[Array, ""]) -> Float[Array, ""]:
-    """``sqrt(q)``; 0 with derivative 0 where q is 0 or, by rounding, below."""
-    positive = q > 0
+    """``sqrt(q)``; 0 with derivative 0 where q is 0 or, by rounding, below; NaN stays NaN."""
+    positive = ~(q <= 0)
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, q, 1.0)), 0.0)
 
 
@@ -152,12 +152,14 @@ def falling_root(
     high: Float[Array, ""],
     *,
     tolerance: float = 1e-12,
-    max_steps: int = 60,
+    residual: float = 1e-8,
+    max_steps: int = 200,
 ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
     """Where a falling function crosses 0 between ``low`` and ``high``, differentiable in what it closes over.
 
-    Regula falsi with the Illinois rule (M. Dowell, P. Jarratt, BIT 11 (1971) 168); the derivative is that of the
-    implicit function. ``tolerance`` is relative to ``high - low``. False where there is no crossing.
+    Regula falsi with the Illinois rule (M. Dowell, P. Jarratt, BIT 11 (1971) 168), bisection while a value is
+    infinite; the derivative is that of the implicit function. ``tolerance`` is relative to ``high - low``. False where
+    there is no crossing, or where it was not found to ``residual`` in the function.
     """
 
     def solve(f: Callable[[Array], Array], _: Array) -> tuple[Array, Array]:
@@ -167,7 +169,8 @@ def falling_root(
 
         def step(state: Bracket) -> Bracket:
             a, b, fa, fb, steps = state
-            c = (a * fb - b * fa) / (fb - fa)
+            finite = jnp.isfinite(fa) & jnp.isfinite(fb)
+            c = jnp.where(finite, (a * fb - b * fa) / (fb - fa), 0.5 * (a + b))
             fc = f(c)
             crossed = fc * fb <= 0
             kept, f_kept = jnp.where(crossed, b, a), jnp.where(crossed, fb, 0.5 * fa)
@@ -176,10 +179,10 @@ def falling_root(
         f_low, f_high = jax.lax.map(f, jnp.stack([low, high]))  # f once in the program, not twice
         start = (low, high, f_low, f_high, jnp.zeros((), dtype=jnp.int32))
         a, b, fa, fb, _ = jax.lax.while_loop(unfinished, step, start)
-        crosses = (f_low > 0) & (f_high < 0)
-        return jnp.where(jnp.abs(fa) < jnp.abs(fb), a, b), crosses.astype(
-            a.dtype
-        )  # custom_root wants a float
+        nearest = jnp.where(jnp.abs(fa) < jnp.abs(fb), a, b)
+        left = jnp.minimum(jnp.abs(fa), jnp.abs(fb))
+        crosses = (f_low > 0) & (f_high < 0) & (left < residual)
+        return nearest, crosses.astype(nearest.dtype)  # custom_root wants a float
 
     def tangent_solve(g: Callable[[Array], Array], y: Array) -> Array:
         return y / g(jnp.ones_like(y))
@@ -207,6 +210,7 @@ def expected_upper_limit(
     n = jnp.asarray(bands, dtype=truth.dtype)
     target = -n - ndtri(level * jnp.exp(log_ndtr(-n)))
     low, high = (model.bounds[index, side].astype(truth.dtype) for side in (0, 1))
+    low = jnp.maximum(low, 0.0)  # below 0 the test statistic rises again
 
     def limit(wanted: Float[Array, ""]) -> tuple[Float[Array, ""], Bool[Array, ""]]:
         return falling_root(lambda mu: wanted - root(q_asimov(model, truth, mu, dense)[0]), low, high)

@@ -1,6 +1,7 @@
 """The number of each objective by pyhf: its own fits and tests, on the same Asimov data."""
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,8 +13,8 @@ from pipeline.config import Objective, WeightedTerm
 from pipeline.objective import OBJECTIVES
 
 
-def judged(objective: Objective | WeightedTerm, model: Any, data: Any, half: float) -> float:
-    """The objective by pyhf.
+def judged(objective: Objective | WeightedTerm, model: Any, data: Any, half: float) -> float | None:
+    """The objective by pyhf; None for one that is no number of the fit.
 
     Arguments:
         model: pyhf's, with its Asimov `data`.
@@ -21,8 +22,12 @@ def judged(objective: Objective | WeightedTerm, model: Any, data: Any, half: flo
     """
     terms = getattr(objective, "terms", ())
     if terms:
-        signed = [OBJECTIVES[t.kind].sign * t.weight * judged(t, model, data, half) for t in terms]
-        return math.fsum(signed)
+        numbers = [judged(term, model, data, half) for term in terms]
+        signs = [OBJECTIVES[term.kind].sign * term.weight for term in terms]
+        known = [n for n in numbers if n is not None]
+        return math.fsum(map(operator.mul, signs, known)) if len(known) == len(terms) else None
+    if OBJECTIVES[objective.kind].of_sums:
+        return None
     return JUDGES[objective.kind](model, data, half, **objective.options)
 
 
@@ -62,15 +67,24 @@ def _discovery_p_value(model: Any, data: Any, half: float, *, mu: float = 1.0) -
 
 
 def _counting(model: Any, data: Any, half: float, *, background_uncertainty: float = 0.0) -> float:
-    """Z of the model; with an uncertainty on the background, of the same bins as shapesys of a counting model."""
-    if not background_uncertainty:
-        return _significance(model, data)
-    signal, background = (
+    """Z of a counting model of the same bins at POI = 1, its background known exactly or to a shapesys."""
+    both, background = (
         np.asarray(model.expected_data(_at(model, poi), include_auxdata=False)) for poi in (1.0, 0.0)
     )
-    counting = pyhf.simplemodels.uncorrelated_background(
-        (signal - background).tolist(), background.tolist(), (background_uncertainty * background).tolist()
-    )
+    known = {"name": "known", "type": "shapesys", "data": (background_uncertainty * background).tolist()}
+    samples = [
+        {
+            "name": "signal",
+            "data": (both - background).tolist(),
+            "modifiers": [{"name": "mu", "type": "normfactor", "data": None}],
+        },
+        {
+            "name": "background",
+            "data": background.tolist(),
+            "modifiers": [known] if background_uncertainty else [],
+        },
+    ]
+    counting = pyhf.Model({"channels": [{"name": "bins", "samples": samples}]}, poi_name="mu")
     return _significance(counting, _asimov(counting, 1.0))
 
 
@@ -81,9 +95,9 @@ def _log_cls(model: Any, data: Any, half: float, *, mu: float = 1.0) -> float:
 
 def _upper_limit(model: Any, data: Any, half: float, *, level: float = 0.05, band: int = 0) -> float:
     _with_scipy()
-    bounds = model.config.suggested_bounds()[model.config.poi_index]
+    low, high = model.config.suggested_bounds()[model.config.poi_index]
     _, expected = pyhf.infer.intervals.upper_limits.toms748_scan(
-        _asimov(model, 0.0), model, *bounds, level=level
+        _asimov(model, 0.0), model, max(low, 0.0), high, level=level
     )
     return float(expected[2 + band])
 
@@ -128,4 +142,4 @@ JUDGES: dict[str, Callable[..., float]] = {
     "upper_limit": _upper_limit,
     "asimov_significance": _counting,
 }
-"""Every objective but the sum: model, data, half of the MINOS interval, options -> number."""
+"""Every objective of the fit but the sum: model, data, half of the MINOS interval, options -> number."""

@@ -24,7 +24,7 @@ from pipeline.gradient import Centre, Executor, Parameters, Step, value_and_grad
 from pipeline.likelihood import HistFactory
 from pipeline.objective import Term, total
 from pipeline.problem import Work, analysis, widths
-from pipeline.workspace import Axes, specification, structure
+from pipeline.workspace import Axes, specification, structure, sums
 
 Record = dict[str, Any]
 
@@ -43,13 +43,19 @@ def centre(config: Config, axes: Axes) -> Centre:
     penalties = [_term(penalty) for penalty in config.objective.penalties]
 
     def loss(templates: Templates, model: HistFactory) -> tuple[jax.Array, Any]:
-        return total(model, specification(templates, axes, config), objective=objective, penalties=penalties)
+        return total(
+            model,
+            specification(templates, axes, config),
+            objective=objective,
+            penalties=penalties,
+            sums=sums(templates, axes, config),
+        )
 
     compiled = eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))
 
     def evaluate(templates: Templates) -> tuple[float, Templates]:
         model = HistFactory.from_workspace(
-            structure(templates, axes, config), constraint_widths=config.model.constraint_widths
+            structure(templates, axes, config), constraint_widths=config.model.constraint_widths, check=False
         )
         (value, result), cotangent = compiled(jax.tree.map(jax.numpy.asarray, templates), model)
         if not (bool(result.converged) and math.isfinite(float(value))):

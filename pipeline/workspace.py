@@ -64,7 +64,20 @@ def specification(templates: Templates, axes: Axes, config: Config) -> Specifica
         channel: {
             sample: _sample(templates, axes, config.model, channel, sample) for sample in config.data.samples
         }
+        for channel in config.regions
+    }
+
+
+def sums(templates: Templates, axes: Axes, config: Config) -> dict[str, Float[Array, ""]]:
+    """Channels that are not in the fit: all bins and samples of each added up; differentiable."""
+    return {
+        channel: jnp.sum(
+            jnp.stack(
+                [templates.yields[channel][axes.row(name, NOMINAL)].sum() for name in config.data.samples]
+            )
+        )
         for channel in config.channels
+        if channel not in config.regions
     }
 
 

@@ -60,6 +60,16 @@ WRONG = {
     "optimise.epochs=2.5": "optimise.epochs: Input should be a valid integer",
     "optimise.epochs=true": "optimise: epochs is True",
     "objective.kind=clb": "objective.kind: Input should be 'poi_uncertainty', 'profile_interval', ",
+    "objective={kind: cls, mu: 50}": "mu 50.0 of 'cls' is above the upper bound 10.0 of 'mu'; raise the bound",
+    "objective={kind: cls, level: 0.1}": "objective: level means nothing to 'cls', which has mu; remove it",
+    "objective={kind: inferno, parameter: nu}": "objective: parameter 'nu' is not in the model; ",
+    "objective={kind: weighted_sum, terms: [{kind: cls, weight: -1}]}": "objective.terms.0.weight: Input should be "
+    "greater than 0 (got -1)",
+    "objective={kind: cls, penalties: [{kind: pulls, parameters: [mu]}]}": "penalty 'pulls': parameter 'mu' has no "
+    "constraint term",
+    "objective={kind: upper_limit, band: 3}": "objective.band: Input should be -2, -1, 0, 1 or 2 (got 3)",
+    "model.systematics=[{name: a, type: Normalization, up: 0.1, down: 0, constraint_width: 0}]": "constraint_width 0.0, "
+    "allowed is a positive number or 'none'",
     "analysis.target=tiny.py": "analysis.target: write module:Class or path/to/file.py:Class (got 'tiny.py')",
     "analysis.options={day: 2026-11-22}": "analysis.options.day: input was not a valid JSON value",
     "cluster.executor=address": "cluster: executor 'address' needs cluster.address",

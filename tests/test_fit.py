@@ -134,6 +134,48 @@ def test_one_normfactor_one_histosys():
     assert result.twice_nll <= pyhf_fit(workspace)[1] + 1e-6
 
 
+def two_regions(shift, observed):
+    """A signal region and a control region with one shape systematic, (hi, lo) of 100 events."""
+    sides = {"hi_data": [shift[0]], "lo_data": [shift[1]]}
+    background = {"name": "b", "data": [100.0], "modifiers": [modifier("a", "histosys", sides)]}
+    signal = {"name": "s", "data": [10.0], "modifiers": [modifier("mu", "normfactor")]}
+    channels = [{"name": "c", "samples": [signal, background]}, {"name": "d", "samples": [background]}]
+    return workspace_of(channels, {"c": [observed[0]], "d": [observed[1]]})
+
+
+@pytest.mark.parametrize(
+    ("shift", "observed"),
+    [((120.0, 100.0), (140.0, 130.0)), ((80.0, 100.0), (80.0, 70.0)), ((120.0, 120.0), (105.0, 95.0))],
+)
+def test_interpolation_with_a_kink_at_the_start(shift, observed):
+    """Code 0 of a one-sided systematic is flat on one side of the start: the fit must see the other."""
+    code = {"histosys": {"interpcode": "code0"}}
+    workspace = two_regions(shift, observed)
+    model = HistFactory.from_workspace(workspace, modifier_settings=code)
+    result = eqx.filter_jit(fit)(model, model.data())
+    assert result.converged
+    content = pyhf.Workspace(workspace)
+    theirs = content.model(modifier_settings=code)
+    _, value = pyhf.infer.mle.fit(content.data(theirs), theirs, return_fitted_val=True)
+    assert result.twice_nll <= value + 1e-6
+
+
+@pytest.mark.parametrize("relative", [1e-4, 1e-7, 1e-9, 1e-10])
+def test_a_nearly_certain_shapesys_acts_as_a_certain_one(relative):
+    """Its constraint counts 1e18 auxiliary events: their rounding must not pass for the likelihood's."""
+    samples = [
+        {"name": "s", "data": [1.0, 10.0], "modifiers": [modifier("mu", "normfactor")]},
+        {"name": "b", "data": [50.0, 60.0], "modifiers": [modifier("n", "normsys", {"hi": 1.3, "lo": 0.7})]},
+    ]
+    content = workspace_of([{"name": "c", "samples": samples}], {"c": [300.0, 80.0]})
+    certain = HistFactory.from_workspace(content)
+    samples[1]["modifiers"].append(modifier("sh", "shapesys", [50 * relative, 0.0]))
+    nearly = HistFactory.from_workspace(content)
+    expected, found = (eqx.filter_jit(fit)(m, m.data()) for m in (certain, nearly))
+    assert found.converged
+    np.testing.assert_allclose(found.parameters[:2], expected.parameters, atol=100 * relative + 1e-8)
+
+
 def test_active_bound_and_fixed_poi():
     workspace = shape_workspace(observed=(50.0, 40.0, 20.0))  # a deficit: mu stops at 0
     model = HistFactory.from_workspace(workspace)

@@ -78,27 +78,27 @@ def test_half_of_minos_is_the_profile_interval():
     assert judged(section, theirs, asimov, 0.25) == 0.25
 
 
-def test_counting_with_background_uncertainty_is_pyhfs_shapesys():
-    """pyhf's constraint by counting is the auxiliary measurement that the formula assumes."""
+@pytest.mark.parametrize("options", [{}, {"background_uncertainty": 0.1}], ids=["known", "uncertain"])
+def test_counting_is_pyhfs_counting_whatever_the_model_s_own_uncertainties(options):
+    """Also from another nominal POI; pyhf's shapesys is the auxiliary measurement that the formula assumes."""
     content = two_channels()
-    for channel in content["channels"]:
-        for sample in channel["samples"]:
-            sample["modifiers"] = [m for m in sample["modifiers"] if m["name"] == "mu"]
-    content["measurements"][0]["config"]["parameters"] = []
+    content["measurements"][0]["config"]["parameters"].append({"name": "mu", "inits": [2.5]})
     theirs = pyhf.Workspace(content).model()
     asimov = theirs.expected_data(theirs.config.suggested_init())
-    for options in ({}, {"background_uncertainty": 0.1}):
-        section = config.Objective(kind="asimov_significance", **options)
-        number = judged(section, theirs, asimov, 0.0)
-        assert ours(section, content) == pytest.approx(number, rel=1e-5)
+    section = config.Objective(kind="asimov_significance", **options)
+    number = judged(section, theirs, asimov, 0.0)
+    assert ours(section, content) == pytest.approx(number, rel=1e-5)
 
 
 def test_every_objective_has_a_judge_and_the_options_that_the_configuration_knows():
-    assert JUDGES.keys() == OBJECTIVES.keys() - {"weighted_sum"}
+    assert JUDGES.keys() == OBJECTIVES.keys() - {"weighted_sum", "cross_entropy"}
     functions = {kind: objective.function for kind, objective in OBJECTIVES.items()}
     for section, table in ((config.Objective, functions), (config.Penalty, PENALTIES)):
         for kind, function in table.items():
-            options = set(list(inspect.signature(function).parameters)[2:]) - {"terms"}
+            keywords = [
+                p for p in inspect.signature(function).parameters.values() if p.kind == p.KEYWORD_ONLY
+            ]
+            options = {p.name for p in keywords} - {"terms", "sums"}
             assert options == set(section.known.get(kind, ()))
 
 
@@ -112,5 +112,7 @@ def test_wrong_sections_are_refused():
         config.Objective(kind="cls", terms=[{"kind": "discovery"}])
     with pytest.raises(ValueError, match="kind is 'weighted_sum' with 0 terms"):
         config.Objective(kind="weighted_sum")
+    with pytest.raises(ValueError, match=r"\['mu', 'mu'\] name one twice"):
+        config.Objective(kind="generalised_variance", parameters=["mu", "mu"])
     with pytest.raises(ValueError, match=r"least means nothing to 'pulls', which has most, mu, parameters"):
         config.Penalty(kind="pulls", least=2.0)

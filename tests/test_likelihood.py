@@ -202,6 +202,27 @@ def test_constraint_widths_of_each_kind_of_parameter():
 
 
 @pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda w: w["measurements"][0]["config"].pop("poi"), "'poi' is a required property"),
+        (lambda w: w["channels"][0]["samples"].clear(), "samples"),
+        (lambda w: w["channels"][0]["samples"][0]["data"].append("x"), "'x' is not of type 'number'"),
+        (
+            lambda w: w["measurements"][0]["config"]["parameters"].append({"inits": [1.0]}),
+            "'name' is a required",
+        ),
+        (lambda w: [s["modifiers"].clear() for s in w["channels"][0]["samples"]], "nothing can be fitted"),
+    ],
+)
+def test_a_malformed_workspace_is_refused_where_it_is_read(broken, message):
+    workspace = counting()
+    workspace["measurements"][0]["config"]["parameters"] = []
+    broken(workspace)
+    with pytest.raises(ValueError, match=message):
+        HistFactory.from_workspace(workspace)
+
+
+@pytest.mark.parametrize(
     ("widths", "message"),
     [
         ({"nu": 1.0}, "no parameter 'nu'; the model has"),

@@ -8,7 +8,7 @@ import pytest
 from workspaces import agc_workspace, counting, modifier, workspace_of
 
 from pipeline.fit import fit
-from pipeline.hypotest import conditional_fit
+from pipeline.hypotest import conditional_fit, falling_root
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES, PENALTIES, Term, counting_significance, total
 
@@ -23,7 +23,8 @@ OPTIONS = {
     "mc_statistics": {"most": 0.05},
 }
 """Options with which no objective is trivial and every penalty is at work."""
-EVERYTHING = {**{name: objective.function for name, objective in OBJECTIVES.items()}, **PENALTIES}
+OF_TEMPLATES = {name: o.function for name, o in OBJECTIVES.items() if not o.of_sums}
+EVERYTHING = {**OF_TEMPLATES, **PENALTIES}
 
 
 def evaluate(name, model):
@@ -304,6 +305,8 @@ def test_wrong_names_in_options_are_told():
     model = HistFactory.from_workspace(counting())
     with pytest.raises(ValueError, match="'inferno': no parameter 'mo' in the model; nearest: 'mu'"):
         OBJECTIVES["inferno"].function(model, model.templates, parameter="mo")
+    with pytest.raises(ValueError, match=r"\['mu', 'mu'\] name one twice"):
+        OBJECTIVES["generalised_variance"].function(model, model.templates, parameters=["mu", "mu"])
     with pytest.raises(ValueError, match="the model has no staterror; set "):
         PENALTIES["mc_statistics"](model, model.templates)
 
@@ -336,3 +339,24 @@ def test_counting_significance_with_background_uncertainty():
     exact = counting_significance(s, b)
     np.testing.assert_allclose(counting_significance(s, b, 1e-6 * b), exact, rtol=1e-9)
     np.testing.assert_allclose(counting_significance(s, b, jnp.zeros(3)), exact, rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["profile_interval", "upper_limit"])
+def test_bounds_of_the_poi_that_allow_negative_rates_change_nothing(name):
+    """At mu = -10 the expected events are negative and the test statistic is infinite: the root is still found."""
+    found = []
+    for low in (0.0, -2.6, -10.0, -1000.0):
+        content = counting(signal=8.0, background=20.0)
+        content["measurements"][0]["config"]["parameters"] = [{"name": "mu", "bounds": [[low, 10.0]]}]
+        value = evaluate(name, HistFactory.from_workspace(content))
+        assert value.converged or (low == 0 and name == "profile_interval")  # its lower end may be below 0
+        found.append(float(value.value))
+    np.testing.assert_allclose(found[1:], found[-1], rtol=1e-9)
+
+
+def test_a_root_that_is_not_finite_is_not_found():
+    where, found = falling_root(lambda x: 1.0 - x / (x - 3.0) ** 2, jnp.asarray(0.0), jnp.asarray(3.0))
+    np.testing.assert_allclose(where, (7.0 - np.sqrt(13.0)) / 2, rtol=1e-10)
+    assert found
+    _, found = falling_root(lambda x: jnp.where(x < 2.0, 1.0, -1.0), jnp.asarray(0.0), jnp.asarray(3.0))
+    assert not found

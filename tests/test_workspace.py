@@ -12,7 +12,10 @@ from hypothesis.extra import numpy as hnp
 
 from pipeline import config as configuration
 from pipeline.containers import Templates
+from pipeline.errors import ConfigError
 from pipeline.likelihood import HistFactory, templates_from_workspace
+from pipeline.objective import OBJECTIVES
+from pipeline.optimise import centre
 from pipeline.workspace import axes, norm_plus_shape, specification, variations_of, workspace
 
 BTAG = tuple(f"btag_var_{i}_{direction}" for i in range(4) for direction in ("up", "down"))
@@ -48,6 +51,31 @@ def test_the_written_workspace_is_the_traced_specification(run, templates):
     traced = jax.jit(lambda t: specification(t, rows, run))(jax.tree.map(jnp.asarray, templates))
     assert jax.tree.structure(written) == jax.tree.structure(traced)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-14), written, traced)
+
+
+def freed(run):
+    """The run with one constraint switched off and another one wider."""
+    widths = {"Jet energy scale": "none", "tW normalisation": 2.5}
+    systematics = tuple(
+        s.model_copy(update={"constraint_width": widths.get(s.name, 1.0)}) for s in run.model.systematics
+    )
+    return run.model_copy(update={"model": run.model.model_copy(update={"systematics": systematics})})
+
+
+def test_constraint_widths_are_optimised_but_never_dropped_from_a_workspace(run, templates):
+    other, rows = freed(run), axes(run, VARIATIONS)
+    with pytest.raises(
+        ConfigError, match="constraint_width of 'Jet energy scale', 'tW normalisation' is not 1; a pyhf"
+    ):
+        workspace(templates, rows, other)
+    objective, cotangent = centre(other, rows)(templates)
+    model = HistFactory.from_workspace(
+        workspace(templates, rows, run), constraint_widths={"Jet energy scale": None, "tW normalisation": 2.5}
+    )
+    value = OBJECTIVES["poi_uncertainty"].function(model, model.templates).value
+    np.testing.assert_allclose(objective, value, rtol=1e-10)
+    assert objective > centre(run, rows)(templates)[0]  # less is known
+    assert all(np.all(np.isfinite(c)) for c in cotangent.yields.values())
 
 
 def test_pyhf_and_ours_agree_on_it(run, templates):

@@ -21,6 +21,9 @@ class Channel(Section):
         default=None, description="width of the kernel of the relaxed histogram; needed where there are edges"
     )
     label: str = Field(default="events", description="axis label, with unit")
+    in_fit: bool = Field(
+        default=True, description="false: no region of the fit, but a sum for `cross_entropy`"
+    )
 
     @pydantic.model_validator(mode="after")
     def _ordered(self) -> "Channel":
@@ -135,3 +138,9 @@ class Model(Section):
         """Widths of the constraint terms that are not pyhf's; None for one that is switched off."""
         changed = {s.name: s.constraint_width for s in self.systematics if s.constraint_width != 1.0}
         return {name: None if width == "none" else float(width) for name, width in changed.items()}
+
+    @property
+    def constrained_names(self) -> set[str]:
+        """Names of the nuisance parameters with a Gaussian constraint term, but those of single bins."""
+        free = {s.name for s in self.systematics if s.constraint_width == "none"}
+        return self.parameter_names - {n.name for n in self.normfactors} - free

@@ -1,6 +1,6 @@
 """Sections of the number to optimise: an objective or a sum of several, and penalties."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 from pydantic import Field
@@ -31,6 +31,15 @@ class _WithOptions(Section):
         return self
 
 
+def _different(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if names is not None and len(set(names)) < len(names):
+        raise ValueError(f"{list(names)} name one twice; name each once")
+    return names
+
+
+Names = Annotated[tuple[str, ...] | None, pydantic.AfterValidator(_different)]
+
+
 class _Quantity(_WithOptions):
     """The options of objectives."""
 
@@ -42,6 +51,7 @@ class _Quantity(_WithOptions):
         "generalised_variance": ("parameters",),
         "inferno": ("parameter",),
         "asimov_significance": ("background_uncertainty",),
+        "cross_entropy": ("channel",),
     }
 
     mu: float | None = Field(
@@ -56,12 +66,23 @@ class _Quantity(_WithOptions):
         default=None, description="edge of the expected band of `upper_limit` in sigma; absent: 0, the median"
     )
     parameter: str | None = Field(default=None, description="of `inferno`; absent: the POI")
-    parameters: tuple[str, ...] | None = Field(
+    parameters: Names = Field(
         default=None, min_length=1, description="of `generalised_variance`; absent: the POI"
     )
     background_uncertainty: float | None = Field(
         default=None, gt=0, description="relative, in each bin, of `asimov_significance`; absent: 0"
     )
+    channel: str | None = Field(
+        default=None, description="of `cross_entropy`: a channel with `in_fit: false`, whose sum it is"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _named(self) -> "_Quantity":
+        if self.kind == "cross_entropy" and self.channel is None:
+            raise ValueError(
+                "'cross_entropy' needs channel, the name of a channel with in_fit: false; add it"
+            )
+        return self
 
 
 class WeightedTerm(_Quantity):
@@ -77,6 +98,7 @@ class WeightedTerm(_Quantity):
         "cls",
         "upper_limit",
         "asimov_significance",
+        "cross_entropy",
     ] = Field(description="as `objective.kind`")
     weight: float = Field(default=1.0, gt=0, description="factor; what is to be maximised enters negated")
 
@@ -103,7 +125,7 @@ class Penalty(_WithOptions):
     )
     least: float | None = Field(default=None, gt=0, description="of `expected_events`; absent: 1")
     mu: float | None = Field(default=None, description="of `pulls`; absent: 0")
-    parameters: tuple[str, ...] | None = Field(
+    parameters: Names = Field(
         default=None,
         min_length=1,
         description="nuisance parameters to look at; absent: all but those of single bins",
@@ -123,6 +145,7 @@ class Objective(_Quantity):
         "cls",
         "upper_limit",
         "asimov_significance",
+        "cross_entropy",
         "weighted_sum",
     ] = Field(description="`poi_uncertainty`, `discovery`, ...: see docs/objectives.md")
     terms: tuple[WeightedTerm, ...] = Field(default=(), description="of `weighted_sum`: what is added up")
@@ -138,6 +161,12 @@ class Objective(_Quantity):
                 f"kind is {self.kind!r} with {len(self.terms)} terms"
             )
         return self
+
+    @property
+    def sums(self) -> set[str]:
+        """Channels that are not in the fit, whose sums it is made of."""
+        objectives: tuple[_Quantity, ...] = (self, *self.terms)
+        return {part.channel for part in objectives if part.channel is not None}
 
     @property
     def parameter_names(self) -> set[str]:

@@ -98,18 +98,53 @@ class Config(Section):
         self._objective_fits_model()
         return self
 
+    @property
+    def regions(self) -> dict[str, Channel]:
+        """The channels of the fit."""
+        return {name: channel for name, channel in self.channels.items() if channel.in_fit}
+
     def _objective_fits_model(self) -> None:
+        if not self.regions:
+            raise ValueError("channels: every one has in_fit: false; a fit needs at least one")
+        outside = set(self.channels) - set(self.regions)
+        if self.objective.sums != outside:
+            raise ValueError(
+                f"channels with in_fit: false are {sorted(outside)}, those of cross_entropy are "
+                f"{sorted(self.objective.sums)}; the two must be the same"
+            )
         unknown = sorted(self.objective.parameter_names - self.model.parameter_names)
         if unknown:
             raise ValueError(
                 f"objective: parameter {unknown[0]!r} is not in the model; "
                 f"{nearest(unknown[0], self.model.parameter_names)}"
             )
-        statistical = [p.kind for p in self.objective.penalties if p.kind == "mc_statistics"]
-        if statistical and not self.model.mc_statistics:
-            raise ValueError(
-                "objective: penalty 'mc_statistics' needs model.mc_statistics: true; set it or remove the penalty"
-            )
+        for penalty in self.objective.penalties:
+            free = sorted(set(penalty.parameters or ()) - self.model.constrained_names)
+            if free:
+                raise ValueError(
+                    f"objective: penalty {penalty.kind!r}: parameter {free[0]!r} has no constraint term; "
+                    f"{nearest(free[0], self.model.constrained_names)}"
+                )
+            if penalty.kind == "mc_statistics" and not self.model.mc_statistics:
+                raise ValueError(
+                    "objective: penalty 'mc_statistics' needs model.mc_statistics: true; set it or remove the penalty"
+                )
+        self._objective_inside_bounds()
+
+    def _objective_inside_bounds(self) -> None:
+        poi = next(n for n in self.model.normfactors if n.name == self.model.poi)
+        low, high = poi.bounds
+        for part in (self.objective, *self.objective.terms):
+            if part.mu is not None and not part.mu <= high:
+                raise ValueError(
+                    f"objective: mu {part.mu} of {part.kind!r} is above the upper bound {high} of {poi.name!r}; "
+                    "raise the bound or lower mu"
+                )
+            if part.kind == "profile_interval" and not low < poi.nominal < high:
+                raise ValueError(
+                    f"objective: 'profile_interval' needs the POI's nominal {poi.nominal} inside its bounds "
+                    f"{list(poi.bounds)}, not at one; widen the bounds of {poi.name!r}"
+                )
 
     def physics(self) -> dict[str, Any]:
         """All that decides the result, as plain JSON: without titles, labels, folders and where it runs."""

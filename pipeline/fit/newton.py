@@ -155,7 +155,8 @@ def _advance(problem: Problem, options: FitOptions, state: State) -> State:
     trial = _evaluate(problem, target)
     # below this the difference of two values of -ln L is rounding, and the Newton step is right without proof
     known = jnp.where(jnp.isfinite(here.nll), here.nll, trial.nll)
-    size = 1.0 + jnp.abs(known) + jnp.sum(jnp.abs(problem.data))  # of the terms that add up to -ln L
+    bins = sum(problem.model.bins)
+    size = 1.0 + jnp.abs(known) + jnp.sum(jnp.abs(problem.data[:bins]))  # of the terms that add up to -ln L
     rounding = options.rounding * float(np.finfo(here.nll.dtype).eps) * size
     allowed = here.nll + jnp.where(state.predicted <= rounding, rounding, 0.0)
     accept = jnp.isfinite(trial.nll) & (trial.nll <= allowed)

@@ -40,11 +40,20 @@ def code1(
 ) -> Float[Array, "*shape"]:
     """Factor on a yield: ``up^alpha`` for alpha > 0, ``down^-alpha`` below (normsys; pyhf code 1).
 
-    At the edge: a factor of zero as in `code4`; 1 at alpha = 0. The ``coefficients`` of code 4 are not used.
+    At the edge: a factor of zero as in `code4`; 1 at alpha = 0, where the slope is the mean of the two sides, so that
+    a fit that starts there sees both. The ``coefficients`` of code 4 are not used.
     """
-    side, log_side = _factor_and_logarithm(jnp.where(alpha > 0, up, down))
-    power = jnp.exp(jnp.abs(alpha) * log_side)
-    return jnp.where((side > 0) | (alpha == 0), power, 0.0)
+    (up, log_up), (down, log_down) = _factor_and_logarithm(up), _factor_and_logarithm(down)
+    rate = _by_side(alpha, log_up, -log_down)
+    positive = (_by_side(alpha, up, down) > 0) | (alpha == 0)
+    return jnp.where(positive, jnp.exp(alpha * rate), 0.0)
+
+
+def _by_side(
+    alpha: Float[Array, "*#shape"], above: Float[Array, "*shape"], below: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """What belongs to the side of 0 that alpha is on; at 0 the mean."""
+    return jnp.where(alpha > 0, above, jnp.where(alpha < 0, below, 0.5 * (above + below)))
 
 
 def code4_coefficients(
@@ -88,9 +97,10 @@ def code0(
 ) -> Float[Array, "*shape"]:
     """Addition to a yield: ``alpha up`` for alpha > 0, ``alpha down`` below (histosys; pyhf code 0).
 
-    With ``up = hi - nominal`` and ``down = nominal - lo``, as for all three codes of histosys.
+    With ``up = hi - nominal`` and ``down = nominal - lo``, as for all three codes of histosys. At alpha = 0 the
+    slope is the mean of the two sides.
     """
-    return jnp.where(alpha > 0, alpha * up, alpha * down)
+    return alpha * _by_side(alpha, up, down)
 
 
 def code2(

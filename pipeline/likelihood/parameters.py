@@ -181,7 +181,7 @@ def _constrained(parameter: Parameter, width: float | None) -> Parameter:
             f"{where}: width {width}, but its constraint is Poisson; give None to switch it off, or change the "
             "uncertainties of the shapesys"
         )
-    if not 0 < width < float("inf"):
+    if isinstance(width, bool | str) or not 0 < width < float("inf"):
         raise ValueError(
             f"{where}: width {width}, allowed is a positive number, or None for no constraint term"
         )
@@ -227,4 +227,6 @@ def _required(templates: Templates) -> list[Parameter]:
                 raise ValueError(
                     f"parameter '{name}': used by {first} and {kind}, which cannot share; rename one"
                 )
+    if not found:
+        raise ValueError("workspace: no sample has a modifier, so nothing can be fitted; add a normfactor")
     return [parameter for _, parameter in found.values()]

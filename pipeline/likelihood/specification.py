@@ -28,6 +28,16 @@ def read_workspace(workspace: Workspace | str | Path) -> Workspace:
     return loaded
 
 
+def validate(workspace: Workspace) -> None:
+    """Refuse a workspace that pyhf's schema refuses; the message says where."""
+    try:
+        pyhf.schema.validate(workspace, "workspace.json")
+    except pyhf.exceptions.InvalidSpecification as error:
+        raise ValueError(
+            f"workspace: {error}; mend it as https://scikit-hep.org/pyhf/likelihood.html says"
+        ) from error
+
+
 def patched(
     workspace: Workspace | str | Path, patchset: Workspace | str | Path, patch: str | tuple[float, ...]
 ) -> Workspace:

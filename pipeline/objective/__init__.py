@@ -2,12 +2,13 @@
 
 Every objective has the signature ``f(model, templates, *, options) -> ObjectiveValue`` and is differentiable
 in the templates. It never hides a fit that failed: ``converged`` comes back with the value, and the caller refuses
-it. ``sensitivity`` discovers and excludes, ``precision`` measures, ``counting`` needs no fit, ``penalties`` keep fits
-physical, ``catalogue`` names them all and adds them up.
+it. ``sensitivity`` discovers and excludes, ``precision`` measures, ``counting`` needs no fit, ``cross_entropy`` not
+even its templates, ``penalties`` keep fits physical, ``catalogue`` names them all and adds them up.
 """
 
 from pipeline.objective.catalogue import OBJECTIVES, PENALTIES, Objective, Term, total, weighted_sum
 from pipeline.objective.counting import counting_significance
+from pipeline.objective.cross_entropy import binary_cross_entropy, categorical_cross_entropy
 from pipeline.objective.value import ObjectiveValue
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "Objective",
     "ObjectiveValue",
     "Term",
+    "binary_cross_entropy",
+    "categorical_cross_entropy",
     "counting_significance",
     "total",
     "weighted_sum",

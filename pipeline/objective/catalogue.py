@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import jax
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float
 
 from pipeline.likelihood import HistFactory, Templates
 from pipeline.objective.counting import asimov_significance
+from pipeline.objective.cross_entropy import cross_entropy
 from pipeline.objective.penalties import expected_events, mc_statistics, overconstrained, pulls
 from pipeline.objective.precision import generalised_variance, inferno, poi_uncertainty, profile_interval
 from pipeline.objective.sensitivity import cls, discovery, discovery_p_value, upper_limit
@@ -24,6 +26,7 @@ class Objective:
     sense: Literal["minimise", "maximise"]
     label: str
     unit: str = ""
+    of_sums: bool = False  # a function of channels that are not in the fit, instead of model and templates
 
     @property
     def sign(self) -> float:
@@ -40,24 +43,45 @@ class Term:
     weight: float = 1.0
 
 
-def weighted_sum(model: HistFactory, templates: Templates, *, terms: Sequence[Term]) -> ObjectiveValue:
+Sums = Mapping[str, Float[Array, ""]]
+"""Channels that are not in the fit: all bins and samples of each added up."""
+NO_SUMS: Sums = MappingProxyType({})
+
+
+def weighted_sum(
+    model: HistFactory, templates: Templates, *, terms: Sequence[Term], sums: Sums = NO_SUMS
+) -> ObjectiveValue:
     """``sum_i w_i v_i`` of objectives, each as something to minimise: those to maximise enter negated.
 
     As good as the worst of its fits: converged where all are, with the largest EDM and gradient norm.
     """
-    parts = [OBJECTIVES[term.kind].function(model, templates, **term.options) for term in terms]
+    parts = [value_of(term, model, templates, sums) for term in terms]
     signs = [OBJECTIVES[term.kind].sign * term.weight for term in terms]
     return _together(sum((s * p.value for s, p in zip(signs, parts, strict=True)), jnp.zeros(())), parts)
 
 
+def value_of(term: Term, model: HistFactory, templates: Templates, sums: Sums = NO_SUMS) -> ObjectiveValue:
+    """An objective by its name, with its options."""
+    entry = OBJECTIVES[term.kind]
+    if entry.of_sums:
+        return entry.function(sums, **term.options)
+    if entry.function is weighted_sum:
+        return weighted_sum(model, templates, sums=sums, **term.options)
+    return entry.function(model, templates, **term.options)
+
+
 def total(
-    model: HistFactory, templates: Templates, *, objective: Term, penalties: Sequence[Term] = ()
+    model: HistFactory,
+    templates: Templates,
+    *,
+    objective: Term,
+    penalties: Sequence[Term] = (),
+    sums: Sums = NO_SUMS,
 ) -> tuple[Float[Array, ""], ObjectiveValue]:
     """What is minimised, objective and weighted penalties; and the objective alone, with the worst state of all."""
-    entry = OBJECTIVES[objective.kind]
-    found = entry.function(model, templates, **objective.options)
+    found = value_of(objective, model, templates, sums)
     extra = [PENALTIES[term.kind](model, templates, **term.options) for term in penalties]
-    loss = entry.sign * found.value
+    loss = OBJECTIVES[objective.kind].sign * found.value
     for term, penalty in zip(penalties, extra, strict=True):
         loss = loss + term.weight * penalty.value
     return loss, _together(found.value, [found, *extra])
@@ -82,6 +106,7 @@ OBJECTIVES: dict[str, Objective] = {
     "asimov_significance": Objective(
         asimov_significance, "maximise", "Asimov counting significance", "sigma"
     ),
+    "cross_entropy": Objective(cross_entropy, "minimise", "cross-entropy", of_sums=True),
     "weighted_sum": Objective(weighted_sum, "minimise", "weighted sum of objectives"),
 }
 """The objectives by their name in the configuration."""

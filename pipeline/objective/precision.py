@@ -77,6 +77,8 @@ def generalised_variance(
     at a bound.
     """
     what = "objective 'generalised_variance'"
+    if len(set(parameters)) < len(parameters):
+        raise ValueError(f"{what}: parameters {list(parameters)} name one twice; name each once")
     places = [place_of(model, name, what) for name in parameters] or [poi_of(model, what)]
     dense = model.dense(templates)
     asimov = model.expected_data(model.initial, dense)

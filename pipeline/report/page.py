@@ -77,7 +77,7 @@ def _figures(
     drawn = {
         "objective": draw.objective(records, summary),
         "parameters": draw.parameters(records, summary, free),
-        **{f"templates_{name}": draw.templates(config, name, summary, fold) for name in config.channels},
+        **{f"templates_{name}": draw.templates(config, name, summary, fold) for name in config.regions},
     }
     if impacts := summary["fits"][f"optimised_{fold}"]["impacts"]:
         drawn["pulls"] = draw.pulls(summary, fold)
@@ -106,15 +106,20 @@ def _parameter_rows(config: Config, summary: Mapping[str, Any]) -> list[dict[str
 
 
 def _improvement(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Relative change of the final number (pyhf) on the last fold: the held-out one where there is one."""
+    """Relative change of the final number on the last fold: the held-out one where there is one.
+
+    The number is pyhf's, or with exact cuts for an objective that is none of the fit.
+    """
     last = summary["table"][-1]["fold"]
+    judge = "exact" if summary["table"][-1]["pyhf"] is None else "pyhf"
     before, after = (
-        next(r["pyhf"] for r in summary["table"] if (r["point"], r["fold"]) == (point, last))
+        next(r[judge] for r in summary["table"] if (r["point"], r["fold"]) == (point, last))
         for point in ("initial", "optimised")
     )
     better = after < before if summary["objective"]["sense"] == "minimise" else after > before
     return {
         "fold": last,
+        "judge": judge,
         "before": before,
         "after": after,
         "percent": 100 * (after / before - 1),

@@ -1,0 +1,38 @@
+"""Cross-entropies: what classifiers are usually trained on, blind to systematic uncertainties; a baseline.
+
+The functions give the loss of each event, from logits, so that no probability underflows. An analysis multiplies
+it with the event's weight and observes the product in a channel that is not in the fit; templates add over chunks, and
+so does the loss. The objective `cross_entropy` is that channel's sum.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from pipeline.objective.value import ObjectiveValue, without_fit
+
+
+def binary_cross_entropy(
+    logit: Float[Array, " events"], label: Float[Array, " events"]
+) -> Float[Array, " events"]:
+    """``-y ln p - (1 - y) ln(1 - p)`` of each event, with ``p = 1 / (1 + exp(-logit))`` and label y, 1 for signal.
+
+    As ``ln(1 + exp(z)) - y z`` (I. Goodfellow, Y. Bengio, A. Courville, Deep Learning, 2016, section 6.2.2.2): finite,
+    with a finite derivative, for every finite logit. A label between 0 and 1 is a probability.
+    """
+    return jax.nn.softplus(logit) - label * logit
+
+
+def categorical_cross_entropy(
+    logits: Float[Array, "events classes"], label: Int[Array, " events"]
+) -> Float[Array, " events"]:
+    """``-ln p_y`` of each event, with ``p = softmax(logits)`` and y the number of its class (section 6.2.2.3 there)."""
+    own = jnp.take_along_axis(logits, label[:, None], axis=1)[:, 0]
+    return jax.nn.logsumexp(logits, axis=1) - own
+
+
+def cross_entropy(sums: Mapping[str, Float[Array, ""]], *, channel: str) -> ObjectiveValue:
+    """The loss of all events, the sum of a channel that is not in the fit over samples; weights are the analysis's."""
+    return without_fit(sums[channel])
