@@ -68,8 +68,8 @@ WRONG = {
     "objective={kind: cls, penalties: [{kind: pulls, parameters: [mu]}]}": "penalty 'pulls': parameter 'mu' has no "
     "constraint term",
     "objective={kind: upper_limit, band: 3}": "objective.band: Input should be -2, -1, 0, 1 or 2 (got 3)",
-    "model.systematics=[{name: a, type: Normalization, up: 0.1, down: 0, constraint_width: 0}]": "constraint_width 0.0, "
-    "allowed is a positive number or 'none'",
+    "model.systematics=[{name: a, type: Normalization, up: 0.1, down: 0, constraint_width: 0}]": "constraint_width "
+    "0.0, allowed is a positive number or 'none'",
     "analysis.target=tiny.py": "analysis.target: write module:Class or path/to/file.py:Class (got 'tiny.py')",
     "analysis.options={day: 2026-11-22}": "analysis.options.day: input was not a valid JSON value",
     "cluster.executor=address": "cluster: executor 'address' needs cluster.address",
