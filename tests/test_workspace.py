@@ -78,6 +78,26 @@ def test_constraint_widths_are_optimised_but_never_dropped_from_a_workspace(run,
     assert all(np.all(np.isfinite(c)) for c in cotangent.yields.values())
 
 
+def test_one_compilation_however_many_epochs(run, templates):
+    """Other numbers, and a bin that empties, which fixes its staterror parameter, are the same program."""
+    evaluate = centre(run, axes(run, VARIATIONS))
+    evaluate(templates)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    )
+    try:
+        moved = jax.tree.map(lambda a: 1.1 * a, templates)
+        evaluate(moved)
+        moved.sumw2["4j1b"][:, 1] = 0.0
+        evaluate(moved)
+        assert not compiled
+        jax.jit(lambda x: x + len(compiled))(1.0)
+        assert compiled  # the listener does hear compilations
+    finally:
+        jax.monitoring.clear_event_listeners()
+
+
 def test_pyhf_and_ours_agree_on_it(run, templates):
     spec = workspace(templates, axes(run, VARIATIONS), run)
     model, data = cabinetry.model_utils.model_and_data(spec)

@@ -85,21 +85,24 @@ class _Quantity(_WithOptions):
         return self
 
 
+Kind = Literal[
+    "poi_uncertainty",
+    "profile_interval",
+    "generalised_variance",
+    "inferno",
+    "discovery",
+    "discovery_p_value",
+    "cls",
+    "upper_limit",
+    "asimov_significance",
+    "cross_entropy",
+]
+
+
 class WeightedTerm(_Quantity):
     """One objective of a weighted sum."""
 
-    kind: Literal[
-        "poi_uncertainty",
-        "profile_interval",
-        "generalised_variance",
-        "inferno",
-        "discovery",
-        "discovery_p_value",
-        "cls",
-        "upper_limit",
-        "asimov_significance",
-        "cross_entropy",
-    ] = Field(description="as `objective.kind`")
+    kind: Kind = Field(description="as `objective.kind`")
     weight: float = Field(default=1.0, gt=0, description="factor; what is to be maximised enters negated")
 
 
@@ -135,19 +138,9 @@ class Penalty(_WithOptions):
 class Objective(_Quantity):
     """The number to optimise."""
 
-    kind: Literal[
-        "poi_uncertainty",
-        "profile_interval",
-        "generalised_variance",
-        "inferno",
-        "discovery",
-        "discovery_p_value",
-        "cls",
-        "upper_limit",
-        "asimov_significance",
-        "cross_entropy",
-        "weighted_sum",
-    ] = Field(description="`poi_uncertainty`, `discovery`, ...: see docs/objectives.md")
+    kind: Literal[Kind, "weighted_sum"] = Field(
+        description="`poi_uncertainty`, `discovery`, ...: see docs/objectives.md"
+    )
     terms: tuple[WeightedTerm, ...] = Field(default=(), description="of `weighted_sum`: what is added up")
     penalties: tuple[Penalty, ...] = Field(
         default=(), description="added to what is minimised, not to the number that is reported"

@@ -57,7 +57,8 @@ def weighted_sum(
     """
     parts = [value_of(term, model, templates, sums) for term in terms]
     signs = [OBJECTIVES[term.kind].sign * term.weight for term in terms]
-    return _together(sum((s * p.value for s, p in zip(signs, parts, strict=True)), jnp.zeros(())), parts)
+    values = [sign * part.value for sign, part in zip(signs, parts, strict=True)]
+    return _together(jnp.sum(jnp.stack(values)), parts)
 
 
 def value_of(term: Term, model: HistFactory, templates: Templates, sums: Sums = NO_SUMS) -> ObjectiveValue:
