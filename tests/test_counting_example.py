@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pyhf
 import pytest
+from workspaces import workspace_of
 
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES, counting_significance
@@ -24,10 +25,8 @@ def yields(phi, law):
 
 def ln_p0(law):
     """The p-value by the full likelihood, whose only nuisance parameter is a shapesys."""
-    workspace = pyhf.simplemodels.uncorrelated_background([16.0], [40.0], [2.0]).spec
-    model = HistFactory.from_workspace(
-        {**workspace, "measurements": [{"name": "m", "config": {"poi": "mu", "parameters": []}}]}
-    )
+    channels = pyhf.simplemodels.uncorrelated_background([16.0], [40.0], [2.0]).spec["channels"]
+    model = HistFactory.from_workspace(workspace_of(channels, {"singlechannel": [56.0]}))
 
     def value(phi):
         s, b, sigma = (jnp.reshape(y, (1,)) for y in yields(phi, law))

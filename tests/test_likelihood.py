@@ -255,12 +255,15 @@ def test_wrong_interpolation_codes_are_named(given, message):
     [
         (
             {"type": "custom"},
-            "channel 'bin', sample 'b', modifier 'norm' \\(custom\\): type 'custom' is not supp",
+            "channel 'bin', sample 'b', modifier 'norm': type 'custom' is not supp",
         ),
         ({"data": {"hi": 1.1, "lo": -0.2}}, "lo = -0.2, but a normalisation factor is >= 0"),
         ({"type": "staterror", "data": [1.0, 2.0]}, "shape \\(2,\\), but the channel has 1 bins"),
         ({"type": "normsys", "name": "mu"}, "parameter 'mu': used by normfactor and normsys"),
-        ({"type": "lumi", "data": None}, "lumi 'norm': the measurement gives no inits, bounds, auxdata"),
+        (
+            {"name": "lumi", "type": "lumi", "data": None},
+            "lumi 'lumi': the measurement gives no inits, bounds, auxdata",
+        ),
     ],
 )
 def test_unsupported_content_is_named(change, message):

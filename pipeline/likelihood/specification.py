@@ -29,13 +29,26 @@ def read_workspace(workspace: Workspace | str | Path) -> Workspace:
 
 
 def validate(workspace: Workspace) -> None:
-    """Refuse a workspace that pyhf's schema refuses; the message says where."""
+    """Refuse modifiers of unknown types, and whatever else pyhf's schema refuses; the message says where."""
+    for channel in workspace.get("channels", ()):
+        for sample in channel.get("samples", ()):
+            where = f"channel '{channel.get('name')}', sample '{sample.get('name')}'"
+            for modifier in sample.get("modifiers", ()):
+                _check_type(modifier.get("type"), f"{where}, modifier '{modifier.get('name')}'")
     try:
         pyhf.schema.validate(workspace, "workspace.json")
     except pyhf.exceptions.InvalidSpecification as error:
         raise ValueError(
             f"workspace: {error}; mend it as https://scikit-hep.org/pyhf/likelihood.html says"
         ) from error
+
+
+def _check_type(kind: Any, where: str) -> None:
+    if kind not in MODIFIERS:
+        raise ValueError(
+            f"{where}: type '{kind}' is not supported; supported are {', '.join(MODIFIERS)}. "
+            "Rewrite it as one of these"
+        )
 
 
 def patched(
@@ -132,13 +145,9 @@ def _modifier(modifier: Mapping[str, Any], size: int, where: str) -> Any:
             return _normsys(values, where)
         case "shapesys" | "staterror":
             return _bins(values, size, where)
-        case "lumi" | "normfactor" | "shapefactor":
-            return None
         case _:
-            raise ValueError(
-                f"{where}: type '{kind}' is not supported; supported are {', '.join(MODIFIERS)}. "
-                "Rewrite it as one of these"
-            )
+            _check_type(kind, where)
+            return None
 
 
 def _sample(sample: Mapping[str, Any], size: int, where: str) -> Templates:
