@@ -140,3 +140,16 @@ def test_a_deterioration_is_called_one(run, tmp_path):
         run, records_of(), summary, provenances_of(run), page=tmp_path / "p.html", figures=tmp_path / "f"
     )
     assert "not an improvement" in (tmp_path / "p.html").read_text()
+
+
+def test_an_objective_that_is_no_number_of_the_fit_is_judged_by_exact_cuts(run, tmp_path):
+    """A cross-entropy: pyhf fits the regions, but its table has no such column."""
+    summary = summary_of(run)
+    for row in summary["table"]:
+        row["pyhf"] = None
+    path = tmp_path / "report.html"
+    report.write(run, records_of(), summary, provenances_of(run), page=path, figures=tmp_path / "figures")
+    page = path.read_text().replace("<b>", "").replace("</b>", "")
+    assert "0.12345 → 0.1" in page
+    assert "fitted with pyhf:" not in page
+    assert page.count("<td>none</td>") == 4
