@@ -122,6 +122,7 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
     """Run one block of epochs."""
     from pipeline import cluster, problem
     from pipeline import optimise as epochs
+    from pipeline.workspace import beyond_pyhf
 
     config = _config(options)
     if not 1 <= options.block <= len(_blocks(config)):
@@ -138,6 +139,8 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
         state, _ = epochs.load(folder.block(options.block - 1), config, start, fingerprint)
     until = min(options.block * config.optimise.epochs_per_job, config.optimise.epochs)
     lines.line(f"{work.events} events in {len(work.groups)} groups; epochs {state.epoch} to {until - 1}")
+    if reason := beyond_pyhf(config):
+        lines.line(f"note: `evaluate` will refuse this run. {reason}")
     with (
         cluster.executor(config.cluster, options.workers) as executor,
         lines.bar("optimise", config.optimise.epochs, state.epoch) as show,

@@ -87,13 +87,21 @@ def workspace(templates: Templates, axes: Axes, config: Config) -> dict[str, Any
     Raises:
         ConfigError: the model has constraint terms of another width, or none, which a workspace cannot say.
     """
-    other = config.model.constraint_widths
-    if other:
-        raise ConfigError(
-            f"model.systematics: constraint_width of {', '.join(map(repr, other))} is not 1; a pyhf workspace has no "
-            "place for that and would be another model. Optimise with it, then evaluate with constraint_width 1"
-        )
+    if reason := beyond_pyhf(config):
+        raise ConfigError(reason)
     return structure(templates, axes, config)
+
+
+def beyond_pyhf(config: Config) -> str | None:
+    """What of the model a pyhf workspace cannot say, if anything."""
+    other = config.model.constraint_widths
+    if not other:
+        return None
+    return (
+        f"model.systematics: constraint_width of {', '.join(map(repr, other))} is not 1; a pyhf workspace has no "
+        "place for that and would be another model. To have pyhf judge what was found, give the optimised values as "
+        "`parameters` to a run with constraint_width 1, which evaluates them as its initial point"
+    )
 
 
 def structure(templates: Templates, axes: Axes, config: Config) -> dict[str, Any]:
