@@ -58,21 +58,13 @@ def conditional_fit(
     templates: DenseTemplates,
     *,
     init: Float[Array, " params"] | None = None,
+    method: Callable[..., FitResult] = fit,
 ) -> FitResult:
-    """The fit with the POI held at a value."""
-    start, fixed = _held(model, poi, templates, model.initial if init is None else init)
-    return fit(model, data, templates=templates, init=start, fixed=fixed)
-
-
-def _held(
-    model: HistFactory,
-    poi: Float[Array, ""] | float,
-    templates: DenseTemplates,
-    init: Float[Array, " params"],
-) -> tuple[Float[Array, " params"], Bool[Array, " params"]]:
-    """Starting values and fixed parameters with the POI held at a value."""
+    """The fit with the POI held at a value; ``method``: `fit`, or `profile` where only ``twice_nll`` is used."""
     index = poi_of(model, "conditional fit")
-    return init.at[index].set(poi), model.fixed_parameters(templates).at[index].set(True)
+    start = model.initial if init is None else init
+    fixed = model.fixed_parameters(templates).at[index].set(True)
+    return method(model, data, templates=templates, init=start.at[index].set(poi), fixed=fixed)
 
 
 def q_tilde(
@@ -85,8 +77,7 @@ def q_tilde(
     """
     index = poi_of(model, "q_tilde")
     free = profile(model, data, templates=templates)
-    start, fixed = _held(model, mu, templates, model.initial)
-    held = profile(model, data, templates=templates, init=start, fixed=fixed)
+    held = conditional_fit(model, data, mu, templates, method=profile)
     q = jnp.where(free.parameters[index] > mu, 0.0, held.twice_nll - free.twice_nll)
     return q, free.converged & held.converged
 
@@ -99,8 +90,7 @@ def q_asimov(
 ) -> tuple[Float[Array, ""], FitResult]:
     """``q~_mu`` on the Asimov data of ``truth``, whose free fit is ``truth`` itself, and the one fit it takes."""
     asimov = model.expected_data(truth, templates)
-    start, fixed = _held(model, mu, templates, truth)
-    held = profile(model, asimov, templates=templates, init=start, fixed=fixed)
+    held = conditional_fit(model, asimov, mu, templates, init=truth, method=profile)
     return held.twice_nll + 2.0 * model.logpdf(truth, asimov, templates), held
 
 

@@ -4,8 +4,8 @@ import importlib.metadata
 import os
 
 # jaxlib's thread pool reads NPROC; OMP_NUM_THREADS and XLA_FLAGS do not pin it. Its Cholesky and triangular solves are
-# SciPy's OpenBLAS, which has threads of its own: 16 ms instead of 0.02 for the inverse of a 34 x 34 matrix where two
-# cores are busy. Sums then run in one order.
+# SciPy's OpenBLAS, whose own threads wait for each other on busy cores, for longer than a small matrix takes. Sums then
+# run in one order.
 ONE_THREAD = {"NPROC": "1", "OPENBLAS_NUM_THREADS": "1"}
 # Halves the time to compile a sweep or a fit on the CPU and costs nothing at run time (tests/benchmarks/epoch.py).
 # Another version may not know the flag, and XLA ends a process with an unknown one.

@@ -44,7 +44,7 @@ def overconstrained(
     """
     watched = _watched(model, parameters, "penalty 'overconstrained'")
     dense = model.dense(templates)
-    variance = jnp.diagonal(expected_covariance(model, templates))[model.constraints.parameter]
+    variance = jnp.diagonal(expected_covariance(model, dense))[model.constraints.parameter]
     used = watched & ~(variance == 0)  # a fixed parameter has variance 0
     ratio = jnp.sqrt(jnp.where(used, variance, 1.0)) / jnp.where(used, dense.width, 1.0)
     return without_fit(excess(jnp.where(used, 1.0 - ratio / floor, 0.0)))

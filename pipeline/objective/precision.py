@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from pipeline.errors import nearest
-from pipeline.fit import expected_information, fit_with_covariance, inverse_free
+from pipeline.fit import FitResult, expected_information, fit_with_covariance, inverse_free
 from pipeline.hypotest import falling_root, poi_of, q_asimov, root
-from pipeline.likelihood import HistFactory, Templates
+from pipeline.likelihood import DenseTemplates, HistFactory, Templates
 from pipeline.objective.value import ObjectiveValue, with_fit, without_fit
 
 
@@ -32,12 +32,18 @@ def poi_uncertainty(model: HistFactory, templates: Templates) -> ObjectiveValue:
     any bin).
     """
     poi = poi_of(model, "objective 'poi_uncertainty'")
-    dense = model.dense(templates)
-    asimov = model.expected_data(model.initial, dense)
-    result, covariance = fit_with_covariance(model, asimov, [poi], templates=dense)
+    result, covariance = _asimov_fit(model, templates, [poi])
     variance = covariance[0, 0]
     positive = variance > 0
     return with_fit(jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1.0)), jnp.nan), result)
+
+
+def _asimov_fit(
+    model: HistFactory, templates: Templates, places: Sequence[int]
+) -> tuple[FitResult, Float[Array, "chosen chosen"]]:
+    """The fit to the model's own Asimov data, and the covariance of some parameters."""
+    dense = model.dense(templates)
+    return fit_with_covariance(model, model.expected_data(model.initial, dense), places, templates=dense)
 
 
 def profile_interval(model: HistFactory, templates: Templates) -> ObjectiveValue:
@@ -80,9 +86,7 @@ def generalised_variance(
     if len(set(parameters)) < len(parameters):
         raise ValueError(f"{what}: parameters {list(parameters)} name one twice; name each once")
     places = [place_of(model, name, what) for name in parameters] or [poi_of(model, what)]
-    dense = model.dense(templates)
-    asimov = model.expected_data(model.initial, dense)
-    result, covariance = fit_with_covariance(model, asimov, places, templates=dense)
+    result, covariance = _asimov_fit(model, templates, places)
     return with_fit(jnp.linalg.det(covariance), result)
 
 
@@ -100,7 +104,9 @@ def inferno(model: HistFactory, templates: Templates, *, parameter: str | None =
     return without_fit(covariance[place, place])
 
 
-def expected_covariance(model: HistFactory, templates: Templates) -> Float[Array, "params params"]:
+def expected_covariance(
+    model: HistFactory, templates: Templates | DenseTemplates
+) -> Float[Array, "params params"]:
     """Inverse of the expected information at the model's initial parameters, over those not fixed."""
     dense = model.dense(templates)
     free: Bool[Array, " params"] = ~model.fixed_parameters(dense)

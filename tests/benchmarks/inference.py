@@ -32,6 +32,7 @@ from workspaces import AGC, agc_workspace, modifier, workspace_of
 from pipeline.fit import fit, fit_with_covariance
 from pipeline.hypotest import q_tilde
 from pipeline.likelihood import HistFactory
+from pipeline.objective import OBJECTIVES
 
 
 def median(function, repetitions):
@@ -78,6 +79,19 @@ def of_test_statistic(name, workspace, repetitions):
     seconds = median(lambda: compiled(model.templates), repetitions)
     number = len(model.parameter_names)
     print(f"{name:34}{number:7}{sum(model.bins):6}{compiling:9.1f} s{seconds * 1e3:10.2f} ms")
+
+
+def of_objectives(name, workspace, repetitions):
+    model = HistFactory.from_workspace(workspace)
+    for kind, objective in OBJECTIVES.items():
+        if objective.of_sums or kind == "weighted_sum":
+            continue
+        function = jax.jit(jax.value_and_grad(lambda t, f=objective.function: f(model, t).value))
+        started = time.perf_counter()
+        compiled = function.lower(model.templates).compile()
+        compiling = time.perf_counter() - started
+        seconds = median(lambda c=compiled: c(model.templates), repetitions)
+        print(f"{kind:34}{name:>13}{compiling:9.1f} s{seconds * 1e3:10.2f} ms")
 
 
 def of_fits(name, workspace, repetitions):
@@ -138,6 +152,8 @@ def main():
     print(f"\n{'free fit and Hessian':34}{'ours':>13}{'pyhf+iminuit':>15}{'ratio':>10}")
     for name, workspace in workspaces.items():
         of_fits(name, workspace, options.repetitions)
+    print(f"\n{'objective, value and gradient':34}{'':13}{'compile':>11}{'warm':>13}")
+    of_objectives(name, workspace, options.repetitions)
     print(f"\nfits of {options.toys} toys")
     of_toys(name, workspace, options.toys, options.repetitions)
 
