@@ -19,3 +19,4 @@ rule all:
     default_target: True
     input:
         FOLDER.root / "report.html",
+        expand(FOLDER.root / "histograms_{point}.json", point=POINTS),

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import jax
@@ -56,11 +56,15 @@ class Analysis:
     """Base of every analysis.
 
     `reads` names the tree and its branches, `parameters` the free parameters. Arrays that are no cut, such as the
-    weights of a network, come from `init`.
+    weights of a network, come from `init`. `collections` may name the columns that hold the objects of one kind, by
+    the column that says which are there (`mask`): chunks are then trimmed to the objects their events have.
+    `weight_variations` names the systematic variations that `weights` makes.
     """
 
     reads: NanoAOD | FlatTree
     parameters: Mapping[str, Free]
+    collections: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    weight_variations: tuple[str, ...] = ()
 
     def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
         """Awkward events in, rectangular arrays of the preselected ones out; once per ROOT file.
@@ -77,6 +81,19 @@ class Analysis:
     def variations(self) -> Mapping[str, Callable[[Columns], Columns]]:
         """Systematic variations: columns to columns, each makes templates of its own."""
         return {}
+
+    def weights(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, jax.Array]:
+        """Systematic variations of the weight alone that depend on the selection: a factor [events] for each.
+
+        They share the nominal's selection and observables, so they cost next to nothing.
+        """
+        del p, c, relax
+        return {}
+
+    @property
+    def variation_names(self) -> tuple[str, ...]:
+        """All systematic variations that the analysis makes, in the order of the templates."""
+        return (*self.variations(), *self.weight_variations)
 
     def init(self, key: jax.Array) -> Mapping[str, jax.Array]:
         """Start values of the free arrays that have no bounds, such as the weights of a network."""

@@ -65,6 +65,11 @@ def _options() -> dict[str, Options]:
         "evaluate": run | output | workers,
         "report": run | output | figures,
         "yields": run | {"--parameters": point, "--fold": fold},
+        "histograms": run | {"--parameters": point, "--fold": fold} | output | workers,
+        "validate": {
+            "histograms": {"type": Path, "help": "file written by the verb `histograms`"},
+            "--reference": {"required": True, "type": Path, "help": "JSON file of the challenge (required)"},
+        },
         "schema": folder,
     }
 

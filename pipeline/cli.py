@@ -1,27 +1,17 @@
-"""One verb per stage; the only place that catches errors, prints and exits."""
+"""The command line; the only place that catches errors, prints and exits."""
 
 import argparse
-import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-from pipeline import config as configuration
-from pipeline import datasets, store
 from pipeline.arguments import parser
-from pipeline.config import Config
-from pipeline.errors import ConfigError, OutputError, ThalwegError, nearest
-from pipeline.progress import Log, epoch_line, log, to_standard_output
+from pipeline.errors import OutputError, ThalwegError
+from pipeline.progress import Log, log
 from pipeline.runtime import environment
-
-if TYPE_CHECKING:
-    from pipeline.gradient import Parameters
-
-Columns = list[tuple[str, Path]]
+from pipeline.verbs import VERBS
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -30,8 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Exit code 0; 1 for an error, explained where it is the user's and with its traceback where it is in code; 2 for
     wrong usage; 130 when interrupted, 143 when terminated, as batch systems do.
     """
-    verbs = [simulate, manifest, columns, optimise, evaluate, report, yields, schema]
-    options = parser(verbs).parse_args(arguments)
+    options = parser(VERBS).parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + signal.SIGTERM))
     try:
         with log(getattr(options, "log", None)) as lines:
@@ -63,210 +52,3 @@ def _set_up_jax() -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-
-
-def simulate(options: argparse.Namespace, lines: Log) -> None:
-    """Generate one file of the embedded data set."""
-    config = _config(options)
-    try:
-        from pipeline.simulate import simulate as generate
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{error.name} is not installed; it is in the extra: pip install thalweg[simulate]"
-        ) from error
-    if config.simulate is None or options.sample not in config.simulate.samples:
-        raise ConfigError(f"run {config.run!r} has no section simulate.samples.{options.sample}")
-    plan = config.simulate.samples[options.sample]
-    if options.index >= plan.files:
-        raise ConfigError(
-            f"sample {options.sample!r} has the files 0 to {plan.files - 1}, no file {options.index}"
-        )
-    seed = datasets.file_seed(config.simulate.seed, options.sample, options.index)
-    try:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        generate(options.sample, options.output, events=plan.events_per_file, seed=seed)
-    except ValueError as error:
-        raise ConfigError(f"section simulate: {error}") from error
-    except OSError as error:
-        raise store.unwritable(options.output, error) from error
-    lines.line(
-        f"simulated {plan.events_per_file} events of {options.sample}, seed {seed}, into {options.output}"
-    )
-
-
-def manifest(options: argparse.Namespace, lines: Log) -> None:
-    """Write the manifest of the embedded data set, in the AGC's format."""
-    store.write_json(options.output, datasets.planned_manifest(_config(options)))
-    lines.line(f"wrote {options.output}")
-
-
-def columns(options: argparse.Namespace, lines: Log) -> None:
-    """Read one ROOT file into rectangular columns."""
-    from pipeline.columns import make
-
-    config = _config(options)
-    _check(config)
-    files = [file for file in datasets.source_files(config) if file.sample == options.sample]
-    if options.index >= len(files):
-        there = f"{len(files)} files of it, counted from 0" if files else "the samples " + _listed(config)
-        raise ConfigError(
-            f"run {config.run!r} has no file {options.index} of sample {options.sample!r}; it has {there}"
-        )
-    file = files[options.index]
-    folds, provenance = make(config, file)
-    store.write_columns(options.output, folds, provenance)
-    lines.line(f"{file.path}: read {provenance['entries_read']}, kept {provenance['entries_kept']}")
-
-
-def optimise(options: argparse.Namespace, lines: Log) -> None:
-    """Run one block of epochs."""
-    from pipeline import cluster, problem
-    from pipeline import optimise as epochs
-    from pipeline.workspace import beyond_pyhf
-
-    config = _config(options)
-    if not 1 <= options.block <= len(_blocks(config)):
-        raise ConfigError(
-            f"--block {options.block}: run {config.run!r} has the blocks 1 to {len(_blocks(config))}"
-        )
-    files = _column_files(config)
-    work = problem.work(config, files, datasets.TRAIN)
-    fingerprint = problem.fingerprint(config, files)
-    folder = store.Folder(config.run)
-    start = problem.initial_parameters(config)
-    state = epochs.initial_state(config, start)
-    if options.block > 1:
-        state, _ = epochs.load(folder.block(options.block - 1), config, start, fingerprint)
-    until = min(options.block * config.optimise.epochs_per_job, config.optimise.epochs)
-    lines.line(f"{work.events} events in {len(work.groups)} groups; epochs {state.epoch} to {until - 1}")
-    if reason := beyond_pyhf(config):
-        lines.line(f"note: `evaluate` will refuse this run. {reason}")
-    with (
-        cluster.executor(config.cluster, options.workers) as executor,
-        lines.bar("optimise", config.optimise.epochs, state.epoch) as show,
-    ):
-        state, records = epochs.run(
-            config, executor, work, state, until=until, checkpoints=folder.checkpoints, fingerprint=fingerprint,
-            progress=lambda record: show(epoch_line(record)),
-        )  # fmt: skip
-    epochs.save(options.output, state, fingerprint, records)
-
-
-def evaluate(options: argparse.Namespace, lines: Log) -> None:
-    """Apply exact cuts before and after the optimisation, on every fold, and fit with pyhf."""
-    from pipeline import cluster, problem
-    from pipeline import evaluate as stage
-
-    config = _config(options)
-    files = _column_files(config)
-    points = {"initial": problem.initial_parameters(config), "optimised": _optimised(config, files)}
-    with cluster.executor(config.cluster, options.workers) as executor:
-        result = stage.all_points(config, executor, files, points, lines.line)
-    for (point, fold), workspace in result.workspaces.items():
-        store.write_json(store.Folder(config.run).workspace(point, fold), workspace)
-    store.write_json(options.output, result.summary)
-
-
-def report(options: argparse.Namespace, lines: Log) -> None:
-    """Draw everything into one HTML page."""
-    from pipeline import report as stage
-
-    config = _config(options)
-    files = _column_files(config)
-    records = [r for block in _blocks(config) for r in store.read_state(block)[1]["records"]]
-    provenances = [store.read_provenance(path) for _, path in files]
-    summary = store.read_json(store.Folder(config.run).evaluation)
-    stage.write(config, records, summary, provenances, page=options.output, figures=options.figures)
-    lines.line(f"wrote {options.output}")
-
-
-def yields(options: argparse.Namespace, lines: Log) -> None:
-    """Print the exact yields per channel, sample and variation as JSON; --set takes free parameters as well."""
-    from pipeline import evaluate as stage
-    from pipeline import problem
-    from pipeline.cluster import InProcess
-
-    config, values = _config_and_values(options)
-    with tempfile.TemporaryDirectory() as scratch:
-        files = _current_columns(config, Path(scratch), lines)
-        start = problem.initial_parameters(config)
-        parameters = start if options.parameters == "initial" else _optimised(config, files)
-        parameters = stage.with_values(config, parameters, values)
-        work = problem.work(config, files, options.fold)
-        to_standard_output(json.dumps(stage.yields(config, InProcess(), work, parameters), indent=1))
-
-
-def schema(options: argparse.Namespace, lines: Log) -> None:
-    """Write config/schema.json and the key table of config/README.md."""
-    from pipeline import reference
-
-    reference.write(options.folder)
-    lines.line(f"wrote {options.folder}/schema.json and the table in {options.folder}/README.md")
-
-
-def _config(options: argparse.Namespace) -> Config:
-    return configuration.load(options.config, options.set)
-
-
-def _config_and_values(options: argparse.Namespace) -> tuple[Config, dict[str, float]]:
-    """`--set` of a configuration key, or directly of a free parameter: `--set jet_pt=35`."""
-    from pipeline import problem
-
-    keys = [item for item in options.set if item.partition("=")[0].partition(".")[0] in Config.model_fields]
-    config = configuration.load(options.config, keys)
-    free = problem.analysis(config).parameters
-    values = {}
-    for name, _, text in (item.partition("=") for item in options.set if item not in keys):
-        if name not in free:
-            raise ConfigError(
-                f"--set {name}: no free parameter of the analysis and no key of the configuration; "
-                f"{nearest(name, {*free, *Config.model_fields})}"
-            )
-        try:
-            values[name] = float(text)
-        except ValueError:
-            raise ConfigError(f"--set {name}={text}: the value of a free parameter is a number") from None
-    return config, values
-
-
-def _check(config: Config) -> None:
-    """What can be known to be wrong before a single event is read, which may take hours."""
-    from pipeline import problem
-
-    problem.initial_parameters(config)
-    problem.check_variations_used(config)
-
-
-def _listed(config: Config) -> str:
-    return ", ".join(map(repr, datasets.sample_names(config)))
-
-
-def _column_files(config: Config) -> Columns:
-    folder = store.Folder(config.run)
-    return [(file.sample, folder.columns(file.name)) for file in datasets.source_files(config)]
-
-
-def _current_columns(config: Config, scratch: Path, lines: Log) -> Columns:
-    """Column files of the run where they are up to date; the others are made in a scratch folder."""
-    from pipeline.columns import is_current, make
-
-    found = []
-    for file, (sample, path) in zip(datasets.source_files(config), _column_files(config), strict=True):
-        if not is_current(config, file, path):
-            lines.line(f"reading {file.path} (no current column file of it in this run)")
-            path = scratch / f"{file.name}.parquet"
-            store.write_columns(path, *make(config, file))
-        found.append((sample, path))
-    return found
-
-
-def _blocks(config: Config) -> list[Path]:
-    return [store.Folder(config.run).block(number + 1) for number in range(config.optimise.jobs)]
-
-
-def _optimised(config: Config, files: Columns) -> "Parameters":
-    from pipeline import optimise as epochs
-    from pipeline import problem
-
-    start = problem.initial_parameters(config)
-    return epochs.load(_blocks(config)[-1], config, start, problem.fingerprint(config, files))[0].parameters

@@ -6,12 +6,14 @@ process -> variation -> {nevts_total, files: [{path, nevts}]}.
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline import draws
 from pipeline.config import Config, Sample
 from pipeline.errors import ConfigError, InputError, nearest
 from pipeline.store import read_json
@@ -25,12 +27,18 @@ SHAPE = "a manifest is process -> variation -> {nevts_total, files: [{path, nevt
 
 @dataclasses.dataclass(frozen=True)
 class SourceFile:
-    """One ROOT file of a sample; `entries` is what the manifest promises, where it does."""
+    """A ROOT file of a sample, or a range of its entries: what one job reads.
+
+    `entries` is what the manifest promises of the range, where it does; `stop=None` is the end of the file, whatever
+    was promised. `index` counts the ranges of the sample.
+    """
 
     sample: str
     index: int
     path: str
     entries: int | None
+    start: int = 0
+    stop: int | None = None
 
     @property
     def name(self) -> str:
@@ -41,6 +49,13 @@ class SourceFile:
     def is_remote(self) -> bool:
         """Whether it is read over the network."""
         return "://" in self.path
+
+    @property
+    def place(self) -> str:
+        """The file, and which entries where it is not all of them."""
+        if self.start == 0 and self.stop is None:
+            return self.path
+        return f"{self.path} (entries {self.start} to {'the end' if self.stop is None else self.stop - 1})"
 
 
 def sample_names(config: Config) -> list[str]:
@@ -54,11 +69,11 @@ def source_files(config: Config) -> list[SourceFile]:
     return [file for sample in sample_names(config) for file in _files(sample, manifest, config)]
 
 
-def simulated_path(config: Config, process: str, index: int) -> str:
+def simulated_path(config: Config, sample: str, index: int) -> str:
     """Where the `simulate` stage puts one file: it depends on all that decides its content, so runs share it."""
     assert config.simulate is not None
-    events = config.simulate.samples[process].events_per_file
-    return f"results/simulated/seed{config.simulate.seed}/{process}_{events}_{index:04d}.root"
+    events = config.simulate.samples[sample].events_per_file
+    return f"results/simulated/seed{config.simulate.seed}/{sample}_{events}_{index:04d}.root"
 
 
 def file_seed(seed: int, process: str, index: int) -> int:
@@ -96,14 +111,9 @@ def folds(config: Config) -> list[str]:
 def is_held_out(event_numbers: np.ndarray, fraction: float) -> np.ndarray:
     """Whether each event is held out: a hash of its number, uniform in [0, 1), is below the fraction.
 
-    The hash is the finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), so that neither the order of the
-    files nor a pattern in the numbers matters.
+    So neither the order of the files nor a pattern in the numbers matters.
     """
-    z = event_numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    uniform = (z ^ (z >> np.uint64(31))).astype(np.float64) / 2.0**64
-    return np.asarray(uniform < fraction)
+    return np.asarray(draws.uniform(event_numbers) < fraction)
 
 
 def _names(process: str, sample: Sample) -> list[str]:
@@ -113,18 +123,16 @@ def _names(process: str, sample: Sample) -> list[str]:
 def _planned(config: Config) -> dict[str, Any]:
     """The manifest of files that the `simulate` stage will make."""
     assert config.simulate is not None
-    return {
-        process: {
-            NOMINAL: {
-                "files": [
-                    {"path": simulated_path(config, process, i), "nevts": plan.events_per_file}
-                    for i in range(plan.files)
-                ],
-                "nevts_total": plan.files * plan.events_per_file,
-            }
-        }
-        for process, plan in config.simulate.samples.items()
-    }
+    manifest: dict[str, Any] = {}
+    for sample, plan in config.simulate.samples.items():
+        process, _, variation = sample.partition("__")
+        files = [
+            {"path": simulated_path(config, sample, i), "nevts": plan.events_per_file}
+            for i in range(plan.files)
+        ]
+        entry = {"files": files, "nevts_total": plan.files * plan.events_per_file}
+        manifest.setdefault(process, {})[variation or NOMINAL] = entry
+    return manifest
 
 
 def planned_manifest(config: Config) -> dict[str, Any]:
@@ -160,8 +168,24 @@ def _files(sample: str, manifest: Mapping[str, Any], config: Config) -> list[Sou
         known = nearest(variation, variations)
         raise InputError(f"sample {process!r}: variation {variation!r} is not in {where}; {known}")
     entries = _entries(variations[variation], f"{where}: {process}/{variation}")
-    chosen = list(entries.items())[: config.data.max_files_per_process]
-    return [SourceFile(sample, i, _located(path, config), n) for i, (path, n) in enumerate(chosen)]
+    most = None if config.data.max_files_per_process == "all" else config.data.max_files_per_process
+    ranges = [
+        (_located(path, config), n, start, stop)
+        for path, n in itertools.islice(entries.items(), most)
+        for n, start, stop in _ranges(n, config.data.max_events_per_job)
+    ]
+    return [SourceFile(sample, i, path, n, start, stop) for i, (path, n, start, stop) in enumerate(ranges)]
+
+
+def _ranges(entries: int | None, most: int) -> list[tuple[int | None, int, int | None]]:
+    """(entries, start, stop) of the fewest equal ranges with at most `most` entries; the last one is open-ended."""
+    if not entries:
+        return [(entries, 0, None)]
+    jobs = -(-entries // most)
+    bounds = [entries * job // jobs for job in range(jobs + 1)]
+    return [
+        (stop - start, start, stop if stop < entries else None) for start, stop in itertools.pairwise(bounds)
+    ]
 
 
 def _entries(variation: Any, where: str) -> dict[str, int | None]:
@@ -195,7 +219,14 @@ def _short(value: Any, length: int = 60) -> str:
 
 
 def _located(path: str, config: Config) -> str:
-    """A relative path is meant from the working directory, or from the folder of the manifest."""
+    """A path of the manifest with its beginning replaced where `data.prefixes` says so.
+
+    A relative path is meant from the working directory, or from the folder of the manifest.
+    """
+    fitting = [prefix for prefix in config.data.prefixes if path.startswith(prefix)]
+    if fitting:
+        longest = max(fitting, key=len)
+        path = config.data.prefixes[longest] + path.removeprefix(longest)
     if "://" in path or config.data.manifest is None or Path(path).exists():
         return path
     beside = config.data.manifest.parent / path

@@ -11,12 +11,14 @@ from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.datasets import NOMINAL
 from pipeline.errors import FitError
-from pipeline.final import FEW_EVENTS, pyhf_fit
+from pipeline.final import FEW_EVENTS, fit_table, pyhf_fit
 from pipeline.gradient import Centre, Executor, Parameters, forward
 from pipeline.objective import OBJECTIVES
 from pipeline.optimise import centre
-from pipeline.problem import Work, analysis, check_bounds, widths, work
+from pipeline.problem import Work, analysis, check_bounds, edges, widths, work
 from pipeline.workspace import variations_of, workspace
+
+PSEUDODATA = "pseudodata"
 
 
 class Evaluation(NamedTuple):
@@ -61,8 +63,8 @@ def all_points(
     points: Mapping[str, Parameters],
     say: Callable[[str], None],
 ) -> Evaluations:
-    """Evaluate every point on every fold that holds events."""
-    found = {}
+    """Evaluate every point on every fold that holds events, and fit the pseudodata where there are such."""
+    found, fitted = {}, {}
     works = {fold: work(config, columns, fold) for fold in datasets.folds(config)}
     objective = centre(config, works[datasets.TRAIN].axes)
     for fold, fold_work in works.items():
@@ -73,17 +75,73 @@ def all_points(
                 f"pyhf {_shown(result.fit['objective'])}"
             )
             found[point, fold] = (fold_work, result)
+    if config.model.pseudodata:
+        everything = work(config, columns, datasets.ALL)
+        for point, parameters in points.items():
+            fitted[point] = _fit_pseudodata(config, executor, everything, parameters)
+            say(f"{point}, pseudodata: {_poi_of(config, fitted[point][1])}")
     summary = {
         "objective": _describe(config),
         "points": {point: _scalars(parameters) for point, parameters in points.items()},
+        "edges": {point: edges(config, parameters) for point, parameters in points.items()},
         "table": [_row(point, fold, *entry) for (point, fold), entry in found.items()],
+        "bootstrap": _bootstrap(config, executor, list(works.values())[-1], points, objective, say),
         "templates": {
             f"{point}_{fold}": _tables(config, entry[1].templates, entry[0])
             for (point, fold), entry in found.items()
         },
         "fits": {f"{point}_{fold}": entry[1].fit for (point, fold), entry in found.items()},
+        "pseudodata": {point: fit for point, (_, fit) in fitted.items()},
     }
-    return Evaluations(summary, {key: entry[1].workspace for key, entry in found.items()})
+    workspaces = {key: entry[1].workspace for key, entry in found.items()}
+    return Evaluations(summary, workspaces | {(p, PSEUDODATA): spec for p, (spec, _) in fitted.items()})
+
+
+def _fit_pseudodata(
+    config: Config, executor: Executor, everything: Work, parameters: Parameters
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The workspace of all events with the pseudodata as observations, and the parameters that fit them best."""
+    exact = forward(executor, everything, parameters, None)
+    spec = workspace(exact, everything.axes, config, pseudodata=True)
+    return spec, fit_table(spec)
+
+
+def _poi_of(config: Config, table: Sequence[Mapping[str, Any]]) -> str:
+    row = next(row for row in table if row["label"] == config.model.poi)
+    return f"{row['label']} = {row['bestfit']:.5g} +- {row['hessian']:.3g}"
+
+
+def _bootstrap(
+    config: Config,
+    executor: Executor,
+    fold_work: Work,
+    points: Mapping[str, Parameters],
+    objective: Centre,
+    say: Callable[[str], None],
+) -> dict[str, Any] | None:
+    """The exact objective at every point on resampled events, the same ones for all points.
+
+    A replica in which a fit fails, as one may that has emptied a bin, is left out and counted.
+    """
+    if config.evaluate.bootstrap == 0:
+        return None
+    values: dict[str, list[float]] = {point: [] for point in points}
+    failed = 0
+    for replica in range(config.evaluate.bootstrap):
+        try:
+            row = {
+                point: objective(forward(executor, fold_work, parameters, None, replica=replica))[0]
+                for point, parameters in points.items()
+            }
+        except FitError:
+            failed += 1
+            continue
+        for point, value in row.items():
+            values[point].append(value)
+    say(
+        f"bootstrap: {config.evaluate.bootstrap - failed} replicas of the events, {failed} without a fit left out"
+    )
+    return {"values": values, "failed": failed}
 
 
 def yields(config: Config, executor: Executor, fold_work: Work, parameters: Parameters) -> dict[str, Any]:
@@ -91,7 +149,7 @@ def yields(config: Config, executor: Executor, fold_work: Work, parameters: Para
     exact = forward(executor, fold_work, parameters, None)
     return {
         "parameters": _scalars(parameters),
-        "edges": {name: channel.edges for name, channel in config.channels.items()},
+        "edges": edges(config, parameters),
         **_tables(config, exact, fold_work),
     }
 

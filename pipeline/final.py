@@ -10,11 +10,13 @@ import pyhf
 from pipeline.config import Config
 from pipeline.errors import FitError
 from pipeline.judges import judged
-from pipeline.nuisance import impacts, widths_before
+from pipeline.nuisance import best_fit, impacts, widths_before
 
 # Of Minuit. Higher ones refine the steps of numerical derivatives by the distance to the minimum, which is zero to
 # rounding for Asimov data: on workspaces of these analyses their Hessian was off by factors, see docs/design.md.
 STRATEGY: Literal[0] = 0
+STRATEGIES: tuple[Literal[0, 1, 2], ...] = (1, 0, 2)  # of fits to other data, pyhf's own choice first
+MINIMA_APART = 0.01  # in -2 ln L: a hundredth of the distance of one standard deviation
 FEW_EVENTS = "is there a bin with hardly any events? Merge it with its neighbour in channels.*.edges"
 
 
@@ -54,6 +56,47 @@ def pyhf_fit(config: Config, spec: Mapping[str, Any]) -> dict[str, Any]:
         "twice_nll": float(result.best_twice_nll),
         "objective": judged(config.objective, model, data, half),
     }
+
+
+def fit_table(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The best fit of a workspace to its observations: a row per parameter, by pyhf and iminuit through cabinetry.
+
+    `uncertainty` is iminuit's, `hessian` that of the exact Hessian of our likelihood at our own minimum, `ours`. A
+    fixed parameter has neither.
+
+    Raises:
+        FitError: a fit did not converge, or the two minima of the likelihood differ.
+    """
+    model, data = cabinetry.model_utils.model_and_data(dict(spec))
+    result = _fit_with_any_strategy(model, data)
+    ours, sigma, twice_nll = best_fit(spec)
+    if not abs(twice_nll - float(result.best_twice_nll)) < MINIMA_APART:
+        raise FitError(
+            f"-2 ln L of the pseudodata is {twice_nll:.6g} at our minimum but {float(result.best_twice_nll):.6g} at "
+            f"pyhf's; {FEW_EVENTS}"
+        )
+    return [
+        {
+            "label": label,
+            "bestfit": float(fitted),
+            "uncertainty": float(error),
+            "ours": here,
+            "hessian": width,
+        }
+        for label, fitted, error, here, width in zip(
+            result.labels, result.bestfit, result.uncertainty, ours, sigma, strict=True
+        )
+    ]
+
+
+def _fit_with_any_strategy(model: Any, data: Any) -> Any:
+    """cabinetry's fit by the first of Minuit's strategies that calls its minimum valid."""
+    for strategy in STRATEGIES:
+        try:
+            return cabinetry.fit.fit(model, data, strategy=strategy)
+        except pyhf.exceptions.FailedMinimization:
+            continue
+    raise FitError(f"pyhf's fit of the pseudodata failed with Minuit's strategies {STRATEGIES}; {FEW_EVENTS}")
 
 
 def _require_closure(config: Config, fitted: float, sigma: float, *, tolerance: float = 0.05) -> None:

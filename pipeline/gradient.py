@@ -12,14 +12,12 @@ their group, groups at the centre. The same bits come out for any number of work
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from pipeline import store
+from pipeline.chunks import chunks, resampled
 from pipeline.containers import Columns, Templates
 from pipeline.datasets import NOMINAL
 from pipeline.errors import FitError
@@ -53,14 +51,24 @@ class Step(NamedTuple):
     seconds: dict[str, float]
 
 
-def forward(executor: Executor, work: Work, parameters: Parameters, widths: Widths | None) -> Templates:
+def forward(
+    executor: Executor,
+    work: Work,
+    parameters: Parameters,
+    widths: Widths | None,
+    *,
+    replica: int | None = None,
+) -> Templates:
     """First sweep: the templates of all groups, [samples, variations, bins] per channel, in float64.
+
+    Arguments:
+        replica: number of a bootstrap sample of the events; None for the events themselves.
 
     Raises:
         FitError: a template is not finite; the message says which, and which column or observable it comes from.
     """
     partial = executor.map(
-        _forward_group, work.groups, work.problem, _to_numpy(parameters), _to_numpy(widths)
+        _forward_group, work.groups, work.problem, _to_numpy(parameters), _to_numpy(widths), replica
     )
     yields, sumw2 = _zeros(work)
     for group, templates in zip(work.groups, partial, strict=True):
@@ -123,18 +131,23 @@ def _cause(
 
 def _bad_group(group: Group, problem: Problem, parameters: Parameters, widths: Widths | None) -> list[str]:
     """What is not finite in the first chunk of a group that has such events."""
-    for chunk in _chunks(group, problem):
-        found = bad_events(problem.analysis, problem.binnings, group.variations, parameters, chunk, widths)
+    for chunk in chunks(group, problem):
+        found = bad_events(
+            problem.analysis, problem.binnings, group.variations, parameters, _float64(chunk), widths
+        )
         if found:
             return found
     return []
 
 
 def _forward_group(
-    group: Group, problem: Problem, parameters: Parameters, widths: Widths | None
+    group: Group, problem: Problem, parameters: Parameters, widths: Widths | None, replica: int | None
 ) -> Templates:
     compiled = _compiled(problem, group.variations)[0]
-    total: Templates = _sum(compiled(parameters, chunk, widths) for chunk in _chunks(group, problem))
+    events = chunks(group, problem)
+    if replica is not None:
+        events = [resampled(chunk, group, number, replica) for number, chunk in enumerate(events)]
+    total: Templates = _sum(compiled(parameters, chunk, widths) for chunk in events)
     return total
 
 
@@ -144,7 +157,7 @@ def _pullback_group(
     group, cotangent = item
     compiled = _compiled(problem, group.variations)[1]
     total: Parameters = _sum(
-        compiled(parameters, chunk, widths, cotangent) for chunk in _chunks(group, problem)
+        compiled(parameters, chunk, widths, cotangent) for chunk in chunks(group, problem)
     )
     return total
 
@@ -154,7 +167,7 @@ def _compiled(problem: Problem, variations: tuple[str, ...]) -> tuple[Callable[.
     """Both sweeps of one chunk, compiled once per process."""
 
     def templates(parameters: Parameters, columns: Columns, widths: Widths | None) -> Templates:
-        return fill(problem.analysis, problem.binnings, variations, parameters, columns, widths)
+        return fill(problem.analysis, problem.binnings, variations, parameters, _float64(columns), widths)
 
     def pull(parameters: Parameters, columns: Columns, widths: Widths, cotangent: Templates) -> Parameters:
         _, transpose = jax.vjp(lambda p: templates(p, columns, widths), parameters)
@@ -164,27 +177,9 @@ def _compiled(problem: Problem, variations: tuple[str, ...]) -> tuple[Callable[.
     return jax.jit(templates), jax.jit(pull)
 
 
-@functools.cache
-def _chunks(group: Group, problem: Problem) -> list[Columns]:
-    """A group's events as chunks of one shape, read once and kept; the last is filled up with weight 0."""
-    parts = [store.read_columns(Path(file.path), fold) for file in group.files for fold in group.folds]
-    columns = {name: np.concatenate([p[name] for p in parts]).astype(np.float64) for name in parts[0]}
-    columns["weight"] = columns["weight"] * group.scale
-    events = len(columns["weight"])
-    if events == 0:
-        return []
-    starts = range(0, events, problem.chunk_events)
-    return [
-        Columns({n: jnp.asarray(_chunk(n, a, s, problem.chunk_events)) for n, a in columns.items()})
-        for s in starts
-    ]
-
-
-def _chunk(name: str, array: np.ndarray, start: int, size: int) -> np.ndarray:
-    """Rows `start` on; short of `size` the first row is repeated, a real event, so that no value is out of range."""
-    piece = array[start : start + size]
-    filler = np.repeat(array[:1], size - len(piece), axis=0)
-    return np.concatenate([piece, np.zeros_like(filler) if name == "weight" else filler])
+def _float64(columns: Columns) -> Columns:
+    """The same numbers with the precision they are worked on in."""
+    return Columns({name: array.astype(np.float64) for name, array in columns.arrays.items()})
 
 
 def _sum(results: Any) -> Any:

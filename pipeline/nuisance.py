@@ -52,6 +52,19 @@ def impacts(spec: Mapping[str, Any], widths_before: Mapping[str, float]) -> list
     return sorted(found, key=lambda impact: -max(abs(impact.up), abs(impact.down)))
 
 
+def best_fit(spec: Mapping[str, Any]) -> tuple[list[float], list[float], float]:
+    """Parameters of the fit of a workspace to its own data, their standard deviations, and -2 ln L there.
+
+    Raises:
+        FitError: the fit did not converge.
+    """
+    model = HistFactory.from_workspace(spec)
+    data = model.data()
+    best = _converged(model, _fit(model, data, model.initial, model.fixed))
+    sigma = jnp.sqrt(jnp.diagonal(_covariance(model, best.parameters, data)))
+    return best.parameters.tolist(), sigma.tolist(), float(best.twice_nll)
+
+
 def widths_before(model: Any, prefit_uncertainties: Iterable[float]) -> dict[str, float]:
     """Standard deviations before the fit of a pyhf model's constrained parameters but those of single bins."""
     names = model.config.par_names

@@ -12,9 +12,9 @@ import numpy as np
 
 from pipeline import analysis as contract
 from pipeline import datasets, store
-from pipeline.config import Anneal, Bandwidth, Channel, Config
+from pipeline.config import Anneal, Config
 from pipeline.errors import ConfigError, InputError, nearest
-from pipeline.relax import anneal, fraction_of_bin
+from pipeline.relax import anneal, edge_logits
 from pipeline.templates import Binning, Widths, check_variations
 from pipeline.workspace import Axes, axes, variations_of
 
@@ -27,6 +27,7 @@ class Problem:
     options: str
     binnings: tuple[Binning, ...]
     chunk_events: int
+    objects: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @property
     def analysis(self) -> contract.Analysis:
@@ -96,7 +97,7 @@ def work(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work
         provenances.setdefault(sample, []).append(provenance)
         events = sum(provenance["entries_kept"][name] for name in folds)
         files.append(ColumnFile(sample, str(path.absolute()), provenance["content"], events))
-    templates = axes(config, tuple(found.variations()))
+    templates = axes(config, found.variation_names)
     groups = _groups(files, templates, config, datasets.scales(config, provenances, fold), folds)
     return Work(_problem(config, groups), groups, templates)
 
@@ -113,12 +114,32 @@ def _problem(config: Config, groups: Sequence[Group]) -> Problem:
     target = f"{Path(name).absolute()}{colon}{cls}" if name.endswith(".py") else config.analysis.target
     largest = 1 << (max(group.events for group in groups) - 1).bit_length()
     chunk_events = min(config.cluster.chunk_events, largest)
-    return Problem(target, config.analysis.options_json, binnings(config), chunk_events)
+    return Problem(target, config.analysis.options_json, binnings(config), chunk_events, _objects(config))
+
+
+def _objects(config: Config) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """The sizes of each collection's chunks."""
+    known = analysis(config).collections
+    for name in config.cluster.objects:
+        if name not in known:
+            raise ConfigError(
+                f"cluster.objects.{name}: {config.analysis.target} has no such collection; "
+                f"{nearest(name, known) if known else 'it has none, remove the key'}"
+            )
+    return tuple(config.cluster.objects.items())
 
 
 def binnings(config: Config) -> tuple[Binning, ...]:
     """The channels' bins."""
-    return tuple(Binning(name, channel.edges) for name, channel in config.channels.items())
+    return tuple(
+        Binning(
+            name,
+            channel.edges,
+            None if channel.free_edges is None else channel.free_edges.smallest,
+            None if channel.bandwidth is None else channel.bandwidth.unit,
+        )
+        for name, channel in config.channels.items()
+    )
 
 
 def initial_parameters(config: Config) -> dict[str, Any]:
@@ -130,8 +151,26 @@ def initial_parameters(config: Config) -> dict[str, Any]:
     values = {name: config.parameters.get(name, free.initial) for name, free in found.parameters.items()}
     for name, value in values.items():
         check_bounds(name, value, found.parameters[name])
-    arrays = found.init(jax.random.key(config.optimise.seed))
+    arrays = {**found.init(jax.random.key(config.optimise.seed)), **_free_edges(config)}
+    twice = sorted(set(arrays) & set(values))
+    if twice:
+        raise ConfigError(f"parameter {twice[0]!r} of {config.analysis.target} is taken; choose another name")
     return {**{n: np.float64(v) for n, v in values.items()}, **{n: np.asarray(a) for n, a in arrays.items()}}
+
+
+def _free_edges(config: Config) -> dict[str, jax.Array]:
+    """Start values of the free bin edges: one number per bin, see `relax.ordered_edges`."""
+    return {
+        binning.parameter: edge_logits(np.asarray(binning.edges), smallest=binning.smallest)
+        for binning in binnings(config)
+        if binning.smallest is not None
+    }
+
+
+def edges(config: Config, parameters: Mapping[str, Any]) -> dict[str, list[float] | None]:
+    """Bin edges of every channel at a point; None for one that counts."""
+    found = {binning.channel: binning.edges_at(parameters) for binning in binnings(config)}
+    return {n: None if e is None else np.asarray(e, dtype=np.float64).tolist() for n, e in found.items()}
 
 
 def check_bounds(name: str, value: float, free: contract.Free) -> None:
@@ -154,13 +193,9 @@ def widths(config: Config, epoch: int) -> Widths:
     def at(schedule: Anneal) -> jax.Array:
         return anneal(schedule.initial, schedule.final, progress)
 
-    def bandwidth(channel: Channel, schedule: Bandwidth) -> jax.Array:
-        edges = np.asarray(channel.edges)
-        return at(schedule) if schedule.unit == "value" else fraction_of_bin(edges, at(schedule))
-
     return Widths(
         operations={name: at(schedule) for name, schedule in config.widths.items()},
-        bandwidths={n: bandwidth(c, c.bandwidth) for n, c in config.channels.items() if c.bandwidth},
+        bandwidths={n: at(c.bandwidth) for n, c in config.channels.items() if c.bandwidth},
     )
 
 

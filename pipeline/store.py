@@ -133,7 +133,9 @@ def write_columns(
     schema = tables[0].schema.with_metadata(
         {_PROVENANCE: header, _PROVENANCE_DIGEST: _sha256(header).encode()}
     )
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    # Measured values hardly repeat: a dictionary of them takes longer, and more space, than none.
+    options = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
         for table in tables:
             writer.write_table(table.cast(schema), row_group_size=max(1, table.num_rows))
 

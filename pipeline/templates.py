@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -15,29 +15,48 @@ from pipeline.analysis import Analysis
 from pipeline.containers import Columns, Observation, Parameters, Templates
 from pipeline.datasets import NOMINAL
 from pipeline.errors import ConfigError, Noting, nearest
-from pipeline.relax import Exact, Relaxed, status
+from pipeline.relax import Exact, Relaxed, fraction_of_bin, ordered_edges, status
 
 WEIGHT = "weight"  # the column of the event weights; an observable never depends on it
 
 
 @dataclasses.dataclass(frozen=True)
 class Binning:
-    """A channel and its bin edges; `edges=None` is one bin that counts every event."""
+    """A channel and its bin edges; `edges=None` is one bin that counts every event.
+
+    With a `smallest` bin width the inner edges are free: the parameter `edges_<channel>` holds a number per bin. Edges
+    at infinity make bins of what lies outside. `unit` is that of the bandwidth: 'value', or 'bin' for a fraction of the
+    narrower bin at each edge.
+    """
 
     channel: str
     edges: tuple[float, ...] | None
+    smallest: float | None = None
+    unit: str | None = None
 
     @property
     def bins(self) -> int:
         """Number of bins."""
         return 1 if self.edges is None else len(self.edges) - 1
 
+    @property
+    def parameter(self) -> str:
+        """Name of the parameter that free edges are made of."""
+        return f"edges_{self.channel}"
+
+    def edges_at(self, parameters: Mapping[str, ArrayLike]) -> Float[Array, " edges"] | None:
+        """Bin edges at a point."""
+        if self.edges is None or self.smallest is None:
+            return None if self.edges is None else jnp.asarray(self.edges)
+        low, high = self.edges[0], self.edges[-1]
+        return ordered_edges(jnp.asarray(parameters[self.parameter]), low, high, smallest=self.smallest)
+
 
 class Widths(eqx.Module):
-    """Widths of the relaxed operations by name, and of the histograms' kernels by channel."""
+    """Widths of the relaxed operations by name, and of the histograms' kernels by channel, in the binning's unit."""
 
     operations: dict[str, Float[Array, ""]]
-    bandwidths: dict[str, Float[Array, "*edges"]]
+    bandwidths: dict[str, Float[Array, ""]]
 
 
 def fill(
@@ -62,7 +81,7 @@ def fill(
     rows = jnp.array([order.index(name) for name in (NOMINAL, *variations)])
     yields, sumw2 = {}, {}
     for binning in binnings:
-        draw = functools.partial(_histogram, binning, widths, relax)
+        draw = functools.partial(_histogram, binning, widths, relax, binning.edges_at(parameters))
         parts = [draw(f.weights[binning.channel], f.values.get(binning.channel)) for f in families]
         yields[binning.channel] = jnp.concatenate(parts)[rows]
         first = families[0]
@@ -109,7 +128,7 @@ def _bad_observables(family: "_Family") -> Iterator[str]:
 
 def check_variations(analysis: Analysis, names: tuple[str, ...]) -> None:
     """Raise where the model names a variation that the analysis does not define."""
-    known = analysis.variations()
+    known = analysis.variation_names
     for name in names:
         if name not in known or name == NOMINAL:
             raise ConfigError(
@@ -138,7 +157,10 @@ def _see(
     free = {name: jnp.asarray(array) for name, array in parameters.items()}
     relax = Exact() if widths is None else Relaxed(widths.operations, thresholds=free)
     transforms = analysis.variations()
-    varied = {NOMINAL: columns, **{name: transforms[name](columns) for name in variations}}
+    factors = _factors(
+        analysis, [n for n in variations if n not in transforms], Parameters(free), columns, relax
+    )
+    varied = {NOMINAL: columns, **{n: transforms[n](columns) for n in variations if n in transforms}}
     members: dict[tuple[str, ...], list[str]] = {(WEIGHT,): []}
     for name, arrays in varied.items():
         changed = tuple(n for n, array in arrays.arrays.items() if array is not columns.arrays[n])
@@ -148,7 +170,33 @@ def _see(
         stacked = {n: jnp.stack([varied[v].arrays[n] for v in names]) for n in changed}
         seen = _observe(analysis, binnings, Parameters(free), columns, relax, stacked)
         families.append(_Family(tuple(names), stacked, *seen))
-    return relax, families
+    return relax, [_with_factors(families[0], factors), *families[1:]]
+
+
+def _factors(
+    analysis: Analysis, names: Sequence[str], parameters: Parameters, columns: Columns, relax: Exact | Relaxed
+) -> dict[str, Float[Array, " events"]]:
+    """The factors on the nominal weight that make the analysis's weight variations."""
+    if not names:
+        return {}
+    with Noting(f"in {type(analysis).__name__}.weights(p, c, relax)"):
+        made = analysis.weights(parameters, columns, relax)
+    missing = [name for name in names if name not in made]
+    if missing:
+        raise ConfigError(
+            f"{type(analysis).__name__}.weights() gives no {missing[0]!r}, which weight_variations names; "
+            f"{nearest(missing[0], made)}"
+        )
+    return {name: made[name] for name in names}
+
+
+def _with_factors(nominal: _Family, factors: Mapping[str, Float[Array, " events"]]) -> _Family:
+    """The family of the weight alone with rows for the weight variations, from its first row."""
+    rows = {
+        channel: jnp.stack([*weights, *(weights[0] * factor for factor in factors.values())])
+        for channel, weights in nominal.weights.items()
+    }
+    return nominal._replace(variations=(*nominal.variations, *factors), weights=rows)
 
 
 def _observe(
@@ -191,12 +239,15 @@ def _histogram(
     binning: Binning,
     widths: Widths | None,
     relax: Exact | Relaxed,
+    edges: Float[Array, " edges"] | None,
     weights: Float[Array, "variations events"],
     values: Float[Array, " events"] | Float[Array, "variations events"] | None,
 ) -> Float[Array, "variations bins"]:
-    if binning.edges is None or values is None:
+    if edges is None or values is None:
         return weights.sum(axis=1, keepdims=True)
-    edges = jnp.asarray(binning.edges, dtype=values.dtype)
     if isinstance(relax, Exact) or widths is None:
         return Exact().histogram(values, edges, weights=weights)
-    return relax.histogram(values, edges, bandwidth=widths.bandwidths[binning.channel], weights=weights)
+    bandwidth = widths.bandwidths[binning.channel]
+    if binning.unit == "bin":  # free edges do not move to make themselves a kernel
+        bandwidth = fraction_of_bin(jax.lax.stop_gradient(edges), bandwidth)
+    return relax.histogram(values, edges, bandwidth=bandwidth, weights=weights)

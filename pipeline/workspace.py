@@ -10,7 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from pipeline.config import LUMINOSITY, Config, Model, NormalizationSystematic, NormPlusShapeSystematic
 from pipeline.containers import AnyArray, Templates
@@ -62,7 +62,7 @@ def specification(templates: Templates, axes: Axes, config: Config) -> Specifica
     """The channels of a pyhf specification, keyed by names, from summed templates; differentiable."""
     return {
         channel: {
-            sample: _sample(templates, axes, config.model, channel, sample) for sample in config.data.samples
+            sample: _sample(templates, axes, config, channel, sample) for sample in config.data.samples
         }
         for channel in config.regions
     }
@@ -81,15 +81,20 @@ def sums(templates: Templates, axes: Axes, config: Config) -> dict[str, Float[Ar
     }
 
 
-def workspace(templates: Templates, axes: Axes, config: Config) -> dict[str, Any]:
+def workspace(
+    templates: Templates, axes: Axes, config: Config, *, pseudodata: bool = False
+) -> dict[str, Any]:
     """A pyhf workspace of concrete templates, its observations the Asimov data (every parameter nominal).
+
+    Arguments:
+        pseudodata: observe those of `model.pseudodata` instead.
 
     Raises:
         ConfigError: the model has constraint terms of another width, or none, which a workspace cannot say.
     """
     if reason := beyond_pyhf(config):
         raise ConfigError(reason)
-    return structure(templates, axes, config)
+    return structure(templates, axes, config, pseudodata=pseudodata)
 
 
 def beyond_pyhf(config: Config) -> str | None:
@@ -104,19 +109,16 @@ def beyond_pyhf(config: Config) -> str | None:
     )
 
 
-def structure(templates: Templates, axes: Axes, config: Config) -> dict[str, Any]:
+def structure(
+    templates: Templates, axes: Axes, config: Config, *, pseudodata: bool = False
+) -> dict[str, Any]:
     """The workspace without the check that its constraint terms are pyhf's: for our own likelihood."""
-    channels = []
-    observations = []
+    channels, observations = [], []
     for channel, samples in specification(templates, axes, config).items():
         entries = [{"name": name, **_json_sample(sample)} for name, sample in samples.items()]
         channels.append({"name": channel, "samples": entries})
-        nominal = {n.name: n.nominal for n in config.model.normfactors}
-        total = sum(
-            np.asarray(sample["data"]) * np.prod([nominal[name] for name in sample.get("normfactor", {})])
-            for sample in samples.values()
-        )
-        observations.append({"name": channel, "data": np.asarray(total).tolist()})
+        observed = _pseudodata(templates, axes, config, channel) if pseudodata else _asimov(samples, config)
+        observations.append({"name": channel, "data": np.asarray(observed).tolist()})
     return {
         "version": "1.0.0",
         "channels": channels,
@@ -125,12 +127,29 @@ def structure(templates: Templates, axes: Axes, config: Config) -> dict[str, Any
     }
 
 
+def _asimov(samples: Mapping[str, Mapping[str, Any]], config: Config) -> Any:
+    nominal = {n.name: n.nominal for n in config.model.normfactors}
+    return sum(
+        np.asarray(sample["data"]) * np.prod([nominal[name] for name in sample.get("normfactor", {})])
+        for sample in samples.values()
+    )
+
+
+def _pseudodata(templates: Templates, axes: Axes, config: Config, channel: str) -> Any:
+    return sum(
+        factor * np.asarray(templates.yields[channel][axes.row(sample, NOMINAL)])
+        for sample, factor in config.model.pseudodata.items()
+    )
+
+
 def _affecting(model: Model, sample: str) -> list[NormalizationSystematic | NormPlusShapeSystematic]:
     return [s for s in model.systematics if s.samples is None or sample in s.samples]
 
 
-def _sample(templates: Templates, axes: Axes, model: Model, channel: str, sample: str) -> dict[str, Any]:
-    nominal = templates.yields[channel][axes.row(sample, NOMINAL)]
+def _sample(templates: Templates, axes: Axes, config: Config, channel: str, sample: str) -> dict[str, Any]:
+    model, yields = config.model, templates.yields[channel]
+    nominal = yields[axes.row(sample, NOMINAL)]
+    filled = sum(yields[axes.row(name, NOMINAL)] for name in config.data.samples) > 0
     entry: dict[str, Any] = {"data": nominal, "normsys": {}, "histosys": {}}
     entry["normfactor"] = {n.name: None for n in model.normfactors if sample in n.samples}
     for systematic in _affecting(model, sample):
@@ -138,11 +157,9 @@ def _sample(templates: Templates, axes: Axes, model: Model, channel: str, sample
             factors = {"hi": jnp.asarray(1 + systematic.up), "lo": jnp.asarray(1 + systematic.down)}
             entry["normsys"][systematic.name] = factors
             continue
-        up = templates.yields[channel][axes.row(sample, systematic.up)]
-        down = (
-            None if systematic.down is None else templates.yields[channel][axes.row(sample, systematic.down)]
-        )
-        norm, shape = norm_plus_shape(nominal, up, down)
+        up = yields[axes.row(sample, systematic.up)]
+        down = None if systematic.down is None else yields[axes.row(sample, systematic.down)]
+        norm, shape = norm_plus_shape(nominal, up, down, filled)
         entry["normsys"][systematic.name], entry["histosys"][systematic.name] = norm, shape
     if model.luminosity_uncertainty is not None:
         entry["lumi"] = {LUMINOSITY: None}
@@ -158,27 +175,28 @@ def norm_plus_shape(
     nominal: Float[AnyArray, " bins"],
     up: Float[AnyArray, " bins"],
     down: Float[AnyArray, " bins"] | None,
+    filled: Bool[AnyArray, " bins"],
     *,
     least_mirrored: float = 0.01,
 ) -> tuple[dict[str, AnyArray], dict[str, AnyArray]]:
     """Split templates into a yield ratio (normsys) and shapes of the nominal's yield (histosys), as cabinetry does.
 
     Without `down` the up template is mirrored at the nominal, ratio and shape each: r_lo = 2 - r_hi and
-    lo = 2 nominal - hi. Where nominal or varied yield is not positive the ratio is 1: the shape carries all. A bin
-    without nominal events has no shape variation: its mirror image would be a negative rate, which a bin without
-    data rewards.
+    lo = 2 nominal - hi. Where nominal or varied yield is not positive the ratio is 1: the shape carries all.
 
     Arguments:
+        filled: bins with nominal events of any sample. The others have no shape variation: its mirror image would be a
+            negative rate, which a bin without data rewards.
         least_mirrored: smallest mirrored ratio. HistFactory needs a positive one; where a handful of events
             makes the up yield twice the nominal or more, the mirror image has none.
     """
     hi = _ratio(up, nominal)
-    hi_data = jnp.where(nominal > 0, up / hi, nominal)
+    hi_data = jnp.where(filled, up / hi, nominal)
     if down is None:
         lo = jnp.maximum(2.0 - hi, least_mirrored)
         return {"hi": hi, "lo": lo}, {"hi_data": hi_data, "lo_data": 2.0 * nominal - hi_data}
     lo = _ratio(down, nominal)
-    return {"hi": hi, "lo": lo}, {"hi_data": hi_data, "lo_data": jnp.where(nominal > 0, down / lo, nominal)}
+    return {"hi": hi, "lo": lo}, {"hi_data": hi_data, "lo_data": jnp.where(filled, down / lo, nominal)}
 
 
 def _ratio(varied: Float[AnyArray, " bins"], nominal: Float[AnyArray, " bins"]) -> Float[Array, ""]:

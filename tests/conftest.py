@@ -57,10 +57,12 @@ def simulated(tmp_path_factory):
         if not manifest.exists():
             content = datasets.planned_manifest(run)
             for process, variations in content.items():
-                for index, file in enumerate(variations["nominal"]["files"]):
-                    file["path"] = str(folder / f"{process}_{index}.root")
-                    seed = datasets.file_seed(run.simulate.seed, process, index)
-                    simulate(process, Path(file["path"]), events=file["nevts"], seed=seed)
+                for variation, entry in variations.items():
+                    sample = process if variation == "nominal" else f"{process}__{variation}"
+                    for index, file in enumerate(entry["files"]):
+                        file["path"] = str(folder / f"{sample}_{index}.root")
+                        seed = datasets.file_seed(run.simulate.seed, sample, index)
+                        simulate(sample, Path(file["path"]), events=file["nevts"], seed=seed)
             store.write_text(manifest, json.dumps(content))
     return manifest
 
@@ -79,6 +81,6 @@ def miniature_columns(miniature, tmp_path_factory):
     found = []
     for file in datasets.source_files(miniature):
         path = folder / f"{file.name}.parquet"
-        store.write_columns(path, *columns.make(miniature, file))
+        store.write_columns(path, *columns.make(miniature, file, print))
         found.append((file.sample, path))
     return found

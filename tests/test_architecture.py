@@ -15,11 +15,14 @@ ORDER = [
     "runtime",
     "containers",
     "relax",
+    "draws",
     "config",
     "store",
     "datasets",
     "analysis",
+    "reading",
     "columns",
+    "requirements",
     "templates",
     "workspace",
     "likelihood",
@@ -28,8 +31,10 @@ ORDER = [
     "objective",
     "nuisance",
     "problem",
+    "chunks",
     "gradient",
     "cluster",
+    "histograms",
     "optimise",
     "judges",
     "final",
@@ -40,6 +45,7 @@ ORDER = [
     "reference",
     "progress",
     "arguments",
+    "verbs",
     "cli",
     "__main__",
 ]
@@ -85,7 +91,7 @@ def test_sizes_and_hidden_imports(path):
     assert text.count("\n") <= MODULE_LINES
     for function in functions(ast.parse(text)):
         assert function.end_lineno - function.lineno + 1 <= FUNCTION_LINES, function.name
-        if path.name != "cli.py":
+        if path.name not in ("cli.py", "verbs.py"):
             hidden = [n for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom)]
             assert not hidden, f"{function.name} imports"
 

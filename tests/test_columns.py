@@ -343,7 +343,7 @@ def test_column_files_are_made_again_when_anything_changed(tmp_path):
     file = source(tmp_path / "signal.root", "signal")
     path = tmp_path / "signal.parquet"
     assert not columns.is_current(run, file, path)
-    store.write_columns(path, *columns.make(run, file))
+    store.write_columns(path, *columns.make(run, file, print))
     assert columns.is_current(run, file, path)
     changed = run.model_copy(update={"data": run.data.model_copy(update={"held_out_fraction": 0.1})})
     assert not columns.is_current(changed, file, path)

@@ -59,7 +59,8 @@ def test_the_agc_manifest_as_it_is(shared_data, tmp_path):
     }
     model = {"poi": "mu", "normfactors": [{"name": "mu", "samples": ["ttbar"]}]}
     path = rootfiles.write_run(tmp_path, data=data, model=model)
-    files = datasets.source_files(config.load(path))
+    run = config.load(path, ["data.max_events_per_job=2000000"])
+    files = datasets.source_files(run)
     assert len(files) == 787
     assert sum(f.entries for f in files) == 940_160_174
     for (process, variation), (count, events) in AGC.items():

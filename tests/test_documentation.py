@@ -79,7 +79,7 @@ def test_the_page_optimises(folder, tmp_path):
         run = config.load(folder / "my_run.yaml", ["cluster.executor=in_process"])
         files = []
         for file in datasets.source_files(run):
-            store.write_columns(tmp_path / f"{file.name}.parquet", *columns.make(run, file))
+            store.write_columns(tmp_path / f"{file.name}.parquet", *columns.make(run, file, print))
             files.append((file.sample, tmp_path / f"{file.name}.parquet"))
         work = problem.work(run, files, datasets.TRAIN)
         start = problem.initial_parameters(run)

@@ -39,8 +39,8 @@ def test_everything_is_reported(results, miniature):
     summary, workspaces = results[0]
     names = {f"{p}_{f}" for p in ("initial", "optimised") for f in ("train", "held_out")}
     assert set(summary["templates"]) == set(summary["fits"]) == names
-    assert {f"{p}_{f}" for p, f in workspaces} == names
-    assert len(results[1]) == 4
+    assert {f"{p}_{f}" for p, f in workspaces} == names | {"initial_pseudodata", "optimised_pseudodata"}
+    assert len(results[1]) == 4 + 2 + 1  # a line each: points and folds, pseudodata, bootstrap
     for found in summary["fits"].values():
         assert {i["label"] for i in found["impacts"]} == {s.name for s in miniature.model.systematics} | {
             "lumi"

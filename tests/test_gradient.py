@@ -18,7 +18,7 @@ from pipeline.objective import OBJECTIVES
 from pipeline.optimise import centre, in_ranges
 from pipeline.store import read_columns
 from pipeline.templates import fill
-from pipeline.workspace import specification, workspace
+from pipeline.workspace import specification, variations_of, workspace
 
 pytestmark = pytest.mark.simulate
 
@@ -68,12 +68,18 @@ def whole(config, work, widths):
     return jax.jit(jax.value_and_grad(objective))(start)
 
 
-def test_the_miniature_has_all_systematics_of_the_shipped_analysis(miniature, request):
-    shipped = config_module.load(request.config.rootpath / "config" / "agc_ttbar.yaml").model
-    assert {s.name for s in shipped.systematics} <= {s.name for s in miniature.model.systematics}
-    assert miniature.model.luminosity_uncertainty == shipped.luminosity_uncertainty
-    assert miniature.model.mc_statistics
-    assert shipped.mc_statistics
+def test_the_miniature_has_all_that_the_shipped_analysis_has(miniature, request):
+    """Every variation the analysis makes, one that is a sample of its own, a normalisation, MC statistics."""
+    shipped = config_module.load(request.config.rootpath / "config" / "agc_ttbar.yaml")
+    for sample in miniature.data.samples:
+        assert set(variations_of(shipped, sample)) <= set(variations_of(miniature, sample))
+    for run in (shipped, miniature):
+        kinds = {s.type for s in run.model.systematics}
+        assert kinds == {"NormPlusShape", "Normalization"}
+        assert any(sample.variations for sample in run.data.samples.values())
+        assert run.model.mc_statistics
+        assert run.model.pseudodata
+        assert run.cluster.objects
 
 
 @pytest.fixture(scope="module")

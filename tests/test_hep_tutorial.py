@@ -19,7 +19,7 @@ def run(shared_data, request, tmp_path_factory):
     )
     files = []
     for file in datasets.source_files(settings):
-        store.write_columns(folder / f"{file.name}.parquet", *columns.make(settings, file))
+        store.write_columns(folder / f"{file.name}.parquet", *columns.make(settings, file, print))
         files.append((file.sample, folder / f"{file.name}.parquet"))
     return settings, files, problem.work(settings, files, datasets.TRAIN)
 

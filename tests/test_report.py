@@ -39,6 +39,20 @@ def summary_of(run):
     return {
         "objective": {"kind": "poi_uncertainty", "label": "uncertainty", "unit": "1", "sense": "minimise"},
         "points": {p: {"lepton_pt": 30.0, "jet_pt": 30.0 + (p == "optimised"), "btag": 0.5} for p in values},
+        "edges": {
+            "initial": {c: [0.0, 1.0, 2.0, 3.0] for c in run.channels},
+            "optimised": {c: [0.0, 1.0, 2.5, 3.0] for c in run.channels},
+        },
+        "bootstrap": {
+            "values": {"initial": [0.12, 0.1234, 0.13], "optimised": [0.1, 0.1, 0.1]},
+            "failed": 1,
+        },
+        "pseudodata": {
+            p: [
+                {"label": "ttbar_norm", "bestfit": 0.96, "uncertainty": 0.11, "ours": 0.961, "hessian": 0.108}
+            ]
+            for p in values
+        },
         "table": [
             {"point": p, "fold": f, "events": 7, "exact": values[p], "relaxed": values[p], "pyhf": values[p]}
             for p, f in keys
@@ -69,6 +83,7 @@ def provenances_of(run):
         {
             "sample": s,
             "file": f"{s}.root",
+            "range": [0, None],
             "entries_promised": 110,
             "entries_read": counts,
             "entries_kept": {"train": 6, "held_out": 4},
@@ -98,7 +113,7 @@ def test_the_page_needs_nothing_else(page):
 
 def test_the_page_says_what_was_found_and_run(page, run):
     assert "0.12345 → 0.1" in page.replace("<b>", "").replace("</b>", "")
-    assert "(-19.0 %)" in page
+    assert "(-19.0 ± 3.2 %)" in page
     assert page.count("<figure>") == 6
     for name in run.data.samples:
         assert f"<td>{name}</td>" in page

@@ -1,6 +1,7 @@
 """The embedded data set: same seeds same events, readable by coffea, physics that can be checked by hand."""
 
 import ast
+import dataclasses
 import itertools
 import pathlib
 
@@ -14,9 +15,9 @@ pytest.importorskip("fastjet", reason="the extra `simulate` is not installed")
 
 from coffea.nanoevents import NanoAODSchema, NanoEventsFactory
 
-from pipeline.simulate import PROCESSES, simulate
+from pipeline.simulate import PROCESSES, generator, simulate
 from pipeline.simulate.associated_top import squared_amplitude
-from pipeline.simulate.generator import generate, heaviest_quark
+from pipeline.simulate.generator import generate, heaviest_quark, start
 from pipeline.simulate.jets import BOTTOM, CHARM, LIGHT, TAGS
 from pipeline.simulate.leptons import MUONS
 from pipeline.simulate.response import Resolution
@@ -25,6 +26,7 @@ from pipeline.simulate.writer import EVENTS_MAXIMUM, write
 pytestmark = pytest.mark.simulate
 
 EVENTS = 600
+VARIATIONS = [f"ttbar__{name}" for name in ("scaledown", "scaleup", "ME_var", "PS_var")]  # as in the AGC
 NANOAOD_TYPES = {
     "run": "uint32_t",
     "luminosityBlock": "uint32_t",
@@ -242,6 +244,50 @@ def test_associated_top_is_made_of_gluon_and_bottom_and_the_top_follows_the_gluo
     for gluon_first in (True, False):
         chosen = (incoming[:, 0] == 21) == gluon_first
         assert np.mean(np.sign(along_first[chosen]) == (1 if gluon_first else -1)) > 0.5
+
+
+@pytest.mark.parametrize("name", VARIATIONS)
+def test_a_variation_is_the_nominal_process_with_settings_that_pythia_took(name):
+    nominal, variation = PROCESSES["ttbar"], PROCESSES[name]
+    assert variation.settings[: len(nominal.settings)] == nominal.settings
+    kept = ("cross_section_pb", "cross_section_source", "associated_top")
+    assert all(getattr(variation, field) == getattr(nominal, field) for field in kept)
+    before, after = (start(process, seed=1)[0] for process in ("ttbar", name))
+    for line in variation.settings[len(nominal.settings) :]:
+        key, asked = line.split(" = ")
+        old, new = (pythia.settings.output(key).split("=")[1].strip() for pythia in (before, after))
+        words = {"on": "true", "off": "false"}
+        assert new == words[asked] if asked in words else float(new) == float(asked)
+        assert old != new
+
+
+@pytest.mark.parametrize(("name", "factor"), [("ttbar__scaledown", 0.25), ("ttbar__scaleup", 4.0)])
+def test_scale_variations_move_both_scales_of_hard_process_and_showers(name, factor):
+    settings = start(name, seed=1)[0].settings
+    for part, scale in itertools.product(("SigmaProcess", "TimeShower", "SpaceShower"), ("renorm", "factor")):
+        assert settings.parm(f"{part}:{scale}MultFac") == factor
+
+
+def test_variations_differ_from_the_nominal_events_of_the_same_seed_as_the_coupling_says():
+    visible = {
+        name: np.diff(next(generate(name, events=250, seed=1)).visible().offsets)
+        for name in ("ttbar", *VARIATIONS)
+    }
+    assert len({tuple(counts) for counts in visible.values()}) == 1 + len(VARIATIONS)
+    ratio = {name: counts.mean() / visible["ttbar"].mean() for name, counts in visible.items()}
+    # particles follow alpha_s of the showers: larger at small scales, smaller with 0.118 at two loops
+    assert 1.05 < ratio["ttbar__scaledown"] < 1.3
+    assert 0.8 < ratio["ttbar__scaleup"] < 0.95
+    assert 0.8 < ratio["ttbar__PS_var"] < 0.97
+    assert 0.95 < ratio["ttbar__ME_var"] < 1.05
+
+
+@pytest.mark.parametrize("setting", ["TimeShower:alphaSwalue = 0.1", "SpaceShower:pTdampFudge = 9."])
+def test_a_setting_that_pythia_does_not_accept_is_an_error(setting, monkeypatch):
+    wrong = dataclasses.replace(PROCESSES["ttbar"], settings=(setting,))
+    monkeypatch.setattr(generator, "PROCESSES", {"ttbar": wrong})
+    with pytest.raises(RuntimeError, match=f"'ttbar': Pythia does not accept the setting '{setting}'"):
+        start("ttbar", seed=1)
 
 
 @pytest.mark.parametrize("process", [name for name in PROCESSES if name != "ttbar"])

@@ -19,7 +19,7 @@ from pipeline.optimise import centre
 from pipeline.workspace import axes, norm_plus_shape, specification, variations_of, workspace
 
 BTAG = tuple(f"btag_var_{i}_{direction}" for i in range(4) for direction in ("up", "down"))
-VARIATIONS = ("unused", "pt_scale_up", "scale_var_up", "scale_var_down", *BTAG)
+VARIATIONS = ("unused", "pt_scale_up", "pt_res_up", "scale_var_up", "scale_var_down", *BTAG)
 YIELDS = hnp.arrays(np.float64, 4, elements=st.floats(0.125, 1e4))
 
 
@@ -41,8 +41,14 @@ def templates(run):
 
 def test_axes_hold_what_the_model_uses(run):
     assert axes(run, VARIATIONS).variations == ("nominal", *VARIATIONS[1:])
-    assert variations_of(run, "ttbar") == ("pt_scale_up", *BTAG)
-    assert variations_of(run, "wjets") == ("pt_scale_up", *BTAG, "scale_var_up", "scale_var_down")
+    assert variations_of(run, "ttbar") == ("pt_scale_up", "pt_res_up", *BTAG)
+    assert variations_of(run, "wjets") == (
+        "pt_scale_up",
+        "pt_res_up",
+        *BTAG,
+        "scale_var_up",
+        "scale_var_down",
+    )
 
 
 def test_the_written_workspace_is_the_traced_specification(run, templates):
@@ -117,7 +123,7 @@ def test_pyhf_and_ours_agree_on_it(run, templates):
 
 @given(YIELDS, YIELDS, YIELDS)
 def test_ratio_times_shape_is_the_template(nominal, up, down):
-    norm, shape = norm_plus_shape(nominal, up, down)
+    norm, shape = norm_plus_shape(nominal, up, down, nominal > 0)
     np.testing.assert_allclose(norm["hi"] * shape["hi_data"], up)
     np.testing.assert_allclose(norm["lo"] * shape["lo_data"], down)
     np.testing.assert_allclose(shape["hi_data"].sum(), nominal.sum())
@@ -125,7 +131,7 @@ def test_ratio_times_shape_is_the_template(nominal, up, down):
 
 @given(YIELDS, YIELDS)
 def test_a_missing_down_template_is_the_mirror(nominal, up):
-    norm, shape = norm_plus_shape(nominal, up, None)
+    norm, shape = norm_plus_shape(nominal, up, None, nominal > 0)
     np.testing.assert_allclose(norm["lo"], max(2.0 - norm["hi"], 0.01))
     np.testing.assert_allclose((shape["hi_data"] + shape["lo_data"]) / 2, nominal, atol=1e-9 * nominal.max())
 

@@ -1,105 +1,151 @@
-"""The lepton + jets selection of the Analysis Grand Challenge (CMS Open Data ttbar), with free cuts.
+"""The Analysis Grand Challenge on CMS Open Data: ttbar in lepton + jets, version 2 as its code does it, with free cuts.
 
 One electron or muon and at least four jets. Channel 4j1b, exactly one b-tag, observes H_T; channel 4j2b, two or
-more, the mass of the three jets with the largest summed pt of which at least one is b-tagged. Selection and
-systematic variations follow the code of version 2 of the challenge.
+more, the mass of the three jets with the largest summed pt of which at least one is b-tagged.
 """
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import awkward as ak
+import correctionlib
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from pipeline.analysis import Analysis, Free, NanoAOD
-from pipeline.columns import mask, pad
+from pipeline.columns import mask, normal, pad
 from pipeline.containers import Columns, Observation, Parameters
+from pipeline.draws import LARGEST_NORMAL
+from pipeline.errors import ConfigError
 from pipeline.relax import Exact, Relaxed
+from pipeline.requirements import Requirement, fulfilled, requirements
 
-LOOSE_PT = 20.0  # GeV; below every allowed cut, also after the energy scale variation
+LOOSE_PT = 20.0  # GeV; below every allowed cut, with room for the relaxed ones
 JET_ENERGY_SCALE_UP = 1.03
+JET_RESOLUTION_UP = 0.05
+LEAST_PT = LOOSE_PT / (
+    1 + JET_RESOLUTION_UP * LARGEST_NORMAL
+)  # of a jet that a variation can lift above that
 WJETS_SCALE = 0.025
-BTAG_VARIATION = 0.075  # per 50 GeV of jet pt
-TIGHT_LEPTON_VETO = 6  # of the jet identification
+BTAG_VARIATION = 0.075 / 50  # per GeV of jet pt
+VARIED_JETS = 4  # selected ones, in the order of the file
+ELECTRON = ("abs(eta) < 2.1", "cutBased == 4", "sip3d < 4")
+MUON = ("abs(eta) < 2.1", "tightId == 1", "sip3d < 4", "pfRelIso04_all < 0.15")
+JET = ("abs(eta) < 2.4", "jetId & 4")  # bit 2: tight with lepton veto, as in jetId 6
+BTAG_NAMES = tuple(f"btag_var_{i}_{direction}" for i in range(VARIED_JETS) for direction in ("up", "down"))
+SCALE_NAMES = ("scale_var_up", "scale_var_down")
 
 
 class AgcTtbar(Analysis):
-    """Cuts on lepton pt, jet pt and b-tag discriminant are free."""
+    """Cuts on lepton pt, jet pt and b-tag discriminant are free.
 
-    reads = NanoAOD(
-        branches=(
-            *("Electron_pt", "Electron_eta", "Electron_phi", "Electron_mass", "Electron_charge"),
-            *("Electron_cutBased", "Electron_sip3d"),
-            *("Muon_pt", "Muon_eta", "Muon_phi", "Muon_mass", "Muon_charge"),
-            *("Muon_tightId", "Muon_sip3d", "Muon_pfRelIso04_all"),
-            *("Jet_pt", "Jet_eta", "Jet_phi", "Jet_mass", "Jet_btagCSVV2", "Jet_jetId"),
-        )
-    )
+    Options name what differs between versions of NanoAOD: `tagger`, a field of Jet, and what electrons, muons and
+    jets must fulfil besides the cut on their pt. `corrections` is the challenge's correctionlib file: exact weights
+    are then what it evaluates to, and it must agree with the formula that the relaxed ones are made with.
+    """
+
     parameters: Mapping[str, Free] = {
         "lepton_pt": Free(30.0, bounds=(25.0, 60.0), unit="GeV"),
         "jet_pt": Free(30.0, bounds=(25.0, 60.0), unit="GeV"),
         "btag": Free(0.5, bounds=(0.05, 0.95)),
     }
+    collections: Mapping[str, tuple[str, ...]] = {
+        "jet": ("jet_pt", "jet_eta", "jet_phi", "jet_mass", "jet_btag", "jet_resolution")
+    }
+    weight_variations = (*BTAG_NAMES, *SCALE_NAMES)
 
-    def __init__(self, jets: int = 14, leptons: int = 4) -> None:
+    def __init__(
+        self,
+        jets: int = 20,
+        leptons: int = 6,
+        tagger: str = "btagCSVV2",
+        electron: Sequence[str] = ELECTRON,
+        muon: Sequence[str] = MUON,
+        jet: Sequence[str] = JET,
+        corrections: str | None = None,
+    ) -> None:
         self.jets = jets
         self.leptons = leptons
+        self.tagger = tagger
+        self.electron = requirements(electron, "analysis.options.electron")
+        self.muon = requirements(muon, "analysis.options.muon")
+        self.jet = requirements(jet, "analysis.options.jet")
+        self.corrections = None if corrections is None else _corrections(corrections)
+        self.reads = NanoAOD(
+            branches=(
+                *_branches("Electron", ("pt", "eta", "phi", "mass", "charge"), self.electron),
+                *_branches("Muon", ("pt", "eta", "phi", "mass", "charge"), self.muon),
+                *_branches("Jet", ("pt", "eta", "phi", "mass", tagger), self.jet),
+            )
+        )
 
     def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
-        """Events with a lepton and four jets above 20 GeV, their leptons and jets."""
-        electron, muon, jet = events.Electron, events.Muon, events.Jet
-        electron_ok = (electron.pt > LOOSE_PT) & (abs(electron.eta) < 2.1) & (electron.cutBased == 4)
-        muon_ok = (muon.pt > LOOSE_PT) & (abs(muon.eta) < 2.1) & muon.tightId & (muon.pfRelIso04_all < 0.15)
+        """Events with a lepton and four jets above 20 GeV, also of the varied pt; their leptons and jets."""
+        leptons = [
+            (objects.pt, fulfilled(objects, required, objects.pt > LOOSE_PT))
+            for objects, required in ((events.Electron, self.electron), (events.Muon, self.muon))
+        ]
+        identified = fulfilled(events.Jet, self.jet, events.Jet.pt > LEAST_PT)
+        lepton = ak.any(leptons[0][1], axis=1) | ak.any(leptons[1][1], axis=1)
+        possible = lepton & (ak.sum(identified, axis=1) >= 4)
+        jets, identified = events.Jet[possible], identified[possible]
+        resolution = normal(events.event[possible], jets.pt, "pt_res_up")
+        highest = jets.pt * np.maximum(JET_ENERGY_SCALE_UP, 1 + JET_RESOLUTION_UP * resolution)
+        loose = identified & (highest > LOOSE_PT)
+        selected = ak.sum(loose, axis=1) >= 4
+        loose = loose[selected]
         lepton_pt = ak.concatenate(
-            [electron.pt[electron_ok & (electron.sip3d < 4)], muon.pt[muon_ok & (muon.sip3d < 4)]], axis=1
+            [pt[possible][selected][ok[possible][selected]] for pt, ok in leptons], axis=1
         )
-        jets = jet[(jet.pt > LOOSE_PT) & (abs(jet.eta) < 2.4) & (jet.jetId == TIGHT_LEPTON_VETO)]
-        selected = (ak.num(lepton_pt) >= 1) & (ak.num(jets) >= 4)
-        lepton_pt, jets = lepton_pt[selected], jets[selected]
+        kept = {name: jets[name][selected][loose] for name in ("pt", "eta", "phi", "mass", self.tagger)}
         return {
-            "weight": np.ones(len(jets)),
+            "weight": np.ones(len(lepton_pt)),
             "lepton_pt": pad(lepton_pt, self.leptons),
             "lepton": mask(lepton_pt, self.leptons),
-            "jet": mask(jets.pt, self.jets),
-            **{
-                f"jet_{name}": pad(jets[name], self.jets)
-                for name in ("pt", "eta", "phi", "mass", "btagCSVV2")
-            },
+            "jet": mask(kept["pt"], self.jets),
+            "jet_btag": pad(kept.pop(self.tagger), self.jets),
+            "jet_resolution": pad(resolution[selected][loose], self.jets),
+            **{f"jet_{name}": pad(array, self.jets) for name, array in kept.items()},
         }
 
     def variations(self) -> Mapping[str, Callable[[Columns], Columns]]:
-        """Jet energy scale, W+jets scale, and b-tagging tied to each of the four leading jets."""
-        btag = {
-            f"btag_var_{i}_{direction}": functools.partial(_btag_variation, jet=i, sign=sign)
-            for i in range(4)
-            for direction, sign in (("up", 1.0), ("down", -1.0))
-        }
+        """Jet energy scale and resolution; the mass of a jet stays, the selection is made anew."""
         return {
             "pt_scale_up": lambda c: c.replace(jet_pt=JET_ENERGY_SCALE_UP * c.jet_pt),
-            "scale_var_up": lambda c: c.replace(weight=(1 + WJETS_SCALE) * c.weight),
-            "scale_var_down": lambda c: c.replace(weight=(1 - WJETS_SCALE) * c.weight),
-            **btag,
+            "pt_res_up": lambda c: c.replace(jet_pt=(1 + JET_RESOLUTION_UP * c.jet_resolution) * c.jet_pt),
         }
+
+    def weights(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Array]:
+        """b-tagging tied to each of the first four selected jets, and the W+jets scale."""
+        jets = relax.greater(c.jet_pt, p.jet_pt, mask=c.jet)
+        pt = jnp.stack([relax.sum(relax.nth_passing(jets, i + 1) * c.jet_pt) for i in range(VARIED_JETS)])
+        if isinstance(relax, Exact) and self.corrections is not None:
+            shape = jax.ShapeDtypeStruct((len(self.weight_variations), pt.shape[1]), pt.dtype)
+            evaluate = functools.partial(_evaluated, self.corrections)
+            factors = jax.pure_callback(evaluate, shape, pt, vmap_method="sequential")
+        else:
+            factors = _formula(pt)
+        return dict(zip(self.weight_variations, factors, strict=True))
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
         """Exactly one lepton, at least four jets; H_T with one b-tag, the triplet mass with two or more."""
         leptons = relax.greater(c.lepton_pt, p.lepton_pt, mask=c.lepton)
         jets = relax.greater(c.jet_pt, p.jet_pt, mask=c.jet)
-        tags = jets * relax.greater(c.jet_btagCSVV2, p.btag, mask=c.jet)
+        tags = jets * relax.greater(c.jet_btag, p.btag, mask=c.jet)
         selected = c.weight * relax.exactly(leptons, 1) * relax.at_least(jets, 4)
         return {
             "4j1b": Observation(weight=selected * relax.exactly(tags, 1), value=relax.sum(jets * c.jet_pt)),
             "4j2b": Observation(
-                weight=selected * relax.at_least(tags, 2), value=_triplet_mass(c, jets, tags, relax)
+                weight=selected * relax.at_least(tags, 2), value=triplet_mass(c, jets, tags, relax)
             ),
         }
 
 
-def _triplet_mass(
+def triplet_mass(
     c: Columns,
     jets: Float[Array, "events objects"],
     tags: Float[Array, "events objects"],
@@ -134,6 +180,41 @@ def _product(
     return first * second * third
 
 
-def _btag_variation(c: Columns, *, jet: int, sign: float) -> Columns:
-    """Weight 1 +- 7.5 % per 50 GeV of the n-th jet's pt."""
-    return c.replace(weight=c.weight * (1 + sign * BTAG_VARIATION * c.jet_pt[:, jet] / 50))
+def _formula(pt: Any) -> Any:
+    """Weight factors, in the order of `weight_variations`: 1 +- 7.5 % per 50 GeV of the n-th jet's pt, 1 +- 2.5 %."""
+    btag = [1 + sign * BTAG_VARIATION * of_jet for of_jet in pt for sign in (+1, -1)]
+    scale = [jnp.full_like(pt[0], 1 + sign * WJETS_SCALE) for sign in (+1, -1)]
+    return jnp.stack([*btag, *scale])
+
+
+def _evaluated(corrections: correctionlib.Correction, pt: Any) -> np.ndarray:
+    """The same by the challenge's corrections."""
+    pt = np.asarray(pt)
+    btag = [
+        corrections.evaluate("btag_var", direction, of_jet) for of_jet in pt for direction in ("up", "down")
+    ]
+    scale = [corrections.evaluate("scale_var", direction, pt[0]) for direction in ("up", "down")]
+    return np.stack([*btag, *(np.broadcast_to(factor, pt[0].shape) for factor in scale)]).astype(pt.dtype)
+
+
+def _corrections(path: str) -> correctionlib.Correction:
+    """The challenge's `event_systematics`, once it is known to be the formula."""
+    try:
+        found = correctionlib.CorrectionSet.from_file(path)["event_systematics"]
+        probe = np.tile(np.linspace(0.0, 1000.0, 101), (VARIED_JETS, 1))
+        apart = np.max(np.abs(_evaluated(found, probe) - np.asarray(_formula(probe))))
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"analysis.files.corrections: {path} is not the challenge's correctionlib file: {error}"
+        ) from error
+    if not apart < 1e-6:
+        raise ConfigError(
+            f"analysis.files.corrections: event_systematics of {path} differ by up to {apart:.3g} from the formula "
+            f"1 +- {BTAG_VARIATION:g} pt/GeV and 1 +- {WJETS_SCALE:g} of the relaxed weights; correct either"
+        )
+    return found
+
+
+def _branches(collection: str, always: Sequence[str], required: Sequence[Requirement]) -> list[str]:
+    names = dict.fromkeys([*always, *(requirement.field for requirement in required)])
+    return [f"{collection}_{name}" for name in names]

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field
@@ -18,6 +19,11 @@ class AnalysisSection(Section):
 
     target: str = Field(description="`module:Class` or `path/to/file.py:Class`")
     options: dict[str, pydantic.JsonValue] = Field(default={}, description="keyword arguments of the class")
+    files: dict[str, Path] = Field(
+        default={},
+        description="further keyword arguments: files that the analysis reads, such as corrections; their content "
+        "decides the result",
+    )
 
     @pydantic.field_validator("target")
     @classmethod
@@ -26,10 +32,18 @@ class AnalysisSection(Section):
             raise ValueError("write module:Class or path/to/file.py:Class")
         return target
 
+    @pydantic.model_validator(mode="after")
+    def _named_once(self) -> "AnalysisSection":
+        both = sorted(set(self.options) & set(self.files))
+        if both:
+            raise ValueError(f"{both[0]!r} is given in options and in files; remove one")
+        return self
+
     @property
     def options_json(self) -> str:
-        """The options in one canonical spelling."""
-        return json.dumps(self.options, sort_keys=True)
+        """The keyword arguments of the class in one canonical spelling; files as absolute paths."""
+        files = {name: str(path.absolute()) for name, path in self.files.items()}
+        return json.dumps({**self.options, **files}, sort_keys=True)
 
     @property
     def source(self) -> Path:
@@ -49,8 +63,13 @@ class AnalysisSection(Section):
 
     @property
     def digest(self) -> str:
-        """Fingerprint of the analysis: its source and its options."""
-        return hashlib.sha256(self.source.read_bytes() + self.options_json.encode()).hexdigest()
+        """Fingerprint of the analysis: its source, its options, the content of its files."""
+        total = hashlib.sha256(self.source.read_bytes() + json.dumps(self.options, sort_keys=True).encode())
+        for name, path in sorted(self.files.items()):
+            if not path.is_file():
+                raise ConfigError(f"analysis.files.{name}: there is no file {path}; correct the path")
+            total.update(name.encode() + hashlib.sha256(path.read_bytes()).digest())
+        return total.hexdigest()
 
 
 class Sample(Section):
@@ -95,8 +114,29 @@ class Data(Section):
         lt=1,
         description="share of events, chosen by event number, that the optimisation never sees",
     )
-    max_files_per_process: int | None = Field(
-        default=None, ge=1, description="use only the first files; absent: all"
+    max_files_per_process: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        default="all", description="use only so many files, the first, of each entry of the manifest"
+    )
+    max_events_per_job: int = Field(
+        default=200_000,
+        ge=1,
+        description="a file that the manifest promises more events of is read in several jobs, as equal ranges of its "
+        "entries; bounds memory, changes no event",
+    )
+    prefixes: dict[str, str] = Field(
+        default={},
+        description="beginning of a path in the manifest -> what takes its place, such as a site's own copy or cache; "
+        "of several that fit the longest",
+    )
+    read_attempts: int = Field(
+        default=4,
+        ge=1,
+        description="how often a remote read is tried before the file counts as unreadable, after 2, 4, 8 ... seconds",
+    )
+    unreadable_files: Literal["fail", "leave_out"] = Field(
+        default="fail",
+        description="`leave_out`: the run goes on without a file that cannot be read, normalised to the events that "
+        "were; the report shows the loss",
     )
 
     @pydantic.field_validator("samples")
@@ -122,4 +162,6 @@ class Simulate(Section):
     """The embedded data set: Pythia 8 events through a parametrised detector. Replaces `data.manifest`."""
 
     seed: int = Field(default=1, ge=1, le=1_000_000, description="seed of the whole data set")
-    samples: dict[Name, SimulatedSample] = Field(min_length=1, description="what to generate")
+    samples: dict[Name, SimulatedSample] = Field(
+        min_length=1, description="what to generate: a process, or `process__variation`"
+    )

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+import numpy as np
 import pydantic
 from pydantic import Field
 
@@ -11,11 +12,42 @@ LUMINOSITY = "lumi"
 """The parameter of the luminosity, in pyhf's vocabulary."""
 
 
+class FreeEdges(Section):
+    """The inner bin edges are parameters to optimise; the outer ones stay."""
+
+    smallest: float = Field(gt=0, description="least width of a bin, in the unit of the values")
+
+
+class Regular(Section):
+    """Bins of equal width."""
+
+    bins: int = Field(ge=1, description="number of bins")
+    low: float = Field(description="lower edge of the first")
+    high: float = Field(description="upper edge of the last")
+
+    @pydantic.model_validator(mode="after")
+    def _rising(self) -> "Regular":
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low} and high {self.high} must be ascending")
+        return self
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """The bin edges."""
+        return tuple(float(edge) for edge in np.linspace(self.low, self.high, self.bins + 1))
+
+
 class Channel(Section):
     """One region of the fit; its name is that of an observation of the analysis."""
 
     edges: tuple[float, ...] | None = Field(
         default=None, description="bin edges, ascending; absent: one bin that counts every selected event"
+    )
+    free_edges: FreeEdges | None = Field(
+        default=None, description="the inner edges are free, `edges` their start values; absent: they stay"
+    )
+    histogram: Regular | None = Field(
+        default=None, description="bins of the file of exact histograms; absent: those of the fit"
     )
     bandwidth: Bandwidth | None = Field(
         default=None, description="width of the kernel of the relaxed histogram; needed where there are edges"
@@ -28,11 +60,19 @@ class Channel(Section):
     @pydantic.model_validator(mode="after")
     def _ordered(self) -> "Channel":
         if self.edges is None:
+            for key in ("free_edges", "histogram"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} belongs to a channel with edges; this one counts events")
             return self
         if len(self.edges) < 2 or any(a >= b for a, b in zip(self.edges, self.edges[1:], strict=False)):
             raise ValueError(f"edges {list(self.edges)} must be at least two ascending numbers")
         if self.bandwidth is None:
             raise ValueError("a channel with edges needs a bandwidth: {initial: ..., final: ...}")
+        narrowest = min(b - a for a, b in zip(self.edges, self.edges[1:], strict=False))
+        if self.free_edges is not None and not self.free_edges.smallest < narrowest:
+            raise ValueError(
+                f"free_edges.smallest {self.free_edges.smallest} must be below the narrowest bin of edges, {narrowest}"
+            )
         return self
 
 
@@ -109,6 +149,11 @@ class Model(Section):
         default=None, gt=0, description="relative; adds pyhf's `lumi` modifier to every sample"
     )
     mc_statistics: bool = Field(default=True, description="one `staterror` parameter per bin")
+    pseudodata: dict[str, float] = Field(
+        default={},
+        description="data for a fit of all events: factor on each sample, `process` or `process__variation`; the "
+        "optimisation never sees them. Absent: no such fit",
+    )
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Model":

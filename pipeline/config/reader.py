@@ -32,9 +32,19 @@ class _Loader(yaml.SafeLoader):
 def load(path: Path, overrides: Iterable[str] = ()) -> Config:
     """Read and check a configuration; `overrides` are `dotted.key=value`, values in YAML.
 
+    A file may extend another one, `extends: base.yaml`, and say only what differs.
+
     Raises:
         ConfigError: unreadable file, unknown key (with the nearest known one), value outside what is allowed.
     """
+    content = _content(path)
+    for override in overrides:
+        content = _override(content, override)
+    return _located(parse(content, str(path)), path.parent)
+
+
+def _content(path: Path, above: tuple[Path, ...] = ()) -> dict[Any, Any]:
+    """What a file says, on top of the one it `extends`: sections are merged, everything else is replaced."""
     try:
         content = _yaml(path.read_text(encoding="utf-8"), f"configuration {path}")
     except OSError as error:
@@ -46,9 +56,23 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError(
             f"configuration {path} holds {found}, not a mapping of sections; see config/README.md"
         )
-    for override in overrides:
-        content = _override(content, override)
-    return _located(parse(content, str(path)), path.parent)
+    base = content.pop("extends", None)
+    if base is None:
+        return content
+    if not isinstance(base, str) or (path.parent / base).resolve() in (*above, path.resolve()):
+        raise ConfigError(
+            f"configuration {path}: extends {base!r} must be the path of another configuration, from this file's folder"
+        )
+    return _merged(_content(path.parent / base, (*above, path.resolve())), content)
+
+
+def _merged(base: Mapping[Any, Any], content: Mapping[Any, Any]) -> dict[Any, Any]:
+    both = {
+        key: value
+        for key, value in content.items()
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+    }
+    return {**base, **content, **{key: _merged(base[key], value) for key, value in both.items()}}
 
 
 def parse(content: Mapping[Any, Any], source: str) -> Config:
@@ -82,6 +106,7 @@ def _located(config: Config, folder: Path) -> Config:
     name, colon, cls = analysis.target.partition(":")
     if name.endswith(".py"):
         analysis = analysis.model_copy(update={"target": f"{find(Path(name))}{colon}{cls}"})
+    analysis = analysis.model_copy(update={"files": {n: find(path) for n, path in analysis.files.items()}})
     return config.model_copy(update={"data": data, "analysis": analysis})
 
 

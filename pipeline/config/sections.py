@@ -1,7 +1,7 @@
 """The whole configuration: every key with its default, its range and what it means."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -46,6 +46,17 @@ class Optimise(Section):
         return -(-self.epochs // self.epochs_per_job)
 
 
+class Evaluate(Section):
+    """How the result is judged."""
+
+    bootstrap: int = Field(
+        default=0,
+        ge=0,
+        description="replicas of the events, each event weighted by a Poisson number of mean 1, that give the "
+        "statistical uncertainty of the improvement; 0: none",
+    )
+
+
 class Cluster(Section):
     """Where the sweeps run."""
 
@@ -58,12 +69,20 @@ class Cluster(Section):
         ge=1,
         description="events per compiled call; the largest array of the analysis should stay in the processor's cache",
     )
+    objects: dict[str, tuple[Annotated[int, Field(ge=1)], ...]] = Field(
+        default={},
+        description="per collection of the analysis, numbers of objects that chunks are trimmed to: events with fewer "
+        "objects go into narrower chunks; one more compilation each",
+    )
     group_events: int = Field(default=32768, ge=1, description="events that move together between workers")
 
     @pydantic.model_validator(mode="after")
     def _addressed(self) -> "Cluster":
         if self.executor == "address" and not self.address:
             raise ValueError("executor 'address' needs cluster.address, as in tcp://host:8786")
+        for name, sizes in self.objects.items():
+            if list(sizes) != sorted(set(sizes)):
+                raise ValueError(f"objects.{name} {list(sizes)} must be ascending numbers")
         return self
 
 
@@ -86,15 +105,27 @@ class Config(Section):
     model: Model
     objective: Objective
     optimise: Optimise
+    evaluate: Evaluate = Evaluate()
     cluster: Cluster = Cluster()
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Config":
         if (self.data.manifest is None) == (self.simulate is None):
             raise ValueError("give either data.manifest or a simulate section, not both and not neither")
-        self._known_samples("simulate.samples", self.simulate.samples if self.simulate else ())
+        self._known_samples(
+            "simulate.samples",
+            [name.partition("__")[0] for name in self.simulate.samples] if self.simulate else (),
+        )
         for entry in (*self.model.normfactors, *self.model.systematics):
             self._known_samples(f"model: {entry.name!r}", entry.samples or ())
+        self._known_samples("model.pseudodata", [n.partition("__")[0] for n in self.model.pseudodata])
+        for name in self.model.pseudodata:
+            process, _, variation = name.partition("__")
+            if variation and variation not in self.data.samples[process].variations:
+                raise ValueError(
+                    f"model.pseudodata: {variation!r} is not in data.samples.{process}.variations "
+                    f"{list(self.data.samples[process].variations)}"
+                )
         self._objective_fits_model()
         return self
 
@@ -148,12 +179,17 @@ class Config(Section):
 
     def physics(self) -> dict[str, Any]:
         """All that decides the result, as plain JSON: without titles, labels, folders and where it runs."""
-        content = self.model_dump(mode="json", exclude={"title": True, "run": True, "simulate": True})
+        left_out = {"title": True, "run": True, "simulate": True, "evaluate": True}
+        content = self.model_dump(mode="json", exclude=left_out)
         for section, key in (("optimise", "epochs_per_job"), ("cluster", "executor"), ("cluster", "address")):
             content[section].pop(key)
+        content["model"].pop("pseudodata")
+        for channel in content["channels"].values():
+            channel.pop("histogram")
         for labelled in (*content["channels"].values(), *content["data"]["samples"].values()):
             labelled.pop("label")
-        content["data"].pop("manifest")
+        for key in ("manifest", "prefixes", "read_attempts"):
+            content["data"].pop(key)
         content["analysis"] = self.analysis.digest
         return content
 

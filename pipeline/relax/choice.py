@@ -2,10 +2,12 @@
 
 A choice is a set of weights over the last axis that sum to 1:
 
-    w_j = eligible_j exp(s_j / T) / sum_i eligible_i exp(s_i / T)
+    w_j = e_j exp(s'_j / T) / sum_i e_i exp(s'_i / T),        s'_j = s_min + e_j (s_j - s_min)
 
-As ``T`` goes to 0 all weight goes to the largest score; equal scores share it (the exact choice takes the
-first). Events in which nothing may be chosen have all weights 0 and a zero gradient.
+with decisions ``e_j`` on who is eligible, and the smallest score ``s_min`` of the event. As ``T`` goes to 0 all weight goes to the largest score; equal scores share it (the exact choice takes the
+first). A score counts as far as its object is eligible: with the factor ``e_j`` alone an object that fails its
+cut by many widths of the cut would still be chosen for a score many ``T`` above the others, and so it would
+however small both widths are. Events in which nothing may be chosen have all weights 0 and a zero gradient.
 """
 
 from typing import Any
@@ -14,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Real, Shaped
+from jaxtyping import Array, Bool, Float, Real, Shaped
 
 from pipeline.relax.arrays import allowed_objects, as_float, like, spread
 from pipeline.relax.cuts import harden
@@ -30,13 +32,15 @@ def soft_choose(
     """Return the weights of the softmax choice over the last axis; ``choose(-x)`` chooses the smallest.
 
     ``mask`` says which objects are real; a score of -inf counts as masked. ``eligible`` are decisions in
-    [0, 1] that multiply the exponentials. Below the smallest normal number of the dtype an eligibility is
+    [0, 1], see the formula of the module. Below the smallest normal number of the dtype an eligibility is
     0: the object is masked, and its eligibility gets no gradient.
     """
     values = as_float(scores)
     factor = jnp.ones_like(values) if eligible is None else like(values, as_float(eligible))
     values, factor, real = spread(values, factor, allowed_objects(values, mask))
     allowed = real & ~(factor < np.finfo(values.dtype).tiny) & (values != -jnp.inf)
+    if eligible is not None:
+        values = _as_far_as_eligible(values, factor, allowed)
     values, factor = jnp.where(allowed, values, 0), jnp.where(allowed, factor, 1)
     temperature = like(values, width)
     logits = jnp.where(allowed, values / temperature + jnp.log(factor), -jnp.inf)
@@ -46,6 +50,16 @@ def soft_choose(
     exponentials = jnp.where(allowed, factor * jnp.exp(exponent), 0)
     total = jnp.sum(exponentials, axis=-1, keepdims=True)
     return exponentials / jnp.where(total == 0, 1, total)
+
+
+def _as_far_as_eligible(
+    scores: Float[Array, "..."], eligible: Float[Array, "..."], allowed: Bool[Array, "..."]
+) -> Float[Array, "..."]:
+    """Return the scores ``s'`` of the formula of the module, for the objects that are allowed."""
+    smallest = jnp.min(jnp.where(allowed, scores, jnp.inf), axis=-1, keepdims=True, initial=jnp.inf)
+    smallest = jnp.where(jnp.isfinite(smallest), smallest, 0)
+    above = jnp.where(allowed, scores - smallest, 0)
+    return smallest + jnp.where(allowed, eligible, 0) * above
 
 
 def hard_choose(

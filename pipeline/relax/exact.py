@@ -71,6 +71,10 @@ class Exact(eqx.Module):
         """Decide that at most ``n`` objects pass (:func:`counting.hard_at_most`)."""
         return counting.hard_at_most(as_float(passes), n)
 
+    def nth_passing(self, passes: Decisions, n: int) -> Floats:
+        """Return 1 at the ``n``-th that passes, from 1, as they come (:func:`counting.hard_nth_passing`)."""
+        return counting.hard_nth_passing(as_float(passes), n)
+
     def choose(
         self,
         scores: Numbers,

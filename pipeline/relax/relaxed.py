@@ -112,6 +112,10 @@ class Relaxed(eqx.Module):
         """Return the probability that at most ``n`` objects pass (:func:`counting.at_most`)."""
         return counting.at_most(as_float(passes), n)
 
+    def nth_passing(self, passes: Decisions, n: int) -> Floats:
+        """Return the weights of the ``n``-th that passes, from 1, as they come (:func:`counting.nth_passing`)."""
+        return counting.nth_passing(as_float(passes), n)
+
     def _choose(
         self,
         operation: str,

@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 import matplotlib as mpl
+import numpy as np
 import yaml
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -56,9 +57,11 @@ def write(
         "summary": summary,
         "figures": {name: Markup(svg[svg.index("<svg") :]) for name, svg in drawn.items()},
         "parameters": _parameter_rows(config, summary),
+        "moved_edges": _moved_edges(summary),
         "improvement": _improvement(summary),
         "samples": _sample_rows(config, provenances),
         "files": provenances,
+        "left_out": [p for p in provenances if "left_out" in p],
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
         "seconds": sum(record["seconds"] for record in records),
@@ -105,6 +108,29 @@ def _parameter_rows(config: Config, summary: Mapping[str, Any]) -> list[dict[str
     ]
 
 
+def _moved_edges(summary: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Bin edges before and after of the channels whose edges moved."""
+    points = summary["edges"]
+    return {
+        channel: {point: ", ".join(f"{edge:.4g}" for edge in points[point][channel]) for point in points}
+        for channel in points["initial"]
+        if points["initial"][channel] != points["optimised"][channel]
+    }
+
+
+def _bootstrap_error(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Standard deviation of the relative change over the bootstrap samples, in percent."""
+    if not summary["bootstrap"] or len(summary["bootstrap"]["values"]["initial"]) < 2:
+        return None
+    before, after = (np.array(summary["bootstrap"]["values"][point]) for point in ("initial", "optimised"))
+    percent = 100 * (after / before - 1)
+    return {
+        "percent": float(percent.std(ddof=1)),
+        "replicas": len(percent),
+        "failed": summary["bootstrap"]["failed"],
+    }
+
+
 def _improvement(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Relative change of the final number on the last fold: the held-out one where there is one.
 
@@ -124,6 +150,7 @@ def _improvement(summary: Mapping[str, Any]) -> dict[str, Any]:
         "after": after,
         "percent": 100 * (after / before - 1),
         "better": better,
+        "error": _bootstrap_error(summary),
     }
 
 
@@ -135,8 +162,8 @@ def _sample_rows(config: Config, provenances: Sequence[Mapping[str, Any]]) -> li
         promised = sum(f["entries_promised"] or 0 for f in files)
         sample = config.data.samples[name.partition("__")[0]]
         rows.append({
-            "name": name, "files": len(files), "read": read, "kept": kept, "lost": max(promised - read, 0),
-            "cross_section_pb": sample.cross_section_pb,
+            "name": name, "files": len({f["file"] for f in files}), "read": read, "kept": kept,
+            "lost": max(promised - read, 0), "cross_section_pb": sample.cross_section_pb,
             "sum_of_weights": sum(sum(f["sum_of_weights"].values()) for f in files),
         })  # fmt: skip
     return rows

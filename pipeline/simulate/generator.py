@@ -120,7 +120,7 @@ def start(process: str, *, seed: int) -> tuple[Any, AssociatedTop | None]:
     for line in (*COMMON_SETTINGS, *record.settings, "Random:setSeed = on", f"Random:seed = {seed}"):
         if not pythia.readString(line):
             raise RuntimeError(
-                f"process {process!r}: Pythia does not know the setting {line!r}; see PROCESSES"
+                f"process {process!r}: Pythia does not accept the setting {line!r}; see PROCESSES"
             )
     hard_process = AssociatedTop() if record.associated_top else None
     if hard_process is not None:

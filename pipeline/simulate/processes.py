@@ -30,14 +30,37 @@ class Process:
     associated_top: bool = False
 
 
-PROCESSES: Mapping[str, Process] = MappingProxyType(
+def variation(nominal: Process, what: str, settings: tuple[str, ...]) -> Process:
+    """The nominal process with more settings, read after its own; the cross-section stays."""
+    return dataclasses.replace(
+        nominal, description=f"{nominal.description}; {what}", settings=nominal.settings + settings
+    )
+
+
+def showers(*settings: str) -> tuple[str, ...]:
+    """The same for final-state and initial-state radiation."""
+    return tuple(f"{shower}:{setting}" for shower in ("TimeShower", "SpaceShower") for setting in settings)
+
+
+def scales(factor: float) -> tuple[str, ...]:
+    """Renormalisation and factorisation scale, of the hard process and both showers, times `factor`.
+
+    Pythia multiplies the squares of the scales.
+    """
+    both = tuple(f"{scale}MultFac = {factor**2}" for scale in ("renorm", "factor"))
+    return tuple(f"SigmaProcess:{setting}" for setting in both) + showers(*both)
+
+
+TTBAR = Process(
+    description="top-quark pairs, all decays",
+    settings=("Top:gg2ttbar = on", "Top:qqbar2ttbar = on"),
+    cross_section_pb=396.87 + 332.97,
+    cross_section_source="AGC, utils/file_input.py",
+)
+
+PROCESSES: Mapping[str, Process] = MappingProxyType(  # a variation is `process__variation`, as in the AGC
     {
-        "ttbar": Process(
-            description="top-quark pairs, all decays",
-            settings=("Top:gg2ttbar = on", "Top:qqbar2ttbar = on"),
-            cross_section_pb=396.87 + 332.97,
-            cross_section_source="AGC, utils/file_input.py",
-        ),
+        "ttbar": TTBAR,
         "single_top_t_chan": Process(
             description="single top quark by W exchange, q b -> q' t, all decays",
             settings=("Top:qq2tq(t:W) = on",),
@@ -61,6 +84,22 @@ PROCESSES: Mapping[str, Process] = MappingProxyType(
             ),
             cross_section_pb=475.8,
             cross_section_source="Pythia 8.317, leading order, this phase space and leptonic decays only",
+        ),
+        # what each stands in for, and what it does to the selected events: docs/simulation.md
+        "ttbar__scaledown": variation(TTBAR, "all scales halved", scales(0.5)),
+        "ttbar__scaleup": variation(TTBAR, "all scales doubled", scales(2.0)),
+        "ttbar__ME_var": variation(
+            TTBAR,
+            "no matrix-element corrections, hard radiation dampened from a scale 1.5 times as high",
+            (*showers("MEcorrections = off"), "SpaceShower:pTdampFudge = 1.5"),
+        ),
+        "ttbar__PS_var": variation(
+            TTBAR,
+            "initial-state dipole recoil, two-loop coupling 0.118 in the CMW scheme in the showers",
+            (
+                *showers("alphaSorder = 2", "alphaSuseCMW = on", "alphaSvalue = 0.118"),
+                "SpaceShower:dipoleRecoil = on",
+            ),
         ),
     }
 )

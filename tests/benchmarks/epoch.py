@@ -75,10 +75,10 @@ def columns_rate(settings, folder, events, repetitions):
     simulate("ttbar", path, events=events, seed=1)
     file = datasets.SourceFile("ttbar", 0, str(path), events)
     branches = problem.analysis(settings).reads.branches
-    stage = median_seconds(lambda: columns.make(settings, file), repetitions)
+    stage = median_seconds(lambda: columns.make(settings, file, print), repetitions)
     plain = median_seconds(lambda: uproot.open(f"{path}:Events").arrays(branches), repetitions)
     target = folder / "ttbar.parquet"
-    store.write_columns(target, *columns.make(settings, file))
+    store.write_columns(target, *columns.make(settings, file, print))
     return target, events / stage, events / plain
 
 

@@ -60,7 +60,8 @@ def test_exact_takes_the_first_of_equal_scores_and_relaxed_shares():
 
 def test_weights_follow_the_formula(key):
     x, eligible = jax.random.normal(key, (3, 4)), jax.random.uniform(key, (3, 4))
-    expected = np.asarray(eligible * jnp.exp(x / 0.7))
+    smallest = x.min(axis=-1, keepdims=True)
+    expected = np.asarray(eligible * jnp.exp((smallest + eligible * (x - smallest)) / 0.7))
     weights = Relaxed(0.7).choose(x, eligible=eligible)
     np.testing.assert_allclose(weights, expected / expected.sum(axis=-1, keepdims=True), rtol=1e-13)
 
@@ -133,9 +134,8 @@ def first_weight(x, eligible, width):
 @pytest.mark.parametrize("eligible", [[0.0, 1.0], [1e-30, 1.0], [1e-45, 1.0], [0.0, 0.0]])
 def test_vanishing_eligibility_has_finite_gradients_in_float32(eligible):
     weight, gradients = first_weight(np.float32([1000, 0]), np.float32(eligible), np.float32(1))
-    assert weight == float(
-        eligible[0] == 1e-30
-    )  # exp(1000) outweighs 1e-30; 1e-45 is below the normal numbers
+    # The score counts as far as its object is eligible; 1e-45 is below the normal numbers.
+    np.testing.assert_allclose(weight, 1e-30 if eligible[0] == 1e-30 else 0.0)
     assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
 
 
@@ -193,3 +193,13 @@ def test_straight_through_is_exact_forward_and_relaxed_backward(key):
     expected = jax.grad(lambda x: jnp.sum(Relaxed(0.5).choose(x)[:, 0]))(x)
     assert np.array_equal(by_weights, expected)
     assert not np.allclose(backward, relaxed)
+
+
+@pytest.mark.parametrize("unequal", [0.1, 1.0, 10.0])
+def test_a_failed_object_loses_however_large_its_score(unequal):
+    """The widths of cut and choice go to 0 together, in any ratio; the failed object has 50 times the score."""
+    pt, score = np.array([31.0, 29.0]), np.array([10.0, 500.0])
+    for width in (1e-1, 1e-2):
+        relax = Relaxed({"cut": width, "choice": unequal * width})
+        weights = relax.choose(score, width="choice", eligible=relax.greater(pt, 30.0, width="cut"))
+        np.testing.assert_allclose(weights, [1, 0], atol=1e-3)

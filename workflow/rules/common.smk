@@ -43,7 +43,8 @@ CONFIG, OVERRIDES = chosen_run()
 RUN = explained(configuration.load, CONFIG, OVERRIDES)
 FILES = explained(datasets.source_files, RUN)
 FOLDER = Folder(RUN.run)
-ANALYSIS = explained(lambda: RUN.analysis.source)
+POINTS = ("initial", "optimised")
+ANALYSIS = explained(lambda: [RUN.analysis.source, *RUN.analysis.files.values()])
 # `thalweg VERB ...` in a rule is `python -m pipeline VERB CONFIG --set ... ...`. The configuration is no part of params,
 # so that a rule runs again only for what it takes from it. The python is Snakemake's own, or that of its conda environment.
 SET = " ".join(f"--set {shlex.quote(override)}" for override in OVERRIDES)
@@ -58,8 +59,9 @@ shell.prefix(
 
 
 wildcard_constraints:
-    index=r"\d{4}",
+    index=r"\d{4,}",
     block=r"[1-9]\d*",
+    point="initial|optimised",
     sample=r"[A-Za-z0-9][A-Za-z0-9_+.-]*",
 
 
@@ -90,9 +92,15 @@ def all_blocks(wildcards):
 
 
 def workspaces():
-    """pyhf workspaces, before and after, of every fold that holds events."""
+    """pyhf workspaces, before and after, of every fold that holds events, and of the pseudodata where there are such."""
+    data = ["pseudodata"] if RUN.model.pseudodata else []
     return [
-        FOLDER.workspace(point, fold)
-        for point in ("initial", "optimised")
-        for fold in datasets.folds(RUN)
+        FOLDER.workspace(point, events)
+        for point in POINTS
+        for events in [*datasets.folds(RUN), *data]
     ]
+
+
+def point_blocks(wildcards):
+    """What the parameters of a point are made from: the initial ones from the configuration alone."""
+    return all_blocks(wildcards) if wildcards.point == "optimised" else []

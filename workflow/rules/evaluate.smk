@@ -18,9 +18,39 @@ rule evaluate:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
-        physics=fingerprint(RUN.physics()),
+        physics=fingerprint(
+            [RUN.physics(), RUN.evaluate.model_dump(), RUN.model.pseudodata]
+        ),
         version=pipeline.__version__,
     message:
         "Apply exact cuts before and after, fit with pyhf"
     shell:
         "thalweg evaluate --output {output.summary} --workers {threads} --log {log}"
+
+
+# The exact histograms of all events in the Analysis Grand Challenge's form, for `thalweg validate` and other tools.
+rule histograms:
+    input:
+        columns=column_files,
+        blocks=point_blocks,
+        analysis=ANALYSIS,
+    output:
+        FOLDER.root / "histograms_{point}.json",
+    log:
+        FOLDER.root / "logs/histograms_{point}.log",
+    benchmark:
+        FOLDER.root / "benchmarks/histograms_{point}.tsv"
+    conda:
+        "../../envs/thalweg.yaml"
+    threads: 16  # at most; Snakemake takes what --cores allows
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        run=fingerprint(RUN.model_dump(mode="json")),
+        version=pipeline.__version__,
+    message:
+        "Write the exact histograms at the {wildcards.point} parameters"
+    shell:
+        "thalweg histograms --parameters {wildcards.point} --output {output}"
+        " --workers {threads} --log {log}"

@@ -1,0 +1,128 @@
+"""Exact histograms of every sample and variation, in the Analysis Grand Challenge's JSON form, and their comparison.
+
+``{"<channel>_<sample>[_<variation>]": {"edges": [...], "contents": [underflow, bins ..., overflow]}}``. The tolerance
+of the comparison is that of the challenge's validation: equal within rounding, or an event has crossed a bin edge.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline import problem
+from pipeline.config import Config
+from pipeline.datasets import NOMINAL
+from pipeline.errors import InputError
+from pipeline.gradient import Executor, Parameters, forward
+from pipeline.problem import Work
+from pipeline.templates import Binning
+from pipeline.workspace import variations_of
+
+Histogram = Mapping[str, list[float]]
+COUNTED = (0.0, 1.0)  # edges of a channel that only counts
+MIGRATED = 2.0  # events: how far apart neighbouring bins may be where one event has changed its bin
+RANDOM = "pt_res_up"  # drawn without a seed in the challenge: never compared
+OPTIONAL = "pseudodata"
+SHAPE = '{name: {"edges": [...], "contents": [underflow, bins ..., overflow]}}'
+
+
+def histograms(
+    config: Config, executor: Executor, work: Work, parameters: Parameters
+) -> dict[str, Histogram]:
+    """Histograms of all samples with hard cuts at one point, and the pseudodata; bins are `channels.*.histogram`.
+
+    A value at the upper edge of the last bin is in the overflow.
+    """
+    edges = {name: _edges(config, name, parameters) for name in config.channels}
+    open_ended = tuple(
+        Binning(name, None if config.channels[name].edges is None else (-math.inf, *inner, math.inf))
+        for name, inner in edges.items()
+    )
+    flowing = work._replace(problem=dataclasses.replace(work.problem, binnings=open_ended))
+    found = forward(executor, flowing, parameters, None).yields
+    named: dict[str, Histogram] = {}
+    for channel in config.channels:
+        rows = {
+            (sample, variation): _with_flow(np.asarray(found[channel][work.axes.row(sample, variation)]))
+            for sample in work.axes.samples
+            for variation in (NOMINAL, *variations_of(config, sample))
+        }
+        for (sample, variation), contents in rows.items():
+            suffix = "" if variation == NOMINAL else f"_{variation}"
+            named[f"{channel}_{sample.replace('__', '_')}{suffix}"] = _histogram(edges[channel], contents)
+        if config.model.pseudodata:
+            mixed = sum(factor * rows[sample, NOMINAL] for sample, factor in config.model.pseudodata.items())
+            named[f"{channel}_pseudodata"] = _histogram(edges[channel], np.asarray(mixed))
+    return named
+
+
+def differences(found: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with each histogram of the reference that `found` does not reproduce; empty where all is well.
+
+    Bins agree by `np.isclose`, under- and overflow included. Neighbouring bins that do not may hold an event that
+    crossed an edge: then each is within 2 events and their sums agree.
+
+    Raises:
+        InputError: not a file of histograms.
+    """
+    for source in (found, reference):
+        _require_histograms(source)
+    wrong = {}
+    for name, expected in reference.items():
+        if name not in found:
+            if not name.endswith(OPTIONAL):
+                wrong[name] = "is missing"
+        elif reason := _difference(found[name], expected, compare=RANDOM not in name):
+            wrong[name] = reason
+    return wrong
+
+
+def _difference(found: Histogram, expected: Histogram, *, compare: bool) -> str | None:
+    if len(found["edges"]) != len(expected["edges"]) or not np.allclose(found["edges"], expected["edges"]):
+        return f"has edges {found['edges']}, not {expected['edges']}"
+    ours, theirs = np.array(found["contents"]), np.array(expected["contents"])
+    if ours.shape != theirs.shape:
+        return f"has {len(ours)} contents, not {len(theirs)}: bins, under- and overflow"
+    if not compare:
+        return None
+    apart = np.flatnonzero(~np.isclose(ours, theirs))
+    for run in np.split(apart, np.flatnonzero(np.diff(apart) > 1) + 1) if len(apart) else ():
+        migrated = np.allclose(ours[run], theirs[run], atol=MIGRATED) and np.allclose(
+            ours[run].sum(), theirs[run].sum()
+        )
+        if not migrated:
+            return (
+                f"differs in bins {run[0]} to {run[-1]} (0 is the underflow): {ours[run].tolist()}, "
+                f"not {theirs[run].tolist()}"
+            )
+    return None
+
+
+def _require_histograms(content: Any) -> None:
+    well = isinstance(content, Mapping) and all(
+        isinstance(entry, Mapping)
+        and isinstance(entry.get("edges"), list)
+        and isinstance(entry.get("contents"), list)
+        for entry in content.values()
+    )
+    if not well or not content:
+        raise InputError(f"this is no file of histograms: {SHAPE}")
+
+
+def _edges(config: Config, channel: str, parameters: Parameters) -> tuple[float, ...]:
+    chosen = config.channels[channel].histogram
+    if chosen is not None:
+        return chosen.edges
+    return tuple(problem.edges(config, parameters)[channel] or COUNTED)
+
+
+def _with_flow(contents: Float[np.ndarray, " bins"]) -> Float[np.ndarray, " bins"]:
+    """A counted number between two empty flow bins; everything else has its own."""
+    return np.array([0.0, contents[0], 0.0]) if len(contents) == 1 else contents
+
+
+def _histogram(edges: tuple[float, ...], contents: Float[np.ndarray, " bins"]) -> Histogram:
+    return {"edges": list(edges), "contents": contents.tolist()}

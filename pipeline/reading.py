@@ -1,0 +1,214 @@
+"""A range of a ROOT file's entries -> awkward events, whole or with an error that says what is wrong with the file.
+
+Remote reads fail now and then for reasons that pass: they are tried again, with growing pauses, before the file
+counts as unreadable.
+"""
+
+import contextlib
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import awkward as ak
+import numpy as np
+import tenacity
+import uproot
+from coffea.nanoevents import NanoAODSchema, NanoEventsFactory
+
+from pipeline.analysis import FlatTree, NanoAOD
+from pipeline.datasets import SourceFile
+from pipeline.errors import ConfigError, InputError, nearest
+
+# What uproot and awkward raise on bytes that make no sense.
+DAMAGED = (
+    *(OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError, MemoryError, OverflowError),
+    *(struct.error, zlib.error, uproot.DeserializationError, aiohttp.ClientError),
+)
+LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0  # seconds between two tries; each is twice the one before
+HTTP_SERVER_FAULT, HTTP_TOO_MANY = 500, 429
+
+
+class UnreadableFile(InputError):
+    """A file that is missing, damaged or does not answer: `data.unreadable_files` says what happens then."""
+
+
+class _Schema(NanoAODSchema):  # type: ignore[misc]
+    """NanoAOD without the complaints about branches that the analysis does not read."""
+
+    warn_missing_crossrefs = False
+    event_ids = ()
+
+
+def retried(
+    file: SourceFile, attempts: int, say: Callable[[str], None]
+) -> Callable[[Callable[[], Any]], Any]:
+    """A function that calls another until no fault that may pass stops it, `attempts` times at most."""
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        pause = state.next_action.sleep if state.next_action else 0.0
+        reason = error.__cause__ if isinstance(error, UnreadableFile) else error
+        tried = f"try {state.attempt_number} of {attempts} to read {file.path} failed"
+        say(f"{tried} ({_short(reason)}); the next is in {pause:g} s")
+
+    return tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(attempts),
+        wait=tenacity.wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
+        retry=tenacity.retry_if_exception(lambda error: file.is_remote and _passes(error.__cause__ or error)),
+        before_sleep=tell,
+        reraise=True,
+    )
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether an error of a remote read may be gone the next time."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.status >= HTTP_SERVER_FAULT or error.status == HTTP_TOO_MANY
+    return isinstance(error, OSError | aiohttp.ClientError) and not isinstance(error, LASTING)
+
+
+@contextlib.contextmanager
+def opened(file: SourceFile, reads: NanoAOD | FlatTree) -> Iterator[Any]:
+    """The open file, once it is known to be whole and tree and branches to be there.
+
+    Raises:
+        UnreadableFile: missing, damaged, no answer.
+        InputError: no such tree or branch.
+    """
+    with _root(file) as root:
+        try:
+            classes = {name.rpartition(";")[0]: kind for name, kind in root.classnames().items()}
+            _require_tree(file, reads.tree, classes)
+            branches = dict(root[reads.tree].items())
+        except DAMAGED as error:
+            raise damaged(file, error) from error
+        _require_branches(file, reads, branches)
+        yield root
+
+
+def entries(file: SourceFile, reads: NanoAOD | FlatTree, root: Any) -> range:
+    """The entries to read: all of the tree's, or the range of the file that is asked for.
+
+    Raises:
+        UnreadableFile: there are none.
+    """
+    there = int(root[reads.tree].num_entries)
+    place = f"tree {reads.tree!r} of {file.path}"
+    if there == 0:
+        raise UnreadableFile(f"{where(file)}: {place} has zero entries; take the file out of the manifest")
+    found = range(file.start, there if file.stop is None else min(file.stop, there))
+    if not found:
+        raise UnreadableFile(
+            f"{where(file)}: {place} has {there} entries, fewer than the manifest promises; correct its 'nevts', or "
+            "replace the file"
+        )
+    return found
+
+
+def events(
+    file: SourceFile, reads: NanoAOD | FlatTree, root: Any, start: int, stop: int
+) -> tuple[Any, np.ndarray]:
+    """Events `start` to `stop` as the analysis sees them, and their numbers.
+
+    The branches are read here, not when the analysis first touches them: what fails is the file's fault, not its.
+    """
+    try:
+        if isinstance(reads, FlatTree):
+            names = dict.fromkeys([*reads.branches, *([reads.event] if reads.event else [])])
+            found = root[reads.tree].arrays(list(names), entry_start=start, entry_stop=stop)
+        else:
+            found = ak.materialize(_nano_events(reads, root, start, stop))
+        numbers = np.arange(start, stop) if reads.event is None else ak.to_numpy(found[reads.event])
+    except DAMAGED as error:
+        raise damaged(file, error) from error
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+        raise InputError(
+            f"{where(file)}: branch {reads.event!r} of {file.path}, which should number the events, holds "
+            f"{numbers.dtype} of shape {numbers.shape[1:]}; it must hold one integer per event"
+        )
+    return found, numbers
+
+
+def where(file: SourceFile) -> str:
+    """The beginning of a message."""
+    return f"sample {file.sample!r}"
+
+
+def damaged(file: SourceFile, error: BaseException) -> UnreadableFile:
+    """The error of a file whose bytes make no sense, or do not come."""
+    return UnreadableFile(
+        f"{where(file)}: {file.path} cannot be read: it is truncated, damaged or no ROOT file "
+        f"({_short(error)}); replace it, take it out of the manifest, or see data.unreadable_files"
+    )
+
+
+def _nano_events(reads: NanoAOD, root: Any, start: int, stop: int) -> Any:
+    wanted = {*reads.branches, *map(_counter, reads.branches), reads.event}
+    return NanoEventsFactory.from_root(
+        root,
+        treepath=reads.tree,
+        schemaclass=_Schema,
+        mode="virtual",
+        entry_start=start,
+        entry_stop=stop,
+        preload=wanted,
+        iteritems_options={"filter_name": lambda name: name in wanted},
+    ).events()
+
+
+@contextlib.contextmanager
+def _root(file: SourceFile) -> Iterator[Any]:
+    """The open file, where it is as long as its header says."""
+    path = Path(file.path)
+    if not file.is_remote and not path.is_file():
+        what = "is no file" if path.exists() else "does not exist here or beside the manifest"
+        raise UnreadableFile(
+            f"{where(file)}: file {path} {what}; correct the manifest, or run `simulate` first"
+        )
+    try:
+        root = uproot.open({file.path: None}, array_cache=None)
+    except ImportError as error:  # the reader of a protocol is a package of its own
+        raise ConfigError(
+            f"{where(file)}: {file.path} cannot be read: {_short(error)}; for root:// install thalweg[xrootd]"
+        ) from error
+    except DAMAGED as error:
+        raise damaged(file, error) from error
+    with root:
+        promised = int(root.file.fEND)
+        if not file.is_remote and path.stat().st_size < promised:
+            raise damaged(file, EOFError(f"it has {path.stat().st_size} of {promised} bytes"))
+        yield root
+
+
+def _require_tree(file: SourceFile, tree: str, classes: Mapping[str, str]) -> None:
+    trees = [name for name, kind in classes.items() if kind in ("TTree", "ROOT::RNTuple")]
+    if tree in trees:
+        return
+    found = f"{tree!r} is a {classes[tree]} there" if tree in classes else f"no tree {tree!r} there"
+    hint = nearest(tree, trees) if trees else "it holds no tree at all"
+    raise InputError(f"{where(file)}: cannot read tree {tree!r} of {file.path}: {found}; {hint}")
+
+
+def _require_branches(file: SourceFile, reads: NanoAOD | FlatTree, branches: Mapping[str, Any]) -> None:
+    for branch in [*reads.branches, *([reads.event] if reads.event else [])]:
+        if branch not in branches:
+            hint = f"not in tree {reads.tree!r} of {file.path}; {nearest(branch, branches)}"
+            raise InputError(f"{where(file)}: branch {branch!r} {hint}")
+        bare = isinstance(reads, NanoAOD) and _counter(branch) not in branches
+        if bare and isinstance(branches[branch].interpretation, uproot.AsJagged):
+            hint = f"needs {_counter(branch)!r} in tree {reads.tree!r} of {file.path}, as NanoAOD has it"
+            raise InputError(f"{where(file)}: branch {branch!r} {hint}; or read it as a FlatTree")
+
+
+def _counter(branch: str) -> str:
+    """The branch with the number of objects of each event: `nJet` of `Jet_pt`."""
+    return f"n{branch.partition('_')[0]}"
+
+
+def _short(error: BaseException | None) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

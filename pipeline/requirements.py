@@ -1,0 +1,70 @@
+"""Cuts of a preselection as text, so that a configuration can name the branches of its own files: `abs(eta) < 2.1`."""
+
+import dataclasses
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from pipeline.errors import ConfigError
+
+COMPARISONS: Mapping[str, Callable[[Any, float], Any]] = MappingProxyType(
+    {
+        "<": operator.lt,
+        "<=": operator.le,
+        ">": operator.gt,
+        ">=": operator.ge,
+        "==": operator.eq,
+        "!=": operator.ne,
+        "&": lambda flags, bits: (flags & int(bits)) == int(bits),
+    }
+)
+SHAPE = re.compile(
+    r"(?P<abs>abs\()?(?P<name>[A-Za-z]\w*)(?(abs)\)) *(?P<sign><=|>=|==|!=|<|>|&) *(?P<number>-?[\d.]+)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Requirement:
+    """What a field of an object must fulfil."""
+
+    field: str
+    absolute: bool
+    sign: str
+    number: float
+
+    def __call__(self, objects: Any) -> Any:
+        """Whether each object does, jagged as the objects are."""
+        found = objects[self.field]
+        return COMPARISONS[self.sign](abs(found) if self.absolute else found, self.number)
+
+
+def requirements(texts: Iterable[str], of: str) -> tuple[Requirement, ...]:
+    """Parse `name < number`, also with abs(name), <=, >, >=, ==, != and & (all of these bits are set).
+
+    Raises:
+        ConfigError: another shape; `of` says where it stands.
+    """
+    return tuple(_parsed(text, of) for text in texts)
+
+
+def fulfilled(objects: Any, required: Iterable[Requirement], first: Any) -> Any:
+    """Whether each object fulfils all requirements, and `first`."""
+    for requirement in required:
+        first = first & requirement(objects)
+    return first
+
+
+def _parsed(text: str, of: str) -> Requirement:
+    match = SHAPE.fullmatch(text.strip()) if isinstance(text, str) else None
+    try:
+        if match is None:
+            raise ValueError
+        number = float(match["number"])
+    except ValueError:
+        raise ConfigError(
+            f"{of}: {text!r} is no requirement; allowed: FIELD SIGN NUMBER, as in 'pt > 25', 'abs(eta) < 2.1', "
+            f"'jetId & 4'; signs: {' '.join(COMPARISONS)}"
+        ) from None
+    return Requirement(match["name"], match["abs"] is not None, match["sign"], number)
