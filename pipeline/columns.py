@@ -46,7 +46,7 @@ def mask(array: ak.Array, objects: int) -> np.ndarray:
     return pad(ak.ones_like(array), objects)
 
 
-def normal(event_numbers: ak.Array, objects: ak.Array, stream: str) -> ak.Array:
+def normal(event_numbers: ak.Array | np.ndarray, objects: ak.Array, stream: str) -> ak.Array:
     """Standard normal numbers [events][objects], each a function of event number, place and `stream` alone.
 
     Give all objects of the events, before any selection: their places are part of it.

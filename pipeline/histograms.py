@@ -21,7 +21,7 @@ from pipeline.problem import Work
 from pipeline.templates import Binning
 from pipeline.workspace import variations_of
 
-Histogram = Mapping[str, list[float]]
+Histogram = Mapping[str, list[Any]]
 COUNTED = (0.0, 1.0)  # edges of a channel that only counts
 MIGRATED = 2.0  # events: how far apart neighbouring bins may be where one event has changed its bin
 RANDOM = "pt_res_up"  # drawn without a seed in the challenge: never compared
@@ -59,7 +59,7 @@ def histograms(
     return named
 
 
-def differences(found: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, str]:
+def differences(found: Any, reference: Any) -> dict[str, str]:
     """What is wrong with each histogram of the reference that `found` does not reproduce; empty where all is well.
 
     Bins agree by `np.isclose`, under- and overflow included. Neighbouring bins that do not may hold an event that

@@ -68,7 +68,9 @@ def _passes(error: BaseException) -> bool:
     """Whether an error of a remote read may be gone the next time."""
     if isinstance(error, aiohttp.ClientResponseError):
         return error.status >= HTTP_SERVER_FAULT or error.status == HTTP_TOO_MANY
-    return isinstance(error, OSError | aiohttp.ClientError) and not isinstance(error, LASTING)
+    if isinstance(error, LASTING) or "no such file" in str(error).lower():  # XRootD has no type for that
+        return False
+    return isinstance(error, OSError | aiohttp.ClientError)
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ class Requirement:
         return COMPARISONS[self.sign](abs(found) if self.absolute else found, self.number)
 
 
-def requirements(texts: Iterable[str], of: str) -> tuple[Requirement, ...]:
+def requirements(texts: Iterable[Any], of: str) -> tuple[Requirement, ...]:
     """Parse `name < number`, also with abs(name), <=, >, >=, ==, != and & (all of these bits are set).
 
     Raises:
@@ -56,7 +56,7 @@ def fulfilled(objects: Any, required: Iterable[Requirement], first: Any) -> Any:
     return first
 
 
-def _parsed(text: str, of: str) -> Requirement:
+def _parsed(text: Any, of: str) -> Requirement:
     match = SHAPE.fullmatch(text.strip()) if isinstance(text, str) else None
     try:
         if match is None:

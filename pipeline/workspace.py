@@ -61,9 +61,7 @@ def variations_of(config: Config, sample: str) -> tuple[str, ...]:
 def specification(templates: Templates, axes: Axes, config: Config) -> Specification:
     """The channels of a pyhf specification, keyed by names, from summed templates; differentiable."""
     return {
-        channel: {
-            sample: _sample(templates, axes, config, channel, sample) for sample in config.data.samples
-        }
+        channel: {sample: _sample(templates, axes, config, channel, sample) for sample in config.data.samples}
         for channel in config.regions
     }
 
@@ -149,7 +147,8 @@ def _affecting(model: Model, sample: str) -> list[NormalizationSystematic | Norm
 def _sample(templates: Templates, axes: Axes, config: Config, channel: str, sample: str) -> dict[str, Any]:
     model, yields = config.model, templates.yields[channel]
     nominal = yields[axes.row(sample, NOMINAL)]
-    filled = sum(yields[axes.row(name, NOMINAL)] for name in config.data.samples) > 0
+    rows = [axes.row(name, NOMINAL) for name in config.data.samples]
+    filled = jnp.sum(jnp.stack([yields[row] for row in rows]), axis=0) > 0
     entry: dict[str, Any] = {"data": nominal, "normsys": {}, "histosys": {}}
     entry["normfactor"] = {n.name: None for n in model.normfactors if sample in n.samples}
     for systematic in _affecting(model, sample):

@@ -165,14 +165,10 @@ def reference_templates(run, reference):
     yields, sumw2 = {}, {}
     for channel in run.channels:
         names = [f"{channel}_{sample.replace('__', '_')}" for sample in rows.samples]
-        yields[channel] = np.stack(
-            [
-                np.stack(
-                    [merged(name if v == "nominal" or f"{name}_{v}" not in reference else f"{name}_{v}") for v in rows.variations]
-                )
-                for name in names
-            ]
-        )  # fmt: skip
+        varied = [
+            [f"{name}_{v}" if f"{name}_{v}" in reference else name for v in rows.variations] for name in names
+        ]
+        yields[channel] = np.array([[merged(name) for name in row] for row in varied])
         sumw2[channel] = np.stack([merged(n) * weight(s) for n, s in zip(names, rows.samples, strict=True)])
     return Templates(yields, sumw2), rows
 
@@ -220,10 +216,8 @@ def test_the_model_is_the_challenge_s(agc, reference, tmp_path):
     assert set(ours_at) == set(theirs_at)
     random = np.random.default_rng(3)
     for _ in range(20):
-        values = {
-            name: 1 + 0.1 * random.normal() if "stat" in name or "norm" in name else random.normal()
-            for name in ours_at
-        }
+        near_one = {name: "stat" in name or "norm" in name for name in ours_at}
+        values = {n: 1 + 0.1 * random.normal() if one else random.normal() for n, one in near_one.items()}
         at = [np.array([values[n] for n in sorted(index, key=index.get)]) for index in (ours_at, theirs_at)]
         expected = [sorted(m.expected_actualdata(x)) for m, x in zip((a, b), at, strict=True)]
         np.testing.assert_allclose(expected[0], expected[1], rtol=1e-9)

@@ -4,10 +4,11 @@ A choice is a set of weights over the last axis that sum to 1:
 
     w_j = e_j exp(s'_j / T) / sum_i e_i exp(s'_i / T),        s'_j = s_min + e_j (s_j - s_min)
 
-with decisions ``e_j`` on who is eligible, and the smallest score ``s_min`` of the event. As ``T`` goes to 0 all weight goes to the largest score; equal scores share it (the exact choice takes the
-first). A score counts as far as its object is eligible: with the factor ``e_j`` alone an object that fails its
-cut by many widths of the cut would still be chosen for a score many ``T`` above the others, and so it would
-however small both widths are. Events in which nothing may be chosen have all weights 0 and a zero gradient.
+with decisions ``e_j`` on who is eligible, and the smallest score ``s_min`` of the event. As ``T`` goes to 0 all
+weight goes to the largest score; equal scores share it (the exact choice takes the first). A score counts as
+far as its object is eligible: with the factor ``e_j`` alone, an object that fails its cut by many widths of the
+cut would still be chosen for a score many ``T`` above the others, however small both widths are. Events in
+which nothing may be chosen have all weights 0 and a zero gradient.
 """
 
 from typing import Any

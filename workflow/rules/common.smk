@@ -59,7 +59,7 @@ shell.prefix(
 
 
 wildcard_constraints:
-    index=r"\d{4,}",
+    index=r"\d\d\d\d+",
     block=r"[1-9]\d*",
     point="initial|optimised",
     sample=r"[A-Za-z0-9][A-Za-z0-9_+.-]*",

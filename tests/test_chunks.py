@@ -1,0 +1,84 @@
+"""Chunks of few shapes hold every event once; trimmed to their objects they give the same templates."""
+
+import numpy as np
+import pytest
+
+from pipeline import datasets, problem
+from pipeline.chunks import chunks, resampled
+from pipeline.cluster import InProcess
+from pipeline.errors import ConfigError
+from pipeline.gradient import forward, pullback
+
+pytestmark = pytest.mark.simulate
+
+
+def work_of(miniature, files, **cluster):
+    settings = miniature.cluster.model_copy(update=cluster)
+    return problem.work(miniature.model_copy(update={"cluster": settings}), files, datasets.TRAIN)
+
+
+def events_of(work):
+    """Columns of the events with weight, their objects filled up to 12, in an order of their own."""
+    rows = []
+    for group in work.groups:
+        for chunk in chunks(group, work.problem):
+            present = np.asarray(chunk.weight) > 0
+            jets = np.asarray(chunk.jet_pt)[present]
+            padded = np.pad(jets, ((0, 0), (0, 12 - jets.shape[1])))
+            rows.append(np.column_stack([np.asarray(chunk.weight)[present], padded]))
+    found = np.concatenate(rows)
+    return found[np.lexsort(found.T)]
+
+
+@pytest.mark.parametrize("objects", [{}, {"jet": (5,)}, {"jet": (4, 5, 6, 7, 30)}])
+def test_trimmed_chunks_hold_the_same_events(miniature, miniature_columns, objects):
+    plain = work_of(miniature, miniature_columns, objects={})
+    trimmed = work_of(miniature, miniature_columns, objects=objects, chunk_events=64)
+    np.testing.assert_array_equal(events_of(trimmed), events_of(plain))
+    shapes = {chunk.jet_pt.shape for group in trimmed.groups for chunk in chunks(group, trimmed.problem)}
+    sizes = [*(n for n in objects.get("jet", ()) if n < 12), 12]
+    assert shapes <= {(64 >> step, size) for step, size in enumerate(sizes)}
+    assert len(shapes) >= min(2, len(sizes))
+
+
+def test_trimmed_chunks_give_the_same_templates_and_gradient(miniature, miniature_columns):
+    start, widths = problem.initial_parameters(miniature), problem.widths(miniature, 0)
+    found = []
+    for objects in ({}, {"jet": (5, 6)}):
+        work = work_of(miniature, miniature_columns, objects=objects, chunk_events=256)
+        templates = forward(InProcess(), work, start, widths)
+        gradient = pullback(InProcess(), work, start, widths, templates)
+        exact = forward(InProcess(), work, start, None)
+        found.append((templates, gradient, exact))
+    for channel in miniature.channels:
+        for i in (0, 2):
+            a, b = (entry[i].yields[channel] for entry in found)
+            np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11 * a.max())
+    for name, gradient in found[0][1].items():
+        np.testing.assert_allclose(found[1][1][name], gradient, rtol=1e-9)
+
+
+def test_an_unknown_collection_is_named(miniature, miniature_columns):
+    with pytest.raises(ConfigError, match=r"cluster\.objects\.jets: .* no such collection; nearest: 'jet'"):
+        work_of(miniature, miniature_columns, objects={"jets": (5,)})
+
+
+def test_replicas_are_poisson_reproducible_and_paired(miniature, miniature_columns):
+    work = work_of(miniature, miniature_columns, objects={})
+    group = max(work.groups, key=lambda group: group.events)
+    (chunk, *_) = chunks(group, work.problem)
+    real = np.asarray(chunk.weight) > 0
+    factors = [
+        np.asarray(resampled(chunk, group, 0, replica).weight)[real] / np.asarray(chunk.weight)[real]
+        for replica in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(factors[0], factors[1])
+    assert np.any(factors[0] != factors[2])
+    np.testing.assert_array_equal(factors[0], np.round(factors[0]))
+    assert abs(np.mean(factors) - 1) < 5 / real.sum() ** 0.5
+    assert abs(np.var(factors[0]) - 1) < 10 / real.sum() ** 0.5
+    start = problem.initial_parameters(miniature)
+    nominal = forward(InProcess(), work, start, None).yields["4j2b"]
+    again = forward(InProcess(), work, start, None, replica=3).yields["4j2b"]
+    assert 0.3 < again.sum() / nominal.sum() < 3
+    assert np.any(again != nominal)

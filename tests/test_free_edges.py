@@ -1,0 +1,107 @@
+"""Free bin edges: parameters of the sweeps, with the right derivative, exact where they end up."""
+
+import jax
+import numpy as np
+import pytest
+
+from pipeline import config as configuration
+from pipeline import datasets, problem
+from pipeline.cluster import InProcess
+from pipeline.errors import ConfigError
+from pipeline.gradient import forward, value_and_grad
+from pipeline.optimise import centre, initial_state, update
+from pipeline.relax import ordered_edges
+from pipeline.templates import Binning
+
+pytestmark = pytest.mark.simulate
+LOGITS = ("edges_4j1b", "edges_4j2b")
+
+
+@pytest.fixture(scope="module", params=["value", "bin"])
+def free(request, miniature):
+    """The miniature with free edges, its kernels in either unit."""
+    width = {"value": (40.0, 16.0), "bin": (0.4, 0.15)}[request.param]
+    bandwidth = configuration.Bandwidth(initial=width[0], final=width[1], unit=request.param)
+    edges = {
+        "free_edges": type(miniature.channels["4j1b"])
+        .model_fields["free_edges"]
+        .annotation.__args__[0](smallest=20)
+    }
+    channels = {
+        n: c.model_copy(update={**edges, "bandwidth": bandwidth}) for n, c in miniature.channels.items()
+    }
+    return miniature.model_copy(update={"channels": channels})
+
+
+def test_they_start_where_the_configuration_says(free):
+    start = problem.initial_parameters(free)
+    assert set(LOGITS) <= set(start)
+    for channel, edges in problem.edges(free, start).items():
+        np.testing.assert_allclose(edges, free.channels[channel].edges, rtol=1e-12)
+
+
+def test_their_gradient_is_that_of_finite_differences(free, miniature_columns):
+    work = problem.work(free, miniature_columns, datasets.TRAIN)
+    widths, start = problem.widths(free, 0), problem.initial_parameters(free)
+    evaluate = centre(free, work.axes)
+    step = value_and_grad(InProcess(), work, start, widths, evaluate)
+    binnings = {b.parameter: b for b in problem.binnings(free)}
+    for name in LOGITS:
+        for i in range(len(start[name])):
+            h = 1e-4 * np.eye(len(start[name]))[i]
+            shifted = [{**start, name: start[name] + sign * h} for sign in (+1, -1)]
+            if binnings[name].unit == "bin":
+                continue  # the kernels follow the edges without a derivative
+            up, down = (evaluate(forward(InProcess(), work, p, widths))[0] for p in shifted)
+            np.testing.assert_allclose(step.gradient[name][i], (up - down) / 2e-4, rtol=2e-4, atol=1e-7)
+    assert all(np.any(step.gradient[name] != 0) for name in LOGITS)
+
+
+def test_an_epoch_moves_them_and_they_stay_ordered(free, miniature_columns):
+    work = problem.work(free, miniature_columns, datasets.TRAIN)
+    start = problem.initial_parameters(free)
+    evaluate = centre(free, work.axes)
+    state = initial_state(free, start)
+    for epoch in range(2):
+        step = value_and_grad(InProcess(), work, state.parameters, problem.widths(free, epoch), evaluate)
+        state = update(free, state, step.gradient)
+    for channel, edges in problem.edges(free, state.parameters).items():
+        before = free.channels[channel].edges
+        assert (edges[0], edges[-1]) == (before[0], before[-1])
+        assert np.all(np.diff(edges) >= 20)
+        assert np.any(np.abs(np.array(edges) - before) > 1e-3)
+
+
+def test_exact_yields_are_those_of_the_edges(free, miniature_columns):
+    """With moved edges the exact templates are those of a configuration that has these edges fixed."""
+    start = problem.initial_parameters(free)
+    moved = {**start, "edges_4j1b": start["edges_4j1b"] + np.array([0.3, 0.0, -0.3])}
+    found = forward(InProcess(), problem.work(free, miniature_columns, datasets.ALL), moved, None)
+    edges = problem.edges(free, moved)
+    fixed = {
+        name: channel.model_copy(update={"free_edges": None, "edges": tuple(edges[name])})
+        for name, channel in free.channels.items()
+    }
+    run = free.model_copy(update={"channels": fixed})
+    expected = forward(InProcess(), problem.work(run, miniature_columns, datasets.ALL), start, None)
+    for channel, yields in expected.yields.items():
+        np.testing.assert_allclose(found.yields[channel], yields, rtol=1e-12)
+
+
+def test_smallest_must_leave_room(request):
+    path = request.config.rootpath / "config" / "miniature.yaml"
+    with pytest.raises(
+        ConfigError, match=r"free_edges\.smallest 80\.0 must be below the narrowest bin of edges, 80"
+    ):
+        configuration.load(path, ["channels.4j2b.free_edges={smallest: 80}"])
+    with pytest.raises(ConfigError, match="free_edges belongs to a channel with edges"):
+        configuration.load(path, ["channels.4j2b={free_edges: {smallest: 8}}"])
+
+
+def test_binning_makes_its_edges_from_its_parameter():
+    logits = np.array([0.1, -0.2, 0.3])
+    binning = Binning("a", (0.0, 1.0, 2.0, 4.0), 0.25, "value")
+    np.testing.assert_allclose(
+        jax.jit(lambda x: binning.edges_at({"edges_a": x}))(logits),
+        ordered_edges(logits, 0.0, 4.0, smallest=0.25),
+    )
