@@ -85,6 +85,8 @@ class AgcTtbar(Analysis):
 
     def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
         """Events with a lepton and four jets above 20 GeV, also of the varied pt; their leptons and jets."""
+        some = ak.num(events.Electron.pt) + ak.num(events.Muon.pt) >= 1
+        events = events[some & (ak.num(events.Jet.pt) >= 4)]
         leptons = [
             (objects.pt, fulfilled(objects, required, objects.pt > LOOSE_PT))
             for objects, required in ((events.Electron, self.electron), (events.Muon, self.muon))
