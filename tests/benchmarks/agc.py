@@ -1,4 +1,4 @@
-"""The Analysis Grand Challenge at size: reading against plain uproot, exact histograms against coffea, memory, full size.
+"""The Analysis Grand Challenge at size: against plain uproot and coffea, memory, and what the whole of it takes.
 
 Run from the repository: `.venv/bin/python tests/benchmarks/agc.py`. It replicates a simulated ttbar file
 (tests/benchmarks/replicate.py), and with `--real FILE` a real NanoAOD file too; all in one process, one thread each.
@@ -204,12 +204,11 @@ def full_size(reading_rate: float, rate: float, per_event: float, work: Work) ->
     groups = kept / 16384
     templates = sum(b.bins for b in work.problem.binnings) * (len(work.axes.variations) + 1) * 8
     wire = groups * 2 * templates
+    print(f"\nthe whole challenge, {MANIFEST_EVENTS / 1e6:.0f} M events:")
     print(
-        f"\nthe whole challenge, {MANIFEST_EVENTS / 1e6:.0f} M events: {SELECTED_EVENTS / 1e6:.1f} M pass its exact cuts;"
+        f"{SELECTED_EVENTS / 1e6:.1f} M pass its exact cuts, {kept_per_selected:.2f} our preselection for each of these,"
     )
-    print(
-        f"{kept_per_selected:.2f} pass our preselection for each of these, {kept / 1e6:.0f} M, {kept * per_event / 1e9:.1f} GB in memory;"
-    )
+    print(f"{kept / 1e6:.0f} M, {kept * per_event / 1e9:.1f} GB in memory;")
     print(f"{groups:.0f} groups send and receive {wire / 1e6:.1f} MB an epoch in all")
     print(f"{'cores':>8}{'reading h':>12}{'an epoch s':>12}{'40 epochs h':>13}{'GB each':>9}")
     for cores in (1, 16, 256):

@@ -1,0 +1,57 @@
+"""Relaxed yields against exact ones as all widths shrink together: the largest relative difference of a bin.
+
+Run from the repository once the run's columns are there: `.venv/bin/python tests/benchmarks/convergence.py
+config/agc_ttbar.yaml`.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from pipeline.runtime import environment
+
+os.environ.update(environment())
+
+import jax
+import numpy as np
+
+jax.config.update("jax_enable_x64", True)
+
+from pipeline import config, datasets, problem, store
+from pipeline.cluster import InProcess
+from pipeline.gradient import forward
+from pipeline.templates import Widths
+
+FACTORS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path)
+    settings = config.load(parser.parse_args().config)
+    folder = store.Folder(settings.run)
+    files = [(file.sample, folder.columns(file.name)) for file in datasets.source_files(settings)]
+    work = problem.work(settings, files, datasets.ALL)
+    nominal = [work.axes.samples.index(process) for process in settings.data.samples]
+    start, final = problem.initial_parameters(settings), problem.widths(settings, settings.optimise.epochs)
+    exact = forward(InProcess(), work, start, None).yields
+    print(f"{settings.run}: {work.events} preselected events at the initial parameters")
+    print(
+        "widths / final ones"
+        + "".join(f"{f'{channel} nominal':>16}{'any variation':>16}" for channel in exact)
+    )
+    for factor in FACTORS:
+        widths = Widths(
+            {name: factor * width for name, width in final.operations.items()},
+            {name: factor * width for name, width in final.bandwidths.items()},
+        )
+        relaxed = forward(InProcess(), work, start, widths).yields
+        row = ""
+        for channel, yields in exact.items():
+            apart = np.abs(relaxed[channel][nominal].sum(axis=0) / yields[nominal].sum(axis=0) - 1)
+            row += f"{apart[0].max():16.5f}{apart.max():16.5f}"
+        print(f"{factor:19g}{row}")
+
+
+if __name__ == "__main__":
+    main()
