@@ -39,10 +39,7 @@ def impacts(spec: Mapping[str, Any], widths_before: Mapping[str, float]) -> list
     Raises:
         FitError: a fit did not converge.
     """
-    model = HistFactory.from_workspace(spec)
-    data = model.data()
-    best = _converged(model, _fit(model, data, model.initial, model.fixed))
-    sigma = jnp.sqrt(jnp.diagonal(_covariance(model, best.parameters, data)))
+    model, data, best, sigma = _fitted(spec)
     found = []
     for name, width in widths_before.items():
         index = model.parameter_names.index(name)
@@ -58,10 +55,7 @@ def best_fit(spec: Mapping[str, Any]) -> tuple[list[float], list[float], float]:
     Raises:
         FitError: the fit did not converge.
     """
-    model = HistFactory.from_workspace(spec)
-    data = model.data()
-    best = _converged(model, _fit(model, data, model.initial, model.fixed))
-    sigma = jnp.sqrt(jnp.diagonal(_covariance(model, best.parameters, data)))
+    _, _, best, sigma = _fitted(spec)
     return best.parameters.tolist(), sigma.tolist(), float(best.twice_nll)
 
 
@@ -76,6 +70,16 @@ def widths_before(model: Any, prefit_uncertainties: Iterable[float]) -> dict[str
     }
     chosen = zip(names, prefit_uncertainties, strict=True)
     return {name: float(width) for name, width in chosen if width > 0 and name not in per_bin}
+
+
+def _fitted(
+    spec: Mapping[str, Any],
+) -> tuple[HistFactory, Float[Array, " data"], FitResult, Float[Array, " params"]]:
+    """The model and data of a workspace, the best fit, and the standard deviations there."""
+    model = HistFactory.from_workspace(spec)
+    data = model.data()
+    best = _converged(model, _fit(model, data, model.initial, model.fixed))
+    return model, data, best, jnp.sqrt(jnp.diagonal(_covariance(model, best.parameters, data)))
 
 
 @eqx.filter_jit

@@ -1,8 +1,10 @@
 """One verb per stage: files in, files out. Each imports its stage only when it runs."""
 
 import argparse
+import contextlib
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from pipeline.progress import Log, epoch_line, to_standard_output
 
 if TYPE_CHECKING:
     from pipeline.gradient import Parameters
+    from pipeline.problem import Work
 
 Columns = list[tuple[str, Path]]
 
@@ -136,29 +139,22 @@ def report(options: argparse.Namespace, lines: Log) -> None:
 def yields(options: argparse.Namespace, lines: Log) -> None:
     """Print the exact yields per channel, sample and variation as JSON; --set takes free parameters as well."""
     from pipeline import evaluate as stage
-    from pipeline import problem
     from pipeline.cluster import InProcess
 
-    config, values = _config_and_values(options)
-    with tempfile.TemporaryDirectory() as scratch:
-        files = _current_columns(config, Path(scratch), lines)
-        parameters = _point(config, files, options.parameters, values)
-        work = problem.work(config, files, options.fold)
+    with _at_a_point(options, lines) as (config, work, parameters):
         to_standard_output(json.dumps(stage.yields(config, InProcess(), work, parameters), indent=1))
 
 
 def histograms(options: argparse.Namespace, lines: Log) -> None:
     """Write the exact histograms of every sample and variation as JSON, in the Analysis Grand Challenge's form."""
-    from pipeline import cluster, problem
+    from pipeline import cluster
     from pipeline import histograms as stage
 
-    config, values = _config_and_values(options)
-    with tempfile.TemporaryDirectory() as scratch:
-        files = _current_columns(config, Path(scratch), lines)
-        parameters = _point(config, files, options.parameters, values)
-        work = problem.work(config, files, options.fold)
-        with cluster.executor(config.cluster, options.workers) as executor:
-            found = stage.histograms(config, executor, work, parameters)
+    with (
+        _at_a_point(options, lines) as (config, work, parameters),
+        cluster.executor(config.cluster, options.workers) as executor,
+    ):
+        found = stage.histograms(config, executor, work, parameters)
     store.write_json(options.output, found)
     lines.line(f"{len(found)} histograms of {work.events} preselected events in {options.output}")
 
@@ -214,13 +210,18 @@ def _config_and_values(options: argparse.Namespace) -> tuple[Config, dict[str, f
     return config, values
 
 
-def _point(config: Config, files: Columns, name: str, values: dict[str, float]) -> "Parameters":
-    """The initial or optimised parameters, with some set by hand."""
+@contextlib.contextmanager
+def _at_a_point(options: argparse.Namespace, lines: Log) -> Iterator[tuple[Config, "Work", "Parameters"]]:
+    """Configuration, events of a fold, and the initial or optimised parameters, with some set by hand."""
     from pipeline import problem
     from pipeline.evaluate import with_values
 
-    start = problem.initial_parameters(config) if name == "initial" else _optimised(config, files)
-    return with_values(config, start, values)
+    config, values = _config_and_values(options)
+    with tempfile.TemporaryDirectory() as scratch:
+        files = _current_columns(config, Path(scratch), lines)
+        initial = options.parameters == "initial"
+        start = problem.initial_parameters(config) if initial else _optimised(config, files)
+        yield config, problem.work(config, files, options.fold), with_values(config, start, values)
 
 
 def _check(config: Config) -> None:

@@ -21,7 +21,10 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 hypothesis.settings.register_profile("thalweg", deadline=None)
 hypothesis.settings.load_profile("thalweg")
 
-from pipeline import columns, config, datasets, store
+from columnfiles import write_columns
+
+from pipeline import config, datasets, gradient, store
+from pipeline.chunks import chunks
 from pipeline.simulate import simulate
 
 ROOT = Path(__file__).parent.parent
@@ -77,10 +80,13 @@ def miniature(simulated):
 @pytest.fixture(scope="session")
 def miniature_columns(miniature, tmp_path_factory):
     """Column files of the miniature, [(sample, path)]."""
-    folder = tmp_path_factory.mktemp("columns")
-    found = []
-    for file in datasets.source_files(miniature):
-        path = folder / f"{file.name}.parquet"
-        store.write_columns(path, *columns.make(miniature, file, print))
-        found.append((file.sample, path))
-    return found
+    return write_columns(miniature, tmp_path_factory.mktemp("columns"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tidy():
+    """Events and compiled programs of one file of tests are of no use to the next, and take gigabytes together."""
+    yield
+    chunks.cache_clear()
+    gradient._compiled.cache_clear()
+    jax.clear_caches()

@@ -12,9 +12,10 @@ import uproot
 import yaml
 from coffea_agc import V1, V2
 from coffea_agc import histograms as by_coffea
+from columnfiles import write_columns
 
 from pipeline import analysis as contract
-from pipeline import columns, config, datasets, draws, problem, store
+from pipeline import config, datasets, draws, problem
 from pipeline.analyses.agc_ttbar import JET_RESOLUTION_UP
 from pipeline.cluster import InProcess
 from pipeline.containers import Templates
@@ -56,12 +57,7 @@ def load(agc, *overrides):
 
 
 def exact_histograms(run, folder):
-    found = []
-    for file in datasets.source_files(run):
-        path = folder / f"{file.name}.parquet"
-        store.write_columns(path, *columns.make(run, file, print))
-        found.append((file.sample, path))
-    work = problem.work(run, found, datasets.ALL)
+    work = problem.work(run, write_columns(run, folder), datasets.ALL)
     return histograms(run, InProcess(), work, problem.initial_parameters(run))
 
 

@@ -1,7 +1,9 @@
 """A configuration is right, or an error names the key, the value and what is allowed."""
 
 import contextlib
+import json
 import re
+from pathlib import Path
 
 import pytest
 import rootfiles
@@ -192,3 +194,69 @@ def test_what_decides_the_result(path):
 def test_written_and_read_again(path):
     loaded = config.load(path)
     assert config.parse(yaml.safe_load(yaml.safe_dump(loaded.model_dump(mode="json"))), "dump") == loaded
+
+
+def extended(tmp_path, text, base="base.yaml"):
+    shipped = (Path(__file__).parent.parent / "config" / "miniature.yaml").read_text()
+    (tmp_path / "base.yaml").write_text(shipped)
+    (tmp_path / "run.yaml").write_text(f"extends: {base}\n{text}")
+    return tmp_path / "run.yaml"
+
+
+def test_a_configuration_says_what_differs_from_the_one_it_extends(tmp_path):
+    text = "run: other\noptimise: {epochs: 9}\nchannels: {4j1b: {edges: [1, 2]}}\nmodel: {pseudodata: {}}\n"
+    run = config.load(extended(tmp_path, text), ["optimise.learning_rate=0.5"])
+    base = config.load(tmp_path / "base.yaml")
+    assert (run.run, run.optimise.epochs, run.optimise.learning_rate) == ("other", 9, 0.5)
+    assert run.optimise.epochs_per_job == base.optimise.epochs_per_job
+    assert run.channels["4j1b"].edges == (1, 2)
+    assert run.channels["4j1b"].bandwidth == base.channels["4j1b"].bandwidth
+    assert run.channels["4j2b"] == base.channels["4j2b"]
+    assert run.model.pseudodata == base.model.pseudodata  # an empty section changes nothing
+    run = config.load(extended(tmp_path, "model: {pseudodata: null}\nevaluate: null\n"))
+    assert (run.model.pseudodata, run.evaluate.bootstrap) == ({}, 0)
+    assert run.model.poi == base.model.poi
+
+
+@pytest.mark.parametrize("base", ["run.yaml", "3", "[base.yaml]"])
+def test_what_cannot_be_extended_is_named(tmp_path, base):
+    with pytest.raises(ConfigError, match=r"run\.yaml: extends .* must be the path of another configuration"):
+        config.load(extended(tmp_path, "", base))
+
+
+def test_a_missing_base_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: No such file"):
+        config.load(extended(tmp_path, "", "nowhere.yaml"))
+
+
+def test_files_of_the_analysis_are_arguments_and_part_of_its_fingerprint(tmp_path):
+    path = extended(tmp_path, "analysis: {files: {corrections: c.json}}")
+    with pytest.raises(ConfigError, match=r"analysis\.files\.corrections: there is no file c\.json"):
+        _ = config.load(path).analysis.digest
+    (tmp_path / "c.json").write_text("1")
+    first = config.load(path).analysis
+    assert json.loads(first.options_json) == {"jets": 12, "corrections": str(tmp_path / "c.json")}
+    before = first.digest
+    (tmp_path / "c.json").write_text("2")
+    assert config.load(path).analysis.digest != before
+    with pytest.raises(ConfigError, match="'jets' is given in options and in files; remove one"):
+        config.load(path, ["analysis.files={jets: c.json}"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.pseudodata={ttbarr: 1}", r"model\.pseudodata: sample 'ttbarr' is not in data\.samples"),
+        (
+            "model.pseudodata={ttbar__up: 1}",
+            r"model\.pseudodata: 'up' is not in data\.samples\.ttbar\.variations",
+        ),
+        ("cluster.objects={jet: [8, 6]}", r"objects\.jet \[8, 6\] must be ascending"),
+        ("channels.4j1b.histogram={bins: 2, low: 3, high: 1}", r"low 3\.0 and high 1\.0 must be ascending"),
+        ("data.max_files_per_process=0", r"data\.max_files_per_process"),
+        ("data.max_files_per_process=some", r"data\.max_files_per_process"),
+    ],
+)
+def test_new_keys_refuse_what_they_do_not_mean(request, override, message):
+    with pytest.raises(ConfigError, match=message):
+        config.load(request.config.rootpath / "config" / "miniature.yaml", [override])

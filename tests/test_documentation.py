@@ -10,8 +10,9 @@ import jax
 import numpy as np
 import pytest
 import uproot
+from columnfiles import write_columns
 
-from pipeline import columns, config, datasets, optimise, problem, store
+from pipeline import config, datasets, optimise, problem
 from pipeline.cli import main
 from pipeline.cluster import InProcess
 from pipeline.evaluate import evaluate
@@ -77,11 +78,7 @@ def test_the_page_gives_the_yields_of_a_plain_selection(folder, capsys):
 def test_the_page_optimises(folder, tmp_path):
     with contextlib.chdir(folder):
         run = config.load(folder / "my_run.yaml", ["cluster.executor=in_process"])
-        files = []
-        for file in datasets.source_files(run):
-            store.write_columns(tmp_path / f"{file.name}.parquet", *columns.make(run, file, print))
-            files.append((file.sample, tmp_path / f"{file.name}.parquet"))
-        work = problem.work(run, files, datasets.TRAIN)
+        work = problem.work(run, write_columns(run, tmp_path), datasets.TRAIN)
         start = problem.initial_parameters(run)
         state, _ = optimise.run(
             run, InProcess(), work, optimise.initial_state(run, start),

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from columnfiles import write_columns
 
-from pipeline import cluster, columns, config, datasets, optimise, problem, store
+from pipeline import cluster, config, datasets, optimise, problem
 from pipeline.cluster import InProcess
 from pipeline.final import pyhf_fit
 from pipeline.gradient import forward
@@ -17,10 +18,7 @@ def run(shared_data, request, tmp_path_factory):
     settings = config.load(
         request.config.rootpath / "config" / "hep_tutorial.yaml", ["cluster.executor=in_process"]
     )
-    files = []
-    for file in datasets.source_files(settings):
-        store.write_columns(folder / f"{file.name}.parquet", *columns.make(settings, file, print))
-        files.append((file.sample, folder / f"{file.name}.parquet"))
+    files = write_columns(settings, folder)
     return settings, files, problem.work(settings, files, datasets.TRAIN)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import rootfiles
 import servers
+from columnfiles import write_columns
 
 from pipeline import columns, config, datasets, problem, reading, store
 from pipeline.cluster import InProcess
@@ -135,16 +136,6 @@ def test_prefixes_longest_first(run):
     assert signal.path == "y/nal.root"
 
 
-def write_all(settings, folder):
-    """Column files of the run and their provenances."""
-    found = []
-    for file in datasets.source_files(settings):
-        path = folder / f"{file.name}.parquet"
-        store.write_columns(path, *columns.make(settings, file, print))
-        found.append((file.sample, path))
-    return found
-
-
 def three_files(tmp_path):
     """Three files of signal in the manifest, the second of them damaged; total of the weights in the others."""
     paths = [rootfiles.write(tmp_path / f"s{i}.root", seed=10 + i) for i in range(3)]
@@ -157,9 +148,9 @@ def three_files(tmp_path):
 def test_a_bad_file_fails_the_run_or_is_left_out_and_made_up_for(run, tmp_path, capsys):
     three_files(tmp_path)
     with pytest.raises(InputError, match=r"s1\.root cannot be read: it is truncated"):
-        write_all(run(), tmp_path / "columns")
+        write_columns(run(), tmp_path / "columns")
     settings = run("data.unreadable_files=leave_out", "data.samples.signal.cross_section_pb=2")
-    files = write_all(settings, tmp_path / "columns")
+    files = write_columns(settings, tmp_path / "columns")
     assert "left out: sample 'signal'" in capsys.readouterr().out
     lost = [store.read_provenance(path) for sample, path in files if sample == "signal"]
     assert ["left_out" in provenance for provenance in lost] == [False, True, False]
@@ -176,7 +167,7 @@ def test_a_bad_file_fails_the_run_or_is_left_out_and_made_up_for(run, tmp_path, 
 def test_a_sample_without_any_readable_file_is_an_error(run, tmp_path):
     (tmp_path / "signal.root").write_bytes(b"no ROOT file")
     settings = run("data.unreadable_files=leave_out")
-    files = write_all(settings, tmp_path / "columns")
+    files = write_columns(settings, tmp_path / "columns")
     with pytest.raises(InputError, match="sample 'signal' has no event in fold 'all'"):
         problem.work(settings, files, datasets.ALL)
 

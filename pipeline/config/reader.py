@@ -44,7 +44,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def _content(path: Path, above: tuple[Path, ...] = ()) -> dict[Any, Any]:
-    """What a file says, on top of the one it `extends`: sections are merged, everything else is replaced."""
+    """What a file says, on top of the one it `extends`: sections are merged, all else is replaced, null removes."""
     try:
         content = _yaml(path.read_text(encoding="utf-8"), f"configuration {path}")
     except OSError as error:
@@ -67,12 +67,16 @@ def _content(path: Path, above: tuple[Path, ...] = ()) -> dict[Any, Any]:
 
 
 def _merged(base: Mapping[Any, Any], content: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Sections merged; a key of the base that is null in `content` is removed."""
+    kept = {key: value for key, value in base.items() if key not in content}
     both = {
-        key: value
-        for key, value in content.items()
+        key: _merged(base[key], value)
         if isinstance(value, dict) and isinstance(base.get(key), dict)
+        else value
+        for key, value in content.items()
+        if value is not None or key not in base
     }
-    return {**base, **content, **{key: _merged(base[key], value) for key, value in both.items()}}
+    return {**kept, **both}
 
 
 def parse(content: Mapping[Any, Any], source: str) -> Config:

@@ -27,6 +27,7 @@ jax.config.update("jax_enable_x64", True)
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 from coffea_agc import histograms as by_coffea
+from columnfiles import write_columns
 from replicate import replicate
 
 from pipeline import columns, config, datasets, problem, store
@@ -78,16 +79,6 @@ def seconds(function: Callable[[], object], repetitions: int) -> tuple[float, fl
         walls.append(time.perf_counter() - wall)
         processors.append(time.process_time() - processor)
     return statistics.median(walls), statistics.median(processors)
-
-
-def write_columns(settings: config.Config, folder: Path) -> list[tuple[str, Path]]:
-    """The columns stage of all ranges."""
-    found = []
-    for file in datasets.source_files(settings):
-        path = folder / f"{file.name}.parquet"
-        store.write_columns(path, *columns.make(settings, file, print))
-        found.append((file.sample, path))
-    return found
 
 
 def plain_uproot(settings: config.Config) -> None:
@@ -205,9 +196,8 @@ def full_size(reading_rate: float, rate: float, per_event: float, work: Work) ->
     templates = sum(b.bins for b in work.problem.binnings) * (len(work.axes.variations) + 1) * 8
     wire = groups * 2 * templates
     print(f"\nthe whole challenge, {MANIFEST_EVENTS / 1e6:.0f} M events:")
-    print(
-        f"{SELECTED_EVENTS / 1e6:.1f} M pass its exact cuts, {kept_per_selected:.2f} our preselection for each of these,"
-    )
+    ratio = f"{kept_per_selected:.2f} times as many our preselection"
+    print(f"{SELECTED_EVENTS / 1e6:.1f} M pass its exact cuts, {ratio}:")
     print(f"{kept / 1e6:.0f} M, {kept * per_event / 1e9:.1f} GB in memory;")
     print(f"{groups:.0f} groups send and receive {wire / 1e6:.1f} MB an epoch in all")
     print(f"{'cores':>8}{'reading h':>12}{'an epoch s':>12}{'40 epochs h':>13}{'GB each':>9}")

@@ -1,0 +1,16 @@
+"""The columns stage of a whole run, as the workflow does it file by file."""
+
+from pathlib import Path
+
+from pipeline import columns, datasets, store
+from pipeline.config import Config
+
+
+def write_columns(run: Config, folder: Path) -> list[tuple[str, Path]]:
+    """Column files of all ranges of a run, [(sample, path)]."""
+    found = []
+    for file in datasets.source_files(run):
+        path = folder / f"{file.name}.parquet"
+        store.write_columns(path, *columns.make(run, file, print))
+        found.append((file.sample, path))
+    return found
