@@ -122,7 +122,9 @@ def load(target: str, options: str = "{}") -> Analysis:
     try:
         return found(**json.loads(options))
     except TypeError as error:
-        raise ConfigError(f"analysis.options {options} do not fit {target}: {error}") from error
+        raise ConfigError(
+            f"analysis.options and analysis.files {options} do not fit {target}: {error}"
+        ) from error
 
 
 def _from_module(name: str, target: str) -> ModuleType:

@@ -1,21 +1,19 @@
 """A ROOT file -> rectangular arrays of the preselected events; the last module to know awkward."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import awkward as ak
 import numpy as np
 
-import pipeline
 from pipeline import analysis as contract
 from pipeline import draws, reading
 from pipeline.analysis import Analysis
 from pipeline.config import Config
-from pipeline.datasets import HELD_OUT, TRAIN, SourceFile, is_held_out
+from pipeline.datasets import HELD_OUT, LEFT_OUT, TRAIN, SourceFile, is_held_out
 from pipeline.errors import InputError, Noting
+from pipeline.provenance import recipe
 from pipeline.reading import UnreadableFile, where
-from pipeline.store import read_provenance
 
 Columns = dict[str, np.ndarray]
 Folds = dict[str, Columns]
@@ -75,16 +73,8 @@ def make(config: Config, file: SourceFile, say: Callable[[str], None]) -> tuple[
             raise
         say(f"left out: {error}")
         folds = {TRAIN: {}, HELD_OUT: {}}
-        provenance = {**_provenance(file, folds, dict.fromkeys(folds, 0)), "left_out": str(error)}
-    return folds, {**provenance, **_recipe(config, file)}
-
-
-def is_current(config: Config, file: SourceFile, path: Path) -> bool:
-    """Whether a column file is there and made by this analysis and version from the ROOT file as it is now."""
-    if not path.exists() or not (file.is_remote or Path(file.path).exists()):
-        return False
-    provenance = read_provenance(path)
-    return all(provenance.get(key) == value for key, value in _recipe(config, file).items())
+        provenance = {**_provenance(file, folds, dict.fromkeys(folds, 0)), LEFT_OUT: str(error)}
+    return folds, {**provenance, **recipe(config, file)}
 
 
 def read(
@@ -199,7 +189,6 @@ def _joined(file: SourceFile, pieces: Mapping[str, list[Columns]]) -> Folds:
 def _provenance(file: SourceFile, folds: Folds, read_per_fold: Mapping[str, int]) -> dict[str, Any]:
     return {
         "sample": file.sample,
-        "file": file.path,
         "entries_promised": file.entries,
         "entries_read": dict(read_per_fold),
         "entries_kept": {fold: len(columns.get("weight", ())) for fold, columns in folds.items()},
@@ -208,17 +197,3 @@ def _provenance(file: SourceFile, folds: Folds, read_per_fold: Mapping[str, int]
             for fold, columns in folds.items()
         },
     }
-
-
-def _recipe(config: Config, file: SourceFile) -> dict[str, Any]:
-    """All that decides the columns of a file; a local file is recognised by size and modification time."""
-    recipe = {
-        "version": pipeline.__version__,
-        "analysis": config.analysis.digest,
-        "held_out_fraction": config.data.held_out_fraction,
-        "range": [file.start, file.stop],
-    }
-    if file.is_remote or not Path(file.path).exists():
-        return recipe
-    status = Path(file.path).stat()
-    return {**recipe, "source_bytes": status.st_size, "source_mtime_ns": status.st_mtime_ns}

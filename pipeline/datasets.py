@@ -22,6 +22,7 @@ NOMINAL = "nominal"  # the variation that is none, in manifests and templates
 TRAIN = "train"
 HELD_OUT = "held_out"
 ALL = "all"
+LEFT_OUT = "left_out"  # entry of a provenance: why a file that could not be read gave no events
 SHAPE = "a manifest is process -> variation -> {nevts_total, files: [{path, nevts}]}"
 
 
@@ -95,6 +96,11 @@ def scales(
         processed = {name: sum(file["entries_read"][name] for file in files) for name in (TRAIN, HELD_OUT)}
         total = sum(processed.values())
         here = total if fold == ALL else processed[fold]
+        if files and all(LEFT_OUT in file for file in files):
+            raise InputError(
+                f"sample {sample!r}: every file was left out (data.unreadable_files); the first because "
+                f"{files[0][LEFT_OUT]}"
+            )
         if here == 0:
             raise InputError(f"sample {sample!r} has no event in fold {fold!r}; see data.held_out_fraction")
         cross_section = config.data.samples[sample.partition("__")[0]].cross_section_pb
@@ -169,12 +175,24 @@ def _files(sample: str, manifest: Mapping[str, Any], config: Config) -> list[Sou
         raise InputError(f"sample {process!r}: variation {variation!r} is not in {where}; {known}")
     entries = _entries(variations[variation], f"{where}: {process}/{variation}")
     most = None if config.data.max_files_per_process == "all" else config.data.max_files_per_process
+    chosen = [(_located(path, config), n) for path, n in itertools.islice(entries.items(), most)]
+    _require_different([path for path, _ in chosen], f"{where}: {process}/{variation}")
     ranges = [
-        (_located(path, config), n, start, stop)
-        for path, n in itertools.islice(entries.items(), most)
+        (path, n, start, stop)
+        for path, n in chosen
         for n, start, stop in _ranges(n, config.data.max_events_per_job)
     ]
     return [SourceFile(sample, i, path, n, start, stop) for i, (path, n, start, stop) in enumerate(ranges)]
+
+
+def _require_different(paths: Sequence[str], where: str) -> None:
+    """One file under two names would count twice."""
+    places = [path if "://" in path else str(Path(path).resolve()) for path in paths]
+    for path, place in zip(paths, places, strict=True):
+        if places.count(place) > 1:
+            raise InputError(
+                f"{where}: {path} is read twice, after data.prefixes and links; its events would count twice"
+            )
 
 
 def _ranges(entries: int | None, most: int) -> list[tuple[int | None, int, int | None]]:

@@ -59,17 +59,12 @@ def histograms(
     return named
 
 
-def differences(found: Any, reference: Any) -> dict[str, str]:
+def differences(found: Mapping[str, Histogram], reference: Mapping[str, Histogram]) -> dict[str, str]:
     """What is wrong with each histogram of the reference that `found` does not reproduce; empty where all is well.
 
     Bins agree by `np.isclose`, under- and overflow included. Neighbouring bins that do not may hold an event that
     crossed an edge: then each is within 2 events and their sums agree.
-
-    Raises:
-        InputError: not a file of histograms.
     """
-    for source in (found, reference):
-        _require_histograms(source)
     wrong = {}
     for name, expected in reference.items():
         if name not in found:
@@ -101,15 +96,20 @@ def _difference(found: Histogram, expected: Histogram, *, compare: bool) -> str 
     return None
 
 
-def _require_histograms(content: Any) -> None:
-    well = isinstance(content, Mapping) and all(
-        isinstance(entry, Mapping)
-        and isinstance(entry.get("edges"), list)
-        and isinstance(entry.get("contents"), list)
-        for entry in content.values()
-    )
-    if not well or not content:
-        raise InputError(f"this is no file of histograms: {SHAPE}")
+def checked(content: Any, source: Any) -> dict[str, Histogram]:
+    """The content of a file of histograms.
+
+    Raises:
+        InputError: it is none; `source` names it.
+    """
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{source} is no file of histograms: {SHAPE}")
+    for name, entry in content.items():
+        parts = [entry.get(key) for key in ("edges", "contents")] if isinstance(entry, dict) else [None]
+        numbers = all(isinstance(p, list) and all(type(x) in (int, float) for x in p) for p in parts)
+        if not numbers:
+            raise InputError(f"{source}: {name!r} is no histogram; a file of histograms is {SHAPE}")
+    return content
 
 
 def _edges(config: Config, channel: str, parameters: Parameters) -> tuple[float, ...]:

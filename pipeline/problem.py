@@ -114,10 +114,12 @@ def _problem(config: Config, groups: Sequence[Group]) -> Problem:
     target = f"{Path(name).absolute()}{colon}{cls}" if name.endswith(".py") else config.analysis.target
     largest = 1 << (max(group.events for group in groups) - 1).bit_length()
     chunk_events = min(config.cluster.chunk_events, largest)
-    return Problem(target, config.analysis.options_json, binnings(config), chunk_events, _objects(config))
+    return Problem(
+        target, config.analysis.options_json, binnings(config), chunk_events, collection_sizes(config)
+    )
 
 
-def _objects(config: Config) -> tuple[tuple[str, tuple[int, ...]], ...]:
+def collection_sizes(config: Config) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """The sizes of each collection's chunks."""
     known = analysis(config).collections
     for name in config.cluster.objects:

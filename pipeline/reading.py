@@ -13,19 +13,22 @@ from typing import Any
 
 import aiohttp
 import awkward as ak
+import cramjam
 import numpy as np
 import tenacity
 import uproot
 from coffea.nanoevents import NanoAODSchema, NanoEventsFactory
+from isal import isal_zlib
 
 from pipeline.analysis import FlatTree, NanoAOD
 from pipeline.datasets import SourceFile
 from pipeline.errors import ConfigError, InputError, nearest
 
+COMPRESSION_ERRORS: Any = (zlib.error, isal_zlib.error, cramjam.DecompressionError)
 # What uproot and awkward raise on bytes that make no sense.
-DAMAGED = (
+DAMAGED: Any = (
     *(OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError, MemoryError, OverflowError),
-    *(struct.error, zlib.error, uproot.DeserializationError, aiohttp.ClientError),
+    *(struct.error, *COMPRESSION_ERRORS, uproot.DeserializationError, aiohttp.ClientError),
 )
 # isal decompresses ZLIB, which most NanoAOD is, in half of zlib's time. uproot documents ZLIB.library for this, but
 # reads with an object of the class above that, which does not look there.
@@ -73,7 +76,7 @@ def _passes(error: BaseException) -> bool:
         return error.status >= HTTP_SERVER_FAULT or error.status == HTTP_TOO_MANY
     if isinstance(error, LASTING) or "no such file" in str(error).lower():  # XRootD has no type for that
         return False
-    return isinstance(error, OSError | aiohttp.ClientError)
+    return isinstance(error, (OSError, aiohttp.ClientError, *COMPRESSION_ERRORS))
 
 
 @contextlib.contextmanager

@@ -37,15 +37,21 @@ class Requirement:
     def __call__(self, objects: Any) -> Any:
         """Whether each object does, jagged as the objects are."""
         found = objects[self.field]
+        if self.sign == "&" and "float" in str(getattr(found, "type", "")):
+            raise ConfigError(
+                f"requirement '{self.field} & {self.number:g}': {self.field} has no bits, it holds {found.type}"
+            )
         return COMPARISONS[self.sign](abs(found) if self.absolute else found, self.number)
 
 
-def requirements(texts: Iterable[Any], of: str) -> tuple[Requirement, ...]:
+def requirements(texts: Any, of: str) -> tuple[Requirement, ...]:
     """Parse `name < number`, also with abs(name), <=, >, >=, ==, != and & (all of these bits are set).
 
     Raises:
         ConfigError: another shape; `of` says where it stands.
     """
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        raise ConfigError(f"{of}: {texts!r} is no list of requirements, as in ['pt > 25', 'jetId & 4']")
     return tuple(_parsed(text, of) for text in texts)
 
 
@@ -62,6 +68,8 @@ def _parsed(text: Any, of: str) -> Requirement:
         if match is None:
             raise ValueError
         number = float(match["number"])
+        if match["sign"] == "&" and not number.is_integer():
+            raise ValueError
     except ValueError:
         raise ConfigError(
             f"{of}: {text!r} is no requirement; allowed: FIELD SIGN NUMBER, as in 'pt > 25', 'abs(eta) < 2.1', "

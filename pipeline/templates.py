@@ -248,6 +248,6 @@ def _histogram(
     if isinstance(relax, Exact) or widths is None:
         return Exact().histogram(values, edges, weights=weights)
     bandwidth = widths.bandwidths[binning.channel]
-    if binning.unit == "bin":  # free edges do not move to make themselves a kernel
-        bandwidth = fraction_of_bin(jax.lax.stop_gradient(edges), bandwidth)
+    if binning.unit == "bin":
+        bandwidth = fraction_of_bin(edges, bandwidth)
     return relax.histogram(values, edges, bandwidth=bandwidth, weights=weights)

@@ -13,6 +13,7 @@ from pipeline import datasets, store
 from pipeline.config import Config
 from pipeline.errors import ConfigError, InputError, nearest
 from pipeline.progress import Log, epoch_line, to_standard_output
+from pipeline.provenance import outdated
 
 if TYPE_CHECKING:
     from pipeline.gradient import Parameters
@@ -94,6 +95,7 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
     if options.block > 1:
         state, _ = epochs.load(folder.block(options.block - 1), config, start, fingerprint)
     until = min(options.block * config.optimise.epochs_per_job, config.optimise.epochs)
+    _tell_left_out(files, lines)
     lines.line(f"{work.events} events in {len(work.groups)} groups; epochs {state.epoch} to {until - 1}")
     if reason := beyond_pyhf(config):
         lines.line(f"note: `evaluate` will refuse this run. {reason}")
@@ -161,10 +163,10 @@ def histograms(options: argparse.Namespace, lines: Log) -> None:
 
 def validate(options: argparse.Namespace, lines: Log) -> None:
     """Compare a file of histograms with a reference file of the Analysis Grand Challenge, with its tolerance."""
-    from pipeline.histograms import differences
+    from pipeline.histograms import checked, differences
 
-    reference = store.read_json(options.reference)
-    wrong = differences(store.read_json(options.histograms), reference)
+    found, reference = (checked(store.read_json(p), p) for p in (options.histograms, options.reference))
+    wrong = differences(found, reference)
     for name, reason in wrong.items():
         lines.line(f"{name} {reason}")
     if wrong:
@@ -217,10 +219,11 @@ def _at_a_point(options: argparse.Namespace, lines: Log) -> Iterator[tuple[Confi
     from pipeline.evaluate import with_values
 
     config, values = _config_and_values(options)
+    start = with_values(config, problem.initial_parameters(config), values)
     with tempfile.TemporaryDirectory() as scratch:
         files = _current_columns(config, Path(scratch), lines)
-        initial = options.parameters == "initial"
-        start = problem.initial_parameters(config) if initial else _optimised(config, files)
+        if options.parameters == "optimised":
+            start = _optimised(config, files)
         yield config, problem.work(config, files, options.fold), with_values(config, start, values)
 
 
@@ -230,6 +233,7 @@ def _check(config: Config) -> None:
 
     problem.initial_parameters(config)
     problem.check_variations_used(config)
+    problem.collection_sizes(config)
 
 
 def _listed(config: Config) -> str:
@@ -237,22 +241,43 @@ def _listed(config: Config) -> str:
 
 
 def _column_files(config: Config) -> Columns:
-    folder = store.Folder(config.run)
-    return [(file.sample, folder.columns(file.name)) for file in datasets.source_files(config)]
+    """Column files of the run, each checked to be of this very configuration.
+
+    Raises:
+        InputError: one is missing, or made from something else.
+    """
+    folder, found = store.Folder(config.run), []
+    for file in datasets.source_files(config):
+        path = folder.columns(file.name)
+        if reason := outdated(config, file, path):
+            raise InputError(f"column file {path} is of another run: {reason}; run the `columns` stage again")
+        found.append((file.sample, path))
+    return found
 
 
 def _current_columns(config: Config, scratch: Path, lines: Log) -> Columns:
     """Column files of the run where they are up to date; the others are made in a scratch folder."""
-    from pipeline.columns import is_current, make
+    from pipeline.columns import make
 
-    found = []
-    for file, (sample, path) in zip(datasets.source_files(config), _column_files(config), strict=True):
-        if not is_current(config, file, path):
-            lines.line(f"reading {file.path} (no current column file of it in this run)")
+    folder, found = store.Folder(config.run), []
+    for file in datasets.source_files(config):
+        path = folder.columns(file.name)
+        if (
+            not path.exists()
+            or outdated(config, file, path)
+            or datasets.LEFT_OUT in store.read_provenance(path)
+        ):
+            lines.line(f"reading {file.place} (no current column file of it in this run)")
             path = scratch / f"{file.name}.parquet"
             store.write_columns(path, *make(config, file, lines.line))
-        found.append((sample, path))
+        found.append((file.sample, path))
     return found
+
+
+def _tell_left_out(files: Columns, lines: Log) -> None:
+    for _, path in files:
+        if reason := store.read_provenance(path).get(datasets.LEFT_OUT):
+            lines.line(f"left out: {reason}")
 
 
 def _blocks(config: Config) -> list[Path]:

@@ -19,6 +19,7 @@ ORDER = [
     "config",
     "store",
     "datasets",
+    "provenance",
     "analysis",
     "reading",
     "columns",

@@ -235,7 +235,7 @@ def test_wrong_numbers_of_files_and_blocks(folder, capsys):
         "signal",
         "--index",
         1,
-        says="no file 1 of sample 'signal'; it has 1 files",
+        says="no range 1 of sample 'signal'; it has 1 ranges",
     )
     fails(
         capsys,

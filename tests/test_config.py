@@ -218,6 +218,16 @@ def test_a_configuration_says_what_differs_from_the_one_it_extends(tmp_path):
     assert run.model.poi == base.model.poi
 
 
+def test_paths_of_the_extended_configuration_are_meant_from_its_folder(tmp_path):
+    rootfiles.write_run(tmp_path)
+    (base,) = tmp_path.glob("*.yaml")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "run.yaml").write_text(f"extends: ../{base.name}\n")
+    one, other = config.load(base), config.load(tmp_path / "sub" / "run.yaml")
+    assert other.data.manifest.resolve() == one.data.manifest.resolve()
+    assert other.data.manifest.exists()
+
+
 @pytest.mark.parametrize("base", ["run.yaml", "3", "[base.yaml]"])
 def test_what_cannot_be_extended_is_named(tmp_path, base):
     with pytest.raises(ConfigError, match=r"run\.yaml: extends .* must be the path of another configuration"):
@@ -232,7 +242,7 @@ def test_a_missing_base_is_named(tmp_path):
 def test_files_of_the_analysis_are_arguments_and_part_of_its_fingerprint(tmp_path):
     path = extended(tmp_path, "analysis: {files: {corrections: c.json}}")
     with pytest.raises(ConfigError, match=r"analysis\.files\.corrections: there is no file c\.json"):
-        _ = config.load(path).analysis.digest
+        _ = config.load(path).analysis.options_json
     (tmp_path / "c.json").write_text("1")
     first = config.load(path).analysis
     assert json.loads(first.options_json) == {"jets": 12, "corrections": str(tmp_path / "c.json")}
@@ -251,6 +261,13 @@ def test_files_of_the_analysis_are_arguments_and_part_of_its_fingerprint(tmp_pat
             "model.pseudodata={ttbar__up: 1}",
             r"model\.pseudodata: 'up' is not in data\.samples\.ttbar\.variations",
         ),
+        (
+            "model.pseudodata={ttbar__: 1}",
+            r"model\.pseudodata: '' is not in data\.samples\.ttbar\.variations",
+        ),
+        ("model.pseudodata={ttbar: -1}", r"factor -1 of 'ttbar' must be a number of at least 0"),
+        ("model.pseudodata={ttbar: yes}", r"factor True of 'ttbar' must be a number"),
+        ("model.pseudodata={ttbar: 0, ttbar__PS_var: 0}", r"all factors are 0: there would be no data"),
         ("cluster.objects={jet: [8, 6]}", r"objects\.jet \[8, 6\] must be ascending"),
         ("channels.4j1b.histogram={bins: 2, low: 3, high: 1}", r"low 3\.0 and high 1\.0 must be ascending"),
         ("data.max_files_per_process=0", r"data\.max_files_per_process"),

@@ -69,7 +69,9 @@ def test_the_agc_manifest_as_it_is(shared_data, tmp_path):
         assert (len(chosen), sum(f.entries for f in chosen)) == (count, events), name
         assert [f.index for f in chosen] == list(range(count))
     assert all(f.is_remote and f.path.startswith("https://xrootd-local.unl.edu:1094//store/") for f in files)
-    first = datasets.source_files(config.load(path, ["data.max_files_per_process=1"]))
+    first = datasets.source_files(
+        config.load(path, ["data.max_files_per_process=1", "data.max_events_per_job=2000000"])
+    )
     assert [f.path for f in first] == [f.path for f in files if f.index == 0]
 
 

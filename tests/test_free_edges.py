@@ -44,14 +44,13 @@ def test_their_gradient_is_that_of_finite_differences(free, miniature_columns):
     work = problem.work(free, miniature_columns, datasets.TRAIN)
     widths, start = problem.widths(free, 0), problem.initial_parameters(free)
     evaluate = centre(free, work.axes)
+    random = np.random.default_rng(2)  # away from equal bins, where a fraction of the narrower one has a kink
+    start |= {name: start[name] + random.normal(scale=0.2, size=3) for name in LOGITS}
     step = value_and_grad(InProcess(), work, start, widths, evaluate)
-    binnings = {b.parameter: b for b in problem.binnings(free)}
     for name in LOGITS:
         for i in range(len(start[name])):
             h = 1e-4 * np.eye(len(start[name]))[i]
             shifted = [{**start, name: start[name] + sign * h} for sign in (+1, -1)]
-            if binnings[name].unit == "bin":
-                continue  # the kernels follow the edges without a derivative
             up, down = (evaluate(forward(InProcess(), work, p, widths))[0] for p in shifted)
             np.testing.assert_allclose(step.gradient[name][i], (up - down) / 2e-4, rtol=2e-4, atol=1e-7)
     assert all(np.any(step.gradient[name] != 0) for name in LOGITS)

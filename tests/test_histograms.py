@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.errors import InputError
-from pipeline.histograms import differences
+from pipeline.histograms import checked, differences
 
 EDGES = [0.0, 1.0, 2.0, 3.0, 4.0]
 REFERENCE = {
@@ -57,10 +57,14 @@ def test_everything_else_is_named(found, message):
     assert re.search(message, wrong[name])
 
 
-@pytest.mark.parametrize("content", [{}, [], {"a": 3}, {"a": {"edges": [1]}}])
+@pytest.mark.parametrize(
+    "content",
+    [{}, [], 3, {"a": 3}, {"a": {"edges": [1]}}, {"a": {"edges": [0, 1], "contents": [None, "x", [1]]}}],
+)
 def test_other_files_are_refused(content):
-    with pytest.raises(InputError, match="this is no file of histograms"):
-        differences(REFERENCE, content)
+    with pytest.raises(InputError, match=r"some\.json.* file of histograms"):
+        checked(content, "some.json")
+    assert checked(REFERENCE, "some.json") is REFERENCE
 
 
 def test_the_verb(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Files that are far away, in pieces, or bad: the same columns, or an error, or a loss that is recorded."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from pipeline import columns, config, datasets, problem, reading, store
 from pipeline.cluster import InProcess
 from pipeline.errors import InputError
 from pipeline.gradient import forward
+from pipeline.provenance import outdated
 from pipeline.reading import UnreadableFile
 
 EVENTS = 200
@@ -168,15 +170,41 @@ def test_a_sample_without_any_readable_file_is_an_error(run, tmp_path):
     (tmp_path / "signal.root").write_bytes(b"no ROOT file")
     settings = run("data.unreadable_files=leave_out")
     files = write_columns(settings, tmp_path / "columns")
-    with pytest.raises(InputError, match="sample 'signal' has no event in fold 'all'"):
+    with pytest.raises(InputError, match=r"sample 'signal': every file was left out .*cannot be read"):
         problem.work(settings, files, datasets.ALL)
 
 
-def test_ranges_of_another_size_are_not_current(run, tmp_path):
+def test_columns_of_something_else_are_outdated(run, tmp_path):
     first = run("data.max_events_per_job=100")
-    (file, *_) = datasets.source_files(first)
+    file, second = (f for f in datasets.source_files(first) if f.sample == "signal")
     path = tmp_path / "columns.parquet"
     store.write_columns(path, *columns.make(first, file, print))
-    assert columns.is_current(first, file, path)
-    (other, *_) = datasets.source_files(run("data.max_events_per_job=50"))
-    assert not columns.is_current(first, other, path)
+    assert outdated(first, file, path) is None
+    assert outdated(first, second, path) == "range was [0, 100] and is [100, None]"
+    other = dataclasses.replace(file, path="elsewhere.root")
+    assert "elsewhere.root" in outdated(first, other, path)
+    assert "held_out_fraction was" in outdated(run("data.held_out_fraction=0.2"), file, path)
+    rootfiles.write(tmp_path / "signal.root", seed=77, events=210)
+    assert "source_" in outdated(first, file, path)
+    (tmp_path / "signal.root").unlink()
+    assert outdated(first, file, path) is None  # columns outlive the file
+
+
+def test_a_left_out_file_is_outdated_once_files_must_be_readable(run, tmp_path):
+    (tmp_path / "signal.root").write_bytes(b"no ROOT file")
+    lenient = run("data.unreadable_files=leave_out")
+    (file,) = (f for f in datasets.source_files(lenient) if f.sample == "signal")
+    path = tmp_path / "columns.parquet"
+    store.write_columns(path, *columns.make(lenient, file, print))
+    assert outdated(lenient, file, path) is None
+    assert "left out" in outdated(run(), file, path)
+
+
+def test_one_file_by_two_names_is_an_error(run, tmp_path):
+    content = json.loads((tmp_path / "manifest.json").read_text())
+    content["signal"]["nominal"]["files"] = [{"path": f"{tmp_path}/signal.root"}, {"path": "x://signal.root"}]
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(
+        InputError, match=r"signal/nominal: .*signal\.root is read twice, after data\.prefixes"
+    ):
+        datasets.source_files(run(f'data.prefixes={{"x://": "{tmp_path}/"}}'))

@@ -2,6 +2,7 @@
 
 import contextlib
 
+import awkward as ak
 import numpy as np
 import pytest
 from hypothesis import given
@@ -47,7 +48,8 @@ def test_all_must_hold():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "eta", "eta = 3", "eta < x", "abs(eta < 3", "eta) < 3", "a < 1.2.3", 7, "a.b < 1"]
+    "text",
+    ["", "eta", "eta = 3", "eta < x", "abs(eta < 3", "eta) < 3", "a < 1.2.3", 7, "a.b < 1", "jetId & 4.5"],
 )
 def test_other_shapes_are_refused(text):
     with pytest.raises(
@@ -60,3 +62,15 @@ def test_other_shapes_are_refused(text):
 def test_no_text_ends_in_anything_else(text):
     with contextlib.suppress(ConfigError):
         requirements([text], "x")
+
+
+@pytest.mark.parametrize("texts", ["pt > 25", None, 5])
+def test_a_list_is_needed(texts):
+    with pytest.raises(ConfigError, match="is no list of requirements"):
+        requirements(texts, "x")
+
+
+def test_only_whole_numbers_have_bits():
+    objects = ak.Array({"pt": [1.0, 2.0]})
+    with pytest.raises(ConfigError, match=r"'pt & 4': .* float64"):
+        fulfilled(objects, requirements(["pt & 4"], "x"), np.ones(2, bool))

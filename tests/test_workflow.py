@@ -10,6 +10,8 @@ from pathlib import Path
 import pyhf
 import pytest
 
+from pipeline import config, datasets
+
 pytestmark = [pytest.mark.workflow, pytest.mark.simulate, pytest.mark.dask]
 
 ROOT = Path(__file__).parent.parent
@@ -113,6 +115,38 @@ def test_a_changed_learning_rate_reads_no_file_again(finished):
 
 def test_a_changed_title_redraws_the_report_only(finished):
     assert planned(snakemake(finished, "-n", "--config", "set=title=other")) == {"report": 1, "all": 1}
+
+
+def test_other_ranges_of_entries_read_again_what_they_change(finished):
+    """Two jobs for each file of more than 500 events; the file of tW with 400 stays."""
+    jobs = planned(snakemake(finished, "-n", "--config", "set=data.max_events_per_job=500"))
+    assert jobs["columns"] == 2 * 2 + 2 + 2  # ttbar, its variation, W+jets
+    command = [sys.executable, "-m", "pipeline", "evaluate", CONFIG, "--output", "never.json"]
+    environment = {**os.environ, "PYTHONPATH": str(finished)}
+    result = subprocess.run(
+        [*command, "--set", "data.max_events_per_job=500"],
+        cwd=finished,
+        env=environment,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "is of another run: range was [0, None] and is [0, 500]" in result.stderr.replace("\n", " ")
+    assert not (finished / "never.json").exists()
+
+
+def test_a_missing_file_may_be_left_out(finished, tmp_path):
+    run = config.load(finished / CONFIG)
+    manifest = datasets.planned_manifest(run)
+    manifest["ttbar"]["nominal"]["files"][0]["path"] = "nowhere.root"
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    target = "results/lost/columns/ttbar/0000.parquet"
+    setting = f"set=run=lost simulate=null data.manifest={tmp_path}/manifest.json data.unreadable_files="
+    result = snakemake(finished, target, "--config", f"{setting}leave_out")
+    assert result.returncode == 0, result.stdout
+    assert "left out: sample 'ttbar': file nowhere.root does not exist" in result.stdout.replace("\n", " ")
+    assert snakemake(finished, "-n", target, "--config", f"{setting}fail").returncode != 0
 
 
 def test_an_unknown_key_stops_before_anything_runs(finished):

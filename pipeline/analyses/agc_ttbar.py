@@ -68,8 +68,8 @@ class AgcTtbar(Analysis):
         jet: Sequence[str] = JET,
         corrections: str | None = None,
     ) -> None:
-        self.jets = jets
-        self.leptons = leptons
+        self.jets = _number("jets", jets, VARIED_JETS)
+        self.leptons = _number("leptons", leptons, 1)
         self.tagger = tagger
         self.electron = requirements(electron, "analysis.options.electron")
         self.muon = requirements(muon, "analysis.options.muon")
@@ -199,13 +199,20 @@ def _evaluated(corrections: correctionlib.Correction, pt: Any) -> np.ndarray:
     return np.stack([*btag, *(np.broadcast_to(factor, pt[0].shape) for factor in scale)]).astype(pt.dtype)
 
 
+def _number(name: str, value: Any, least: int) -> int:
+    """An option that is a number of objects."""
+    if type(value) is not int or value < least:
+        raise ConfigError(f"analysis.options.{name}: {value!r} is no whole number of at least {least}")
+    return value
+
+
 def _corrections(path: str) -> correctionlib.Correction:
     """The challenge's `event_systematics`, once it is known to be the formula."""
     try:
         found = correctionlib.CorrectionSet.from_file(path)["event_systematics"]
         probe = np.tile(np.linspace(0.0, 1000.0, 101), (VARIED_JETS, 1))
         apart = np.max(np.abs(_evaluated(found, probe) - np.asarray(_formula(probe))))
-    except (IndexError, RuntimeError, ValueError) as error:
+    except (AttributeError, IndexError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(
             f"analysis.files.corrections: {path} is not the challenge's correctionlib file: {error}"
         ) from error

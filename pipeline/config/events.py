@@ -41,7 +41,12 @@ class AnalysisSection(Section):
 
     @property
     def options_json(self) -> str:
-        """The keyword arguments of the class in one canonical spelling; files as absolute paths."""
+        """The keyword arguments of the class in one canonical spelling; files as absolute paths.
+
+        Raises:
+            ConfigError: one of the files is not there.
+        """
+        self._require_files()
         files = {name: str(path.absolute()) for name, path in self.files.items()}
         return json.dumps({**self.options, **files}, sort_keys=True)
 
@@ -64,12 +69,16 @@ class AnalysisSection(Section):
     @property
     def digest(self) -> str:
         """Fingerprint of the analysis: its source, its options, the content of its files."""
+        self._require_files()
         total = hashlib.sha256(self.source.read_bytes() + json.dumps(self.options, sort_keys=True).encode())
         for name, path in sorted(self.files.items()):
-            if not path.is_file():
-                raise ConfigError(f"analysis.files.{name}: there is no file {path}; correct the path")
             total.update(name.encode() + hashlib.sha256(path.read_bytes()).digest())
         return total.hexdigest()
+
+    def _require_files(self) -> None:
+        for name, path in self.files.items():
+            if not path.is_file():
+                raise ConfigError(f"analysis.files.{name}: there is no file {path}; correct the path")
 
 
 class Sample(Section):

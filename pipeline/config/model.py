@@ -1,6 +1,6 @@
 """Sections of the statistical model: channels, normalisations, systematic uncertainties."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
@@ -171,6 +171,18 @@ class Model(Section):
                 f"poi {self.poi!r} is not one of the normfactors {names[: len(self.normfactors)]}"
             )
         return self
+
+    @pydantic.field_validator("pseudodata", mode="before")
+    @classmethod
+    def _factors(cls, pseudodata: Any) -> Any:
+        for name, factor in pseudodata.items() if isinstance(pseudodata, dict) else ():
+            if isinstance(factor, bool) or (isinstance(factor, int | float) and factor < 0):
+                raise ValueError(f"factor {factor} of {name!r} must be a number of at least 0")
+        if isinstance(pseudodata, dict) and pseudodata and not any(pseudodata.values()):
+            raise ValueError(
+                "all factors are 0: there would be no data; give one above 0, or leave the key out"
+            )
+        return pseudodata
 
     @property
     def parameter_names(self) -> set[str]:

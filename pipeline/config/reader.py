@@ -40,7 +40,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Config:
     content = _content(path)
     for override in overrides:
         content = _override(content, override)
-    return _located(parse(content, str(path)), path.parent)
+    return parse(_located(content, path.parent), str(path))
 
 
 def _content(path: Path, above: tuple[Path, ...] = ()) -> dict[Any, Any]:
@@ -59,11 +59,14 @@ def _content(path: Path, above: tuple[Path, ...] = ()) -> dict[Any, Any]:
     base = content.pop("extends", None)
     if base is None:
         return content
-    if not isinstance(base, str) or (path.parent / base).resolve() in (*above, path.resolve()):
+    below = (*above, path.resolve())
+    if not isinstance(base, str) or (path.parent / base).resolve() in below:
         raise ConfigError(
-            f"configuration {path}: extends {base!r} must be the path of another configuration, from this file's folder"
+            f"configuration {path}: extends {base!r} must be the path of another configuration, from this file's "
+            "folder, which does not extend this one in turn"
         )
-    return _merged(_content(path.parent / base, (*above, path.resolve())), content)
+    extended = path.parent / base
+    return _merged(_located(_content(extended, below), extended.parent), content)
 
 
 def _merged(base: Mapping[Any, Any], content: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -98,20 +101,25 @@ def _yaml(text: str, source: str) -> Any:
         raise ConfigError(f"{source}: not valid YAML: {error}") from error
 
 
-def _located(config: Config, folder: Path) -> Config:
+def _located(content: Mapping[Any, Any], folder: Path) -> dict[Any, Any]:
     """Relative paths are meant from the working directory or, where nothing is there, from the file's folder."""
 
-    def find(path: Path) -> Path:
-        return folder / path if not path.exists() and (folder / path).exists() else path
+    def find(path: Any) -> Any:
+        here = isinstance(path, str) and not Path(path).exists() and (folder / path).exists()
+        return str(folder / path) if here else path
 
-    data, analysis = config.data, config.analysis
-    if data.manifest is not None:
-        data = data.model_copy(update={"manifest": find(data.manifest)})
-    name, colon, cls = analysis.target.partition(":")
-    if name.endswith(".py"):
-        analysis = analysis.model_copy(update={"target": f"{find(Path(name))}{colon}{cls}"})
-    analysis = analysis.model_copy(update={"files": {n: find(path) for n, path in analysis.files.items()}})
-    return config.model_copy(update={"data": data, "analysis": analysis})
+    found = dict(content)
+    data, analysis = found.get("data"), found.get("analysis")
+    if isinstance(data, dict) and "manifest" in data:
+        found["data"] = {**data, "manifest": find(data["manifest"])}
+    if not isinstance(analysis, dict):
+        return found
+    name, colon, cls = str(analysis.get("target", "")).partition(":")
+    if name.endswith(".py") and colon:
+        analysis = {**analysis, "target": f"{find(name)}{colon}{cls}"}
+    if isinstance(analysis.get("files"), dict):
+        analysis = {**analysis, "files": {key: find(path) for key, path in analysis["files"].items()}}
+    return {**found, "analysis": analysis}
 
 
 def _override(content: dict[Any, Any], override: str) -> dict[Any, Any]:

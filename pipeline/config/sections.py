@@ -120,8 +120,8 @@ class Config(Section):
             self._known_samples(f"model: {entry.name!r}", entry.samples or ())
         self._known_samples("model.pseudodata", [n.partition("__")[0] for n in self.model.pseudodata])
         for name in self.model.pseudodata:
-            process, _, variation = name.partition("__")
-            if variation and variation not in self.data.samples[process].variations:
+            process, parted, variation = name.partition("__")
+            if parted and variation not in self.data.samples[process].variations:
                 raise ValueError(
                     f"model.pseudodata: {variation!r} is not in data.samples.{process}.variations "
                     f"{list(self.data.samples[process].variations)}"

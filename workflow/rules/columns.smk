@@ -17,6 +17,8 @@ rule columns:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         index=lambda wildcards: int(wildcards.index),
+        source=source,
+        unreadable_files=RUN.data.unreadable_files,
         held_out_fraction=RUN.data.held_out_fraction,
         options=RUN.analysis.options_json,
         version=pipeline.__version__,

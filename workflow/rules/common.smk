@@ -65,14 +65,20 @@ wildcard_constraints:
     sample=r"[A-Za-z0-9][A-Za-z0-9_+.-]*",
 
 
+RANGES = {(file.sample, file.index): file for file in FILES}
+
+
 def root_file(wildcards):
-    """The ROOT file of one column file; a remote one is not Snakemake's to watch."""
-    file = next(
-        f
-        for f in FILES
-        if (f.sample, f.index) == (wildcards.sample, int(wildcards.index))
-    )
-    return [] if file.is_remote else file.path
+    """The ROOT file of one column file; a remote one is not Snakemake's to watch, a missing one may be left out."""
+    file = RANGES[wildcards.sample, int(wildcards.index)]
+    missing = RUN.simulate is None and not Path(file.path).exists()
+    left_out = missing and RUN.data.unreadable_files == "leave_out"
+    return [] if file.is_remote or left_out else file.path
+
+
+def source(wildcards):
+    """What one column file is made from: a file, and which of its entries."""
+    return RANGES[wildcards.sample, int(wildcards.index)].place
 
 
 def column_files(wildcards):

@@ -1,0 +1,38 @@
+"""What a column file is made from, and whether it still is: the same file, range of entries, analysis and version."""
+
+from pathlib import Path
+from typing import Any
+
+import pipeline
+from pipeline.config import Config
+from pipeline.datasets import LEFT_OUT, SourceFile
+from pipeline.store import read_provenance
+
+
+def recipe(config: Config, file: SourceFile) -> dict[str, Any]:
+    """All that decides the columns of a range; a local file is recognised by size and modification time as well."""
+    made_of = {
+        "version": pipeline.__version__,
+        "analysis": config.analysis.digest,
+        "held_out_fraction": config.data.held_out_fraction,
+        "file": file.path,
+        "range": [file.start, file.stop],
+    }
+    if file.is_remote or not Path(file.path).exists():
+        return made_of
+    status = Path(file.path).stat()
+    return {**made_of, "source_bytes": status.st_size, "source_mtime_ns": status.st_mtime_ns}
+
+
+def outdated(config: Config, file: SourceFile, path: Path) -> str | None:
+    """Why the columns at `path` are not those of this range in this run; None where they are.
+
+    A ROOT file that is gone by now says nothing against columns made of it.
+    """
+    found = read_provenance(path)
+    for key, value in recipe(config, file).items():
+        if found.get(key) != value:
+            return f"{key} was {found.get(key)!r} and is {value!r}"
+    if LEFT_OUT in found and config.data.unreadable_files == "fail":
+        return "its file was left out, and data.unreadable_files is 'fail'"
+    return None
