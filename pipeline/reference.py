@@ -54,7 +54,11 @@ def write(folder: Path) -> None:
 
 def schema() -> str:
     """The JSON schema of a configuration, for editors that complete and check YAML."""
-    return json.dumps(Config.model_json_schema(), indent=1) + "\n"
+    content = Config.model_json_schema()
+    described = "another configuration, from this file's folder, of which this one says what differs"
+    content["properties"]["extends"] = {"type": "string", "description": described}
+    content["anyOf"] = [{"required": ["extends"]}, {"required": content.pop("required")}]
+    return json.dumps(content, indent=1) + "\n"
 
 
 def with_table(text: str) -> str:
