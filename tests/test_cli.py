@@ -159,7 +159,7 @@ def test_version(capsys):
         ("analysis.target=no_module:Tiny", "No module named 'no_module'; is it on PYTHONPATH"),
         (
             "analysis.options={object: 3}",
-            r"analysis\.options \{\"object\": 3\} do not fit .*unexpected keyword",
+            r"analysis\.options and analysis\.files \{\"object\": 3\} do not fit .*unexpected keyword",
         ),
         ("data.manifest=no.json", r"data\.manifest: no\.json cannot be read: No such file"),
     ],

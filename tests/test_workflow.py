@@ -101,6 +101,7 @@ def test_a_changed_root_file_runs_only_what_depends_on_it(finished):
             "columns": 1,
             "optimise": 2,
             "evaluate": 1,
+            "histograms": 2,
             "report": 1,
             "all": 1,
         }
@@ -110,7 +111,7 @@ def test_a_changed_root_file_runs_only_what_depends_on_it(finished):
 
 def test_a_changed_learning_rate_reads_no_file_again(finished):
     jobs = planned(snakemake(finished, "-n", "--config", "set=optimise.learning_rate=0.01"))
-    assert jobs == {"optimise": 2, "evaluate": 1, "report": 1, "all": 1}
+    assert jobs == {"optimise": 2, "evaluate": 1, "histograms": 2, "report": 1, "all": 1}
 
 
 def test_a_changed_title_redraws_the_report_only(finished):

@@ -65,6 +65,9 @@ wildcard_constraints:
     sample=r"[A-Za-z0-9][A-Za-z0-9_+.-]*",
 
 
+BINS = {
+    name: channel.model_dump()["histogram"] for name, channel in RUN.channels.items()
+}
 RANGES = {(file.sample, file.index): file for file in FILES}
 
 

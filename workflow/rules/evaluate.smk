@@ -47,7 +47,7 @@ rule histograms:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        run=fingerprint(RUN.model_dump(mode="json")),
+        physics=fingerprint([RUN.physics(), BINS, RUN.model.pseudodata]),
         version=pipeline.__version__,
     message:
         "Write the exact histograms at the {wildcards.point} parameters"
