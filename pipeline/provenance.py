@@ -1,12 +1,12 @@
 """What a column file is made from, and whether it still is: the same file, range of entries, analysis and version."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pipeline
 from pipeline.config import Config
 from pipeline.datasets import LEFT_OUT, SourceFile
-from pipeline.store import read_provenance
 
 
 def recipe(config: Config, file: SourceFile) -> dict[str, Any]:
@@ -24,12 +24,11 @@ def recipe(config: Config, file: SourceFile) -> dict[str, Any]:
     return {**made_of, "source_bytes": status.st_size, "source_mtime_ns": status.st_mtime_ns}
 
 
-def outdated(config: Config, file: SourceFile, path: Path) -> str | None:
-    """Why the columns at `path` are not those of this range in this run; None where they are.
+def outdated(config: Config, file: SourceFile, found: Mapping[str, Any]) -> str | None:
+    """Why columns of provenance `found` are not those of this range in this run; None where they are.
 
     A ROOT file that is gone by now says nothing against columns made of it.
     """
-    found = read_provenance(path)
     for key, value in recipe(config, file).items():
         if found.get(key) != value:
             return f"{key} was {found.get(key)!r} and is {value!r}"

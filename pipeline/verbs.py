@@ -249,7 +249,7 @@ def _column_files(config: Config) -> Columns:
     folder, found = store.Folder(config.run), []
     for file in datasets.source_files(config):
         path = folder.columns(file.name)
-        if reason := outdated(config, file, path):
+        if reason := outdated(config, file, store.read_provenance(path)):
             raise InputError(f"column file {path} is of another run: {reason}; run the `columns` stage again")
         found.append((file.sample, path))
     return found
@@ -262,11 +262,8 @@ def _current_columns(config: Config, scratch: Path, lines: Log) -> Columns:
     folder, found = store.Folder(config.run), []
     for file in datasets.source_files(config):
         path = folder.columns(file.name)
-        if (
-            not path.exists()
-            or outdated(config, file, path)
-            or datasets.LEFT_OUT in store.read_provenance(path)
-        ):
+        made_of = store.read_provenance(path) if path.exists() else None
+        if made_of is None or datasets.LEFT_OUT in made_of or outdated(config, file, made_of):
             lines.line(f"reading {file.place} (no current column file of it in this run)")
             path = scratch / f"{file.name}.parquet"
             store.write_columns(path, *make(config, file, lines.line))

@@ -61,7 +61,19 @@ def variations_of(config: Config, sample: str) -> tuple[str, ...]:
 def specification(templates: Templates, axes: Axes, config: Config) -> Specification:
     """The channels of a pyhf specification, keyed by names, from summed templates; differentiable."""
     return {
-        channel: {sample: _sample(templates, axes, config, channel, sample) for sample in config.data.samples}
+        channel: {
+            sample: _sample(templates, axes, config.model, channel, sample, filled)
+            for sample in config.data.samples
+        }
+        for channel, filled in _filled(templates, axes, config).items()
+    }
+
+
+def _filled(templates: Templates, axes: Axes, config: Config) -> dict[str, Bool[Array, " bins"]]:
+    """Bins of each region with nominal events of any sample."""
+    rows = [axes.row(name, NOMINAL) for name in config.data.samples]
+    return {
+        channel: jnp.sum(jnp.stack([templates.yields[channel][row] for row in rows]), axis=0) > 0
         for channel in config.regions
     }
 
@@ -144,11 +156,11 @@ def _affecting(model: Model, sample: str) -> list[NormalizationSystematic | Norm
     return [s for s in model.systematics if s.samples is None or sample in s.samples]
 
 
-def _sample(templates: Templates, axes: Axes, config: Config, channel: str, sample: str) -> dict[str, Any]:
-    model, yields = config.model, templates.yields[channel]
+def _sample(
+    templates: Templates, axes: Axes, model: Model, channel: str, sample: str, filled: Bool[Array, " bins"]
+) -> dict[str, Any]:
+    yields = templates.yields[channel]
     nominal = yields[axes.row(sample, NOMINAL)]
-    rows = [axes.row(name, NOMINAL) for name in config.data.samples]
-    filled = jnp.sum(jnp.stack([yields[row] for row in rows]), axis=0) > 0
     entry: dict[str, Any] = {"data": nominal, "normsys": {}, "histosys": {}}
     entry["normfactor"] = {n.name: None for n in model.normfactors if sample in n.samples}
     for systematic in _affecting(model, sample):

@@ -179,15 +179,16 @@ def test_columns_of_something_else_are_outdated(run, tmp_path):
     file, second = (f for f in datasets.source_files(first) if f.sample == "signal")
     path = tmp_path / "columns.parquet"
     store.write_columns(path, *columns.make(first, file, print))
-    assert outdated(first, file, path) is None
-    assert outdated(first, second, path) == "range was [0, 100] and is [100, None]"
+    made_of = store.read_provenance(path)
+    assert outdated(first, file, made_of) is None
+    assert outdated(first, second, made_of) == "range was [0, 100] and is [100, None]"
     other = dataclasses.replace(file, path="elsewhere.root")
-    assert "elsewhere.root" in outdated(first, other, path)
-    assert "held_out_fraction was" in outdated(run("data.held_out_fraction=0.2"), file, path)
+    assert "elsewhere.root" in outdated(first, other, made_of)
+    assert "held_out_fraction was" in outdated(run("data.held_out_fraction=0.2"), file, made_of)
     rootfiles.write(tmp_path / "signal.root", seed=77, events=210)
-    assert "source_" in outdated(first, file, path)
+    assert "source_" in outdated(first, file, made_of)
     (tmp_path / "signal.root").unlink()
-    assert outdated(first, file, path) is None  # columns outlive the file
+    assert outdated(first, file, made_of) is None  # columns outlive the file
 
 
 def test_a_left_out_file_is_outdated_once_files_must_be_readable(run, tmp_path):
@@ -196,8 +197,9 @@ def test_a_left_out_file_is_outdated_once_files_must_be_readable(run, tmp_path):
     (file,) = (f for f in datasets.source_files(lenient) if f.sample == "signal")
     path = tmp_path / "columns.parquet"
     store.write_columns(path, *columns.make(lenient, file, print))
-    assert outdated(lenient, file, path) is None
-    assert "left out" in outdated(run(), file, path)
+    made_of = store.read_provenance(path)
+    assert outdated(lenient, file, made_of) is None
+    assert "left out" in outdated(run(), file, made_of)
 
 
 def test_one_file_by_two_names_is_an_error(run, tmp_path):

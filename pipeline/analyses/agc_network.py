@@ -7,16 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pipeline.analyses.agc_ttbar import AgcTtbar
+from pipeline.analyses.agc_ttbar import AgcTtbar, decisions
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
 
 LEADING = 4  # jets whose pt and b-tag discriminant the network sees
 FEATURES = 5 + 2 * LEADING
-TOP_MASS, TOP_WIDTH = (
-    172.5,
-    60.0,
-)  # GeV; where the untrained output is 1/2, and how fast it rises with the mass
+TOP_MASS = 172.5  # GeV; where the untrained output is 1/2
+TOP_WIDTH = 60.0  # GeV; how fast it rises with the mass
 PT_SCALE, HT_SCALE = 100.0, 400.0  # GeV; what makes features of order 1
 
 
@@ -61,9 +59,7 @@ def _features(
     mass: Float[Array, " events"],
     h_t: Float[Array, " events"],
 ) -> Float[Array, "events features"]:
-    jets = relax.greater(c.jet_pt, p.jet_pt, mask=c.jet)
-    leptons = relax.greater(c.lepton_pt, p.lepton_pt, mask=c.lepton)
-    tags = jets * relax.greater(c.jet_btag, p.btag, mask=c.jet)
+    leptons, jets, tags = decisions(p, c, relax)
     leading = [relax.nth_passing(jets, n + 1) for n in range(LEADING)]
     return jnp.stack(
         [

@@ -27,9 +27,8 @@ from pipeline.requirements import Requirement, fulfilled, requirements
 LOOSE_PT = 20.0  # GeV; below every allowed cut, with room for the relaxed ones
 JET_ENERGY_SCALE_UP = 1.03
 JET_RESOLUTION_UP = 0.05
-LEAST_PT = LOOSE_PT / (
-    1 + JET_RESOLUTION_UP * LARGEST_NORMAL
-)  # of a jet that a variation can lift above that
+# Of a jet that a variation of its pt can lift above that.
+LEAST_PT = LOOSE_PT / (1 + JET_RESOLUTION_UP * LARGEST_NORMAL)
 WJETS_SCALE = 0.025
 BTAG_VARIATION = 0.075 / 50  # per GeV of jet pt
 VARIED_JETS = 4  # selected ones, in the order of the file
@@ -123,7 +122,7 @@ class AgcTtbar(Analysis):
 
     def weights(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Array]:
         """b-tagging tied to each of the first four selected jets, and the W+jets scale."""
-        jets = relax.greater(c.jet_pt, p.jet_pt, mask=c.jet)
+        _, jets, _ = decisions(p, c, relax)
         pt = jnp.stack([relax.sum(relax.nth_passing(jets, i + 1) * c.jet_pt) for i in range(VARIED_JETS)])
         if isinstance(relax, Exact) and self.corrections is not None:
             shape = jax.ShapeDtypeStruct((len(self.weight_variations), pt.shape[1]), pt.dtype)
@@ -135,19 +134,26 @@ class AgcTtbar(Analysis):
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
         """Exactly one lepton, at least four jets; H_T with one b-tag, the triplet mass with two or more."""
-        leptons = relax.greater(c.lepton_pt, p.lepton_pt, mask=c.lepton)
-        jets = relax.greater(c.jet_pt, p.jet_pt, mask=c.jet)
-        tags = jets * relax.greater(c.jet_btag, p.btag, mask=c.jet)
+        leptons, jets, tags = decisions(p, c, relax)
         selected = c.weight * relax.exactly(leptons, 1) * relax.at_least(jets, 4)
         return {
             "4j1b": Observation(weight=selected * relax.exactly(tags, 1), value=relax.sum(jets * c.jet_pt)),
             "4j2b": Observation(
-                weight=selected * relax.at_least(tags, 2), value=triplet_mass(c, jets, tags, relax)
+                weight=selected * relax.at_least(tags, 2), value=_triplet_mass(c, jets, tags, relax)
             ),
         }
 
 
-def triplet_mass(
+def decisions(
+    p: Parameters, c: Columns, relax: Relaxed | Exact
+) -> tuple[Float[Array, "events _"], Float[Array, "events objects"], Float[Array, "events objects"]]:
+    """Which leptons, jets and b-tagged jets pass the cuts."""
+    leptons = relax.greater(c.lepton_pt, p.lepton_pt, mask=c.lepton)
+    jets = relax.greater(c.jet_pt, p.jet_pt, mask=c.jet)
+    return leptons, jets, jets * relax.greater(c.jet_btag, p.btag, mask=c.jet)
+
+
+def _triplet_mass(
     c: Columns,
     jets: Float[Array, "events objects"],
     tags: Float[Array, "events objects"],

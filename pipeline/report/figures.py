@@ -73,8 +73,9 @@ def parameters(
 def templates(config: Config, channel: str, summary: Mapping[str, Any], fold: str) -> Figure:
     """Stacked templates with exact cuts, before and after, with the total uncertainty before the fit."""
     figure, panels = _panels(2, sharey=True)
+    edges_of = {point: edges[channel] or (0.0, 1.0) for point, edges in summary["edges"].items()}
     for axes, point in zip(panels, ("initial", "optimised"), strict=True):
-        edges = summary["edges"][point][channel] or (0.0, 1.0)
+        edges = edges_of[point]
         entry = summary["templates"][f"{point}_{fold}"]
         stacks = [np.array(entry["yields"][channel][sample]["nominal"]) for sample in config.data.samples]
         labels = [sample.label or name for name, sample in config.data.samples.items()]
@@ -87,9 +88,7 @@ def templates(config: Config, channel: str, summary: Mapping[str, Any], fold: st
         axes.set_xlabel(config.channels[channel].label)
         if config.channels[channel].edges is None:
             axes.set_xticks([])
-    panels[0].set_ylabel(
-        _per_bin(summary["edges"]["initial"][channel] or (0.0, 1.0), config.channels[channel].label)
-    )
+    panels[0].set_ylabel(_per_bin(edges_of["initial"], config.channels[channel].label))
     panels[0].set_ylim(top=1.35 * panels[0].get_ylim()[1])
     panels[0].legend(ncols=2)
     return figure

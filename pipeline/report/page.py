@@ -61,7 +61,7 @@ def write(
         "improvement": _improvement(summary),
         "samples": _sample_rows(config, provenances),
         "files": provenances,
-        "left_out": [p for p in provenances if "left_out" in p],
+        "left_out": [p for p in provenances if datasets.LEFT_OUT in p],
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
         "seconds": sum(record["seconds"] for record in records),
