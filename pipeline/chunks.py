@@ -1,39 +1,114 @@
-"""A group's events as chunks of few shapes: read once by the process that works on them, and kept.
+"""A group's events as chunks of few shapes, read once by the process that works on them.
 
 Most events have few jets. A chunk holds no more objects of a collection than its events need, rounded up to one of
 `cluster.objects`: work that grows with the number of pairs or triplets then shrinks by an order of magnitude, for one
 more compilation per size.
+
+Chunks stay in memory, on the device where there is one, up to a budget. Those of further groups are written to a
+scratch file as they are and mapped into memory when a sweep comes by, so the memory a process needs does not grow
+with its events, and the numbers are the same.
 """
 
-import functools
-from collections.abc import Iterator
+import math
+import mmap
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO, Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from pipeline import store
 from pipeline.containers import Columns
-from pipeline.problem import Group, Problem
+from pipeline.errors import OutputError
+from pipeline.problem import Group, Layout, Problem
 from pipeline.templates import WEIGHT
 
 Arrays = dict[str, np.ndarray]
+ALIGNMENT = 64  # bytes: XLA takes arrays that start there as they are
 
 
-@functools.cache
-def chunks(group: Group, problem: Problem) -> list[Columns]:
+class _Array(NamedTuple):
+    """Where an array is in a scratch file."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+class _Scratch:
+    """A group's chunks in a file without a name: it is gone with the process, however that ends."""
+
+    def __init__(self, chunks: Iterable[Arrays], folder: Path | None) -> None:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            self._chunks = [{name: _append(file, array) for name, array in chunk.items()} for chunk in chunks]
+            file.flush()
+            self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def __iter__(self) -> Iterator[Columns]:
+        self._mapped.madvise(mmap.MADV_WILLNEED)
+        for chunk in self._chunks:
+            yield Columns({name: _view(self._mapped, place) for name, place in chunk.items()})
+        self._mapped.madvise(mmap.MADV_DONTNEED)  # the system may keep the pages; this process does not
+
+
+def _append(file: IO[bytes], array: np.ndarray) -> _Array:
+    offset = -(-file.tell() // ALIGNMENT) * ALIGNMENT
+    file.seek(offset)
+    file.write(np.ascontiguousarray(array).data)
+    return _Array(offset, array.shape, array.dtype)
+
+
+def _view(mapped: mmap.mmap, place: _Array) -> np.ndarray:
+    flat = np.frombuffer(mapped, place.dtype, count=math.prod(place.shape), offset=place.offset)
+    return flat.reshape(place.shape)
+
+
+class Resident:
+    """The chunks a process has read: in memory as far as `budget` bytes go, the others on disk."""
+
+    def __init__(self, budget: float = math.inf, scratch: Path | None = None) -> None:
+        self.budget, self.scratch, self.used = budget, scratch, 0
+        self._groups: dict[tuple[Group, Layout], Iterable[Columns]] = {}
+
+    def chunks(self, group: Group, layout: Layout) -> Iterable[Columns]:
+        """A group's chunks; see :func:`chunks`."""
+        key = (group, layout)
+        if key not in self._groups:
+            self._groups[key] = self._keep(_arrays(group, layout))
+        return self._groups[key]
+
+    def _keep(self, arrays: list[Arrays]) -> Iterable[Columns]:
+        size = sum(array.nbytes for chunk in arrays for array in chunk.values())
+        if self.used + size <= self.budget:
+            self.used += size
+            return [Columns({name: jnp.asarray(array) for name, array in chunk.items()}) for chunk in arrays]
+        try:
+            return _Scratch(arrays, self.scratch)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {size} bytes of events to the scratch folder {self.scratch or tempfile.gettempdir()}: "
+                f"{error.strerror or error}; set cluster.scratch to a local disk with more space, or raise "
+                "cluster.memory_mb"
+            ) from error
+
+
+_RESIDENT = Resident()
+
+
+def keep(budget: float = math.inf, scratch: Path | None = None) -> None:
+    """Forget all chunks that this process has read, and keep `budget` bytes of the next ones in memory."""
+    global _RESIDENT
+    _RESIDENT = Resident(budget, scratch)
+
+
+def chunks(group: Group, problem: Problem) -> Iterable[Columns]:
     """A group's events as chunks of `problem.chunk_events` or fewer, the last of each shape filled up with weight 0.
 
     Values stay in float32, as stored; weights are in float64, times the group's scale.
     """
-    arrays = _read(group)
-    if not arrays:
-        return []
-    return [
-        Columns({name: jnp.asarray(array) for name, array in chunk.items()})
-        for part, length in _by_objects(arrays, problem)
-        for chunk in _cut(part, length)
-    ]
+    return _RESIDENT.chunks(group, problem.layout)
 
 
 def resampled(chunk: Columns, group: Group, number: int, replica: int) -> Columns:
@@ -46,6 +121,13 @@ def resampled(chunk: Columns, group: Group, number: int, replica: int) -> Column
     return chunk.replace(weight=chunk.weight * draws.astype(np.float64))
 
 
+def _arrays(group: Group, layout: Layout) -> list[Arrays]:
+    arrays = _read(group)
+    if not arrays:
+        return []
+    return [chunk for part, length in _by_objects(arrays, layout) for chunk in _cut(part, length)]
+
+
 def _read(group: Group) -> Arrays:
     files = [file for file in group.files if file.events]
     parts = [store.read_columns(Path(file.path), fold) for file in files for fold in group.folds]
@@ -54,25 +136,25 @@ def _read(group: Group) -> Arrays:
     return arrays if len(arrays[WEIGHT]) else {}
 
 
-def _by_objects(arrays: Arrays, problem: Problem) -> Iterator[tuple[Arrays, int]]:
+def _by_objects(arrays: Arrays, layout: Layout) -> Iterator[tuple[Arrays, int]]:
     """The events parted by the size their collections fit into, each part trimmed to it and with its chunks' length.
 
     That is halved with every step of the ladder: the arrays of pairs and triplets stay about as large.
     """
-    parts = [(arrays, problem.chunk_events)]
-    for mask, sizes in problem.objects:
-        members = (mask, *problem.analysis.collections[mask])
+    parts = [(arrays, layout.chunk_events)]
+    for members, sizes in layout.collections:
         parts = [
             (piece, max(1, length >> step))
             for part, length in parts
-            for step, piece in _by_size(part, mask, members, sizes)
+            for step, piece in _by_size(part, members, sizes)
         ]
     yield from parts
 
 
 def _by_size(
-    arrays: Arrays, mask: str, members: tuple[str, ...], sizes: tuple[int, ...]
+    arrays: Arrays, members: tuple[str, ...], sizes: tuple[int, ...]
 ) -> Iterator[tuple[int, Arrays]]:
+    mask = members[0]
     full = arrays[mask].shape[1]
     ladder = np.array([*(size for size in sizes if size < full), full])
     present = arrays[mask] != 0

@@ -25,6 +25,10 @@ class FitError(ThalwegError):
     """A fit did not converge or a value is not finite; no number is reported from it."""
 
 
+class ClusterError(ThalwegError):
+    """Workers, their scheduler or the batch system are not there, or not any more."""
+
+
 class Noting:
     """Says where in the physicist's own code an unexpected exception came from; its traceback stays as it is.
 

@@ -11,7 +11,7 @@ their group, groups at the centre. The same bits come out for any number of work
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -31,15 +31,15 @@ Centre = Callable[[Templates], tuple[float, Templates]]
 
 @runtime_checkable
 class Executor(Protocol):
-    """Applies a function to items, somewhere, and returns the results in the order of the items."""
+    """Goes through the groups of a work, somewhere, and returns what each gives in their order."""
 
     @property
     def workers(self) -> int:
         """Processes that share the work."""
         ...
 
-    def map(self, function: Callable[..., Any], items: Sequence[Any], *broadcast: Any) -> list[Any]:
-        """`[function(item, *broadcast) for item in items]`."""
+    def sweep(self, function: Callable[..., Any], work: Work, *broadcast: Any) -> list[Any]:
+        """`[function(group, work, *broadcast) for group in work.groups]`."""
         ...
 
 
@@ -67,9 +67,7 @@ def forward(
     Raises:
         FitError: a template is not finite; the message says which, and which column or observable it comes from.
     """
-    partial = executor.map(
-        _forward_group, work.groups, work.problem, _to_numpy(parameters), _to_numpy(widths), replica
-    )
+    partial = executor.sweep(_forward_group, work, _to_numpy(parameters), _to_numpy(widths), replica)
     yields, sumw2 = _zeros(work)
     for group, templates in zip(work.groups, partial, strict=True):
         rows = _rows(group, work.axes)
@@ -78,7 +76,8 @@ def forward(
             sumw2[channel][rows[0]] += templates.sumw2[channel]
     for channel, array in yields.items():
         if not np.all(np.isfinite(array)):
-            raise FitError(_cause(channel, executor, work, parameters, widths))
+            place = f"{channel!r}{_place(array, work.axes)}"
+            raise FitError(_cause(place, executor, work, parameters, widths))
     return Templates(yields, sumw2)
 
 
@@ -86,8 +85,9 @@ def pullback(
     executor: Executor, work: Work, parameters: Parameters, widths: Widths, cotangent: Templates
 ) -> Parameters:
     """Second sweep: dL/dp from dL/dT, summed over all groups in order."""
-    items = [(group, _part(cotangent, _rows(group, work.axes))) for group in work.groups]
-    partial = executor.map(_pullback_group, items, work.problem, _to_numpy(parameters), _to_numpy(widths))
+    partial = executor.sweep(
+        _pullback_group, work, _to_numpy(parameters), _to_numpy(widths), _to_numpy(cotangent)
+    )
     return functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), partial)
 
 
@@ -111,63 +111,69 @@ def value_and_grad(
     return Step(objective, gradient, seconds)
 
 
-def _cause(
-    channel: str, executor: Executor, work: Work, parameters: Parameters, widths: Widths | None
-) -> str:
+def _place(array: np.ndarray, axes: Axes) -> str:
+    """The first place of a template that is not finite."""
+    sample, variation, number = np.argwhere(~np.isfinite(array))[0]
+    return f" (sample {axes.samples[sample]!r}, variation {axes.variations[variation]!r}, bin {number})"
+
+
+def _cause(place: str, executor: Executor, work: Work, parameters: Parameters, widths: Widths | None) -> str:
     """Why a template is not finite: its parameters, or what one more look at all events finds."""
     bad = [name for name, array in parameters.items() if not np.all(np.isfinite(array))]
     reasons = [f"parameters that are not finite: {', '.join(bad)}"] if bad else []
     if not bad:
-        found = executor.map(_bad_group, work.groups, work.problem, _to_numpy(parameters), _to_numpy(widths))
+        found = executor.sweep(_bad_group, work, _to_numpy(parameters), _to_numpy(widths))
         reasons = [
             f"sample {g.sample!r}: {why}" for g, whys in zip(work.groups, found, strict=True) for why in whys
         ]
     more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
     return (
-        f"template {channel!r} is not finite: {'; '.join(reasons[:3]) or 'is a width too small?'}{more}; mask such "
+        f"template {place} is not finite: {'; '.join(reasons[:3]) or 'is a width too small?'}{more}; mask such "
         "events in the analysis, before the division, logarithm or root that makes them"
     )
 
 
-def _bad_group(group: Group, problem: Problem, parameters: Parameters, widths: Widths | None) -> list[str]:
+def _bad_group(group: Group, work: Work, parameters: Parameters, widths: Widths | None) -> list[str]:
     """What is not finite in the first chunk of a group that has such events."""
+    problem = work.problem
     for chunk in chunks(group, problem):
-        found = bad_events(
-            problem.analysis, problem.binnings, group.variations, parameters, _float64(chunk), widths
-        )
+        worked_on = [_in_precision(problem, tree) for tree in (parameters, chunk, widths)]
+        found = bad_events(problem.analysis, problem.binnings, group.variations, *worked_on)
         if found:
             return found
     return []
 
 
 def _forward_group(
-    group: Group, problem: Problem, parameters: Parameters, widths: Widths | None, replica: int | None
+    group: Group, work: Work, parameters: Parameters, widths: Widths | None, replica: int | None
 ) -> Templates:
-    compiled = _compiled(problem, group.variations)[0]
-    events = chunks(group, problem)
+    compiled = _compiled(work.problem, group.variations)[0]
+    events = chunks(group, work.problem)
     if replica is not None:
-        events = [resampled(chunk, group, number, replica) for number, chunk in enumerate(events)]
+        events = (resampled(chunk, group, number, replica) for number, chunk in enumerate(events))
     total: Templates = _sum(compiled(parameters, chunk, widths) for chunk in events)
     return total
 
 
 def _pullback_group(
-    item: tuple[Group, Templates], problem: Problem, parameters: Parameters, widths: Widths
+    group: Group, work: Work, parameters: Parameters, widths: Widths, cotangent: Templates
 ) -> Parameters:
-    group, cotangent = item
-    compiled = _compiled(problem, group.variations)[1]
+    compiled = _compiled(work.problem, group.variations)[1]
+    own = _part(cotangent, _rows(group, work.axes))
     total: Parameters = _sum(
-        compiled(parameters, chunk, widths, cotangent) for chunk in chunks(group, problem)
+        compiled(parameters, chunk, widths, own) for chunk in chunks(group, work.problem)
     )
     return total
 
 
 @functools.cache
 def _compiled(problem: Problem, variations: tuple[str, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Both sweeps of one chunk, compiled once per process."""
+    """Both sweeps of one chunk, compiled once per process; float64 goes in and comes out."""
 
     def templates(parameters: Parameters, columns: Columns, widths: Widths | None) -> Templates:
-        return fill(problem.analysis, problem.binnings, variations, parameters, _float64(columns), widths)
+        worked_on = [_in_precision(problem, tree) for tree in (parameters, columns, widths)]
+        filled = fill(problem.analysis, problem.binnings, variations, *worked_on)
+        return jax.tree.map(lambda array: array.astype(np.float64), filled)
 
     def pull(parameters: Parameters, columns: Columns, widths: Widths, cotangent: Templates) -> Parameters:
         _, transpose = jax.vjp(lambda p: templates(p, columns, widths), parameters)
@@ -177,9 +183,9 @@ def _compiled(problem: Problem, variations: tuple[str, ...]) -> tuple[Callable[.
     return jax.jit(templates), jax.jit(pull)
 
 
-def _float64(columns: Columns) -> Columns:
-    """The same numbers with the precision they are worked on in."""
-    return Columns({name: array.astype(np.float64) for name, array in columns.arrays.items()})
+def _in_precision(problem: Problem, tree: Any) -> Any:
+    """The same numbers in the precision that selection and observables are worked on in."""
+    return jax.tree.map(lambda array: jax.numpy.asarray(array, dtype=problem.precision), tree)
 
 
 def _sum(results: Any) -> Any:

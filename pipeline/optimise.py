@@ -19,6 +19,7 @@ from pipeline import store
 from pipeline.analysis import Free
 from pipeline.config import Config, Objective, Optimise, Penalty, WeightedTerm
 from pipeline.containers import Templates
+from pipeline.diagnosis import suspects
 from pipeline.errors import FitError, InputError
 from pipeline.gradient import Centre, Executor, Parameters, Step, value_and_grad
 from pipeline.likelihood import HistFactory
@@ -30,11 +31,12 @@ Record = dict[str, Any]
 
 
 class State(NamedTuple):
-    """Everything the next epoch depends on."""
+    """Everything the next epoch depends on; `before` are the parameters one update ago."""
 
     epoch: int
     parameters: Parameters
     optimiser: Any
+    before: Parameters
 
 
 def centre(config: Config, axes: Axes) -> Centre:
@@ -62,7 +64,8 @@ def centre(config: Config, axes: Axes) -> Centre:
             raise FitError(
                 f"objective {config.objective.kind}: the fit did not converge: value {float(result.value):.6g}, EDM "
                 f"{float(result.edm):.3g}, gradient norm {float(result.gradient_norm):.3g} after "
-                f"{int(result.steps)} steps; is there a bin with hardly any events, or no limit within the bounds?"
+                f"{int(result.steps)} steps. {suspects(templates, axes)}. Is there a bin with hardly any events, or no "
+                "limit within the bounds?"
             )
         return float(result.value), cotangent
 
@@ -79,7 +82,7 @@ def _term(section: Objective | Penalty | WeightedTerm) -> Term:
 
 def initial_state(config: Config, parameters: Parameters) -> State:
     """The state before the first epoch."""
-    return State(0, parameters, _transformation(config.optimise).init(parameters))
+    return State(0, parameters, _transformation(config.optimise).init(parameters), parameters)
 
 
 def update(config: Config, state: State, gradient: Parameters) -> State:
@@ -89,22 +92,46 @@ def update(config: Config, state: State, gradient: Parameters) -> State:
     with jax.numpy_dtype_promotion("standard"):  # optax divides integers by floats
         steps, optimiser = _transformation(config.optimise).update(scaled, state.optimiser, state.parameters)
     moved = {name: _moved(p, np.asarray(steps[name]), free.get(name)) for name, p in state.parameters.items()}
-    return State(state.epoch + 1, moved, optimiser)
+    return State(state.epoch + 1, moved, optimiser, state.parameters)
 
 
 def epochs(
     config: Config, executor: Executor, work: Work, state: State, *, until: int
 ) -> Iterator[tuple[State, Record]]:
-    """Epochs from a state on: after each one the new state and the record of the epoch."""
+    """Epochs from a state on: after each one the new state and the record of the epoch.
+
+    Raises:
+        FitError: no finite objective and gradient, also after `optimise.halvings`.
+    """
     evaluate = centre(config, work.axes)
     while state.epoch < until:
         started = time.perf_counter()
-        step = value_and_grad(executor, work, state.parameters, widths(config, state.epoch), evaluate)
+        state, step, halvings = _evaluated(config, executor, work, state, evaluate)
         record = _record(config, state, step, work.events)
+        if halvings:
+            record["halvings"] = halvings
         state = update(config, state, step.gradient)
         record["seconds"] = time.perf_counter() - started
         record["events_per_second"] = work.events / record["seconds"]
         yield state, record
+
+
+def _evaluated(
+    config: Config, executor: Executor, work: Work, state: State, evaluate: Centre
+) -> tuple[State, Step, int]:
+    """Objective and gradient at a state; where there are none the update that led to it is halved, and again."""
+    allowed = config.optimise.halvings if state.epoch else 0
+    for halvings in range(allowed + 1):
+        try:
+            step = value_and_grad(executor, work, state.parameters, widths(config, state.epoch), evaluate)
+            return state, step, halvings
+        except FitError as error:
+            if halvings == allowed:
+                cure = "" if allowed else "; optimise.halvings tries again with half the step"
+                raise FitError(f"epoch {state.epoch}: {error}{cure}") from error
+        half = {name: (p + state.before[name]) / 2 for name, p in state.parameters.items()}
+        state = state._replace(parameters=half)
+    raise AssertionError("the loop returns or raises")
 
 
 def run(
@@ -127,10 +154,15 @@ def run(
         state, record = found
         records.append(record)
     last = state
-    for last, record in epochs(config, executor, work, state, until=until):
-        save(_checkpoint(checkpoints, last.epoch), last, fingerprint, [record])
-        records.append(record)
-        progress(record)
+    try:
+        for last, record in epochs(config, executor, work, state, until=until):
+            save(_checkpoint(checkpoints, last.epoch), last, fingerprint, [record])
+            records.append(record)
+            progress(record)
+    except FitError as error:
+        saved = _checkpoint(checkpoints, last.epoch)
+        kept = f"; the state it started from is {saved}" if saved.exists() else ""
+        raise FitError(f"{error}{kept}") from error
     return last, records
 
 

@@ -19,6 +19,13 @@ from pipeline.templates import Binning, Widths, check_variations
 from pipeline.workspace import Axes, axes, variations_of
 
 
+class Layout(NamedTuple):
+    """How events are cut into chunks: their length, and per collection its columns, the mask first, and its sizes."""
+
+    chunk_events: int
+    collections: tuple[tuple[tuple[str, ...], tuple[int, ...]], ...] = ()
+
+
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """All that a worker needs besides parameters and events."""
@@ -26,8 +33,8 @@ class Problem:
     target: str
     options: str
     binnings: tuple[Binning, ...]
-    chunk_events: int
-    objects: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    layout: Layout
+    precision: str = "float64"
 
     @property
     def analysis(self) -> contract.Analysis:
@@ -115,12 +122,16 @@ def _problem(config: Config, groups: Sequence[Group]) -> Problem:
     largest = 1 << (max(group.events for group in groups) - 1).bit_length()
     chunk_events = min(config.cluster.chunk_events, largest)
     return Problem(
-        target, config.analysis.options_json, binnings(config), chunk_events, collection_sizes(config)
+        target,
+        config.analysis.options_json,
+        binnings(config),
+        Layout(chunk_events, collection_sizes(config)),
+        config.cluster.precision,
     )
 
 
-def collection_sizes(config: Config) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """The sizes of each collection's chunks."""
+def collection_sizes(config: Config) -> tuple[tuple[tuple[str, ...], tuple[int, ...]], ...]:
+    """Columns of each collection to trim, its mask first, and the sizes of its chunks."""
     known = analysis(config).collections
     for name in config.cluster.objects:
         if name not in known:
@@ -128,7 +139,7 @@ def collection_sizes(config: Config) -> tuple[tuple[str, tuple[int, ...]], ...]:
                 f"cluster.objects.{name}: {config.analysis.target} has no such collection; "
                 f"{nearest(name, known) if known else 'it has none, remove the key'}"
             )
-    return tuple(config.cluster.objects.items())
+    return tuple(((name, *known[name]), sizes) for name, sizes in config.cluster.objects.items())
 
 
 def binnings(config: Config) -> tuple[Binning, ...]:
@@ -219,15 +230,16 @@ def _groups(
     scales: Mapping[str, float],
     folds: tuple[str, ...],
 ) -> tuple[Group, ...]:
-    """Consecutive column files of one sample, until a group holds about `cluster.group_events` events.
+    """Consecutive column files of one sample, until a group holds about its share of the events.
 
     Every process is given every variation, so that one compiled function serves them all; a sample that is a
     variation itself has none.
     """
     groups: list[Group] = []
+    share = max(config.cluster.group_events, -(-sum(file.events for file in files) // config.cluster.groups))
     for file in files:
         last = groups[-1] if groups else None
-        if last and last.sample == file.sample and last.events + file.events <= config.cluster.group_events:
+        if last and last.sample == file.sample and last.events + file.events <= share:
             groups[-1] = last._replace(files=(*last.files, file))
         else:
             variations = () if "__" in file.sample else templates.variations[1:]

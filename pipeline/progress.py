@@ -15,18 +15,30 @@ from pipeline.store import unwritable
 
 
 class Log:
-    """Lines for people: to the log file where there is one, and to standard error."""
+    """Lines for people: to the log file where there is one, and to standard error.
+
+    What an earlier run left in the file goes with the first line: a process that only serves others writes none.
+    """
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
+        self._begun = False
         self._console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
     def line(self, text: str) -> None:
         """One line, at once."""
-        if self._stream:
-            print(text, file=self._stream, flush=True)
+        self.record(text)
         if not (self._stream and self._console.is_terminal):
             self._console.print(text)
+
+    def record(self, text: str) -> None:
+        """One line for the file alone."""
+        if self._stream is None:
+            return
+        if not self._begun:
+            self._stream.truncate(0)
+            self._begun = True
+        print(text, file=self._stream, flush=True)
 
     @contextlib.contextmanager
     def bar(self, what: str, total: int, start: int = 0) -> Iterator[Callable[[str], None]]:
@@ -39,8 +51,7 @@ class Log:
             task = progress.add_task(what, total=total, completed=start)
 
             def step(text: str) -> None:
-                if self._stream:
-                    print(text, file=self._stream, flush=True)
+                self.record(text)
                 progress.update(task, advance=1, description=f"{what}: {text}")
 
             yield step
@@ -58,16 +69,17 @@ def log(path: Path | None) -> Iterator[Log]:
         if path is not None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                stream = stack.enter_context(path.open("w"))
+                stream = stack.enter_context(path.open("a"))
             except OSError as error:
                 raise unwritable(path, error) from error
-            stack.push(lambda kind, error, trace: _record(stream, error))
-        yield Log(stream)
+        lines = Log(stream)
+        stack.push(lambda kind, error, trace: _record(lines, error))
+        yield lines
 
 
-def _record(stream: TextIO | None, error: BaseException | None) -> bool:
+def _record(lines: Log, error: BaseException | None) -> bool:
     if isinstance(error, Exception):
-        traceback.print_exception(error, file=stream)
+        lines.record("".join(traceback.format_exception(error)).rstrip())
     return False
 
 

@@ -7,6 +7,7 @@ short or has one bit flipped is an `InputError`.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -141,15 +142,27 @@ def write_columns(
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """What a column file was made from: file, entries read and kept per fold, sums of weights, version, digests."""
+    """What a column file was made from: file, entries read and kept per fold, sums of weights, version, digests.
+
+    Read once per process, and again when the file changes.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise InputError(f"column file {path} does not exist; run the `columns` stage first") from error
+    except OSError as error:
+        raise _damaged("column file", path, error) from error
+    return dict(_provenance(path, status.st_mtime_ns, status.st_size, status.st_ino))
+
+
+@functools.cache
+def _provenance(path: Path, *version: int) -> dict[str, Any]:
     try:
         metadata = pq.read_schema(path).metadata
         header = metadata[_PROVENANCE]
         if _sha256(header) != metadata[_PROVENANCE_DIGEST].decode():
             raise ValueError("its header is not what was written")
         provenance: dict[str, Any] = json.loads(header)
-    except FileNotFoundError as error:
-        raise InputError(f"column file {path} does not exist; run the `columns` stage first") from error
     except _DAMAGED as error:
         raise _damaged("column file", path, error) from error
     return provenance

@@ -86,27 +86,25 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
         raise ConfigError(
             f"--block {options.block}: run {config.run!r} has the blocks 1 to {len(_blocks(config))}"
         )
-    files = _column_files(config)
-    work = problem.work(config, files, datasets.TRAIN)
-    fingerprint = problem.fingerprint(config, files)
     folder = store.Folder(config.run)
-    start = problem.initial_parameters(config)
-    state = epochs.initial_state(config, start)
-    if options.block > 1:
-        state, _ = epochs.load(folder.block(options.block - 1), config, start, fingerprint)
-    until = min(options.block * config.optimise.epochs_per_job, config.optimise.epochs)
-    _tell_left_out(files, lines)
-    lines.line(f"{work.events} events in {len(work.groups)} groups; epochs {state.epoch} to {until - 1}")
-    if reason := beyond_pyhf(config):
-        lines.line(f"note: `evaluate` will refuse this run. {reason}")
-    with (
-        cluster.executor(config.cluster, options.workers) as executor,
-        lines.bar("optimise", config.optimise.epochs, state.epoch) as show,
-    ):
-        state, records = epochs.run(
-            config, executor, work, state, until=until, checkpoints=folder.checkpoints, fingerprint=fingerprint,
-            progress=lambda record: show(epoch_line(record)),
-        )  # fmt: skip
+    with cluster.executor(config.cluster, options.workers, folder.root) as executor:
+        files = _column_files(config)
+        work = problem.work(config, files, datasets.TRAIN)
+        fingerprint = problem.fingerprint(config, files)
+        start = problem.initial_parameters(config)
+        state = epochs.initial_state(config, start)
+        if options.block > 1:
+            state, _ = epochs.load(folder.block(options.block - 1), config, start, fingerprint)
+        until = min(options.block * config.optimise.epochs_per_job, config.optimise.epochs)
+        _tell_left_out(files, lines)
+        lines.line(f"{work.events} events in {len(work.groups)} groups; epochs {state.epoch} to {until - 1}")
+        if reason := beyond_pyhf(config):
+            lines.line(f"note: `evaluate` will refuse this run. {reason}")
+        with lines.bar("optimise", config.optimise.epochs, state.epoch) as show:
+            state, records = epochs.run(
+                config, executor, work, state, until=until, checkpoints=folder.checkpoints, fingerprint=fingerprint,
+                progress=lambda record: show(epoch_line(record)),
+            )  # fmt: skip
     epochs.save(options.output, state, fingerprint, records)
 
 
@@ -116,12 +114,13 @@ def evaluate(options: argparse.Namespace, lines: Log) -> None:
     from pipeline import evaluate as stage
 
     config = _config(options)
-    files = _column_files(config)
-    points = {"initial": problem.initial_parameters(config), "optimised": _optimised(config, files)}
-    with cluster.executor(config.cluster, options.workers) as executor:
+    folder = store.Folder(config.run)
+    with cluster.executor(config.cluster, options.workers, folder.root) as executor:
+        files = _column_files(config)
+        points = {"initial": problem.initial_parameters(config), "optimised": _optimised(config, files)}
         result = stage.all_points(config, executor, files, points, lines.line)
     for (point, fold), workspace in result.workspaces.items():
-        store.write_json(store.Folder(config.run).workspace(point, fold), workspace)
+        store.write_json(folder.workspace(point, fold), workspace)
     store.write_json(options.output, result.summary)
 
 
@@ -152,9 +151,10 @@ def histograms(options: argparse.Namespace, lines: Log) -> None:
     from pipeline import cluster
     from pipeline import histograms as stage
 
+    config, _ = _config_and_values(options)
     with (
+        cluster.executor(config.cluster, options.workers, store.Folder(config.run).root) as executor,
         _at_a_point(options, lines) as (config, work, parameters),
-        cluster.executor(config.cluster, options.workers) as executor,
     ):
         found = stage.histograms(config, executor, work, parameters)
     store.write_json(options.output, found)

@@ -24,7 +24,7 @@ hypothesis.settings.load_profile("thalweg")
 from columnfiles import write_columns
 
 from pipeline import config, datasets, gradient, store
-from pipeline.chunks import chunks
+from pipeline.chunks import keep
 from pipeline.simulate import simulate
 
 ROOT = Path(__file__).parent.parent
@@ -87,6 +87,6 @@ def miniature_columns(miniature, tmp_path_factory):
 def _tidy():
     """Events and compiled programs of one file of tests are of no use to the next, and take gigabytes together."""
     yield
-    chunks.cache_clear()
+    keep()
     gradient._compiled.cache_clear()
     jax.clear_caches()

@@ -65,13 +65,15 @@ def _type(name, array):
     return np.dtype((np.asarray(array).dtype, np.shape(array)[1:]))
 
 
-def write_run(folder, **sections):
+def write_run(folder, files=1, events=200, **sections):
     """Files of signal and background, manifest, analysis and configuration; the path of the latter."""
     (folder / "tiny.py").write_text(ANALYSIS)
-    for number, sample in enumerate(("signal", "background")):
-        write(folder / f"{sample}.root", seed=number)
+    names = {s: [f"{s}{i or ''}.root" for i in range(files)] for s in ("signal", "background")}
+    for seed, name in enumerate(name for own in names.values() for name in own):
+        write(folder / name, seed=seed, events=events)
     files = {
-        s: {"nominal": {"files": [{"path": f"{s}.root", "nevts": 200}]}} for s in ("signal", "background")
+        s: {"nominal": {"files": [{"path": name, "nevts": events} for name in own]}}
+        for s, own in names.items()
     }
     (folder / "manifest.json").write_text(json.dumps(files))
     content = {

@@ -26,6 +26,7 @@ ORDER = [
     "requirements",
     "templates",
     "workspace",
+    "diagnosis",
     "likelihood",
     "fit",
     "hypotest",

@@ -148,7 +148,7 @@ def test_finite_differences_of_the_whole_chain(miniature, work, evaluate):
 
 
 @pytest.mark.dask
-def test_workers_give_the_same_bits(miniature, miniature_columns, evaluate):
+def test_workers_give_the_same_bits(miniature, miniature_columns, evaluate, tmp_path):
     config = chunked(miniature, 64, group_events=100)
     work = problem.work(config, miniature_columns, datasets.TRAIN)
     assert len(work.groups) > 3
@@ -161,7 +161,7 @@ def test_workers_give_the_same_bits(miniature, miniature_columns, evaluate):
     expected = value_and_grad(InProcess(), *arguments)
     local = config.cluster.model_copy(update={"executor": "local"})
     for workers in (1, 3):
-        with cluster.executor(local, workers) as executor:
+        with cluster.executor(local, workers, tmp_path) as executor:
             found = value_and_grad(executor, *arguments)
         assert found.objective == expected.objective
         assert {n: g.tobytes() for n, g in found.gradient.items()} == {

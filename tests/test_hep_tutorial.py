@@ -51,7 +51,7 @@ def test_the_optimiser_reaches_the_optimum(run, tmp_path, start):
     settings = settings.model_copy(update={"parameters": dict(zip(("btag", "ht"), start, strict=True))})
     assert settings.optimise.epochs <= 200
     work = problem.work(settings, files, datasets.TRAIN)
-    with cluster.executor(settings.cluster, 1) as executor:
+    with cluster.executor(settings.cluster, 1, tmp_path) as executor:
         state, _ = optimise.run(
             settings, executor, work, optimise.initial_state(settings, problem.initial_parameters(settings)),
             until=settings.optimise.epochs, checkpoints=tmp_path, fingerprint="", progress=lambda record: None,

@@ -1,11 +1,12 @@
 """The whole configuration: every key with its default, its range and what it means."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pydantic
 from pydantic import Field
 
+from pipeline.config.cluster import Cluster
 from pipeline.config.events import AnalysisSection, Data, Simulate
 from pipeline.config.model import Channel, Model
 from pipeline.config.objective import Objective
@@ -39,6 +40,12 @@ class Optimise(Section):
         default=0.8, gt=0, le=1, description="widths are final after this share of epochs"
     )
     seed: int = Field(default=1, ge=0, description="seed of the analysis's own random initial values")
+    halvings: int = Field(
+        default=0,
+        ge=0,
+        description="how often an update is halved where the objective after it has no finite value or converged fit; "
+        "0: the run stops there",
+    )
 
     @property
     def jobs(self) -> int:
@@ -55,35 +62,6 @@ class Evaluate(Section):
         description="replicas of the events, each event weighted by a Poisson number of mean 1, that give the "
         "statistical uncertainty of the improvement; 0: none",
     )
-
-
-class Cluster(Section):
-    """Where the sweeps run."""
-
-    executor: Literal["in_process", "local", "address"] = Field(
-        default="local", description="this process; a Dask LocalCluster of processes; a running scheduler"
-    )
-    address: str | None = Field(default=None, description="of the scheduler, for `address`")
-    chunk_events: int = Field(
-        default=2048,
-        ge=1,
-        description="events per compiled call; the largest array of the analysis should stay in the processor's cache",
-    )
-    objects: dict[str, tuple[Annotated[int, Field(ge=1)], ...]] = Field(
-        default={},
-        description="per collection of the analysis, numbers of objects that chunks are trimmed to: events with fewer "
-        "objects go into narrower chunks; one more compilation each",
-    )
-    group_events: int = Field(default=32768, ge=1, description="events that move together between workers")
-
-    @pydantic.model_validator(mode="after")
-    def _addressed(self) -> "Cluster":
-        if self.executor == "address" and not self.address:
-            raise ValueError("executor 'address' needs cluster.address, as in tcp://host:8786")
-        for name, sizes in self.objects.items():
-            if list(sizes) != sorted(set(sizes)):
-                raise ValueError(f"objects.{name} {list(sizes)} must be ascending numbers")
-        return self
 
 
 class Config(Section):
@@ -181,8 +159,8 @@ class Config(Section):
         """All that decides the result, as plain JSON: without titles, labels, folders and where it runs."""
         left_out = {"title": True, "run": True, "simulate": True, "evaluate": True}
         content = self.model_dump(mode="json", exclude=left_out)
-        for section, key in (("optimise", "epochs_per_job"), ("cluster", "executor"), ("cluster", "address")):
-            content[section].pop(key)
+        content["optimise"].pop("epochs_per_job")
+        content["cluster"] = self.cluster.numerics
         content["model"].pop("pseudodata")
         for channel in content["channels"].values():
             channel.pop("histogram")

@@ -32,7 +32,7 @@ from columnfiles import write_columns
 from replicate import replicate
 
 from pipeline import columns, config, datasets, problem, store
-from pipeline.chunks import chunks
+from pipeline.chunks import chunks, keep
 from pipeline.cluster import InProcess
 from pipeline.gradient import forward, pullback
 from pipeline.histograms import histograms
@@ -104,7 +104,7 @@ def plain_uproot(settings: config.Config) -> None:
 
 def exact(settings: config.Config, files: list[tuple[str, Path]]) -> dict[str, object]:
     """Exact histograms of all variations from column files, read anew."""
-    chunks.cache_clear()
+    keep()
     work = problem.work(settings, files, datasets.ALL)
     return histograms(settings, InProcess(), work, problem.initial_parameters(settings))
 

@@ -1,0 +1,68 @@
+"""Where sweeps run: in this process, on this machine's cores or GPUs, on a batch system, on a running scheduler.
+
+Workers are processes with one JAX runtime and one thread each; NumPy crosses the wire. Whichever workers there are,
+and however many come and go, the sums are the same (`pipeline.gradient`).
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask
+from distributed import Client
+
+from pipeline.chunks import keep
+from pipeline.cluster.batch import allocation, htcondor, slurm
+from pipeline.cluster.security import given
+from pipeline.cluster.sweeping import Distributed, InProcess
+from pipeline.cluster.workers import DASK, Worker, budget, local
+from pipeline.config import Cluster
+from pipeline.errors import ClusterError, ConfigError
+from pipeline.gradient import Executor
+
+__all__ = ["Distributed", "InProcess", "executor"]
+
+
+@contextlib.contextmanager
+def executor(cluster: Cluster, workers: int, folder: Path) -> Iterator[Executor]:
+    """The executor of a configuration, shut down at the end.
+
+    Arguments:
+        workers: processes of this machine, for `local`.
+        folder: for what batch workers leave and need: logs, and the certificates of their connections. They see it too.
+    """
+    scratch = Path(cluster.scratch) if cluster.scratch else None
+    if scratch and not scratch.is_dir():
+        raise ConfigError(f"cluster.scratch {scratch} is no folder; create it, or choose another one")
+    if cluster.executor == "in_process":
+        keep(budget(cluster, 1), scratch)
+        yield InProcess()
+        return
+    with dask.config.set(DASK), _client(cluster, workers, folder) as (client, share):
+        client.register_plugin(Worker(share, scratch))
+        yield Distributed(client, wait=60.0 * cluster.wait_minutes)
+
+
+@contextlib.contextmanager
+def _client(cluster: Cluster, workers: int, folder: Path) -> Iterator[tuple[Client, float]]:
+    """A client of the chosen scheduler, and the bytes of events that each worker may keep in memory."""
+    if cluster.executor == "address":
+        with _running(cluster) as client:
+            yield client, budget(cluster, 1)
+    elif cluster.executor == "slurm_allocation":
+        with allocation(cluster, folder) as client:
+            yield client, budget(cluster, 1)
+    else:
+        start = {"local": local, "slurm": slurm, "htcondor": htcondor}[cluster.executor]
+        with start(cluster, workers, folder) as made, Client(made) as client:
+            yield client, budget(cluster, workers)
+
+
+def _running(cluster: Cluster) -> Client:
+    try:
+        return Client(cluster.address, security=given(cluster.tls), timeout="10s")
+    except (OSError, ValueError, TypeError) as error:
+        raise ClusterError(
+            f"cluster.address {cluster.address}: no scheduler answers ({error}); start one with `dask scheduler`, and "
+            "give cluster.tls where the address begins with tls://"
+        ) from error

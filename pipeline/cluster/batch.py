@@ -1,0 +1,150 @@
+"""Workers on a batch system: jobs of their own (Slurm, HTCondor), or the tasks of the Slurm job this runs in.
+
+Connections are encrypted: a batch system's machines are shared with others.
+"""
+
+import contextlib
+import importlib
+import os
+import shlex
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from distributed import Client, SpecCluster
+
+from pipeline.cluster.security import given_or_made, shared
+from pipeline.cluster.workers import memory_mb, worker_environment
+from pipeline.config import Cluster
+from pipeline.errors import ClusterError, ConfigError
+
+SERVING_TASKS = 2  # of an allocation: the scheduler, and the process that goes on
+IDLE_ROUNDS = 60  # seconds without work before a worker beyond the minimum is given back
+
+
+def slurm(cluster: Cluster, workers: int, folder: Path) -> SpecCluster:
+    """Workers that are Slurm jobs, in partition and account of the job this runs in unless told otherwise."""
+    del workers
+    job, inherited = cluster.job, os.environ
+    gpu = ["--gres=gpu:1"] if cluster.device == "gpu" else []
+    return _started(
+        cluster,
+        _jobqueue("slurm").SLURMCluster,
+        folder,
+        queue=job.partition or inherited.get("SLURM_JOB_PARTITION"),
+        account=job.account or inherited.get("SLURM_JOB_ACCOUNT"),
+        walltime=f"{job.walltime_minutes // 60:02d}:{job.walltime_minutes % 60:02d}:00",
+        job_extra_directives=[*gpu, *job.options],
+    )
+
+
+def htcondor(cluster: Cluster, workers: int, folder: Path) -> SpecCluster:
+    """Workers that are HTCondor jobs."""
+    del workers
+    job = cluster.job
+    account = {"accounting_group": job.account} if job.account else {}
+    gpu = {"request_gpus": "1"} if cluster.device == "gpu" else {}
+    lines = dict(tuple(part.strip() for part in line.split("=", 1)) for line in job.options)
+    return _started(
+        cluster,
+        _jobqueue("htcondor").HTCondorCluster,
+        folder,
+        disk=f"{job.disk_mb} MB",
+        job_extra_directives={
+            "getenv": "true",
+            "allowed_job_duration": str(60 * job.walltime_minutes),
+            **account,
+            **gpu,
+            **lines,
+        },
+    )
+
+
+def _started(cluster: Cluster, start: Callable[..., Any], folder: Path, **options: Any) -> Any:
+    """A cluster of jobs; as many as asked for, lost ones replaced."""
+    logs, certificates = folder / "logs" / "workers", folder / "certificates"
+    for needed in (logs, certificates):
+        needed.mkdir(parents=True, exist_ok=True, mode=0o700)
+    exports = [f"export {name}={shlex.quote(text)}" for name, text in worker_environment(cluster).items()]
+    try:
+        made = start(
+            cores=1,
+            processes=1,
+            memory=f"{memory_mb(cluster)} MiB",
+            worker_extra_args=["--memory-limit", "0"],
+            job_script_prologue=exports,
+            log_directory=str(logs.absolute()),
+            shared_temp_directory=str(certificates.absolute()),
+            security=given_or_made(cluster.tls),
+            protocol="tls://",
+            interface=cluster.interface,
+            scheduler_options={"port": cluster.port, "dashboard_address": None},
+            **options,
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ClusterError(f"cluster.executor {cluster.executor!r}: {error}") from error
+    made.adapt(
+        minimum=cluster.workers, maximum=cluster.max_workers or cluster.workers, wait_count=IDLE_ROUNDS
+    )
+    return made
+
+
+@contextlib.contextmanager
+def allocation(cluster: Cluster, folder: Path) -> Iterator[Client]:
+    """A client of the workers that are the other tasks of this job step; only one task comes back from here.
+
+    The first task becomes the scheduler, the second goes on, the others are workers until it is done.
+    """
+    tasks, place = _tasks(cluster)
+    folder.mkdir(parents=True, exist_ok=True)
+    security = shared(cluster.tls, folder / f".tls_{place}.json", make=os.environ["SLURM_PROCID"] == "0")
+    interrupt = signal.getsignal(signal.SIGINT)
+    network = {"interface": cluster.interface, "security": security, "protocol": "tls://"}
+    files = [folder / f".tls_{place}.json", folder / f".scheduler_{place}.json"]
+    runner = _jobqueue("slurm").SLURMRunner(
+        scheduler_file=str(files[1].absolute()),
+        scheduler_options={**network, "port": cluster.port, "dashboard_address": None},
+        worker_class="distributed.Nanny",
+        worker_options={**network, "nthreads": 1, "memory_limit": 0, "env": worker_environment(cluster)},
+    )
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        with runner, Client(runner.scheduler_address, security=security) as client:
+            client.wait_for_workers(tasks - SERVING_TASKS, timeout=60 * cluster.wait_minutes)
+            yield client
+    finally:
+        for path in files:
+            path.unlink(missing_ok=True)
+
+
+def _tasks(cluster: Cluster) -> tuple[int, str]:
+    """The number of tasks of this job step, and a name for it."""
+    try:
+        tasks = int(os.environ["SLURM_NTASKS"])
+        place = f"{os.environ['SLURM_JOB_ID']}_{os.environ['SLURM_STEP_ID']}"
+    except KeyError as error:
+        raise ConfigError(
+            f"cluster.executor {cluster.executor!r} runs inside a Slurm job step ({error.args[0]} is not set): "
+            "`snakemake --profile slurm` starts one, or `srun --ntasks=N`; elsewhere choose another executor"
+        ) from None
+    if tasks <= SERVING_TASKS:
+        raise ConfigError(
+            f"cluster.executor {cluster.executor!r} needs {SERVING_TASKS} tasks and one for each worker, this job step "
+            f"has {tasks}; raise cluster.workers, or srun's --ntasks"
+        )
+    return tasks, place
+
+
+def _jobqueue(extra: str) -> ModuleType:
+    """dask-jobqueue, which only these executors need, and which takes over Ctrl-C when it is imported."""
+    interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        return importlib.import_module(
+            "dask_jobqueue.slurm" if extra == "slurm" else "dask_jobqueue.htcondor"
+        )
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{error.name} is not installed; pip install thalweg[{extra}]") from error
+    finally:
+        signal.signal(signal.SIGINT, interrupt)

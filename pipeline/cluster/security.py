@@ -1,0 +1,73 @@
+"""TLS between the processes of a run on several machines; on one machine they use its loopback interface."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+from distributed.security import Security
+
+from pipeline import store
+from pipeline.config.cluster import Tls
+from pipeline.errors import ClusterError, ConfigError
+
+_FIELDS = ("tls_ca_file", "tls_client_key", "tls_client_cert")
+PATIENCE = 60  # seconds for a file to appear on another node of a shared file system
+
+
+def given(tls: Tls | None) -> Security | None:
+    """Certificates that the configuration names."""
+    if tls is None:
+        return None
+    for name, path in tls.model_dump().items():
+        if not Path(path).is_file():
+            raise ConfigError(f"cluster.tls.{name}: there is no file {path}")
+    roles = {
+        f"tls_{role}_{what}": path
+        for role in ("client", "scheduler", "worker")
+        for what, path in (("cert", tls.certificate), ("key", tls.key))
+    }
+    return Security(tls_ca_file=tls.ca_file, require_encryption=True, **roles)
+
+
+def given_or_made(tls: Tls | None) -> Security:
+    """The configuration's certificates, or new ones that exist for this run alone."""
+    security = given(tls)
+    if security is not None:
+        return security
+    try:
+        return Security.temporary()
+    except ImportError as error:
+        raise ConfigError(
+            "certificates cannot be made without the package 'cryptography'; pip install thalweg[slurm], or give "
+            "cluster.tls"
+        ) from error
+
+
+def shared(tls: Tls | None, path: Path, *, make: bool) -> Security:
+    """Certificates that the processes of one parallel job agree on: one of them makes the file, the others wait for it."""
+    security = given(tls)
+    if security is not None:
+        return security
+    if make:
+        made = given_or_made(None)
+        with store.replacing(path) as temporary:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "w") as stream:
+                json.dump({name: getattr(made, name) for name in _FIELDS}, stream)
+    ca, key, certificate = (_when_there(path)[name] for name in _FIELDS)
+    roles = {
+        f"tls_{role}_{what}": text
+        for role in ("client", "scheduler", "worker")
+        for what, text in (("cert", certificate), ("key", key))
+    }
+    return Security(tls_ca_file=ca, require_encryption=True, **roles)
+
+
+def _when_there(path: Path) -> dict[str, str]:
+    for _ in range(10 * PATIENCE):
+        if path.exists():
+            content: dict[str, str] = store.read_json(path)
+            return content
+        time.sleep(0.1)
+    raise ClusterError(f"the file {path} of the job's first process has not appeared within {PATIENCE} s")

@@ -1,0 +1,122 @@
+"""Sweeps in this process, or on the workers of a Dask scheduler: one task per worker, which takes all its groups."""
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from typing import Any
+
+from distributed import Client, KilledWorker
+from distributed.client import Future
+
+from pipeline.cluster.assignment import Owners, assign
+from pipeline.errors import ClusterError
+from pipeline.problem import Work
+
+Function = Callable[..., Any]
+
+
+class InProcess:
+    """Everything in this process, one group after the other."""
+
+    workers = 1  # this process
+
+    def sweep(self, function: Function, work: Work, *broadcast: Any) -> list[Any]:
+        """`[function(group, work, *broadcast) for group in work.groups]`."""
+        return [function(group, work, *broadcast) for group in work.groups]
+
+
+class Distributed:
+    """The workers of a Dask scheduler, however many there are at the start of each sweep.
+
+    A group stays with its worker from sweep to sweep. What all workers need is made by tasks, so that the scheduler
+    makes it again where every worker that had it is lost.
+
+    Arguments:
+        wait: seconds that a sweep waits for its first worker.
+    """
+
+    def __init__(self, client: Client, wait: float) -> None:
+        self._client, self._wait = client, wait
+        self._work: tuple[Work, Future[Work]] | None = None
+        self._owners: Owners = {}
+
+    @property
+    def workers(self) -> int:
+        """Workers at this moment."""
+        return len(self._addresses())
+
+    def sweep(self, function: Function, work: Work, *broadcast: Any) -> list[Any]:
+        """`[function(group, work, *broadcast) for group in work.groups]`, one task per worker."""
+        with _explained(self._client):
+            shares = self._shares(work)
+            there = self._there(work)
+            shared = self._client.submit(_as_it_is, broadcast, pure=False)
+            futures = [
+                self._client.submit(
+                    _sweep, function, there, groups, shared,
+                    workers=[address], allow_other_workers=True, pure=False,
+                )
+                for address, groups in shares
+            ]  # fmt: skip
+            results: list[list[Any]] = self._client.gather(futures)
+        found = {
+            group: result
+            for (_, groups), own in zip(shares, results, strict=True)
+            for group, result in zip(groups, own, strict=True)
+        }
+        return [found[group] for group in range(len(work.groups))]
+
+    def _there(self, work: Work) -> Future[Work]:
+        """The work on the workers; it travels once, not with every sweep."""
+        if self._work is None or self._work[0] is not work or self._work[1].cancelled():
+            self._work = (work, self._client.submit(_as_it_is, work, pure=False))
+            self._owners = {}
+        return self._work[1]
+
+    def _shares(self, work: Work) -> list[tuple[str, Sequence[int]]]:
+        known = self._owners if self._work is not None and self._work[0] is work else {}
+        owners = assign([group.events for group in work.groups], self._addresses(), known)
+        shares: dict[str, list[int]] = defaultdict(list)
+        for group, address in sorted(owners.items()):
+            shares[address].append(group)
+        self._owners = owners
+        return sorted(shares.items())
+
+    def _addresses(self) -> list[str]:
+        """Workers that are there now, or the first to come back where all were lost.
+
+        Asked of the scheduler directly: `Client.scheduler_info` may return what a periodic callback has just replaced.
+        """
+        if not self._client.nthreads():
+            self._client.wait_for_workers(1, timeout=self._wait)
+        return sorted(self._client.nthreads())
+
+
+@contextlib.contextmanager
+def _explained(client: Client) -> Iterator[None]:
+    try:
+        yield
+    except KilledWorker as error:
+        raise ClusterError(
+            f"a sweep was given up after {error.allowed_failures + 1} workers had died of it, the last at "
+            f"{error.last_worker.address}; if they ran out of memory, lower cluster.memory_mb or cluster.chunk_events"
+        ) from error
+    except TimeoutError as error:
+        raise ClusterError(
+            f"no worker has come to the scheduler {client.scheduler.address} in time ({error}); is the batch system's "
+            "queue full? cluster.wait_minutes says how long to wait"
+        ) from error
+    except (CancelledError, OSError) as error:
+        raise ClusterError(
+            f"the scheduler does not answer any more ({type(error).__name__}: {error}); run again to go on from the "
+            "last finished epoch"
+        ) from error
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _sweep(function: Function, work: Work, groups: Sequence[int], broadcast: tuple[Any, ...]) -> list[Any]:
+    return [function(work.groups[group], work, *broadcast) for group in groups]

@@ -1,0 +1,123 @@
+"""Where the sweeps run, and in which pieces."""
+
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from pipeline.config.section import Section
+
+BATCH = ("slurm", "htcondor")
+
+
+class Tls(Section):
+    """Certificates for the traffic between scheduler, workers and this process."""
+
+    ca_file: str = Field(description="certificate of the authority that signed the others, PEM")
+    certificate: str = Field(description="certificate of every process of the run, PEM")
+    key: str = Field(description="its private key, PEM; readable by you alone")
+
+
+class BatchJob(Section):
+    """What a worker asks the batch system for, besides one core and its memory."""
+
+    partition: str | None = Field(
+        default=None, description="Slurm; absent: that of the job this runs in, else the site's default"
+    )
+    account: str | None = Field(
+        default=None, description="Slurm account or HTCondor accounting group; absent: as for `partition`"
+    )
+    walltime_minutes: int = Field(default=240, ge=1, description="longest life of a worker")
+    disk_mb: int = Field(default=4000, ge=1, description="HTCondor: scratch space")
+    options: tuple[str, ...] = Field(
+        default=(),
+        description="further lines, as `--constraint=avx2` for Slurm or `requirements = HasAvx` for HTCondor",
+    )
+
+
+class Cluster(Section):
+    """Where the sweeps run."""
+
+    executor: Literal["in_process", "local", "slurm", "slurm_allocation", "htcondor", "address"] = Field(
+        default="local",
+        description="this process; processes of this machine; workers that are batch jobs of their own; the other tasks "
+        "of the Slurm job this runs in; workers that are HTCondor jobs; a running Dask scheduler",
+    )
+    address: str | None = Field(default=None, description="of the scheduler, for `address`")
+    workers: int = Field(
+        default=4,
+        ge=1,
+        description="worker processes of `slurm`, `slurm_allocation` and `htcondor`; lost ones are replaced. Those of "
+        "`local` are the rule's threads, or the GPUs",
+    )
+    max_workers: int | None = Field(
+        default=None, ge=1, description="`slurm` and `htcondor` grow to so many while there is work"
+    )
+    wait_minutes: float = Field(
+        default=60.0, gt=0, description="how long a sweep waits for its first worker before the run ends"
+    )
+    device: Literal["cpu", "gpu"] = Field(
+        default="cpu", description="what a worker computes on; `gpu`: one worker per device"
+    )
+    precision: Literal["float64", "float32"] = Field(
+        default="float64", description="of selection and observables; sums over events are in float64 always"
+    )
+    memory_mb: int | None = Field(
+        default=None,
+        ge=1,
+        description="memory of a worker, half of it for events: what does not fit is read from `scratch` in every sweep. "
+        "Absent: an equal share of the machine's for `local`, 4000 for batch jobs",
+    )
+    scratch: str | None = Field(
+        default=None,
+        description="folder on a local disk for events that do not fit in memory; absent: TMPDIR",
+    )
+    interface: str | None = Field(
+        default=None, description="network interface of scheduler and workers, as `ib0`; absent: Dask chooses"
+    )
+    port: int = Field(
+        default=0, ge=0, le=65535, description="of the scheduler that this process starts; 0: any free one"
+    )
+    tls: Tls | None = Field(
+        default=None,
+        description="certificates; absent: made for each run where workers are on other machines",
+    )
+    job: BatchJob = BatchJob()
+    chunk_events: int = Field(
+        default=2048,
+        ge=1,
+        description="events per compiled call; the largest array of the analysis should stay in the processor's cache",
+    )
+    objects: dict[str, tuple[Annotated[int, Field(ge=1)], ...]] = Field(
+        default={},
+        description="per collection of the analysis, numbers of objects that chunks are trimmed to: events with fewer "
+        "objects go into narrower chunks; one more compilation each",
+    )
+    group_events: int = Field(
+        default=32768, ge=1, description="events that move together between workers, about; more by `groups`"
+    )
+    groups: int = Field(
+        default=256,
+        ge=1,
+        description="groups of events, at most about twice as many: what travels in an epoch grows with them and not "
+        "with the events; a few times the number of workers is enough",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> "Cluster":
+        if self.executor == "address" and not self.address:
+            raise ValueError("executor 'address' needs cluster.address, as in tcp://host:8786")
+        if self.max_workers is not None and self.max_workers < self.workers:
+            raise ValueError(
+                f"max_workers {self.max_workers} is less than workers {self.workers}; raise it or leave it out"
+            )
+        for name, sizes in self.objects.items():
+            if list(sizes) != sorted(set(sizes)):
+                raise ValueError(f"objects.{name} {list(sizes)} must be ascending numbers")
+        return self
+
+    @property
+    def numerics(self) -> dict[str, Any]:
+        """What decides the last bits of the result, as plain JSON; where it runs does not."""
+        kept = ("device", "precision", "chunk_events", "objects", "group_events", "groups")
+        return self.model_dump(mode="json", include=set(kept))
