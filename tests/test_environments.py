@@ -23,7 +23,9 @@ def test_conda_pins_are_the_locked_versions():
     assert {"jax", "coffea", "pyhf", "pythia8mc"} <= set(pins)
 
 
-@pytest.mark.parametrize("name", ["requirements-cpu.txt", "requirements-gpu.txt"])
+@pytest.mark.parametrize(
+    "name", ["requirements-cpu.txt", "requirements-gpu.txt", "requirements-htcondor.txt"]
+)
 def test_locked_requirements_have_hashes_and_name_no_index(name):
     text = (ENVIRONMENTS / name).read_text()
     assert "://" not in text
