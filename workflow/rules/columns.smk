@@ -13,8 +13,7 @@ rule columns:
         "../../envs/thalweg.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        **needs(mem_mb=3000, minutes=60),
     params:
         index=lambda wildcards: int(wildcards.index),
         source=source,

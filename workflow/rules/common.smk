@@ -39,6 +39,33 @@ def fingerprint(content):
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def needs(mem_mb, minutes):
+    """The resources of a rule, more at every attempt: memory, time, disk; HTCondor's plugin has names of its own for them."""
+
+    def grows(amount):
+        return lambda wildcards, attempt: amount * attempt
+
+    def disk_mb(wildcards, input, attempt):
+        return (1000 + int(input.size_mb)) * attempt
+
+    def carried_back(wildcards, rulename):
+        declared = workflow.get_rule(rulename)
+        timing = declared.expand_benchmark(wildcards)
+        return ",".join(
+            [*declared.expand_log(wildcards), *([timing] if timing else [])]
+        )
+
+    htcondor = {
+        "htcondor_request_mem_mb": grows(mem_mb),
+        "htcondor_request_disk_mb": disk_mb,
+        "allowed_job_duration": grows(60 * minutes),
+    }
+    if not workflow.storage_settings.shared_fs_usage:
+        # Snakemake waits for the log and the benchmark of a job, the plugin carries its outputs only.
+        htcondor["htcondor_transfer_output_files"] = carried_back
+    return {"mem_mb": grows(mem_mb), "runtime": grows(minutes), **htcondor}
+
+
 CONFIG, OVERRIDES = chosen_run()
 RUN = explained(configuration.load, CONFIG, OVERRIDES)
 FILES = explained(datasets.source_files, RUN)

@@ -15,8 +15,7 @@ rule evaluate:
         "../../envs/thalweg.yaml"
     threads: 16  # at most; Snakemake takes what --cores allows
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        **needs(mem_mb=8000, minutes=120),
     params:
         physics=fingerprint(
             [RUN.physics(), RUN.evaluate.model_dump(), RUN.model.pseudodata]
@@ -44,8 +43,7 @@ rule histograms:
         "../../envs/thalweg.yaml"
     threads: 16  # at most; Snakemake takes what --cores allows
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        **needs(mem_mb=8000, minutes=60),
     params:
         physics=fingerprint([RUN.physics(), BINS, RUN.model.pseudodata]),
         version=pipeline.__version__,

@@ -15,8 +15,7 @@ rule optimise:
         "../../envs/thalweg.yaml"
     threads: 16  # at most; Snakemake takes what --cores allows
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        **needs(mem_mb=8000, minutes=240),
     params:
         physics=fingerprint(RUN.physics()),
         version=pipeline.__version__,

@@ -24,8 +24,7 @@ rule report:
         "../../envs/thalweg.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        **needs(mem_mb=2000, minutes=30),
     params:
         run=fingerprint(RUN.model_dump(mode="json")),
         version=pipeline.__version__,

@@ -12,8 +12,7 @@ rule simulate:
         "../../envs/thalweg.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        **needs(mem_mb=2000, minutes=60),
     params:
         index=lambda wildcards: int(wildcards.index),
     message:
@@ -32,6 +31,9 @@ rule manifest:
         FOLDER.root / "logs/manifest.log",
     conda:
         "../../envs/thalweg.yaml"
+    threads: 1
+    resources:
+        **needs(mem_mb=1000, minutes=10),
     params:
         simulate=RUN.simulate.model_dump() if RUN.simulate else None,
     message:
