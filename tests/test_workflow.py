@@ -114,8 +114,9 @@ def test_a_changed_learning_rate_reads_no_file_again(finished):
     assert jobs == {"optimise": 2, "evaluate": 1, "histograms": 2, "report": 1, "all": 1}
 
 
-def test_a_changed_title_redraws_the_report_only(finished):
-    assert planned(snakemake(finished, "-n", "--config", "set=title=other")) == {"report": 1, "all": 1}
+@pytest.mark.parametrize("setting", ["set=title=other", "set=[title=other,cluster.executor=in_process]"])
+def test_a_changed_title_redraws_the_report_only(finished, setting):
+    assert planned(snakemake(finished, "-n", "--config", setting)) == {"report": 1, "all": 1}
 
 
 def test_other_ranges_of_entries_read_again_what_they_change(finished):

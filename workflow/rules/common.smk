@@ -15,7 +15,10 @@ from pipeline.store import Folder
 
 
 def chosen_run():
-    """The configuration of --configfile, or the shipped default, and its overrides `--config set="key=value ..."`."""
+    """The configuration of --configfile, or the shipped default, and its overrides `--config set="key=value ..."`.
+
+    Also `--config set=[key=value,key=value]`, for HTCondor's plugin loses the quotes of an argument with spaces.
+    """
     files = workflow.overwrite_configfiles or [Path("config/agc_ttbar.yaml")]
     given = workflow.config_settings.config or {}
     if len(files) > 1 or set(given) - {"set"}:
@@ -23,7 +26,10 @@ def chosen_run():
             f"a run is one --configfile (got {len(files)}); keys are overridden by --config set='key=value ...' "
             f"(got {sorted(given)})"
         )
-    return Path(files[0]), shlex.split(str(given.get("set", "")))
+    overrides = given.get("set", "")
+    if isinstance(overrides, list):
+        return Path(files[0]), [str(override) for override in overrides]
+    return Path(files[0]), shlex.split(str(overrides))
 
 
 def explained(function, *arguments):
