@@ -46,9 +46,9 @@ environment: .venv/ready
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv uv==$(UV_VERSION)
 
 requirements: | .uv/bin/uv ## resolve the locked requirements anew, from pyproject.toml
-	$(COMPILE) --extra simulate --extra xrootd --output-file envs/requirements-cpu.txt
-	$(COMPILE) --extra simulate --extra xrootd --extra gpu --output-file envs/requirements-gpu.txt
-	$(COMPILE) --extra simulate --extra xrootd --extra htcondor --output-file envs/requirements-htcondor.txt
+	$(COMPILE) --extra simulate --extra xrootd --extra slurm --output-file envs/requirements-cpu.txt
+	$(COMPILE) --extra simulate --extra xrootd --extra slurm --extra gpu --output-file envs/requirements-gpu.txt
+	$(COMPILE) --extra simulate --extra xrootd --extra slurm --extra htcondor --output-file envs/requirements-htcondor.txt
 
 COMPILE = .uv/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet

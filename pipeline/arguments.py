@@ -35,7 +35,8 @@ def _options() -> dict[str, Options]:
     output: Options = {"--output": {"required": True, "type": Path, "help": "file to write (required)"}}
     cores = os.cpu_count() or 1
     workers: Options = {
-        "--workers": {"type": _whole(1), "default": cores, "help": "worker processes (default: %(default)s)"}
+        "--workers": {"type": _whole(1), "default": cores, "help": "worker processes (default: %(default)s)"},
+        "--memory-mb": {"type": _whole(1), "help": "memory they may use together (default: the machine's)"},
     }
     block: Options = {
         "--block": {"type": _whole(1), "default": 1, "help": "block of epochs, from 1 (default: %(default)s)"}

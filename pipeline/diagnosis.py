@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.containers import Templates
+from pipeline.containers import AnyArray, Templates
 from pipeline.datasets import NOMINAL
 from pipeline.workspace import Axes
 
@@ -23,7 +23,7 @@ def suspects(templates: Templates, axes: Axes) -> str:
     return f"{found}; {text}" if size > LARGE else found
 
 
-def _nominal(yields: Float[np.ndarray, "samples variations bins"]) -> Float[np.ndarray, "samples bins"]:
+def _nominal(yields: Float[AnyArray, "samples variations bins"]) -> Float[np.ndarray, "samples bins"]:
     return np.asarray(yields)[:, 0]
 
 

@@ -173,7 +173,8 @@ def _compiled(problem: Problem, variations: tuple[str, ...]) -> tuple[Callable[.
     def templates(parameters: Parameters, columns: Columns, widths: Widths | None) -> Templates:
         worked_on = [_in_precision(problem, tree) for tree in (parameters, columns, widths)]
         filled = fill(problem.analysis, problem.binnings, variations, *worked_on)
-        return jax.tree.map(lambda array: array.astype(np.float64), filled)
+        doubles: Templates = jax.tree.map(lambda array: array.astype(np.float64), filled)
+        return doubles
 
     def pull(parameters: Parameters, columns: Columns, widths: Widths, cotangent: Templates) -> Parameters:
         _, transpose = jax.vjp(lambda p: templates(p, columns, widths), parameters)

@@ -16,7 +16,7 @@ from pipeline.progress import Log, epoch_line, to_standard_output
 from pipeline.provenance import outdated
 
 if TYPE_CHECKING:
-    from pipeline.gradient import Parameters
+    from pipeline.gradient import Executor, Parameters
     from pipeline.problem import Work
 
 Columns = list[tuple[str, Path]]
@@ -77,8 +77,8 @@ def columns(options: argparse.Namespace, lines: Log) -> None:
 
 def optimise(options: argparse.Namespace, lines: Log) -> None:
     """Run one block of epochs."""
-    from pipeline import cluster, problem
     from pipeline import optimise as epochs
+    from pipeline import problem
     from pipeline.workspace import beyond_pyhf
 
     config = _config(options)
@@ -87,7 +87,7 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
             f"--block {options.block}: run {config.run!r} has the blocks 1 to {len(_blocks(config))}"
         )
     folder = store.Folder(config.run)
-    with cluster.executor(config.cluster, options.workers, folder.root) as executor:
+    with _executor(config, options) as executor:
         files = _column_files(config)
         work = problem.work(config, files, datasets.TRAIN)
         fingerprint = problem.fingerprint(config, files)
@@ -97,7 +97,10 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
             state, _ = epochs.load(folder.block(options.block - 1), config, start, fingerprint)
         until = min(options.block * config.optimise.epochs_per_job, config.optimise.epochs)
         _tell_left_out(files, lines)
-        lines.line(f"{work.events} events in {len(work.groups)} groups; epochs {state.epoch} to {until - 1}")
+        lines.line(
+            f"{work.events} events in {len(work.groups)} groups on {executor.workers} workers; epochs {state.epoch} to "
+            f"{until - 1}"
+        )
         if reason := beyond_pyhf(config):
             lines.line(f"note: `evaluate` will refuse this run. {reason}")
         with lines.bar("optimise", config.optimise.epochs, state.epoch) as show:
@@ -110,12 +113,12 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
 
 def evaluate(options: argparse.Namespace, lines: Log) -> None:
     """Apply exact cuts before and after the optimisation, on every fold, and fit with pyhf."""
-    from pipeline import cluster, problem
     from pipeline import evaluate as stage
+    from pipeline import problem
 
     config = _config(options)
     folder = store.Folder(config.run)
-    with cluster.executor(config.cluster, options.workers, folder.root) as executor:
+    with _executor(config, options) as executor:
         files = _column_files(config)
         points = {"initial": problem.initial_parameters(config), "optimised": _optimised(config, files)}
         result = stage.all_points(config, executor, files, points, lines.line)
@@ -148,12 +151,11 @@ def yields(options: argparse.Namespace, lines: Log) -> None:
 
 def histograms(options: argparse.Namespace, lines: Log) -> None:
     """Write the exact histograms of every sample and variation as JSON, in the Analysis Grand Challenge's form."""
-    from pipeline import cluster
     from pipeline import histograms as stage
 
     config, _ = _config_and_values(options)
     with (
-        cluster.executor(config.cluster, options.workers, store.Folder(config.run).root) as executor,
+        _executor(config, options) as executor,
         _at_a_point(options, lines) as (config, work, parameters),
     ):
         found = stage.histograms(config, executor, work, parameters)
@@ -189,6 +191,13 @@ def schema(options: argparse.Namespace, lines: Log) -> None:
 
 def _config(options: argparse.Namespace) -> Config:
     return configuration.load(options.config, options.set)
+
+
+def _executor(config: Config, options: argparse.Namespace) -> contextlib.AbstractContextManager["Executor"]:
+    from pipeline import cluster
+
+    folder = store.Folder(config.run).root
+    return cluster.executor(config.cluster, options.workers, folder, options.memory_mb)
 
 
 def _config_and_values(options: argparse.Namespace) -> tuple[Config, dict[str, float]]:

@@ -1,4 +1,4 @@
-"""A real Slurm on this machine, on its loopback interface: slurmctld, slurmd and munge from Debian, eight pretended cores.
+"""A real Slurm on this machine, on its loopback interface: Debian's slurmctld, slurmd and munge; eight pretended cores.
 
 By hand, as root: `python tests/slurm.py` starts it and stops it on Ctrl-C; then `sinfo`, `sbatch`, ... work. Needs
 `apt install --no-install-recommends slurmctld slurmd slurm-client munge`.
@@ -88,7 +88,7 @@ def state(job):
 
 
 def jobs():
-    """(number, state, comment) of every job that Slurm remembers; Snakemake's plugin writes the rule into the comment."""
+    """(number, state, comment, name) of every job that Slurm remembers; Snakemake writes the rule into the comment."""
     command = ["squeue", "--noheader", "--states=all", "--format=%i|%T|%k|%j"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return [tuple(line.split("|")) for line in lines]

@@ -64,7 +64,7 @@ def processes(executor):
     return sorted(executor._client.run(os.getpid).values())
 
 
-# ---- who takes what ------------------------------------------------------------------------------------------------
+# ---- who takes what --------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=60), st.integers(1, 8))
@@ -98,7 +98,7 @@ def test_a_new_worker_gets_its_share_and_moves_nothing_else(count, each):
     assert abs(len(moved) - len(sizes) / (count + 1)) <= count + 1
 
 
-# ---- the same bits -------------------------------------------------------------------------------------------------
+# ---- the same bits ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.dask
@@ -162,7 +162,7 @@ def test_a_slow_worker_changes_nothing(run, expected, tmp_path):
         assert bits(value_and_grad(executor, *run[1:], centre)) == expected
 
 
-# ---- events that do not fit in memory --------------------------------------------------------------------------------
+# ---- events that do not fit in memory --------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_a_scratch_folder_without_space_is_named(run, own_chunks):
         forward(InProcess(), *run[1:])
 
 
-# ---- what cannot run says why ----------------------------------------------------------------------------------------
+# ---- what cannot run says why ----------------------------------------------------------------------------
 
 
 @pytest.mark.dask
@@ -247,7 +247,7 @@ def test_one_worker_for_each_gpu(run, tmp_path, monkeypatch):
         assert variables["NPROC"] == "1"
 
 
-# ---- a scheduler that runs already, with certificates ------------------------------------------------------------------
+# ---- a scheduler that runs already, with certificates ----------------------------------------------------
 
 
 @pytest.fixture

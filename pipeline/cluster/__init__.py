@@ -24,38 +24,41 @@ __all__ = ["Distributed", "InProcess", "executor"]
 
 
 @contextlib.contextmanager
-def executor(cluster: Cluster, workers: int, folder: Path) -> Iterator[Executor]:
+def executor(
+    cluster: Cluster, workers: int, folder: Path, memory_mb: int | None = None
+) -> Iterator[Executor]:
     """The executor of a configuration, shut down at the end.
 
     Arguments:
         workers: processes of this machine, for `local`.
+        memory_mb: of this machine that they may use together; None: all of it.
         folder: for what batch workers leave and need: logs, and the certificates of their connections. They see it too.
     """
     scratch = Path(cluster.scratch) if cluster.scratch else None
     if scratch and not scratch.is_dir():
         raise ConfigError(f"cluster.scratch {scratch} is no folder; create it, or choose another one")
     if cluster.executor == "in_process":
-        keep(budget(cluster, 1), scratch)
+        keep(budget(cluster, 1, memory_mb), scratch)
         yield InProcess()
         return
-    with dask.config.set(DASK), _client(cluster, workers, folder) as (client, share):
-        client.register_plugin(Worker(share, scratch))
+    with dask.config.set(DASK), _client(cluster, workers, folder) as client:
+        client.register_plugin(Worker(budget(cluster, workers, memory_mb), scratch))
         yield Distributed(client, wait=60.0 * cluster.wait_minutes)
 
 
 @contextlib.contextmanager
-def _client(cluster: Cluster, workers: int, folder: Path) -> Iterator[tuple[Client, float]]:
-    """A client of the chosen scheduler, and the bytes of events that each worker may keep in memory."""
+def _client(cluster: Cluster, workers: int, folder: Path) -> Iterator[Client]:
+    """A client of the chosen scheduler."""
     if cluster.executor == "address":
         with _running(cluster) as client:
-            yield client, budget(cluster, 1)
+            yield client
     elif cluster.executor == "slurm_allocation":
         with allocation(cluster, folder) as client:
-            yield client, budget(cluster, 1)
+            yield client
     else:
         start = {"local": local, "slurm": slurm, "htcondor": htcondor}[cluster.executor]
         with start(cluster, workers, folder) as made, Client(made) as client:
-            yield client, budget(cluster, workers)
+            yield client
 
 
 def _running(cluster: Cluster) -> Client:

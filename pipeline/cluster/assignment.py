@@ -17,11 +17,11 @@ def assign(sizes: Sequence[int], workers: Sequence[str], before: Mapping[int, st
     """
     owners = {group: owner for group, owner in before.items() if owner in workers}
     load = dict.fromkeys(sorted(workers), 0)
-    for group, owner in owners.items():
-        load[owner] += sizes[group]
-    for group in sorted(set(range(len(sizes))) - set(owners), key=lambda group: (-sizes[group], group)):
-        owners[group] = min(load, key=lambda worker: (load[worker], worker))
-        load[owners[group]] += sizes[group]
+    for own, owner in owners.items():
+        load[owner] += sizes[own]
+    for own in sorted(set(range(len(sizes))) - set(owners), key=lambda group: (-sizes[group], group)):
+        owners[own] = min(load, key=lambda worker: (load[worker], worker))
+        load[owners[own]] += sizes[own]
     for worker in sorted(set(workers) - set(before.values())):
         while (group := _worth_taking(sizes, owners, load, worker)) is not None:
             load[owners[group]] -= sizes[group]

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from distributed import Client, SpecCluster
+from distributed import Client
 
 from pipeline.cluster.security import given_or_made, shared
 from pipeline.cluster.workers import memory_mb, worker_environment
@@ -24,7 +24,7 @@ SERVING_TASKS = 2  # of an allocation: the scheduler, and the process that goes 
 IDLE_ROUNDS = 60  # seconds without work before a worker beyond the minimum is given back
 
 
-def slurm(cluster: Cluster, workers: int, folder: Path) -> SpecCluster:
+def slurm(cluster: Cluster, workers: int, folder: Path) -> Any:
     """Workers that are Slurm jobs, in partition and account of the job this runs in unless told otherwise."""
     del workers
     job, inherited = cluster.job, os.environ
@@ -40,13 +40,13 @@ def slurm(cluster: Cluster, workers: int, folder: Path) -> SpecCluster:
     )
 
 
-def htcondor(cluster: Cluster, workers: int, folder: Path) -> SpecCluster:
+def htcondor(cluster: Cluster, workers: int, folder: Path) -> Any:
     """Workers that are HTCondor jobs."""
     del workers
     job = cluster.job
     account = {"accounting_group": job.account} if job.account else {}
     gpu = {"request_gpus": "1"} if cluster.device == "gpu" else {}
-    lines = dict(tuple(part.strip() for part in line.split("=", 1)) for line in job.options)
+    lines = {name.strip(): text.strip() for name, _, text in (line.partition("=") for line in job.options)}
     return _started(
         cluster,
         _jobqueue("htcondor").HTCondorCluster,

@@ -1,7 +1,6 @@
 """TLS between the processes of a run on several machines; on one machine they use its loopback interface."""
 
 import json
-import os
 import time
 from pathlib import Path
 
@@ -36,25 +35,25 @@ def given_or_made(tls: Tls | None) -> Security:
     if security is not None:
         return security
     try:
-        return Security.temporary()
+        made: Security = Security.temporary()
     except ImportError as error:
         raise ConfigError(
             "certificates cannot be made without the package 'cryptography'; pip install thalweg[slurm], or give "
             "cluster.tls"
         ) from error
+    return made
 
 
 def shared(tls: Tls | None, path: Path, *, make: bool) -> Security:
-    """Certificates that the processes of one parallel job agree on: one of them makes the file, the others wait for it."""
+    """Certificates that the processes of one parallel job agree on: one makes the file, the others wait for it."""
     security = given(tls)
     if security is not None:
         return security
     if make:
         made = given_or_made(None)
         with store.replacing(path) as temporary:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "w") as stream:
-                json.dump({name: getattr(made, name) for name in _FIELDS}, stream)
+            temporary.touch(mode=0o600, exist_ok=False)
+            temporary.write_text(json.dumps({name: getattr(made, name) for name in _FIELDS}))
     ca, key, certificate = (_when_there(path)[name] for name in _FIELDS)
     roles = {
         f"tls_{role}_{what}": text

@@ -48,7 +48,7 @@ class Distributed:
 
     def sweep(self, function: Function, work: Work, *broadcast: Any) -> list[Any]:
         """`[function(group, work, *broadcast) for group in work.groups]`, one task per worker."""
-        with _explained(self._client):
+        with _explained():
             shares = self._shares(work)
             there = self._there(work)
             shared = self._client.submit(_as_it_is, broadcast, pure=False)
@@ -94,7 +94,7 @@ class Distributed:
 
 
 @contextlib.contextmanager
-def _explained(client: Client) -> Iterator[None]:
+def _explained() -> Iterator[None]:
     try:
         yield
     except KilledWorker as error:
@@ -104,8 +104,8 @@ def _explained(client: Client) -> Iterator[None]:
         ) from error
     except TimeoutError as error:
         raise ClusterError(
-            f"no worker has come to the scheduler {client.scheduler.address} in time ({error}); is the batch system's "
-            "queue full? cluster.wait_minutes says how long to wait"
+            f"no worker has come to the scheduler in time ({error}); is the batch system's queue full? "
+            "cluster.wait_minutes says how long to wait, results/<run>/logs/workers holds what workers wrote"
         ) from error
     except (CancelledError, OSError) as error:
         raise ClusterError(

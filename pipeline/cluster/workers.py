@@ -38,6 +38,7 @@ class Worker(WorkerPlugin):
         self._budget, self._scratch = budget, scratch
 
     def setup(self, worker: Any) -> None:
+        """Called by Dask in the worker's process."""
         del worker
         jax.config.update("jax_enable_x64", True)
         chunks.keep(min(self._budget, _on_device()), self._scratch)
@@ -54,10 +55,14 @@ def memory_mb(cluster: Cluster) -> int:
     return cluster.memory_mb or BATCH_MEMORY_MB
 
 
-def budget(cluster: Cluster, workers: int) -> float:
-    """Bytes of events that a worker keeps in memory; `workers` share this machine."""
+def budget(cluster: Cluster, workers: int, given_mb: int | None) -> float:
+    """Bytes of events that a worker keeps in memory.
+
+    Arguments:
+        workers: those that share this machine, or the `given_mb` of it.
+    """
     if cluster.memory_mb is None and cluster.executor in ("in_process", "local"):
-        return EVENTS_SHARE * MEMORY_LIMIT / workers
+        return EVENTS_SHARE * min(MEMORY_LIMIT, (given_mb or math.inf) * 2**20) / workers
     return EVENTS_SHARE * memory_mb(cluster) * 2**20
 
 
@@ -113,7 +118,7 @@ def _devices() -> list[str]:
         found = [str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
     if not found:
         raise ConfigError(
-            "cluster.device is 'gpu' but there is none: CUDA_VISIBLE_DEVICES is empty or this machine has no /dev/nvidia0; "
-            "ask the batch system for one, or set cluster.device to 'cpu'"
+            "cluster.device is 'gpu' but there is none: CUDA_VISIBLE_DEVICES is empty or there is no /dev/nvidia0; ask "
+            "the batch system for one, or set cluster.device to 'cpu'"
         )
     return found

@@ -40,8 +40,8 @@ class Cluster(Section):
 
     executor: Literal["in_process", "local", "slurm", "slurm_allocation", "htcondor", "address"] = Field(
         default="local",
-        description="this process; processes of this machine; workers that are batch jobs of their own; the other tasks "
-        "of the Slurm job this runs in; workers that are HTCondor jobs; a running Dask scheduler",
+        description="this process; processes of this machine; workers that are Slurm jobs of their own; the other tasks "
+        "of the Slurm job this runs in; workers that are HTCondor jobs; those of a Dask scheduler that runs already",
     )
     address: str | None = Field(default=None, description="of the scheduler, for `address`")
     workers: int = Field(
@@ -65,8 +65,8 @@ class Cluster(Section):
     memory_mb: int | None = Field(
         default=None,
         ge=1,
-        description="memory of a worker, half of it for events: what does not fit is read from `scratch` in every sweep. "
-        "Absent: an equal share of the machine's for `local`, 4000 for batch jobs",
+        description="memory of a worker, half of it for events; what does not fit is read from `scratch` in every "
+        "sweep. Absent: an equal share of the machine's for `local`, 4000 for batch jobs",
     )
     scratch: str | None = Field(
         default=None,

@@ -46,10 +46,16 @@ def fingerprint(content):
 
 
 def needs(mem_mb, minutes):
-    """The resources of a rule, more at every attempt: memory, time, disk; HTCondor's plugin has names of its own for them."""
+    """The resources of a rule, more at every attempt: memory, time, disk; HTCondor's plugin has names of its own for them.
+
+    `mem_mb` is that of the job and its first thread; each further one asks for as much as a worker.
+    """
 
     def grows(amount):
         return lambda wildcards, attempt: amount * attempt
+
+    def memory(wildcards, attempt, threads):
+        return (mem_mb + (threads - 1) * WORKER_MB) * attempt
 
     def disk_mb(wildcards, input, attempt):
         return (1000 + int(input.size_mb)) * attempt
@@ -62,14 +68,28 @@ def needs(mem_mb, minutes):
         )
 
     htcondor = {
-        "htcondor_request_mem_mb": grows(mem_mb),
+        "htcondor_request_mem_mb": memory,
         "htcondor_request_disk_mb": disk_mb,
         "allowed_job_duration": grows(60 * minutes),
     }
     if not workflow.storage_settings.shared_fs_usage:
         # Snakemake waits for the log and the benchmark of a job, the plugin carries its outputs only.
         htcondor["htcondor_transfer_output_files"] = carried_back
-    return {"mem_mb": grows(mem_mb), "runtime": grows(minutes), **htcondor}
+    return {"mem_mb": memory, "runtime": grows(minutes), **htcondor}
+
+
+def needs_of_sweeps(minutes):
+    """The resources of a rule that goes through all events: for its own workers, or as one task of a job for each."""
+    resources = needs(mem_mb=1000 + WORKER_MB, minutes=minutes)
+    if not ALLOCATION:
+        return resources
+    del resources["mem_mb"]
+    return {
+        **resources,
+        "mpi": "srun",  # Snakemake then leaves it to the rule's command to start the tasks
+        "tasks": TASKS,
+        "mem_mb_per_cpu": lambda wildcards, attempt: WORKER_MB * attempt,
+    }
 
 
 CONFIG, OVERRIDES = chosen_run()
@@ -86,8 +106,19 @@ PYTHON = (
     if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
     else sys.executable
 )
+# `sweep VERB ...` is the same for what goes through all events: with as many workers as the rule has threads, or with
+# workers elsewhere and one thread, or as the tasks of one Slurm job.
+ALLOCATION = RUN.cluster.executor == "slurm_allocation"
+TASKS = RUN.cluster.workers + 2  # the scheduler and the process that goes on take one each
+WORKER_MB = RUN.cluster.memory_mb or 4000
+SWEEP_THREADS = 16 if RUN.cluster.executor == "local" else 1
+LAUNCH = f"srun --mpi=none --ntasks={TASKS} " if ALLOCATION else ""
+SHARE = "" if ALLOCATION else "--workers {threads} --memory-mb {resources.mem_mb} "
 shell.prefix(
     'thalweg() {{ {PYTHON:q} -m pipeline "$1" {CONFIG:q} {SET} "${{@:2}}"; }}; '
+    'sweep() {{ {LAUNCH}{PYTHON:q} -m pipeline "$1" {CONFIG:q} {SET} '
+    + SHARE
+    + '"${{@:2}}"; }}; '
 )
 
 

@@ -13,9 +13,9 @@ rule evaluate:
         FOLDER.root / "benchmarks/evaluate.tsv"
     conda:
         "../../envs/thalweg.yaml"
-    threads: 16  # at most; Snakemake takes what --cores allows
+    threads: SWEEP_THREADS  # at most; Snakemake takes what --cores or the profile allows
     resources:
-        **needs(mem_mb=8000, minutes=120),
+        **needs_of_sweeps(minutes=120),
     params:
         physics=fingerprint(
             [RUN.physics(), RUN.evaluate.model_dump(), RUN.model.pseudodata]
@@ -24,7 +24,7 @@ rule evaluate:
     message:
         "Apply exact cuts before and after, fit with pyhf"
     shell:
-        "thalweg evaluate --output {output.summary} --workers {threads} --log {log}"
+        "sweep evaluate --output {output.summary} --log {log}"
 
 
 # The exact histograms of all events in the Analysis Grand Challenge's form, for `thalweg validate` and other tools.
@@ -41,14 +41,13 @@ rule histograms:
         FOLDER.root / "benchmarks/histograms_{point}.tsv"
     conda:
         "../../envs/thalweg.yaml"
-    threads: 16  # at most; Snakemake takes what --cores allows
+    threads: SWEEP_THREADS  # at most; Snakemake takes what --cores or the profile allows
     resources:
-        **needs(mem_mb=8000, minutes=60),
+        **needs_of_sweeps(minutes=60),
     params:
         physics=fingerprint([RUN.physics(), BINS, RUN.model.pseudodata]),
         version=pipeline.__version__,
     message:
         "Write the exact histograms at the {wildcards.point} parameters"
     shell:
-        "thalweg histograms --parameters {wildcards.point} --output {output}"
-        " --workers {threads} --log {log}"
+        "sweep histograms --parameters {wildcards.point} --output {output} --log {log}"

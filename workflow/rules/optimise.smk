@@ -13,14 +13,13 @@ rule optimise:
         FOLDER.root / "benchmarks/optimise/block_{block}.tsv"
     conda:
         "../../envs/thalweg.yaml"
-    threads: 16  # at most; Snakemake takes what --cores allows
+    threads: SWEEP_THREADS  # at most; Snakemake takes what --cores or the profile allows
     resources:
-        **needs(mem_mb=8000, minutes=240),
+        **needs_of_sweeps(minutes=240),
     params:
         physics=fingerprint(RUN.physics()),
         version=pipeline.__version__,
     message:
         "Optimise: block {wildcards.block} of epochs on {threads} workers"
     shell:
-        "thalweg optimise --block {wildcards.block} --output {output}"
-        " --workers {threads} --log {log}"
+        "sweep optimise --block {wildcards.block} --output {output} --log {log}"

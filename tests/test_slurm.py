@@ -1,0 +1,176 @@
+"""The workflow on a real Slurm: the same bits as on one machine, also after a cancelled job and a wall time hit."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import slurm
+from rootfiles import write_run
+
+from pipeline import store
+
+pytestmark = [pytest.mark.workflow, pytest.mark.dask, pytest.mark.slurm]
+
+ROOT = Path(__file__).parent.parent
+COPIED = ("Snakefile", "workflow", "config", "envs", "pipeline")
+MANY = 3000  # epochs
+
+
+@pytest.fixture(scope="module")
+def pool():
+    """A Slurm of our own."""
+    if reason := slurm.missing():
+        pytest.skip(reason)
+    with slurm.running() as logs:
+        yield logs
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """The repository as a user has it, with a tiny run in it."""
+    folder = tmp_path_factory.mktemp("slurm")
+    for name in COPIED:
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+    (folder / "slurm").symlink_to((ROOT / "slurm").readlink())
+    write_run(folder, files=3, optimise={"epochs": 6, "epochs_per_job": 6, "learning_rate": 0.02})
+    return folder
+
+
+def snakemake(folder, *arguments, config="tiny.yaml", settings=(), profile="slurm"):
+    """Start snakemake; its output goes to a file that `finished` shows where it fails."""
+    command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", config]
+    command += ["--config", f"set=[{','.join(['cluster.group_events=50', *settings])}]"]
+    where = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "1"]
+    command += where if profile else ["--cores", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    log = (folder / "snakemake.log").open("w")
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+
+def finished(process, folder):
+    """The output of a run that must end well."""
+    code = process.wait(timeout=900)
+    output = (folder / "snakemake.log").read_text()
+    logs = "".join(f"\n{p}:\n{p.read_text()[-3000:]}" for p in (folder / "results").rglob("*.log"))
+    assert code == 0, output + logs
+    return output
+
+
+BLOCK = "results/tiny/optimise/block_1.npz"
+
+
+def optimised(folder, *arguments, settings=(), meanwhile=None, profile="slurm"):
+    """Run the epochs anew: final state and records, and what the job's log says."""
+    for name in ("optimise", "checkpoints", "logs/optimise"):
+        shutil.rmtree(folder / "results" / "tiny" / name, ignore_errors=True)
+    process = snakemake(folder, BLOCK, *arguments, settings=settings, profile=profile)
+    if meanwhile is not None:
+        meanwhile()
+    finished(process, folder)
+    leaves, header = store.read_state(folder / BLOCK)
+    return {name: a.tobytes() for name, a in leaves.items()}, header["records"], (
+        folder / "results/tiny/logs/optimise/block_1.log"
+    ).read_text()
+
+
+@pytest.fixture(scope="module")
+def expected(clone):
+    """The state on this machine alone, everything in one process."""
+    return optimised(clone, profile=None)[0]
+
+
+def running_job(rule):
+    """The number of the running job of a rule."""
+    for _ in range(600):
+        found = [number for number, state, comment, _ in slurm.jobs() if (state, comment) == ("RUNNING", rule)]
+        if found:
+            return found[0]
+        time.sleep(0.1)
+    raise AssertionError(f"no job of rule {rule} has started: {slurm.jobs()}")
+
+
+def when_there(path, seconds=120):
+    """Wait for a file."""
+    for _ in range(10 * seconds):
+        if path.exists():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{path} has not appeared in {seconds} s")
+
+
+def test_workers_of_one_job(clone, expected, pool):
+    state, _, log = optimised(clone, "--max-threads", "2", settings=["cluster.executor=local"])
+    assert state == expected
+    assert "on 2 workers" in log
+
+
+def test_workers_that_are_jobs(clone, expected, pool):
+    before = {number for number, *_ in slurm.jobs()}
+    settings = ["cluster.executor=slurm", "cluster.workers=2", "cluster.interface=lo", "cluster.memory_mb=2000"]
+    state, _, log = optimised(clone, settings=settings)
+    assert state == expected
+    names = [name for number, *_, name in slurm.jobs() if number not in before]
+    assert names.count("dask-worker") >= 2
+    assert not list((clone / "results/tiny/certificates").iterdir())
+
+
+def test_workers_that_are_tasks_of_one_job(clone, expected, pool):
+    settings = ["cluster.executor=slurm_allocation", "cluster.workers=2", "cluster.interface=lo"]
+    state, _, log = optimised(clone, settings=[*settings, "cluster.memory_mb=1500"])
+    assert state == expected
+    assert "on 2 workers" in log
+    assert log.count("epoch ") == 6  # one task speaks
+    assert not list((clone / "results/tiny").glob(".*_*.json"))
+
+
+def test_gpus_arrive(clone, expected, pool):
+    """Pretended ones: Slurm gives two, each gets a worker, which computes on the processor here."""
+    state, *_, log = optimised(
+        clone,
+        *("--set-resources", "optimise:gpu=2", "--max-threads", "1"),
+        settings=["cluster.executor=local", "cluster.device=gpu"],
+    )
+    assert "on 2 workers" in log
+    assert state == expected
+
+
+def test_a_cancelled_job_is_tried_again_from_its_last_epoch(clone, pool):
+    checkpoint = clone / "results/tiny/checkpoints/epoch_000400.npz"
+    settings = ["cluster.executor=local", "optimise.epochs=900", "optimise.epochs_per_job=900"]
+
+    def cancel():
+        when_there(checkpoint)
+        subprocess.run(["scancel", running_job("rule_optimise")], check=True)
+
+    state, records, log = optimised(clone, "--max-threads", "1", settings=settings, meanwhile=cancel)
+    assert [record["epoch"] for record in records] == list(range(900))
+    assert "epoch     0 " not in log
+    undisturbed = optimised(clone, settings=[s.replace("local", "in_process") for s in settings], profile=None)
+    assert state == undisturbed[0]
+
+
+def test_three_thousand_epochs_and_a_wall_time_of_one_minute(clone, pool):
+    settings = ["cluster.executor=local", f"optimise.epochs={MANY}", f"optimise.epochs_per_job={MANY}"]
+    arguments = ["--max-threads", "1", "--set-resources", "optimise:runtime=1"]
+    _, records, log = optimised(clone, *arguments, settings=settings)
+    assert [record["epoch"] for record in records] == list(range(MANY))
+    assert "epoch     0 " not in log
+    states = [state for _, state, comment, _ in slurm.jobs() if comment == "rule_optimise"]
+    assert "TIMEOUT" in states
+    assert states.count("COMPLETED") >= 1
+
+
+def test_the_miniature_from_beginning_to_end(clone, pool):
+    process = snakemake(clone, "--max-threads", "2", config="config/miniature.yaml")
+    finished(process, clone)
+    results = clone / "results" / "miniature"
+    assert "miniature of the ttbar analysis" in (results / "report.html").read_text()
+    assert len(list((results / "checkpoints").glob("epoch_*.npz"))) == 4
+    assert not list(results.rglob("*.tmp"))
