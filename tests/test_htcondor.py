@@ -136,11 +136,11 @@ def test_a_removed_job_is_run_again(finished, site):
     shutil.rmtree(clone / "results/miniature/optimise")
     shutil.rmtree(clone / "results/miniature/checkpoints")
     target = ("results/miniature/evaluation.json", "--rerun-triggers", "mtime", "--forcerun", "optimise")
-    command = ("snakemake", "--profile", "htcondor", *SNAKEMAKE, *QUICK, *target)
+    command = ("snakemake", *target, "--profile", "htcondor", *SNAKEMAKE, *QUICK)
     with subprocess.Popen(
         pool.command(*command, folder=clone), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as run:
-        removed = running_job(pool, "optimise")
+        removed = running_job(pool, "optimise", run)
         assert pool.output("condor_rm", removed)[0] == 0
         text = run.communicate(timeout=WITHIN)[0]
     assert run.returncode == 0, text
@@ -151,9 +151,10 @@ def test_a_removed_job_is_run_again(finished, site):
     assert any(line.startswith("16000 optimise-") for line in again)  # twice the memory of the first try
 
 
-def running_job(pool, rule):
-    """The cluster number of a rule's job, once it runs."""
+def running_job(pool, rule, run):
+    """The cluster number of a rule's job, once it runs, while snakemake does."""
     for _ in range(WITHIN):
+        assert run.poll() is None, run.stdout.read()
         text = pool.output("condor_q", "-af", "ClusterId", "JobStatus", "JobBatchName")[1]
         for line in text.splitlines():
             number, status, name = line.split()
