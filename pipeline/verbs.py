@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import config as configuration
 from pipeline import datasets, store
-from pipeline.config import Config
+from pipeline.config import BATCH, Config
 from pipeline.errors import ConfigError, InputError, nearest
 from pipeline.progress import Log, epoch_line, to_standard_output
 from pipeline.provenance import outdated
@@ -88,6 +88,8 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
         )
     folder = store.Folder(config.run)
     with _executor(config, options) as executor:
+        if config.cluster.executor in BATCH:
+            lines.line("waiting for the batch system to start a worker; its messages are in logs/workers")
         files = _column_files(config)
         work = problem.work(config, files, datasets.TRAIN)
         fingerprint = problem.fingerprint(config, files)

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -140,6 +141,7 @@ def _clean(folder):
 if __name__ == "__main__":
     if reason := missing():
         raise SystemExit(reason)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with running() as logs, contextlib.suppress(KeyboardInterrupt):
         print(f"Slurm is up, its logs are in {logs}; Ctrl-C stops it", flush=True)
         while True:

@@ -4,15 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import slurm
 from rootfiles import write_run
 
+import slurm
 from pipeline import store
 
 pytestmark = [pytest.mark.workflow, pytest.mark.dask, pytest.mark.slurm]
@@ -46,12 +44,15 @@ def clone(tmp_path_factory):
 def snakemake(folder, *arguments, config="tiny.yaml", settings=(), profile="slurm"):
     """Start snakemake; its output goes to a file that `finished` shows where it fails."""
     command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", config]
-    command += ["--config", f"set=[{','.join(['cluster.group_events=50', *settings])}]"]
+    command += [
+        "--config",
+        f"set=[{','.join(['cluster.group_events=50', 'cluster.wait_minutes=2', *settings])}]",
+    ]
     where = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "1"]
     command += where if profile else ["--cores", "1"]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
-    log = (folder / "snakemake.log").open("w")
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    with (folder / "snakemake.log").open("w") as log:
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
 
 def finished(process, folder):
@@ -75,9 +76,11 @@ def optimised(folder, *arguments, settings=(), meanwhile=None, profile="slurm"):
         meanwhile()
     finished(process, folder)
     leaves, header = store.read_state(folder / BLOCK)
-    return {name: a.tobytes() for name, a in leaves.items()}, header["records"], (
-        folder / "results/tiny/logs/optimise/block_1.log"
-    ).read_text()
+    return (
+        {name: a.tobytes() for name, a in leaves.items()},
+        header["records"],
+        (folder / "results/tiny/logs/optimise/block_1.log").read_text(),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +92,9 @@ def expected(clone):
 def running_job(rule):
     """The number of the running job of a rule."""
     for _ in range(600):
-        found = [number for number, state, comment, _ in slurm.jobs() if (state, comment) == ("RUNNING", rule)]
+        found = [
+            number for number, state, comment, _ in slurm.jobs() if (state, comment) == ("RUNNING", rule)
+        ]
         if found:
             return found[0]
         time.sleep(0.1)
@@ -113,8 +118,13 @@ def test_workers_of_one_job(clone, expected, pool):
 
 def test_workers_that_are_jobs(clone, expected, pool):
     before = {number for number, *_ in slurm.jobs()}
-    settings = ["cluster.executor=slurm", "cluster.workers=2", "cluster.interface=lo", "cluster.memory_mb=2000"]
-    state, _, log = optimised(clone, settings=settings)
+    settings = [
+        "cluster.executor=slurm",
+        "cluster.workers=2",
+        "cluster.interface=lo",
+        "cluster.memory_mb=2000",
+    ]
+    state, *_ = optimised(clone, settings=settings)
     assert state == expected
     names = [name for number, *_, name in slurm.jobs() if number not in before]
     assert names.count("dask-worker") >= 2
@@ -152,7 +162,9 @@ def test_a_cancelled_job_is_tried_again_from_its_last_epoch(clone, pool):
     state, records, log = optimised(clone, "--max-threads", "1", settings=settings, meanwhile=cancel)
     assert [record["epoch"] for record in records] == list(range(900))
     assert "epoch     0 " not in log
-    undisturbed = optimised(clone, settings=[s.replace("local", "in_process") for s in settings], profile=None)
+    undisturbed = optimised(
+        clone, settings=[s.replace("local", "in_process") for s in settings], profile=None
+    )
     assert state == undisturbed[0]
 
 

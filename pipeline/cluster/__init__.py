@@ -15,7 +15,7 @@ from pipeline.chunks import keep
 from pipeline.cluster.batch import allocation, htcondor, slurm
 from pipeline.cluster.security import given
 from pipeline.cluster.sweeping import Distributed, InProcess
-from pipeline.cluster.workers import DASK, Worker, budget, local
+from pipeline.cluster.workers import DASK, Worker, budget, keep_programs, local
 from pipeline.config import Cluster
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.gradient import Executor
@@ -32,17 +32,19 @@ def executor(
     Arguments:
         workers: processes of this machine, for `local`.
         memory_mb: of this machine that they may use together; None: all of it.
-        folder: for what batch workers leave and need: logs, and the certificates of their connections. They see it too.
+        folder: for what the run's processes share: compiled programs, logs and certificates of batch workers.
     """
     scratch = Path(cluster.scratch) if cluster.scratch else None
     if scratch and not scratch.is_dir():
         raise ConfigError(f"cluster.scratch {scratch} is no folder; create it, or choose another one")
+    programs = folder / "programs"
+    keep_programs(programs)
     if cluster.executor == "in_process":
         keep(budget(cluster, 1, memory_mb), scratch)
         yield InProcess()
         return
     with dask.config.set(DASK), _client(cluster, workers, folder) as client:
-        client.register_plugin(Worker(budget(cluster, workers, memory_mb), scratch))
+        client.register_plugin(Worker(budget(cluster, workers, memory_mb), scratch, programs))
         yield Distributed(client, wait=60.0 * cluster.wait_minutes)
 
 

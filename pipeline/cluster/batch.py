@@ -80,7 +80,7 @@ def _started(cluster: Cluster, start: Callable[..., Any], folder: Path, **option
             security=given_or_made(cluster.tls),
             protocol="tls://",
             interface=cluster.interface,
-            scheduler_options={"port": cluster.port, "dashboard_address": None},
+            scheduler_options={"port": cluster.port, "dashboard": False},
             **options,
         )
     except (OSError, RuntimeError, ValueError) as error:
@@ -105,18 +105,20 @@ def allocation(cluster: Cluster, folder: Path) -> Iterator[Client]:
     files = [folder / f".tls_{place}.json", folder / f".scheduler_{place}.json"]
     runner = _jobqueue("slurm").SLURMRunner(
         scheduler_file=str(files[1].absolute()),
-        scheduler_options={**network, "port": cluster.port, "dashboard_address": None},
+        scheduler_options={**network, "port": cluster.port, "dashboard": False},
         worker_class="distributed.Nanny",
         worker_options={**network, "nthreads": 1, "memory_limit": 0, "env": worker_environment(cluster)},
     )
     signal.signal(signal.SIGINT, interrupt)
-    try:
-        with runner, Client(runner.scheduler_address, security=security) as client:
+    # The runner's own end forgets the certificates, so the client tells the others to stop.
+    with Client(runner.scheduler_address, security=security) as client:
+        try:
             client.wait_for_workers(tasks - SERVING_TASKS, timeout=60 * cluster.wait_minutes)
             yield client
-    finally:
-        for path in files:
-            path.unlink(missing_ok=True)
+        finally:
+            for path in files:
+                path.unlink(missing_ok=True)
+            client.shutdown()
 
 
 def _tasks(cluster: Cluster) -> tuple[int, str]:

@@ -1,7 +1,9 @@
 """What every worker process is, wherever it was started; and those of this machine."""
 
+import hashlib
 import math
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +29,42 @@ EVENTS_SHARE = (
     0.5  # of a worker's memory; the other half is for compiling, compiled programs, and their arrays
 )
 GPU_MEMORY_FRACTION = "0.75"
+WORTH_KEEPING = 0.3  # seconds of compilation
 
 
 class Worker(WorkerPlugin):
-    """Switches float64 on in every worker, also in those that join later, and limits the events it keeps."""
+    """Sets up every worker, also those that join later: float64, programs that are kept, a limit on events kept."""
 
     name = "thalweg"
 
-    def __init__(self, budget: float, scratch: Path | None) -> None:
-        self._budget, self._scratch = budget, scratch
+    def __init__(self, budget: float, scratch: Path | None, programs: Path) -> None:
+        self._budget, self._scratch, self._programs = budget, scratch, programs
 
     def setup(self, worker: Any) -> None:
         """Called by Dask in the worker's process."""
         del worker
         jax.config.update("jax_enable_x64", True)
+        keep_programs(self._programs)
         chunks.keep(min(self._budget, _on_device()), self._scratch)
+
+
+def keep_programs(folder: Path) -> None:
+    """Let JAX keep compiled programs in a folder, unless the user has chosen one: every process and job needs the same.
+
+    Those of one kind of processor, by its name and instruction sets, do not mix with those of another.
+    """
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        kind = hashlib.sha256("".join(_processor()).encode()).hexdigest()[:12]
+        jax.config.update("jax_compilation_cache_dir", str(folder.absolute() / kind))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
+
+
+def _processor() -> list[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return [platform.machine(), platform.processor()]
+    return sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
 
 
 def _on_device() -> float:
@@ -88,7 +111,7 @@ def local(cluster: Cluster, workers: int, folder: Path) -> SpecCluster:
         number: {"cls": Nanny, "options": _options({**worker_environment(cluster), **device})}
         for number, device in enumerate(devices)
     }
-    options = {"host": "127.0.0.1", "port": cluster.port, "dashboard_address": None}
+    options = {"host": "127.0.0.1", "port": cluster.port, "dashboard": False}
     try:
         made = SpecCluster(
             workers=spec,

@@ -40,7 +40,7 @@ class Cluster(Section):
 
     executor: Literal["in_process", "local", "slurm", "slurm_allocation", "htcondor", "address"] = Field(
         default="local",
-        description="this process; processes of this machine; workers that are Slurm jobs of their own; the other tasks "
+        description="this process; processes of this machine; workers that are Slurm jobs of their own; other tasks "
         "of the Slurm job this runs in; workers that are HTCondor jobs; those of a Dask scheduler that runs already",
     )
     address: str | None = Field(default=None, description="of the scheduler, for `address`")

@@ -26,7 +26,7 @@ def chosen_run():
             f"a run is one --configfile (got {len(files)}); keys are overridden by --config set='key=value ...' "
             f"(got {sorted(given)})"
         )
-    overrides = given.get("set", "")
+    overrides = given.get("set") or ""
     if isinstance(overrides, list):
         return Path(files[0]), [str(override) for override in overrides]
     return Path(files[0]), shlex.split(str(overrides))
@@ -106,19 +106,19 @@ PYTHON = (
     if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
     else sys.executable
 )
-# `sweep VERB ...` is the same for what goes through all events: with as many workers as the rule has threads, or with
-# workers elsewhere and one thread, or as the tasks of one Slurm job.
+# `sweep VERB ...` + SHARE is the same for what goes through all events: with as many workers as the rule has threads, or
+# with workers elsewhere and one thread, or as the tasks of one Slurm job.
 ALLOCATION = RUN.cluster.executor == "slurm_allocation"
-TASKS = RUN.cluster.workers + 2  # the scheduler and the process that goes on take one each
+TASKS = (
+    RUN.cluster.workers + 2
+)  # the scheduler and the process that goes on take one each
 WORKER_MB = RUN.cluster.memory_mb or 4000
 SWEEP_THREADS = 16 if RUN.cluster.executor == "local" else 1
-LAUNCH = f"srun --mpi=none --ntasks={TASKS} " if ALLOCATION else ""
-SHARE = "" if ALLOCATION else "--workers {threads} --memory-mb {resources.mem_mb} "
+LAUNCH = f"srun --mpi=none --kill-on-bad-exit --ntasks={TASKS} " if ALLOCATION else ""
+SHARE = "" if ALLOCATION else " --workers {threads} --memory-mb {resources.mem_mb}"
 shell.prefix(
     'thalweg() {{ {PYTHON:q} -m pipeline "$1" {CONFIG:q} {SET} "${{@:2}}"; }}; '
-    'sweep() {{ {LAUNCH}{PYTHON:q} -m pipeline "$1" {CONFIG:q} {SET} '
-    + SHARE
-    + '"${{@:2}}"; }}; '
+    'sweep() {{ {LAUNCH}{PYTHON:q} -m pipeline "$1" {CONFIG:q} {SET} "${{@:2}}"; }}; '
 )
 
 

@@ -24,7 +24,7 @@ rule evaluate:
     message:
         "Apply exact cuts before and after, fit with pyhf"
     shell:
-        "sweep evaluate --output {output.summary} --log {log}"
+        "sweep evaluate --output {output.summary} --log {log}" + SHARE
 
 
 # The exact histograms of all events in the Analysis Grand Challenge's form, for `thalweg validate` and other tools.
@@ -51,3 +51,4 @@ rule histograms:
         "Write the exact histograms at the {wildcards.point} parameters"
     shell:
         "sweep histograms --parameters {wildcards.point} --output {output} --log {log}"
+        + SHARE

@@ -22,4 +22,4 @@ rule optimise:
     message:
         "Optimise: block {wildcards.block} of epochs on {threads} workers"
     shell:
-        "sweep optimise --block {wildcards.block} --output {output} --log {log}"
+        "sweep optimise --block {wildcards.block} --output {output} --log {log}" + SHARE
