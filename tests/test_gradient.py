@@ -183,5 +183,21 @@ def test_small_widths_tend_to_exact(miniature, work):
 
 def test_a_template_that_is_not_finite_is_named(miniature, work, evaluate):
     parameters = {**problem.initial_parameters(miniature), "jet_pt": np.float64("nan")}
-    with pytest.raises(FitError, match="template '4j1b' is not finite"):
+    with pytest.raises(FitError, match=r"template '4j1b' \(sample 'wjets', .* bin 0\) is not finite"):
         value_and_grad(InProcess(), work, parameters, problem.widths(miniature, 0), evaluate)
+
+
+def test_single_precision_gives_the_same_within_its_rounding(miniature, miniature_columns, work, evaluate):
+    start, widths = problem.initial_parameters(miniature), problem.widths(miniature, 0)
+    cluster_section = miniature.cluster.model_copy(update={"precision": "float32"})
+    single = problem.work(
+        miniature.model_copy(update={"cluster": cluster_section}), miniature_columns, datasets.TRAIN
+    )
+    assert single.problem.precision == "float32"
+    expected = value_and_grad(InProcess(), work, start, widths, evaluate)
+    found = value_and_grad(InProcess(), single, start, widths, evaluate)
+    np.testing.assert_allclose(found.objective, expected.objective, rtol=1e-4)
+    for name, gradient in expected.gradient.items():
+        assert found.gradient[name].dtype == np.float64
+        np.testing.assert_allclose(found.gradient[name], gradient, rtol=1e-2, atol=1e-4)
+    assert found.objective != expected.objective

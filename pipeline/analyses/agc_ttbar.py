@@ -163,7 +163,7 @@ def _triplet_mass(
     px, py = c.jet_pt * jnp.cos(c.jet_phi), c.jet_pt * jnp.sin(c.jet_phi)
     pz = c.jet_pt * jnp.sinh(c.jet_eta)
     energy = jnp.sqrt(px**2 + py**2 + pz**2 + c.jet_mass**2)
-    corners = _triplets(c.jet_pt.shape[1])
+    corners = _triplets(c.jet_pt.shape[1]).astype(c.jet_pt.dtype)
     px, py, pz, energy = (x @ corners.sum(axis=0) for x in (px, py, pz, energy))
     untagged = _product(jets - tags, corners)
     eligible = _product(jets, corners) - untagged

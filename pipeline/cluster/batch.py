@@ -5,9 +5,11 @@ Connections are encrypted: a batch system's machines are shared with others.
 
 import contextlib
 import importlib
+import logging
 import os
 import shlex
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +23,7 @@ from pipeline.config import Cluster
 from pipeline.errors import ClusterError, ConfigError
 
 SERVING_TASKS = 2  # of an allocation: the scheduler, and the process that goes on
+UNSEEN = {"dashboard_address": "127.0.0.1:0"}  # Dask's web pages know no encryption
 IDLE_ROUNDS = 60  # seconds without work before a worker beyond the minimum is given back
 
 
@@ -73,14 +76,14 @@ def _started(cluster: Cluster, start: Callable[..., Any], folder: Path, **option
             cores=1,
             processes=1,
             memory=f"{memory_mb(cluster)} MiB",
-            worker_extra_args=["--memory-limit", "0"],
+            worker_extra_args=["--memory-limit", "0", "--dashboard-address", UNSEEN["dashboard_address"]],
             job_script_prologue=exports,
             log_directory=str(logs.absolute()),
             shared_temp_directory=str(certificates.absolute()),
             security=given_or_made(cluster.tls),
             protocol="tls://",
             interface=cluster.interface,
-            scheduler_options={"port": cluster.port, "dashboard": False},
+            scheduler_options={"port": cluster.port, **UNSEEN},
             **options,
         )
     except (OSError, RuntimeError, ValueError) as error:
@@ -100,17 +103,23 @@ def allocation(cluster: Cluster, folder: Path) -> Iterator[Client]:
     tasks, place = _tasks(cluster)
     folder.mkdir(parents=True, exist_ok=True)
     security = shared(cluster.tls, folder / f".tls_{place}.json", make=os.environ["SLURM_PROCID"] == "0")
-    interrupt = signal.getsignal(signal.SIGINT)
-    network = {"interface": cluster.interface, "security": security, "protocol": "tls://"}
+    network = {"interface": cluster.interface, "security": security, "protocol": "tls://", **UNSEEN}
     files = [folder / f".tls_{place}.json", folder / f".scheduler_{place}.json"]
-    runner = _jobqueue("slurm").SLURMRunner(
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    start = _jobqueue("slurm").SLURMRunner
+    interrupt = signal.signal(
+        signal.SIGINT, lambda number, frame: sys.exit(0)
+    )  # how the runner ends the others
+    runner = start(
         scheduler_file=str(files[1].absolute()),
-        scheduler_options={**network, "port": cluster.port, "dashboard": False},
+        scheduler_options={**network, "port": cluster.port},
         worker_class="distributed.Nanny",
         worker_options={**network, "nthreads": 1, "memory_limit": 0, "env": worker_environment(cluster)},
     )
     signal.signal(signal.SIGINT, interrupt)
-    # The runner's own end forgets the certificates, so the client tells the others to stop.
+    runner.scheduler_comm = (
+        None  # it would end the scheduler without certificates; the client does so with them
+    )
     with Client(runner.scheduler_address, security=security) as client:
         try:
             client.wait_for_workers(tasks - SERVING_TASKS, timeout=60 * cluster.wait_minutes)

@@ -111,7 +111,7 @@ def local(cluster: Cluster, workers: int, folder: Path) -> SpecCluster:
         number: {"cls": Nanny, "options": _options({**worker_environment(cluster), **device})}
         for number, device in enumerate(devices)
     }
-    options = {"host": "127.0.0.1", "port": cluster.port, "dashboard": False}
+    options = {"host": "127.0.0.1", "port": cluster.port, "dashboard_address": "127.0.0.1:0"}
     try:
         made = SpecCluster(
             workers=spec,
