@@ -7,7 +7,7 @@ import os
 # SciPy's OpenBLAS, whose own threads wait for each other on busy cores, for longer than a small matrix takes. Sums then
 # run in one order.
 ONE_THREAD = {"NPROC": "1", "OPENBLAS_NUM_THREADS": "1"}
-# Halves the time to compile a sweep or a fit on the CPU and costs nothing at run time (tests/benchmarks/epoch.py).
+# Halves the time to compile a sweep or a fit on the CPU and costs nothing at run time.
 # Another version may not know the flag, and XLA ends a process with an unknown one.
 FAST_COMPILATION = {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
 KNOWN_TO = "0.10."

@@ -17,7 +17,7 @@ from pipeline.errors import ClusterError, ConfigError
 from pipeline.runtime import environment
 
 # Dask makes its workers return freed memory at once. A sweep's arrays would then be mapped anew, and zeroed by the
-# kernel, at every call: sweeps take more than twice as long (tests/benchmarks/epoch.py). This much is kept.
+# kernel, at every call, and sweeps take twice as long (docs/benchmarks.md). This much is kept.
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "1073741824", "MALLOC_MMAP_THRESHOLD_": "1073741824"}
 DASK = {
     "distributed.nanny.pre-spawn-environ": KEEP_MEMORY,  # the C library reads it when a process starts

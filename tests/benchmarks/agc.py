@@ -206,7 +206,7 @@ def full_size(reading_rate: float, rate: float, per_event: float, work: Work) ->
     """Replay of the measured rates for all files of the challenge."""
     kept_per_selected = preselected_per_selected(work)
     kept = SELECTED_EVENTS * kept_per_selected
-    groups = kept / 16384
+    groups = min(kept / 16384, 2 * config.Cluster().groups)
     templates = sum(b.bins for b in work.problem.binnings) * (len(work.axes.variations) + 1) * 8
     wire = groups * 2 * templates
     print(f"\nthe whole challenge, {MANIFEST_EVENTS / 1e6:.0f} M events:")
