@@ -220,12 +220,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--kills-per-run", type=int, default=9)
+    parser.add_argument("--executors", nargs="+", default=["local", "address"])
     parser.add_argument("--seed", type=int, default=6)
     options = parser.parse_args()
     rng, counts, messages = random.Random(options.seed), collections.Counter(), collections.Counter()
     runs, started = 0, time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
-        for executor in ("local", "address"):
+        for executor in options.executors:
             folder = Path(scratch) / executor
             folder.mkdir()
             run = Run(folder, executor)
@@ -234,10 +235,10 @@ def main():
                 output, _ = (process := run.start(daemons.ensure() if daemons else None)).communicate()
                 assert process.returncode == 0, output
                 expected = run.result()
-                half = options.kills // 2
-                for number in range(0, half, options.kills_per_run):
+                share = options.kills // len(options.executors)
+                for number in range(0, share, options.kills_per_run):
                     run.clear()
-                    kills = min(options.kills_per_run, half - number)
+                    kills = min(options.kills_per_run, share - number)
                     disturbed(run, daemons, rng, kills, counts, messages)
                     runs += 1
                     assert run.result() == expected, (

@@ -5,6 +5,7 @@ and however many come and go, the sums are the same (`pipeline.gradient`).
 """
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from distributed import Client
 from pipeline.chunks import keep
 from pipeline.cluster.batch import allocation, htcondor, slurm
 from pipeline.cluster.security import given
-from pipeline.cluster.sweeping import Distributed, InProcess
+from pipeline.cluster.sweeping import Distributed, InProcess, explained
 from pipeline.cluster.workers import DASK, Worker, budget, keep_programs, local
 from pipeline.config import Cluster
 from pipeline.errors import ClusterError, ConfigError
@@ -43,8 +44,12 @@ def executor(
         keep(budget(cluster, 1, memory_mb), scratch)
         yield InProcess()
         return
+    logging.getLogger("distributed.client").setLevel(
+        logging.CRITICAL
+    )  # what it reports reaches us as an error
     with dask.config.set(DASK), _client(cluster, workers, folder) as client:
-        client.register_plugin(Worker(budget(cluster, workers, memory_mb), scratch, programs))
+        with explained():
+            client.register_plugin(Worker(budget(cluster, workers, memory_mb), scratch, programs))
         yield Distributed(client, wait=60.0 * cluster.wait_minutes)
 
 

@@ -48,7 +48,7 @@ class Distributed:
 
     def sweep(self, function: Function, work: Work, *broadcast: Any) -> list[Any]:
         """`[function(group, work, *broadcast) for group in work.groups]`, one task per worker."""
-        with _explained():
+        with explained():
             shares = self._shares(work)
             there = self._there(work)
             shared = self._client.submit(_as_it_is, broadcast, pure=False)
@@ -94,7 +94,8 @@ class Distributed:
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
+    """Whatever Dask says when workers or the scheduler are lost, as an error for people."""
     try:
         yield
     except KilledWorker as error:
