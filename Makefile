@@ -13,8 +13,8 @@ run: environment ## the main job: simulate, read, optimise, evaluate, report
 	@echo "Running the workflow of $(CONFIG) with snakemake on all cores; the result is results/<run>/report.html"
 	$(BIN)/snakemake --cores all --rerun-incomplete --configfile $(CONFIG) $(ARGS)
 
-test: environment ## all tests, two at a time
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+test: environment ## all tests, three at a time: one of them mostly waits for Slurm
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 lint: environment ## style, workflow lint, generated files
 	$(BIN)/ruff check .
