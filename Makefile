@@ -14,7 +14,7 @@ run: environment ## the main job: simulate, read, optimise, evaluate, report
 	$(BIN)/snakemake --cores all --rerun-incomplete --configfile $(CONFIG) $(ARGS)
 
 test: environment ## all tests, three at a time: one of them mostly waits for Slurm
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: environment ## style, workflow lint, generated files
 	$(BIN)/ruff check .

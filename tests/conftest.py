@@ -100,3 +100,9 @@ def _tidy():
     keep()
     gradient._compiled.cache_clear()
     jax.clear_caches()
+
+
+def pytest_collection_modifyitems(items):
+    """What waits longest begins first, so that the others run meanwhile."""
+    order = ("slurm", "workflow", "dask")
+    items.sort(key=lambda item: [mark not in item.keywords for mark in order])
