@@ -5,6 +5,7 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,7 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
     folder = store.Folder(config.run)
     with _executor(config, options) as executor:
         if config.cluster.executor in BATCH:
-            lines.line("waiting for the batch system to start a worker; its messages are in logs/workers")
+            lines.line("waiting for the batch system to start a worker")
         files = _column_files(config)
         work = problem.work(config, files, datasets.TRAIN)
         fingerprint = problem.fingerprint(config, files)
@@ -99,10 +100,8 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
             state, _ = epochs.load(folder.block(options.block - 1), config, start, fingerprint)
         until = min(options.block * config.optimise.epochs_per_job, config.optimise.epochs)
         _tell_left_out(files, lines)
-        lines.line(
-            f"{work.events} events in {len(work.groups)} groups on {executor.workers} workers; epochs {state.epoch} to "
-            f"{until - 1}"
-        )
+        where = f"{work.events} events in {len(work.groups)} groups on {executor.workers} workers"
+        lines.line(f"{where}; epochs {state.epoch} to {until - 1}")
         if reason := beyond_pyhf(config):
             lines.line(f"note: `evaluate` will refuse this run. {reason}")
         with lines.bar("optimise", config.optimise.epochs, state.epoch) as show:

@@ -79,11 +79,10 @@ def needs(mem_mb, minutes):
 
 
 def needs_of_sweeps(minutes):
-    """The resources of a rule that goes through all events: for its own workers, or as one task of a job for each."""
+    """The resources of what goes through all events, for workers of its own or as one task of a job for each."""
     resources = needs(mem_mb=1000 + WORKER_MB, minutes=minutes)
     if not ALLOCATION:
         return resources
-    del resources["mem_mb"]
     return {
         **resources,
         "mpi": "srun",  # Snakemake then leaves it to the rule's command to start the tasks
@@ -106,8 +105,8 @@ PYTHON = (
     if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
     else sys.executable
 )
-# `sweep VERB ...` + SHARE is the same for what goes through all events: with as many workers as the rule has threads, or
-# with workers elsewhere and one thread, or as the tasks of one Slurm job.
+# `sweep VERB ...` is the same for what goes through all events, with as many workers as there are threads, or with workers
+# elsewhere and one thread, or as the tasks of one Slurm job.
 ALLOCATION = RUN.cluster.executor == "slurm_allocation"
 TASKS = (
     RUN.cluster.workers + 2
@@ -115,7 +114,6 @@ TASKS = (
 WORKER_MB = RUN.cluster.memory_mb or 4000
 SWEEP_THREADS = 16 if RUN.cluster.executor == "local" else 1
 LAUNCH = f"srun --mpi=none --kill-on-bad-exit --ntasks={TASKS} " if ALLOCATION else ""
-SHARE = "" if ALLOCATION else " --workers {threads} --memory-mb {resources.mem_mb}"
 shell.prefix(
     'thalweg() {{ {PYTHON:q} -m pipeline "$1" {CONFIG:q} {SET} "${{@:2}}"; }}; '
     'sweep() {{ {LAUNCH}{PYTHON:q} -m pipeline "$1" {CONFIG:q} {SET} "${{@:2}}"; }}; '

@@ -24,7 +24,8 @@ rule evaluate:
     message:
         "Apply exact cuts before and after, fit with pyhf"
     shell:
-        "sweep evaluate --output {output.summary} --log {log}" + SHARE
+        "sweep evaluate --output {output.summary} --log {log}"
+        " --workers {threads} --memory-mb {resources.mem_mb}"
 
 
 # The exact histograms of all events in the Analysis Grand Challenge's form, for `thalweg validate` and other tools.
@@ -51,4 +52,4 @@ rule histograms:
         "Write the exact histograms at the {wildcards.point} parameters"
     shell:
         "sweep histograms --parameters {wildcards.point} --output {output} --log {log}"
-        + SHARE
+        " --workers {threads} --memory-mb {resources.mem_mb}"

@@ -22,4 +22,5 @@ rule optimise:
     message:
         "Optimise: block {wildcards.block} of epochs on {threads} workers"
     shell:
-        "sweep optimise --block {wildcards.block} --output {output} --log {log}" + SHARE
+        "sweep optimise --block {wildcards.block} --output {output} --log {log}"
+        " --workers {threads} --memory-mb {resources.mem_mb}"
