@@ -5,13 +5,12 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import config as configuration
 from pipeline import datasets, store
-from pipeline.config import BATCH, Config
+from pipeline.config import Config
 from pipeline.errors import ConfigError, InputError, nearest
 from pipeline.progress import Log, epoch_line, to_standard_output
 from pipeline.provenance import outdated
@@ -89,8 +88,6 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
         )
     folder = store.Folder(config.run)
     with _executor(config, options) as executor:
-        if config.cluster.executor in BATCH:
-            lines.line("waiting for the batch system to start a worker")
         files = _column_files(config)
         work = problem.work(config, files, datasets.TRAIN)
         fingerprint = problem.fingerprint(config, files)

@@ -4,7 +4,7 @@
 holds the physics; threads, memory and output folders belong to the command line and the profile.
 """
 
-from pipeline.config.cluster import BATCH, Cluster
+from pipeline.config.cluster import Cluster
 from pipeline.config.events import Sample
 from pipeline.config.model import LUMINOSITY, Channel, Model, NormalizationSystematic, NormPlusShapeSystematic
 from pipeline.config.objective import Objective, Penalty, WeightedTerm
@@ -13,7 +13,6 @@ from pipeline.config.section import Anneal, Bandwidth, Section
 from pipeline.config.sections import Config, Optimise
 
 __all__ = [
-    "BATCH",
     "LUMINOSITY",
     "Anneal",
     "Bandwidth",

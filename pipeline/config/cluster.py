@@ -7,8 +7,6 @@ from pydantic import Field
 
 from pipeline.config.section import Section
 
-BATCH = ("slurm", "htcondor")
-
 
 class Tls(Section):
     """Certificates for the traffic between scheduler, workers and this process."""
