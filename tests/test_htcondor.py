@@ -14,6 +14,9 @@ from pathlib import Path
 
 import htcondor_pool
 import pytest
+from rootfiles import write_run
+
+from pipeline import store
 
 ROOT = Path(__file__).parent.parent
 FOLDER = os.environ.get("THALWEG_HTCONDOR_POOL")
@@ -107,7 +110,7 @@ def test_a_job_asks_for_what_its_rule_needs(finished):
     text = pool.output("condor_history", "-af", *asked)[1]
     rows = {line.split()[3].rpartition("-")[0]: line.split()[:3] for line in text.splitlines()}
     assert rows["columns"] == ["3000", "3600", "1"]
-    assert rows["optimise"] == ["8000", "14400", "1"]
+    assert rows["optimise"] == ["5000", "14400", "1"]
 
 
 def test_files_are_carried_where_none_are_shared(finished, site):
@@ -148,7 +151,7 @@ def test_a_removed_job_is_run_again(finished, site):
     assert "Trying to restart job" in text
     assert results(clone) == results(finished[1])
     again = pool.output("condor_history", "-af", "RequestMemory", "JobBatchName")[1].splitlines()
-    assert any(line.startswith("16000 optimise-") for line in again)  # twice the memory of the first try
+    assert any(line.startswith("10000 optimise-") for line in again)  # twice the memory of the first try
 
 
 def running_job(pool, rule, run):
@@ -201,4 +204,29 @@ def test_a_lost_worker_comes_back(site):
     code, text = pool.output("timeout", str(WITHIN), sys.executable, "lost.py", folder=place)
     assert code == 0, text
     assert "came back: 1" in text
+    assert pool.output("condor_q", "-af", "ClusterId")[1].strip() == ""
+
+
+def test_epochs_on_workers_that_are_jobs(site):
+    """The state after six epochs, on workers of the pool and in one process."""
+    pool, folder = site
+    clone = checkout(folder / "epochs")
+    write_run(clone, files=3, optimise={"epochs": 6, "epochs_per_job": 6, "learning_rate": 0.02})
+    for path in clone.iterdir():
+        os.chown(path, htcondor_pool.ORDINARY, htcondor_pool.ORDINARY, follow_symlinks=False)
+    block = "results/tiny/optimise/block_1.npz"
+    states = []
+    for settings in ("in_process", "htcondor,cluster.workers=2,cluster.interface=lo,cluster.memory_mb=1500"):
+        shutil.rmtree(clone / "results/tiny/optimise", ignore_errors=True)
+        shutil.rmtree(clone / "results/tiny/checkpoints", ignore_errors=True)
+        command = (sys.executable, "-m", "snakemake", block, "--cores", "1", "--configfile", "tiny.yaml")
+        overrides = f"set=[cluster.group_events=50,cluster.executor={settings}]"
+        code, text = pool.output(*command, "--config", overrides, folder=clone)
+        assert code == 0, text
+        leaves, header = store.read_state(clone / block)
+        assert len(header["records"]) == 6
+        states.append({name: array.tobytes() for name, array in leaves.items()})
+    assert states[0] == states[1]
+    assert "660 events in 6 groups on " in (clone / "results/tiny/logs/optimise/block_1.log").read_text()
+    assert not list((clone / "results/tiny/certificates").iterdir())
     assert pool.output("condor_q", "-af", "ClusterId")[1].strip() == ""
