@@ -104,5 +104,5 @@ def _tidy():
 
 def pytest_collection_modifyitems(items):
     """What waits longest begins first, so that the others run meanwhile."""
-    order = ("slurm", "workflow", "dask")
+    order = ("slurm", "workflow")
     items.sort(key=lambda item: [mark not in item.keywords for mark in order])

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from columnfiles import write_columns
+from distributed import LocalCluster
 from distributed.security import Security
 from hypothesis import given
 from hypothesis import strategies as st
@@ -216,6 +217,17 @@ def test_no_scheduler_at_an_address(run, tmp_path):
         cluster.executor(settings(run, executor="address", address=address), 1, tmp_path),
     ):
         pass
+
+
+@pytest.mark.dask
+def test_no_worker_at_a_scheduler(run, tmp_path):
+    with LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as empty:
+        lonely = settings(run, executor="address", address=empty.scheduler_address, wait_minutes=0.02)
+        with cluster.executor(lonely, 1, tmp_path) as executor:
+            with pytest.raises(ClusterError, match="no worker has come to the scheduler in time"):
+                _ = executor.workers
+            with pytest.raises(ClusterError, match="no worker has come to the scheduler in time"):
+                forward(executor, *run[1:])
 
 
 @pytest.mark.parametrize(

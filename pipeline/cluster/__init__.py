@@ -44,9 +44,8 @@ def executor(
         keep(budget(cluster, 1, memory_mb), scratch)
         yield InProcess()
         return
-    logging.getLogger("distributed.client").setLevel(
-        logging.CRITICAL
-    )  # what it reports reaches us as an error
+    # What the client reports reaches us as an error.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     with dask.config.set(DASK), _client(cluster, workers, folder) as client:
         with explained():
             client.register_plugin(Worker(budget(cluster, workers, memory_mb), scratch, programs))

@@ -107,9 +107,8 @@ def allocation(cluster: Cluster, folder: Path) -> Iterator[Client]:
     files = [folder / f".tls_{place}.json", folder / f".scheduler_{place}.json"]
     logging.getLogger("distributed").setLevel(logging.ERROR)
     start = _jobqueue("slurm").SLURMRunner
-    interrupt = signal.signal(
-        signal.SIGINT, lambda number, frame: sys.exit(0)
-    )  # how the runner ends the others
+    # The runner ends the processes that do not come back from here by SIGINT.
+    interrupt = signal.signal(signal.SIGINT, lambda number, frame: sys.exit(0))
     runner = start(
         scheduler_file=str(files[1].absolute()),
         scheduler_options={**network, "port": cluster.port},
@@ -117,9 +116,8 @@ def allocation(cluster: Cluster, folder: Path) -> Iterator[Client]:
         worker_options={**network, "nthreads": 1, "memory_limit": 0, "env": worker_environment(cluster)},
     )
     signal.signal(signal.SIGINT, interrupt)
-    runner.scheduler_comm = (
-        None  # it would end the scheduler without certificates; the client does so with them
-    )
+    # It would end the scheduler without certificates; the client does so with them.
+    runner.scheduler_comm = None
     with Client(runner.scheduler_address, security=security) as client:
         try:
             client.wait_for_workers(tasks - SERVING_TASKS, timeout=60 * cluster.wait_minutes)

@@ -8,6 +8,8 @@ from typing import Any
 
 from distributed import Client, KilledWorker
 from distributed.client import Future
+from distributed.comm.core import CommClosedError
+from distributed.exceptions import WorkerStartTimeoutError
 
 from pipeline.cluster.assignment import Owners, assign
 from pipeline.errors import ClusterError
@@ -44,13 +46,14 @@ class Distributed:
     @property
     def workers(self) -> int:
         """Workers at this moment."""
-        return len(self._addresses())
+        with explained():
+            return len(self._addresses())
 
     def sweep(self, function: Function, work: Work, *broadcast: Any) -> list[Any]:
         """`[function(group, work, *broadcast) for group in work.groups]`, one task per worker."""
         with explained():
-            shares = self._shares(work)
             there = self._there(work)
+            shares = self._shares(work)
             shared = self._client.submit(_as_it_is, broadcast, pure=False)
             futures = [
                 self._client.submit(
@@ -75,12 +78,10 @@ class Distributed:
         return self._work[1]
 
     def _shares(self, work: Work) -> list[tuple[str, Sequence[int]]]:
-        known = self._owners if self._work is not None and self._work[0] is work else {}
-        owners = assign([group.events for group in work.groups], self._addresses(), known)
+        self._owners = assign([group.events for group in work.groups], self._addresses(), self._owners)
         shares: dict[str, list[int]] = defaultdict(list)
-        for group, address in sorted(owners.items()):
+        for group, address in sorted(self._owners.items()):
             shares[address].append(group)
-        self._owners = owners
         return sorted(shares.items())
 
     def _addresses(self) -> list[str]:
@@ -103,12 +104,12 @@ def explained() -> Iterator[None]:
             f"a sweep was given up after {error.allowed_failures + 1} workers had died of it, the last at "
             f"{error.last_worker.address}; if they ran out of memory, lower cluster.memory_mb or cluster.chunk_events"
         ) from error
-    except TimeoutError as error:
+    except WorkerStartTimeoutError as error:
         raise ClusterError(
             f"no worker has come to the scheduler in time ({error}); is the batch system's queue full? "
             "cluster.wait_minutes says how long to wait, results/<run>/logs/workers holds what workers wrote"
         ) from error
-    except (CancelledError, OSError) as error:
+    except (CancelledError, CommClosedError) as error:
         raise ClusterError(
             f"the scheduler does not answer any more ({type(error).__name__}: {error}); run again to go on from the "
             "last finished epoch"
