@@ -20,8 +20,8 @@ VERBS = {
     "simulate": ["--set", "--log", "--sample", "--index", "--output"],
     "manifest": ["--set", "--log", "--output"],
     "columns": ["--set", "--log", "--sample", "--index", "--output"],
-    "optimise": ["--set", "--log", "--block", "--output", "--workers"],
-    "evaluate": ["--set", "--log", "--output", "--workers"],
+    "optimise": ["--set", "--log", "--block", "--output", "--workers", "--memory-mb"],
+    "evaluate": ["--set", "--log", "--output", "--workers", "--memory-mb"],
     "report": ["--set", "--log", "--output", "--figures"],
     "yields": ["--set", "--log", "--parameters", "--fold"],
     "schema": ["--folder"],
@@ -104,7 +104,7 @@ def test_help(verb, capsys):
         explanation = re.search(rf"^  {option}\b(.*?)(?=^  -|\Z)", text, re.DOTALL | re.MULTILINE)
         assert explanation, option
         assert re.search(r"\((required|default: .+)\)", " ".join(explanation[1].split())), explanation[0]
-    assert set(re.findall(r"^  (--[a-z]+)", text, re.MULTILINE)) == set(VERBS[verb])
+    assert set(re.findall(r"^  (--[a-z-]+)", text, re.MULTILINE)) == set(VERBS[verb])
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_help(verb, capsys):
             "--block: 'x' is not a whole number of 1 or more",
         ),
         (
-            ["optimise", "a.yaml", "--output", "b", "--workers", "0"],
+            ["optimise", "a.yaml", "--output", "b", "--workers", "--memory-mb", "0"],
             "--workers: '0' is not a whole number of 1",
         ),
         (

@@ -123,7 +123,7 @@ def test_workers_killed_in_mid_sweep_are_replaced_and_change_nothing(run, expect
             timer.join()
             assert [r[:2] for r in results] == [(g.sample, g.events) for g in run[1].groups]
             assert bits(value_and_grad(executor, *run[1:], centre)) == expected
-            executor._client.wait_for_workers(2, timeout=60)
+            executor._client.wait_for_workers(2, timeout=240)
             assert victim not in processes(executor)
 
 
@@ -133,7 +133,7 @@ def test_a_lost_nanny_is_replaced(run, expected, tmp_path, monkeypatch):
     with cluster.executor(settings(run), 2, tmp_path) as executor:
         made = executor._client.cluster
         made.sync(made.workers[0].close)
-        executor._client.wait_for_workers(2, timeout=60)
+        executor._client.wait_for_workers(2, timeout=240)
         assert bits(value_and_grad(executor, *run[1:], optimise.centre(run[0], run[1].axes))) == expected
 
 
@@ -145,7 +145,7 @@ def test_a_worker_that_joins_in_mid_epoch_takes_part_and_changes_nothing(run, ex
 
         def growing(templates):
             made.adapt(minimum=2, maximum=2)
-            executor._client.wait_for_workers(2, timeout=60)
+            executor._client.wait_for_workers(2, timeout=240)
             return centre(templates)
 
         assert bits(value_and_grad(executor, *run[1:], growing)) == expected
