@@ -122,7 +122,7 @@ def test_help(verb, capsys):
             "--block: 'x' is not a whole number of 1 or more",
         ),
         (
-            ["optimise", "a.yaml", "--output", "b", "--workers", "--memory-mb", "0"],
+            ["optimise", "a.yaml", "--output", "b", "--workers", "0"],
             "--workers: '0' is not a whole number of 1",
         ),
         (
