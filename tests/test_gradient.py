@@ -160,13 +160,12 @@ def test_workers_give_the_same_bits(miniature, miniature_columns, evaluate, tmp_
     )
     expected = value_and_grad(InProcess(), *arguments)
     local = config.cluster.model_copy(update={"executor": "local"})
-    for workers in (1, 3):
-        with cluster.executor(local, workers, tmp_path) as executor:
-            found = value_and_grad(executor, *arguments)
-        assert found.objective == expected.objective
-        assert {n: g.tobytes() for n, g in found.gradient.items()} == {
-            n: g.tobytes() for n, g in expected.gradient.items()
-        }
+    with cluster.executor(local, 2, tmp_path) as executor:
+        found = value_and_grad(executor, *arguments)
+    assert found.objective == expected.objective
+    assert {n: g.tobytes() for n, g in found.gradient.items()} == {
+        n: g.tobytes() for n, g in expected.gradient.items()
+    }
 
 
 def test_small_widths_tend_to_exact(miniature, work):

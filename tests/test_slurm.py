@@ -174,7 +174,8 @@ def test_three_thousand_epochs_and_a_wall_time_of_one_minute(clone, pool):
 
 
 def test_the_miniature_from_beginning_to_end(clone, pool):
-    process = snakemake(clone, "--max-threads", "2", config="config/miniature.yaml")
+    settings = ["cluster.executor=in_process"]  # workers are the business of the tests above
+    process = snakemake(clone, config="config/miniature.yaml", settings=settings)
     finished(process, clone)
     results = clone / "results" / "miniature"
     assert "miniature of the ttbar analysis" in (results / "report.html").read_text()
