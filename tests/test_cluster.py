@@ -1,5 +1,6 @@
 """Workers that come, go, stop or are slow change nothing in the result; what cannot run says why."""
 
+import gc
 import json
 import os
 import signal
@@ -196,6 +197,9 @@ def test_a_scratch_folder_without_space_is_named(run, own_chunks):
 
 
 @pytest.mark.dask
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # Dask leaves its socket open then
 def test_a_scheduler_port_that_is_taken_is_named(run, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -206,6 +210,7 @@ def test_a_scheduler_port_that_is_taken_is_named(run, tmp_path):
             cluster.executor(settings(run, port=port), 1, tmp_path),
         ):
             pass
+    gc.collect()
 
 
 def test_no_scheduler_at_an_address(run, tmp_path):

@@ -1,15 +1,17 @@
 """An epoch without a finite objective: the run stops there and says why, or halves the step and goes on."""
 
+import subprocess
+
 import numpy as np
 import pytest
 from columnfiles import write_columns
 from rootfiles import write_analysis, write_run
 
-from pipeline import config, datasets, optimise, problem
+from pipeline import config, datasets, optimise, problem, store
 from pipeline.cluster import InProcess
 from pipeline.containers import Templates
 from pipeline.diagnosis import suspects
-from pipeline.errors import FitError
+from pipeline.errors import FitError, OutputError
 from pipeline.workspace import Axes
 
 # No number above 0.55; the objective grows towards it.
@@ -84,3 +86,35 @@ def test_the_emptiest_bin_and_an_excessive_variation_are_named():
     yields[1, 1, 2] = 9.0
     found = suspects(Templates({"SR": yields}, {"SR": yields[:, 0]}), axes)
     assert "variation 'JES up' of sample 'background' changes bin 2 of channel 'SR' by 4 times" in found
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system takes root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_stops_the_run_and_leaves_whole_files_only(run, small_disk):
+    found, work = run("optimise.epochs=60", "optimise.learning_rate=0.0001")
+    with pytest.raises(OutputError, match=r"cannot write .*epoch_0000.*No space left on device"):
+        epochs(found, work, small_disk / "checkpoints")
+    written = sorted((small_disk / "checkpoints").iterdir())
+    assert 2 < len(written) < 60
+    assert [path.name for path in written] == [f"epoch_{n + 1:06d}.npz" for n in range(len(written))]
+    for path in written:
+        store.read_state(path)
+
+
+def test_a_read_only_folder_is_named(run, small_disk):
+    found, work = run()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(OutputError, match="cannot write .*Read-only file system"):
+        epochs(found, work, small_disk / "checkpoints")
