@@ -116,5 +116,5 @@ def test_a_full_disk_stops_the_run_and_leaves_whole_files_only(run, small_disk):
 def test_a_read_only_folder_is_named(run, small_disk):
     found, work = run()
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    with pytest.raises(OutputError, match="cannot write .*Read-only file system"):
+    with pytest.raises(OutputError, match=r"cannot write .*Read-only file system"):
         epochs(found, work, small_disk / "checkpoints")
