@@ -232,7 +232,7 @@ def test_no_worker_at_a_scheduler(run, tmp_path):
             with pytest.raises(ClusterError, match="no worker has come to the scheduler in time"):
                 _ = executor.workers
             with pytest.raises(ClusterError, match="no worker has come to the scheduler in time"):
-                forward(executor, *run[1:])
+                executor.sweep(slowly, run[1], 0.0)
 
 
 @pytest.mark.parametrize(

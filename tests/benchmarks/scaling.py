@@ -6,7 +6,6 @@ the time that workers spend inside compiled programs. Prints tables. From the re
 """
 
 import argparse
-import math
 import os
 import pickle
 import platform
@@ -184,10 +183,10 @@ def ladder(options, folder):
             f"{events:10.0e}{wall:10.2f}{shares}{rss:9.0f}{sent / 1e3:9.0f}{len(work.groups):8}", flush=True
         )
     if len(points) > 1:
-        slope, offset = np.polyfit(*np.log(points).T, 1)
-        print(
-            f"epoch time ~ events^{slope:.3f}; {math.exp(offset) * 1e6:.1f} microseconds per event at exponent 1"
-        )
+        slope, _ = np.polyfit(*np.log(points).T, 1)
+        events, wall = points[-1]
+        per_event = f"{1e6 * wall / events:.1f} microseconds per event at the last"
+        print(f"epoch time ~ events^{slope:.3f}; {per_event}")
     if options.resident_mb:
         resident = settings_of(options.resident_mb)
         work = work_of(resident, path, options.compare, folder)
