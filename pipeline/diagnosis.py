@@ -4,7 +4,6 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.containers import AnyArray, Templates
-from pipeline.datasets import NOMINAL
 from pipeline.workspace import Axes
 
 LARGE = 1.0  # relative change of a bin, all samples together, that no shape uncertainty should have
@@ -36,10 +35,7 @@ def _largest_change(
     change = np.where(there, np.abs(yields - nominal[:, None]), 0) / np.maximum(nominal.sum(axis=0), 1e-300)
     sample, variation, number = np.unravel_index(int(np.argmax(change)), change.shape)
     size = float(change[sample, variation, number])
-    name = axes.variations[int(variation)]
     return size, (
-        f"variation {name!r} of sample {axes.samples[int(sample)]!r} changes bin {number} of channel {channel!r} by "
-        f"{size:.3g} times the events in it"
-        if name != NOMINAL
-        else ""
+        f"variation {axes.variations[int(variation)]!r} of sample {axes.samples[int(sample)]!r} changes bin "
+        f"{number} of channel {channel!r} by {size:.3g} times the events in it"
     )

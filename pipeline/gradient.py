@@ -76,8 +76,7 @@ def forward(
             sumw2[channel][rows[0]] += templates.sumw2[channel]
     for channel, array in yields.items():
         if not np.all(np.isfinite(array)):
-            place = f"{channel!r}{_place(array, work.axes)}"
-            raise FitError(_cause(place, executor, work, parameters, widths))
+            raise FitError(_cause(_place(channel, array, work.axes), executor, work, parameters, widths))
     return Templates(yields, sumw2)
 
 
@@ -111,10 +110,11 @@ def value_and_grad(
     return Step(objective, gradient, seconds)
 
 
-def _place(array: np.ndarray, axes: Axes) -> str:
+def _place(channel: str, array: np.ndarray, axes: Axes) -> str:
     """The first place of a template that is not finite."""
     sample, variation, number = np.argwhere(~np.isfinite(array))[0]
-    return f" (sample {axes.samples[sample]!r}, variation {axes.variations[variation]!r}, bin {number})"
+    variation_name = axes.variations[variation]
+    return f"{channel!r} (sample {axes.samples[sample]!r}, variation {variation_name!r}, bin {number})"
 
 
 def _cause(place: str, executor: Executor, work: Work, parameters: Parameters, widths: Widths | None) -> str:

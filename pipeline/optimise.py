@@ -121,7 +121,8 @@ def _evaluated(
 ) -> tuple[State, Step, int]:
     """Objective and gradient at a state; where there are none the update that led to it is halved, and again."""
     allowed = config.optimise.halvings if state.epoch else 0
-    for halvings in range(allowed + 1):
+    halvings = 0
+    while True:
         try:
             step = value_and_grad(executor, work, state.parameters, widths(config, state.epoch), evaluate)
             return state, step, halvings
@@ -129,9 +130,9 @@ def _evaluated(
             if halvings == allowed:
                 cure = "" if allowed else "; optimise.halvings tries again with half the step"
                 raise FitError(f"epoch {state.epoch}: {error}{cure}") from error
+        halvings += 1
         half = {name: (p + state.before[name]) / 2 for name, p in state.parameters.items()}
         state = state._replace(parameters=half)
-    raise AssertionError("the loop returns or raises")
 
 
 def run(

@@ -8,22 +8,20 @@ from pathlib import Path
 
 from pipeline.runtime import environment
 
-os.environ.update(environment())
+# One test compiles, in whatever process; others that need the same program find it.
+PROGRAMS = Path(tempfile.gettempdir()) / f"thalweg-tests-{os.getuid()}"
+PROGRAMS.mkdir(mode=0o700, exist_ok=True)
+os.environ |= {
+    **environment(),
+    "JAX_COMPILATION_CACHE_DIR": str(PROGRAMS),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+}
 
 import hypothesis
 import jax
 import pytest
 
 jax.config.update("jax_enable_x64", True)
-# One test compiles, in whatever process; others that need the same program find it.
-PROGRAMS = Path(tempfile.gettempdir()) / f"thalweg-tests-{os.getuid()}"
-PROGRAMS.mkdir(mode=0o700, exist_ok=True)
-os.environ |= {
-    "JAX_COMPILATION_CACHE_DIR": str(PROGRAMS),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-}
-jax.config.update("jax_compilation_cache_dir", str(PROGRAMS))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 

@@ -129,7 +129,7 @@ def test_workers_killed_in_mid_sweep_are_replaced_and_change_nothing(run, expect
 
 
 @pytest.mark.dask
-def test_a_lost_nanny_is_replaced(run, expected, tmp_path, monkeypatch):
+def test_a_lost_nanny_is_replaced(run, expected, tmp_path):
     """A nanny lives in this process, so losing it is: it stops, and its worker with it."""
     with cluster.executor(settings(run), 2, tmp_path) as executor:
         made = executor._client.cluster
@@ -251,10 +251,10 @@ def test_what_is_not_there_is_named(run, tmp_path, monkeypatch, changes, message
 
 
 @pytest.mark.dask
-def test_one_worker_for_each_gpu(run, tmp_path, monkeypatch):
+def test_one_worker_for_each_gpu(run, monkeypatch):
     """The variables that give a worker its device; there is no device here."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    with local(settings(run, device="gpu"), 7, tmp_path) as made:
+    with local(settings(run, device="gpu"), 7) as made:
         assert sorted(w["options"]["env"]["CUDA_VISIBLE_DEVICES"] for w in made.worker_spec.values()) == [
             "3",
             "5",

@@ -40,15 +40,17 @@ def executor(
         raise ConfigError(f"cluster.scratch {scratch} is no folder; create it, or choose another one")
     programs = folder / "programs"
     keep_programs(programs)
-    if cluster.executor == "in_process":
-        keep(budget(cluster, 1, memory_mb), scratch)
+    alone = cluster.executor == "in_process"
+    bytes_of_events = budget(cluster, 1 if alone else workers, memory_mb)
+    if alone:
+        keep(bytes_of_events, scratch)
         yield InProcess()
         return
     # What the client reports reaches us as an error.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     with dask.config.set(DASK), _client(cluster, workers, folder) as client:
         with explained():
-            client.register_plugin(Worker(budget(cluster, workers, memory_mb), scratch, programs))
+            client.register_plugin(Worker(bytes_of_events, scratch, programs))
         yield Distributed(client, wait=60.0 * cluster.wait_minutes)
 
 
@@ -62,8 +64,8 @@ def _client(cluster: Cluster, workers: int, folder: Path) -> Iterator[Client]:
         with allocation(cluster, folder) as client:
             yield client
     else:
-        start = {"local": local, "slurm": slurm, "htcondor": htcondor}[cluster.executor]
-        with start(cluster, workers, folder) as made, Client(made) as client:
+        batch = {"slurm": slurm, "htcondor": htcondor}.get(cluster.executor)
+        with batch(cluster, folder) if batch else local(cluster, workers) as made, Client(made) as client:
             yield client
 
 

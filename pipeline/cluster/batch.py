@@ -27,9 +27,8 @@ UNSEEN = {"dashboard_address": "127.0.0.1:0"}  # Dask's web pages know no encryp
 IDLE_ROUNDS = 60  # seconds without work before a worker beyond the minimum is given back
 
 
-def slurm(cluster: Cluster, workers: int, folder: Path) -> Any:
+def slurm(cluster: Cluster, folder: Path) -> Any:
     """Workers that are Slurm jobs, in partition and account of the job this runs in unless told otherwise."""
-    del workers
     job, inherited = cluster.job, os.environ
     gpu = ["--gres=gpu:1"] if cluster.device == "gpu" else []
     return _started(
@@ -43,9 +42,8 @@ def slurm(cluster: Cluster, workers: int, folder: Path) -> Any:
     )
 
 
-def htcondor(cluster: Cluster, workers: int, folder: Path) -> Any:
+def htcondor(cluster: Cluster, folder: Path) -> Any:
     """Workers that are HTCondor jobs."""
-    del workers
     job = cluster.job
     account = {"accounting_group": job.account} if job.account else {}
     gpu = {"request_gpus": "1"} if cluster.device == "gpu" else {}
@@ -150,9 +148,7 @@ def _jobqueue(extra: str) -> ModuleType:
     """dask-jobqueue, which only these executors need, and which takes over Ctrl-C when it is imported."""
     interrupt = signal.getsignal(signal.SIGINT)
     try:
-        return importlib.import_module(
-            "dask_jobqueue.slurm" if extra == "slurm" else "dask_jobqueue.htcondor"
-        )
+        return importlib.import_module(f"dask_jobqueue.{extra}")
     except ModuleNotFoundError as error:
         raise ConfigError(f"{error.name} is not installed; pip install thalweg[{extra}]") from error
     finally:

@@ -21,12 +21,7 @@ def given(tls: Tls | None) -> Security | None:
     for name, path in tls.model_dump().items():
         if not Path(path).is_file():
             raise ConfigError(f"cluster.tls.{name}: there is no file {path}")
-    roles = {
-        f"tls_{role}_{what}": path
-        for role in ("client", "scheduler", "worker")
-        for what, path in (("cert", tls.certificate), ("key", tls.key))
-    }
-    return Security(tls_ca_file=tls.ca_file, require_encryption=True, **roles)
+    return _security(tls.ca_file, tls.key, tls.certificate)
 
 
 def given_or_made(tls: Tls | None) -> Security:
@@ -54,13 +49,18 @@ def shared(tls: Tls | None, path: Path, *, make: bool) -> Security:
         with store.replacing(path) as temporary:
             temporary.touch(mode=0o600, exist_ok=False)
             temporary.write_text(json.dumps({name: getattr(made, name) for name in _FIELDS}))
-    ca, key, certificate = (_when_there(path)[name] for name in _FIELDS)
+    content = _when_there(path)
+    return _security(*(content[name] for name in _FIELDS))
+
+
+def _security(ca_file: str, key: str, certificate: str) -> Security:
+    """One certificate for every role; each argument is a path or the text itself."""
     roles = {
         f"tls_{role}_{what}": text
         for role in ("client", "scheduler", "worker")
         for what, text in (("cert", certificate), ("key", key))
     }
-    return Security(tls_ca_file=ca, require_encryption=True, **roles)
+    return Security(tls_ca_file=ca_file, require_encryption=True, **roles)
 
 
 def _when_there(path: Path) -> dict[str, str]:

@@ -98,12 +98,11 @@ def worker_environment(cluster: Cluster) -> dict[str, str]:
     return found
 
 
-def local(cluster: Cluster, workers: int, folder: Path) -> SpecCluster:
+def local(cluster: Cluster, workers: int) -> SpecCluster:
     """Processes of this machine: `workers` of them, or one per GPU. Lost ones are started again.
 
     Everything listens on the loopback interface alone.
     """
-    del folder
     devices: list[dict[str, str]] = [{}] * workers
     if cluster.device == "gpu":
         devices = [{"CUDA_VISIBLE_DEVICES": device} for device in _devices()]
