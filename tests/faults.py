@@ -21,12 +21,12 @@ import time
 from pathlib import Path
 
 import psutil
+from clones import clone
 from rootfiles import write_run
 
 from pipeline import store
 
 ROOT = Path(__file__).parent.parent
-COPIED = ("Snakefile", "workflow", "config", "envs", "pipeline")
 EPOCHS, BLOCKS = 300, 3
 VICTIMS = ("worker", "nanny", "scheduler", "job", "snakemake")
 ENVIRONMENT = {"PYTHONPATH": str(ROOT / "tests")}
@@ -116,10 +116,7 @@ class Run:
     """A copy of the repository with a tiny run in it, and the one command that runs it."""
 
     def __init__(self, folder, executor):
-        self.folder = folder
-        for name in COPIED:
-            source = ROOT / name
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+        self.folder = clone(folder)
         self.config = write_run(
             folder, files=3,
             optimise={"epochs": EPOCHS, "epochs_per_job": EPOCHS // BLOCKS, "learning_rate": 0.02},

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import clones
 import htcondor_pool
 import pytest
 from rootfiles import write_run
@@ -63,10 +64,7 @@ def site(tmp_path_factory):
 def checkout(folder):
     """A clone's files, the ordinary user's; nobody else may look inside."""
     folder.mkdir(mode=0o700)
-    for name in ("Snakefile", "workflow", "config", "envs", "pipeline"):
-        source = ROOT / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
-    (folder / "htcondor").symlink_to("workflow/profiles/htcondor")
+    clones.clone(folder)
     for path in (folder, *folder.rglob("*")):
         os.chown(path, htcondor_pool.ORDINARY, htcondor_pool.ORDINARY, follow_symlinks=False)
     return folder

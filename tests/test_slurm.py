@@ -5,8 +5,8 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+import clones
 import pytest
 from rootfiles import write_run
 
@@ -15,8 +15,6 @@ from pipeline import store
 
 pytestmark = [pytest.mark.workflow, pytest.mark.dask, pytest.mark.slurm]
 
-ROOT = Path(__file__).parent.parent
-COPIED = ("Snakefile", "workflow", "config", "envs", "pipeline")
 MANY = 3000  # epochs
 
 
@@ -32,11 +30,7 @@ def pool():
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     """The repository as a user has it, with a tiny run in it."""
-    folder = tmp_path_factory.mktemp("slurm")
-    for name in COPIED:
-        source = ROOT / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
-    (folder / "slurm").symlink_to((ROOT / "slurm").readlink())
+    folder = clones.clone(tmp_path_factory.mktemp("slurm"))
     write_run(folder, files=3, optimise={"epochs": 6, "epochs_per_job": 6, "learning_rate": 0.02})
     return folder
 

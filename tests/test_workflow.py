@@ -5,16 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pyhf
 import pytest
+from clones import clone
 
 from pipeline import config, datasets
 
 pytestmark = [pytest.mark.workflow, pytest.mark.simulate, pytest.mark.dask]
 
-ROOT = Path(__file__).parent.parent
 CONFIG = "config/miniature.yaml"
 
 
@@ -36,10 +35,7 @@ def snakemake(folder, *arguments):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A copy of the repository in which the miniature has run."""
-    folder = tmp_path_factory.mktemp("workflow")
-    for name in ("Snakefile", "workflow", "config", "envs", "pipeline"):
-        source = ROOT / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+    folder = clone(tmp_path_factory.mktemp("workflow"))
     result = snakemake(folder)
     assert result.returncode == 0, result.stdout
     return folder

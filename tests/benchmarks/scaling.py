@@ -2,7 +2,7 @@
 
 `config/agc_ttbar.yaml`'s ttbar columns with all its variations, replicated with smeared jets. The peer is XLA itself:
 the time that workers spend inside compiled programs. Prints tables. From the repository:
-`.venv/bin/python tests/benchmarks/scaling.py` (about 20 minutes; `--events 1e5 1e6` is quicker).
+`.venv/bin/python tests/benchmarks/scaling.py` (about 45 minutes; `--events 1e5 1e6` is quicker).
 """
 
 import argparse
@@ -198,6 +198,18 @@ def ladder(options, folder):
     return points[-1][1] / points[-1][0]
 
 
+def by_workers(options, folder):
+    """The same epoch on more and more workers; beyond the cores they only show what each adds."""
+    settings = settings_of(options.memory_mb)
+    work = work_of(settings, folder / "columns.parquet", options.shared, folder)
+    print(f"\n{options.shared:.0e} events on more workers")
+    print(f"{'workers':>10}{'epoch s':>10}")
+    for count in (1, 2, 4, 8):
+        with cluster.executor(settings.cluster, count, folder) as executor:
+            wall, *_ = epoch(executor, settings, work, options.repetitions)
+        print(f"{count:10}{wall:10.2f}", flush=True)
+
+
 def nothing(group, work, broadcast):
     """What a sweep costs when groups cost nothing."""
     return broadcast[: 15 * 12]
@@ -250,6 +262,7 @@ def main():
         "--resident-mb", type=int, default=8000, help="for one size with all events in memory; 0: none"
     )
     parser.add_argument("--compare", type=float, default=1e7)
+    parser.add_argument("--shared", type=float, default=1e6, help="events for the table of 1 to 8 workers")
     parser.add_argument("--repetitions", type=int, default=3)
     options = parser.parse_args()
     print(f"machine: {platform.machine()}, {os.cpu_count()} cores; jax {jax.__version__}")
@@ -259,6 +272,7 @@ def main():
     chunks.keep()
     with tempfile.TemporaryDirectory() as folder:
         seconds_per_event = ladder(options, Path(folder)) * options.workers
+        by_workers(options, Path(folder))
         overhead(Path(folder), seconds_per_event)
 
 
