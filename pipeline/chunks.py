@@ -9,6 +9,7 @@ scratch file as they are and mapped into memory when a sweep comes by, so the me
 with its events, and the numbers are the same.
 """
 
+import itertools
 import math
 import mmap
 import tempfile
@@ -22,8 +23,8 @@ import numpy as np
 from pipeline import store
 from pipeline.containers import Columns
 from pipeline.errors import OutputError
+from pipeline.observing import WEIGHT
 from pipeline.problem import Group, Layout, Problem
-from pipeline.templates import WEIGHT
 
 Arrays = dict[str, np.ndarray]
 ALIGNMENT = 64  # bytes: XLA takes arrays that start there as they are
@@ -79,19 +80,32 @@ class Resident:
             self._groups[key] = self._keep(_arrays(group, layout))
         return self._groups[key]
 
-    def _keep(self, arrays: list[Arrays]) -> Iterable[Columns]:
-        size = sum(array.nbytes for chunk in arrays for array in chunk.values())
-        if self.used + size <= self.budget:
-            self.used += size
-            return [Columns({name: jnp.asarray(array) for name, array in chunk.items()}) for chunk in arrays]
+    def _keep(self, chunks: Iterator[Arrays]) -> Iterable[Columns]:
+        held, size = [], 0
+        for chunk in chunks:
+            held.append(chunk)
+            size += sum(array.nbytes for array in chunk.values())
+            if self.used + size > self.budget:
+                return self._spilled(itertools.chain(_emptied(held), chunks))
+        self.used += size
+        return [Columns({name: jnp.asarray(array) for name, array in chunk.items()}) for chunk in held]
+
+    def _spilled(self, chunks: Iterable[Arrays]) -> _Scratch:
         try:
-            return _Scratch(arrays, self.scratch)
+            return _Scratch(chunks, self.scratch)
         except OSError as error:
             raise OutputError(
-                f"cannot write {size} bytes of events to the scratch folder {self.scratch or tempfile.gettempdir()}: "
+                f"cannot write events to the scratch folder {self.scratch or tempfile.gettempdir()}: "
                 f"{error.strerror or error}; set cluster.scratch to a local disk with more space, or raise "
                 "cluster.memory_mb"
             ) from error
+
+
+def _emptied(held: list[Arrays]) -> Iterator[Arrays]:
+    """The chunks of a list, each forgotten by it when its turn comes."""
+    held.reverse()
+    while held:
+        yield held.pop()
 
 
 _RESIDENT = Resident()
@@ -121,19 +135,28 @@ def resampled(chunk: Columns, group: Group, number: int, replica: int) -> Column
     return chunk.replace(weight=chunk.weight * draws.astype(np.float64))
 
 
-def _arrays(group: Group, layout: Layout) -> list[Arrays]:
-    arrays = _read(group)
-    if not arrays:
-        return []
-    return [chunk for part, length in _by_objects(arrays, layout) for chunk in _cut(part, length)]
+def _arrays(group: Group, layout: Layout) -> Iterator[Arrays]:
+    """The chunks of a group, a file in memory at a time: events that fill no chunk wait for those of the next file."""
+    waiting: dict[tuple[tuple[int, ...], ...], tuple[Arrays, int]] = {}
+    for part in _parts(group):
+        for piece, length in _by_objects(part, layout):
+            shapes = tuple(array.shape[1:] for array in piece.values())
+            if shapes in waiting:
+                piece = {n: np.concatenate([a, piece[n]]) for n, a in waiting[shapes][0].items()}
+            whole = len(piece[WEIGHT]) // length * length
+            yield from _cut({n: a[:whole] for n, a in piece.items()}, length)
+            waiting[shapes] = {n: a[whole:].copy() for n, a in piece.items()}, length
+    for rest, length in waiting.values():
+        yield from _cut(rest, length)
 
 
-def _read(group: Group) -> Arrays:
-    files = [file for file in group.files if file.events]
-    parts = [store.read_columns(Path(file.path), fold) for file in files for fold in group.folds]
-    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    arrays[WEIGHT] = arrays[WEIGHT].astype(np.float64) * group.scale
-    return arrays if len(arrays[WEIGHT]) else {}
+def _parts(group: Group) -> Iterator[Arrays]:
+    """Events of each file and fold, their weights times the group's scale."""
+    for file in group.files:
+        for fold in group.folds if file.events else ():
+            part = store.read_columns(Path(file.path), fold)
+            if len(part[WEIGHT]):
+                yield {**part, WEIGHT: part[WEIGHT].astype(np.float64) * group.scale}
 
 
 def _by_objects(arrays: Arrays, layout: Layout) -> Iterator[tuple[Arrays, int]]:
