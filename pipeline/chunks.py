@@ -15,7 +15,7 @@ import mmap
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,43 +27,51 @@ from pipeline.observing import WEIGHT
 from pipeline.problem import Group, Layout, Problem
 
 Arrays = dict[str, np.ndarray]
+Kind = tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]  # names, shapes and types of a chunk's arrays
 ALIGNMENT = 64  # bytes: XLA takes arrays that start there as they are
 
 
-class _Array(NamedTuple):
-    """Where an array is in a scratch file."""
-
-    offset: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-
 class _Scratch:
-    """A group's chunks in a file without a name: it is gone with the process, however that ends."""
+    """A group's chunks in a file without a name: it is gone with the process, however that ends.
+
+    Chunks of the same arrays share what is remembered of them, but for the place where they begin.
+    """
 
     def __init__(self, chunks: Iterable[Arrays], folder: Path | None) -> None:
+        self._kinds: list[Kind] = []
+        begins, kinds = [], []
         with tempfile.TemporaryFile(dir=folder) as file:
-            self._chunks = [{name: _append(file, array) for name, array in chunk.items()} for chunk in chunks]
+            for chunk in chunks:
+                kind = tuple((name, values.shape, values.dtype) for name, values in chunk.items())
+                if kind not in self._kinds:
+                    self._kinds.append(kind)
+                begins.append(_aligned(file.tell()))
+                kinds.append(self._kinds.index(kind))
+                for values in chunk.values():
+                    file.seek(_aligned(file.tell()))
+                    file.write(np.ascontiguousarray(values).data)
             file.flush()
             self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._begin, self._kind = np.array(begins), np.array(kinds, dtype=np.int16)
 
     def __iter__(self) -> Iterator[Columns]:
         self._mapped.madvise(mmap.MADV_WILLNEED)
-        for chunk in self._chunks:
-            yield Columns({name: _view(self._mapped, place) for name, place in chunk.items()})
+        for begin, kind in zip(self._begin, self._kind, strict=True):
+            yield Columns(dict(_views(self._mapped, int(begin), self._kinds[kind])))
         self._mapped.madvise(mmap.MADV_DONTNEED)  # the system may keep the pages; this process does not
 
 
-def _append(file: IO[bytes], array: np.ndarray) -> _Array:
-    offset = -(-file.tell() // ALIGNMENT) * ALIGNMENT
-    file.seek(offset)
-    file.write(np.ascontiguousarray(array).data)
-    return _Array(offset, array.shape, array.dtype)
+def _aligned(offset: int) -> int:
+    return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
-def _view(mapped: mmap.mmap, place: _Array) -> np.ndarray:
-    flat = np.frombuffer(mapped, place.dtype, count=math.prod(place.shape), offset=place.offset)
-    return flat.reshape(place.shape)
+def _views(mapped: mmap.mmap, begin: int, kind: Kind) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of a chunk, one after the other in the file."""
+    for name, shape, dtype in kind:
+        begin = _aligned(begin)
+        number = math.prod(shape)
+        yield name, np.frombuffer(mapped, dtype, count=number, offset=begin).reshape(shape)
+        begin += number * dtype.itemsize
 
 
 class Resident:
