@@ -2,18 +2,14 @@
 
 import dataclasses
 import functools
-import hashlib
-import importlib
-import importlib.util
 import json
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any
 
 import jax
 
+from pipeline import targets
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.errors import ConfigError, nearest
 from pipeline.relax import Exact, Relaxed
@@ -82,6 +78,14 @@ class Analysis:
         """Systematic variations: columns to columns, each makes templates of its own."""
         return {}
 
+    def shifts(self) -> Mapping[str, Callable[[Columns, Any], Columns]]:
+        """Systematic variations of any size: columns and the size, in its own unit, to columns; 0 changes nothing.
+
+        Shift `x` is the variations `x_up` and `x_down`, at +1 and -1. Being differentiable in its size, it can enter
+        the optimisation by its derivative instead: `optimise.shifts`.
+        """
+        return {}
+
     def weights(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, jax.Array]:
         """Systematic variations of the weight alone that depend on the selection: a factor [events] for each.
 
@@ -93,12 +97,26 @@ class Analysis:
     @property
     def variation_names(self) -> tuple[str, ...]:
         """All systematic variations that the analysis makes, in the order of the templates."""
-        return (*self.variations(), *self.weight_variations)
+        return (*self.transforms, *self.weight_variations)
+
+    @property
+    def transforms(self) -> dict[str, Callable[[Columns], Columns]]:
+        """The variations of the columns by name: those of `variations`, and the shifts at +1 and -1."""
+        shifted = {
+            f"{name}_{end}": functools.partial(_at, shift, size)
+            for name, shift in self.shifts().items()
+            for end, size in (("up", 1.0), ("down", -1.0))
+        }
+        return {**self.variations(), **shifted}
 
     def init(self, key: jax.Array) -> Mapping[str, jax.Array]:
         """Start values of the free arrays that have no bounds, such as the weights of a network."""
         del key
         return {}
+
+
+def _at(shift: Callable[[Columns, Any], Columns], size: float, columns: Columns) -> Columns:
+    return shift(columns, size)
 
 
 @functools.cache
@@ -110,7 +128,7 @@ def load(target: str, options: str = "{}") -> Analysis:
     name, colon, cls = target.partition(":")
     if not colon:
         raise ConfigError(f"analysis.target {target!r} is not 'module:Class' or 'path/to/file.py:Class'")
-    module = _from_file(Path(name), target) if name.endswith(".py") else _from_module(name, target)
+    module = targets.module(target, "analysis.target")
     found = getattr(module, cls, None)
     if found is None:
         classes = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Analysis)]
@@ -125,22 +143,3 @@ def load(target: str, options: str = "{}") -> Analysis:
         raise ConfigError(
             f"analysis.options and analysis.files {options} do not fit {target}: {error}"
         ) from error
-
-
-def _from_module(name: str, target: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"analysis.target {target!r}: {error}; is it on PYTHONPATH?") from error
-
-
-def _from_file(path: Path, target: str) -> ModuleType:
-    """Import a file under a name of its own, so that two analyses of one file name do not collide."""
-    name = f"thalweg_analysis_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise ConfigError(f"analysis.target {target!r}: there is no Python file {path}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module

@@ -74,7 +74,7 @@ def simulated_path(config: Config, sample: str, index: int) -> str:
     """Where the `simulate` stage puts one file: it depends on all that decides its content, so runs share it."""
     assert config.simulate is not None
     events = config.simulate.samples[sample].events_per_file
-    return f"results/simulated/seed{config.simulate.seed}/{sample}_{events}_{index:04d}.root"
+    return f"results/simulated/{config.simulate.folder}/{sample}_{events}_{index:04d}.root"
 
 
 def file_seed(seed: int, process: str, index: int) -> int:

@@ -2,35 +2,29 @@
 
 import argparse
 import contextlib
+import functools
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import config as configuration
 from pipeline import datasets, store
-from pipeline.config import Config
+from pipeline.config import Config, Simulate
 from pipeline.errors import ConfigError, InputError, nearest
 from pipeline.progress import Log, epoch_line, to_standard_output
 from pipeline.provenance import outdated
+from pipeline.runs import Columns, blocks, column_files, left_out
 
 if TYPE_CHECKING:
     from pipeline.gradient import Executor, Parameters
     from pipeline.problem import Work
 
-Columns = list[tuple[str, Path]]
-
 
 def simulate(options: argparse.Namespace, lines: Log) -> None:
-    """Generate one file of the embedded data set."""
+    """Generate one file of events."""
     config = _config(options)
-    try:
-        from pipeline.simulate import simulate as generate
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{error.name} is not installed; it is in the extra: pip install thalweg[simulate]"
-        ) from error
     if config.simulate is None or options.sample not in config.simulate.samples:
         raise ConfigError(f"run {config.run!r} has no section simulate.samples.{options.sample}")
     plan = config.simulate.samples[options.sample]
@@ -39,6 +33,7 @@ def simulate(options: argparse.Namespace, lines: Log) -> None:
             f"sample {options.sample!r} has the files 0 to {plan.files - 1}, no file {options.index}"
         )
     seed = datasets.file_seed(config.simulate.seed, options.sample, options.index)
+    generate = _generator(config.simulate)
     try:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         generate(options.sample, options.output, events=plan.events_per_file, seed=seed)
@@ -52,7 +47,7 @@ def simulate(options: argparse.Namespace, lines: Log) -> None:
 
 
 def manifest(options: argparse.Namespace, lines: Log) -> None:
-    """Write the manifest of the embedded data set, in the AGC's format."""
+    """Write the manifest of the generated events, in the AGC's format."""
     store.write_json(options.output, datasets.planned_manifest(_config(options)))
     lines.line(f"wrote {options.output}")
 
@@ -79,16 +74,15 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
     """Run one block of epochs."""
     from pipeline import optimise as epochs
     from pipeline import problem
-    from pipeline.workspace import beyond_pyhf
 
     config = _config(options)
-    if not 1 <= options.block <= len(_blocks(config)):
+    if not 1 <= options.block <= len(blocks(config)):
         raise ConfigError(
-            f"--block {options.block}: run {config.run!r} has the blocks 1 to {len(_blocks(config))}"
+            f"--block {options.block}: run {config.run!r} has the blocks 1 to {len(blocks(config))}"
         )
     folder = store.Folder(config.run)
     with _executor(config, options) as executor:
-        files = _column_files(config)
+        files = column_files(config)
         work = problem.work(config, files, datasets.TRAIN)
         fingerprint = problem.fingerprint(config, files)
         start = problem.initial_parameters(config)
@@ -96,11 +90,10 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
         if options.block > 1:
             state, _ = epochs.load(folder.block(options.block - 1), config, start, fingerprint)
         until = min(options.block * config.optimise.epochs_per_job, config.optimise.epochs)
-        _tell_left_out(files, lines)
+        for reason in left_out(files):
+            lines.line(f"left out: {reason}")
         where = f"{work.events} events in {len(work.groups)} groups on {executor.workers} workers"
         lines.line(f"{where}; epochs {state.epoch} to {until - 1}")
-        if reason := beyond_pyhf(config):
-            lines.line(f"note: `evaluate` will refuse this run. {reason}")
         with lines.bar("optimise", config.optimise.epochs, state.epoch) as show:
             state, records = epochs.run(
                 config, executor, work, state, until=until, checkpoints=folder.checkpoints, fingerprint=fingerprint,
@@ -117,7 +110,7 @@ def evaluate(options: argparse.Namespace, lines: Log) -> None:
     config = _config(options)
     folder = store.Folder(config.run)
     with _executor(config, options) as executor:
-        files = _column_files(config)
+        files = column_files(config)
         points = {"initial": problem.initial_parameters(config), "optimised": _optimised(config, files)}
         result = stage.all_points(config, executor, files, points, lines.line)
     for (point, fold), workspace in result.workspaces.items():
@@ -130,8 +123,8 @@ def report(options: argparse.Namespace, lines: Log) -> None:
     from pipeline import report as stage
 
     config = _config(options)
-    files = _column_files(config)
-    records = [r for block in _blocks(config) for r in store.read_state(block)[1]["records"]]
+    files = column_files(config)
+    records = [r for block in blocks(config) for r in store.read_state(block)[1]["records"]]
     provenances = [store.read_provenance(path) for _, path in files]
     summary = store.read_json(store.Folder(config.run).evaluation)
     stage.write(config, records, summary, provenances, page=options.output, figures=options.figures)
@@ -191,6 +184,21 @@ def _config(options: argparse.Namespace) -> Config:
     return configuration.load(options.config, options.set)
 
 
+def _generator(section: Simulate) -> Callable[..., None]:
+    """What makes the events of a file: sample, path, number of events, seed."""
+    if section.generator is not None:
+        from pipeline.ntuples import generate
+
+        return functools.partial(generate, section.generator)
+    try:
+        from pipeline.simulate import simulate as generate_embedded
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{error.name} is not installed; it is in the extra: pip install thalweg[simulate]"
+        ) from error
+    return generate_embedded
+
+
 def _executor(config: Config, options: argparse.Namespace) -> contextlib.AbstractContextManager["Executor"]:
     from pipeline import cluster
 
@@ -247,21 +255,6 @@ def _listed(config: Config) -> str:
     return ", ".join(map(repr, datasets.sample_names(config)))
 
 
-def _column_files(config: Config) -> Columns:
-    """Column files of the run, each checked to be of this very configuration.
-
-    Raises:
-        InputError: one is missing, or made from something else.
-    """
-    folder, found = store.Folder(config.run), []
-    for file in datasets.source_files(config):
-        path = folder.columns(file.name)
-        if reason := outdated(config, file, store.read_provenance(path)):
-            raise InputError(f"column file {path} is of another run: {reason}; run the `columns` stage again")
-        found.append((file.sample, path))
-    return found
-
-
 def _current_columns(config: Config, scratch: Path, lines: Log) -> Columns:
     """Column files of the run where they are up to date; the others are made in a scratch folder."""
     from pipeline.columns import make
@@ -278,22 +271,12 @@ def _current_columns(config: Config, scratch: Path, lines: Log) -> Columns:
     return found
 
 
-def _tell_left_out(files: Columns, lines: Log) -> None:
-    for _, path in files:
-        if reason := store.read_provenance(path).get(datasets.LEFT_OUT):
-            lines.line(f"left out: {reason}")
-
-
-def _blocks(config: Config) -> list[Path]:
-    return [store.Folder(config.run).block(number + 1) for number in range(config.optimise.jobs)]
-
-
 def _optimised(config: Config, files: Columns) -> "Parameters":
     from pipeline import optimise as epochs
     from pipeline import problem
 
     start = problem.initial_parameters(config)
-    return epochs.load(_blocks(config)[-1], config, start, problem.fingerprint(config, files))[0].parameters
+    return epochs.load(blocks(config)[-1], config, start, problem.fingerprint(config, files))[0].parameters
 
 
 VERBS = (simulate, manifest, columns, optimise, evaluate, report, yields, histograms, validate, schema)

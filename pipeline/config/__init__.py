@@ -5,7 +5,7 @@ holds the physics; threads, memory and output folders belong to the command line
 """
 
 from pipeline.config.cluster import Cluster
-from pipeline.config.events import Sample
+from pipeline.config.events import Sample, Simulate
 from pipeline.config.model import LUMINOSITY, Channel, Model, NormalizationSystematic, NormPlusShapeSystematic
 from pipeline.config.objective import Objective, Penalty, WeightedTerm
 from pipeline.config.reader import load, parse
@@ -27,6 +27,7 @@ __all__ = [
     "Penalty",
     "Sample",
     "Section",
+    "Simulate",
     "WeightedTerm",
     "load",
     "parse",

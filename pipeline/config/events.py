@@ -1,15 +1,14 @@
 """Sections of the events: which analysis reads which files, and what is simulated."""
 
 import hashlib
-import importlib.util
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field
 
+from pipeline import targets
 from pipeline.config.section import Name, Section
 from pipeline.errors import ConfigError
 
@@ -28,7 +27,7 @@ class AnalysisSection(Section):
     @pydantic.field_validator("target")
     @classmethod
     def _spelt(cls, target: str) -> str:
-        if not re.fullmatch(r"(.+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):[A-Za-z_]\w*", target):
+        if not targets.SPELLING.fullmatch(target):
             raise ValueError("write module:Class or path/to/file.py:Class")
         return target
 
@@ -53,18 +52,7 @@ class AnalysisSection(Section):
     @property
     def source(self) -> Path:
         """The file that defines the analysis, found without running it."""
-        name = self.target.partition(":")[0]
-        if name.endswith(".py"):
-            if not Path(name).is_file():
-                raise ConfigError(f"analysis.target {self.target!r}: there is no file {name}")
-            return Path(name)
-        try:
-            spec = importlib.util.find_spec(name)
-        except ModuleNotFoundError:
-            spec = None
-        if spec is None or spec.origin is None or not spec.has_location:
-            raise ConfigError(f"analysis.target {self.target!r}: no module {name!r}; is it on PYTHONPATH?")
-        return Path(spec.origin)
+        return targets.source(self.target, "analysis.target")
 
     @property
     def digest(self) -> str:
@@ -168,9 +156,35 @@ class SimulatedSample(Section):
 
 
 class Simulate(Section):
-    """The embedded data set: Pythia 8 events through a parametrised detector. Replaces `data.manifest`."""
+    """Events to generate. Replaces `data.manifest`."""
 
+    generator: str | None = Field(
+        default=None,
+        description="`module:function` or `path/to/file.py:function`: sample, number of events, NumPy generator -> "
+        "branches; absent: the embedded data set, Pythia 8 events through a parametrised detector",
+    )
     seed: int = Field(default=1, ge=1, le=1_000_000, description="seed of the whole data set")
     samples: dict[Name, SimulatedSample] = Field(
         min_length=1, description="what to generate: a process, or `process__variation`"
     )
+
+    @pydantic.field_validator("generator")
+    @classmethod
+    def _spelt(cls, generator: str | None) -> str | None:
+        if generator is not None and not targets.SPELLING.fullmatch(generator):
+            raise ValueError("write module:function or path/to/file.py:function")
+        return generator
+
+    @property
+    def source(self) -> Path | None:
+        """The file that defines the generator, if it is not the embedded data set's."""
+        return None if self.generator is None else targets.source(self.generator, "simulate.generator")
+
+    @property
+    def folder(self) -> str:
+        """Where the files are, under the folder of all generated ones: it says what decides their content."""
+        if self.source is None:
+            return f"seed{self.seed}"
+        assert self.generator is not None
+        name = f"{self.source.stem}-{self.generator.partition(':')[2]}"
+        return f"{name}-{hashlib.sha256(self.source.read_bytes()).hexdigest()[:12]}/seed{self.seed}"

@@ -108,15 +108,20 @@ def _located(content: Mapping[Any, Any], folder: Path) -> dict[Any, Any]:
         here = isinstance(path, str) and not Path(path).exists() and (folder / path).exists()
         return str(folder / path) if here else path
 
+    def find_target(target: Any) -> Any:
+        name, colon, member = str(target).partition(":")
+        return f"{find(name)}{colon}{member}" if name.endswith(".py") and colon else target
+
     found = dict(content)
-    data, analysis = found.get("data"), found.get("analysis")
+    data, analysis, simulate = (found.get(key) for key in ("data", "analysis", "simulate"))
     if isinstance(data, dict) and "manifest" in data:
         found["data"] = {**data, "manifest": find(data["manifest"])}
+    if isinstance(simulate, dict) and "generator" in simulate:
+        found["simulate"] = {**simulate, "generator": find_target(simulate["generator"])}
     if not isinstance(analysis, dict):
         return found
-    name, colon, cls = str(analysis.get("target", "")).partition(":")
-    if name.endswith(".py") and colon:
-        analysis = {**analysis, "target": f"{find(name)}{colon}{cls}"}
+    if "target" in analysis:
+        analysis = {**analysis, "target": find_target(analysis["target"])}
     if isinstance(analysis.get("files"), dict):
         analysis = {**analysis, "files": {key: find(path) for key, path in analysis["files"].items()}}
     return {**found, "analysis": analysis}

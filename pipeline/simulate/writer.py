@@ -1,22 +1,16 @@
 """The public door: generate, detect, write one ROOT file, all or nothing."""
 
 import pathlib
-import zlib
 
 import awkward as ak
 import numpy as np
-import uproot
 
+from pipeline.ntuples import EVENTS_MAXIMUM, Branches, event_numbers, stream, write
 from pipeline.simulate.detector import observe
 from pipeline.simulate.generator import SEED_MAXIMUM, generate
 from pipeline.simulate.processes import PROCESSES
 
-TREE = "Events"
-EVENTS_MAXIMUM = 1_000_000  # of a file; event number = seed * this + index < 2^53, so exact in a double too
 LUMINOSITY_BLOCK = 1000  # events
-COMPRESSION = uproot.ZLIB(1)  # as the AGC's files; every ROOT reader has it
-
-Branches = dict[str, np.ndarray | ak.Array]
 
 
 def check(process: str, path: pathlib.Path, *, events: int, seed: int) -> None:
@@ -42,35 +36,19 @@ def identifiers(events: int, seed: int) -> dict[str, np.ndarray]:
     return {
         "run": np.ones(events, dtype=np.uint32),
         "luminosityBlock": (1 + index // LUMINOSITY_BLOCK).astype(np.uint32),
-        "event": index + np.uint64(seed * EVENTS_MAXIMUM),
+        "event": event_numbers(events, seed),
         "genWeight": np.ones(events, dtype=np.float32),
     }
 
 
 def arrays(process: str, *, events: int, seed: int) -> Branches:
     """All branches of a file; Pythia and the detector draw from streams of their own, fixed by the seed."""
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, zlib.crc32(process.encode())))))
+    rng = stream(process, seed)
     batches = [observe(record, rng) for record in generate(process, events=events, seed=seed)]
     collections = {name: ak.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     met = {f"MET_{name}": collections["MET"][name] for name in ("pt", "phi")}
     jagged = {name: collections[name] for name in ("Jet", "Electron", "Muon")}
     return {**identifiers(events, seed), **jagged, **met}
-
-
-def write(branches: Branches, path: pathlib.Path) -> None:
-    """One tree with one cluster, written beside `path` and renamed, so that `path` is whole or not there."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
-        with uproot.recreate(unfinished, compression=COMPRESSION) as file:
-            types = {
-                name: array.dtype if isinstance(array, np.ndarray) else array.type
-                for name, array in branches.items()
-            }
-            file.mktree(TREE, types, title="simulated events")
-            file[TREE].extend(branches)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def simulate(process: str, path: pathlib.Path, *, events: int, seed: int) -> None:

@@ -121,6 +121,7 @@ shell.prefix(
 
 
 wildcard_constraints:
+    folder=r"([\w.-]+/)?seed\d+",
     index=r"\d\d\d\d+",
     block=r"[1-9]\d*",
     point="initial|optimised",
@@ -163,7 +164,12 @@ def all_blocks(wildcards):
 
 
 def workspaces():
-    """pyhf workspaces, before and after, of every fold that holds events, and of the pseudodata where there are such."""
+    """pyhf workspaces, before and after, of every fold that holds events, and of the pseudodata where there are such.
+
+    None where the model has constraint terms that a workspace cannot say.
+    """
+    if RUN.model.constraint_widths:
+        return []
     data = ["pseudodata"] if RUN.model.pseudodata else []
     return [
         FOLDER.workspace(point, events)

@@ -1,13 +1,13 @@
-# The embedded data set: one ROOT file per job, shared by every run with the same seed and sizes.
+# Generated events: one ROOT file per job, shared by every run with the same generator, seed and sizes.
 rule simulate:
     input:
         [],
     output:
-        "results/simulated/seed{seed}/{sample}_{events}_{index}.root",
+        "results/simulated/{folder}/{sample}_{events}_{index}.root",
     log:
-        "results/logs/simulate/seed{seed}_{sample}_{events}_{index}.log",
+        "results/logs/simulate/{folder}/{sample}_{events}_{index}.log",
     benchmark:
-        "results/benchmarks/simulate/seed{seed}_{sample}_{events}_{index}.tsv"
+        "results/benchmarks/simulate/{folder}/{sample}_{events}_{index}.tsv"
     conda:
         "../../envs/thalweg.yaml"
     threads: 1
