@@ -54,11 +54,17 @@ class Parameters(Named):
 class Observation(eqx.Module):
     """What an analysis reports for one channel: an observable and a weight per event.
 
-    The weight is the event's own times the (soft) decisions that select it. A counting channel has no value.
+    The weight is the event's own times the (soft) decisions that select it. A counting channel has no value. In place
+    of a value an event may have its shares in the bins, as `relax.assign` gives them: no histogram is made then.
     """
 
     weight: Float[Array, " events"]
     value: Float[Array, " events"] | None = None
+    shares: Float[Array, "events bins"] | None = None
+
+    def __check_init__(self) -> None:
+        if self.value is not None and self.shares is not None:
+            raise ValueError("Observation: value and shares are both given; an event has one or the other")
 
 
 class Templates(eqx.Module):

@@ -11,24 +11,41 @@ from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.datasets import NOMINAL
 from pipeline.errors import FitError
-from pipeline.final import FEW_EVENTS, fit_table, pyhf_fit
+from pipeline.final import FEW_EVENTS, fit_table, pyhf_fit, pyhf_objective
 from pipeline.gradient import Centre, Executor, Parameters, forward
 from pipeline.objective import OBJECTIVES
 from pipeline.optimise import centre
 from pipeline.problem import Work, analysis, check_bounds, edges, widths, work
-from pipeline.workspace import variations_of, workspace
+from pipeline.workspace import Axes, beyond_pyhf, variations_of, with_all_variations, workspace
 
 PSEUDODATA = "pseudodata"
 
 
 class Evaluation(NamedTuple):
-    """One point on one fold: templates with exact cuts, the workspace made of them, the numbers."""
+    """One point on one fold: templates with exact cuts, the workspace made of them, the numbers.
+
+    Workspace and pyhf's fit are missing where a workspace cannot say what the model is. `also` has exact, relaxed and
+    pyhf's number by each further model.
+    """
 
     templates: Templates
-    workspace: dict[str, Any]
+    workspace: dict[str, Any] | None
     exact: float
     relaxed: float
-    fit: dict[str, Any]
+    fit: dict[str, Any] | None
+    also: dict[str, dict[str, float | None]]
+
+    @property
+    def pyhf(self) -> float | None:
+        """The final number."""
+        return None if self.fit is None else self.fit["objective"]
+
+
+class Objectives(NamedTuple):
+    """The objective of the run, and those of its further models by name; each is compiled once."""
+
+    own: Centre
+    others: dict[str, Centre]
 
 
 class Evaluations(NamedTuple):
@@ -39,7 +56,7 @@ class Evaluations(NamedTuple):
 
 
 def evaluate(
-    config: Config, executor: Executor, fold_work: Work, parameters: Parameters, objective: Centre
+    config: Config, executor: Executor, events: Work, parameters: Parameters, objectives: Objectives
 ) -> Evaluation:
     """Templates with hard cuts -> workspace -> pyhf; beside it the objective of exact and of relaxed templates.
 
@@ -48,12 +65,39 @@ def evaluate(
     Raises:
         FitError: a fit, ours or pyhf's, did not converge.
     """
-    exact = forward(executor, fold_work, parameters, None)
-    relaxed = forward(executor, fold_work, parameters, widths(config, config.optimise.epochs))
-    spec = workspace(exact, fold_work.axes, config)
-    result = Evaluation(exact, spec, objective(exact)[0], objective(relaxed)[0], pyhf_fit(config, spec))
-    _require_agreement(result.exact, result.fit["objective"])
+    exact = forward(executor, events, parameters, None)
+    relaxed = forward(executor, events, parameters, widths(config, config.optimise.epochs))
+    spec = None if beyond_pyhf(config) else workspace(exact, events.axes, config)
+    values = [objectives.own(templates)[0] for templates in (exact, relaxed)]
+    fit = None if spec is None else pyhf_fit(config, spec)
+    also = {
+        name: _numbers(other, objectives.others[name], events.axes, exact, relaxed)
+        for name, other in config.alternatives.items()
+    }
+    result = Evaluation(exact, spec, values[0], values[1], fit, also)
+    _require_agreement(result.exact, result.pyhf)
     return result
+
+
+def objectives_of(config: Config, axes: Axes) -> Objectives:
+    """The objectives of a run on templates with these axes."""
+    others = {name: centre(other, axes) for name, other in config.alternatives.items()}
+    return Objectives(centre(config, axes), others)
+
+
+def work_of_all_models(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work:
+    """The events of a fold, with the variations that any of the run's models needs."""
+    return work(with_all_variations(config), columns, fold)
+
+
+def _numbers(
+    config: Config, objective: Centre, axes: Axes, exact: Templates, relaxed: Templates
+) -> dict[str, float | None]:
+    """What the templates are worth in a further model."""
+    found = objective(exact)[0]
+    pyhf = None if beyond_pyhf(config) else pyhf_objective(config, workspace(exact, axes, config))
+    _require_agreement(found, pyhf)
+    return {"exact": found, "relaxed": objective(relaxed)[0], "pyhf": pyhf}
 
 
 def all_points(
@@ -65,16 +109,18 @@ def all_points(
 ) -> Evaluations:
     """Evaluate every point on every fold that holds events, and fit the pseudodata where there are such."""
     found, fitted = {}, {}
-    works = {fold: work(config, columns, fold) for fold in datasets.folds(config)}
-    objective = centre(config, works[datasets.TRAIN].axes)
-    for fold, fold_work in works.items():
+    works = {fold: work_of_all_models(config, columns, fold) for fold in datasets.folds(config)}
+    objectives = objectives_of(config, works[datasets.TRAIN].axes)
+    if reason := beyond_pyhf(config):
+        say(f"note: no pyhf. {reason}")
+    for fold, own in works.items():
         for point, parameters in points.items():
-            result = evaluate(config, executor, fold_work, parameters, objective)
+            result = evaluate(config, executor, own, parameters, objectives)
             say(
                 f"{point}, {fold}: exact {result.exact:.6g}, relaxed {result.relaxed:.6g}, "
-                f"pyhf {_shown(result.fit['objective'])}"
+                f"pyhf {_shown(result.pyhf)}"
             )
-            found[point, fold] = (fold_work, result)
+            found[point, fold] = (own, result)
     if config.model.pseudodata:
         everything = work(config, columns, datasets.ALL)
         for point, parameters in points.items():
@@ -85,15 +131,16 @@ def all_points(
         "points": {point: _scalars(parameters) for point, parameters in points.items()},
         "edges": {point: edges(config, parameters) for point, parameters in points.items()},
         "table": [_row(point, fold, *entry) for (point, fold), entry in found.items()],
-        "bootstrap": _bootstrap(config, executor, list(works.values())[-1], points, objective, say),
+        "also": [row for key, (_, e) in found.items() for row in _also(config, *key, e)],
+        "bootstrap": _bootstrap(config, executor, list(works.values())[-1], points, objectives.own, say),
         "templates": {
             f"{point}_{fold}": _tables(config, entry[1].templates, entry[0])
             for (point, fold), entry in found.items()
         },
-        "fits": {f"{point}_{fold}": entry[1].fit for (point, fold), entry in found.items()},
+        "fits": {f"{point}_{fold}": e.fit for (point, fold), (_, e) in found.items() if e.fit is not None},
         "pseudodata": {point: fit for point, (_, fit) in fitted.items()},
     }
-    workspaces = {key: entry[1].workspace for key, entry in found.items()}
+    workspaces = {key: e.workspace for key, (_, e) in found.items() if e.workspace is not None}
     return Evaluations(summary, workspaces | {(p, PSEUDODATA): spec for p, (spec, _) in fitted.items()})
 
 
@@ -179,8 +226,21 @@ def _row(point: str, fold: str, fold_work: Work, result: Evaluation) -> dict[str
         "events": fold_work.events,
         "exact": result.exact,
         "relaxed": result.relaxed,
-        "pyhf": result.fit["objective"],
+        "pyhf": result.pyhf,
     }
+
+
+def _also(config: Config, point: str, fold: str, result: Evaluation) -> list[dict[str, Any]]:
+    return [
+        {
+            "model": name,
+            "label": OBJECTIVES[config.alternatives[name].objective.kind].label,
+            "point": point,
+            "fold": fold,
+            **numbers,
+        }
+        for name, numbers in result.also.items()
+    ]
 
 
 def _scalars(parameters: Parameters) -> dict[str, float]:

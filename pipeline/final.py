@@ -31,15 +31,7 @@ def pyhf_fit(config: Config, spec: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         FitError: the fit of Asimov data does not return the parameter of interest they were made with.
     """
-    poi = config.model.poi
-    model, data = cabinetry.model_utils.model_and_data(dict(spec))
-    try:
-        result = cabinetry.fit.fit(model, data, minos=[poi], strategy=STRATEGY)
-    except pyhf.exceptions.FailedMinimization as error:
-        raise FitError(f"pyhf's fit of the Asimov data failed; {FEW_EVENTS}") from error
-    down, up = result.minos_uncertainty[poi]
-    _require_closure(config, float(result.bestfit[result.labels.index(poi)]), (up - down) / 2)
-    half = float(up - down) / 2
+    model, data, result, (down, up) = _asimov_fit(config, spec)
     prediction = cabinetry.model_utils.prediction(model)
     before = cabinetry.model_utils.prefit_uncertainties(model)
     return {
@@ -49,13 +41,32 @@ def pyhf_fit(config: Config, spec: Mapping[str, Any]) -> dict[str, Any]:
             channel: np.asarray(stdev[-1]).tolist()
             for channel, stdev in zip(model.config.channels, prediction.total_stdev_model_bins, strict=True)
         },
-        "interval": [float(down), float(up)],
+        "interval": [down, up],
         "bestfit": np.asarray(result.bestfit).tolist(),
         "uncertainty": np.asarray(result.uncertainty).tolist(),
         "correlation": np.asarray(result.corr_mat).tolist(),
         "twice_nll": float(result.best_twice_nll),
-        "objective": judged(config.objective, model, data, half),
+        "objective": judged(config.objective, model, data, (up - down) / 2),
     }
+
+
+def pyhf_objective(config: Config, spec: Mapping[str, Any]) -> float | None:
+    """The `objective` of :func:`pyhf_fit` alone."""
+    model, data, _, (down, up) = _asimov_fit(config, spec)
+    return judged(config.objective, model, data, (up - down) / 2)
+
+
+def _asimov_fit(config: Config, spec: Mapping[str, Any]) -> tuple[Any, Any, Any, tuple[float, float]]:
+    """pyhf's model and Asimov data, cabinetry's result, and both sides of the POI's MINOS interval."""
+    poi = config.model.poi
+    model, data = cabinetry.model_utils.model_and_data(dict(spec))
+    try:
+        result = cabinetry.fit.fit(model, data, minos=[poi], strategy=STRATEGY)
+    except pyhf.exceptions.FailedMinimization as error:
+        raise FitError(f"pyhf's fit of the Asimov data failed; {FEW_EVENTS}") from error
+    down, up = (float(side) for side in result.minos_uncertainty[poi])
+    _require_closure(config, float(result.bestfit[result.labels.index(poi)]), (up - down) / 2)
+    return model, data, result, (down, up)
 
 
 def fit_table(spec: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from pipeline.containers import Columns, Templates
 from pipeline.datasets import NOMINAL
 from pipeline.errors import FitError
 from pipeline.problem import Group, Problem, Work
-from pipeline.templates import Widths, bad_events, fill
+from pipeline.templates import Recipe, Widths, bad_events, fill
 from pipeline.workspace import Axes
 
 Parameters = dict[str, Any]
@@ -138,7 +138,7 @@ def _bad_group(group: Group, work: Work, parameters: Parameters, widths: Widths 
     problem = work.problem
     for chunk in chunks(group, problem):
         worked_on = [_in_precision(problem, tree) for tree in (parameters, chunk, widths)]
-        found = bad_events(problem.analysis, problem.binnings, group.variations, *worked_on)
+        found = bad_events(_recipe(problem, group.variations), *worked_on)
         if found:
             return found
     return []
@@ -172,7 +172,7 @@ def _compiled(problem: Problem, variations: tuple[str, ...]) -> tuple[Callable[.
 
     def templates(parameters: Parameters, columns: Columns, widths: Widths | None) -> Templates:
         worked_on = [_in_precision(problem, tree) for tree in (parameters, columns, widths)]
-        filled = fill(problem.analysis, problem.binnings, variations, *worked_on)
+        filled = fill(_recipe(problem, variations), *worked_on)
         doubles: Templates = jax.tree.map(lambda array: array.astype(np.float64), filled)
         return doubles
 
@@ -182,6 +182,10 @@ def _compiled(problem: Problem, variations: tuple[str, ...]) -> tuple[Callable[.
         return gradient
 
     return jax.jit(templates), jax.jit(pull)
+
+
+def _recipe(problem: Problem, variations: tuple[str, ...]) -> Recipe:
+    return Recipe(problem.analysis, problem.binnings, variations, problem.linear)
 
 
 def _in_precision(problem: Problem, tree: Any) -> Any:

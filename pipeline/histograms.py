@@ -13,12 +13,12 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline import problem
+from pipeline.binning import Binning
 from pipeline.config import Config
 from pipeline.datasets import NOMINAL
 from pipeline.errors import InputError
 from pipeline.gradient import Executor, Parameters, forward
 from pipeline.problem import Work
-from pipeline.templates import Binning
 from pipeline.workspace import variations_of
 
 Histogram = Mapping[str, list[Any]]
@@ -38,7 +38,11 @@ def histograms(
     """
     edges = {name: _edges(config, name, parameters) for name in config.channels}
     open_ended = tuple(
-        Binning(name, None if config.channels[name].edges is None else (-math.inf, *inner, math.inf))
+        Binning(
+            name,
+            None if config.channels[name].edges is None else (-math.inf, *inner, math.inf),
+            shares=config.channels[name].shares,
+        )
         for name, inner in edges.items()
     )
     flowing = work._replace(problem=dataclasses.replace(work.problem, binnings=open_ended))
@@ -46,7 +50,9 @@ def histograms(
     named: dict[str, Histogram] = {}
     for channel in config.channels:
         rows = {
-            (sample, variation): _with_flow(np.asarray(found[channel][work.axes.row(sample, variation)]))
+            (sample, variation): _with_flow(
+                np.asarray(found[channel][work.axes.row(sample, variation)]), len(edges[channel])
+            )
             for sample in work.axes.samples
             for variation in (NOMINAL, *variations_of(config, sample))
         }
@@ -119,9 +125,9 @@ def _edges(config: Config, channel: str, parameters: Parameters) -> tuple[float,
     return tuple(problem.edges(config, parameters)[channel] or COUNTED)
 
 
-def _with_flow(contents: Float[np.ndarray, " bins"]) -> Float[np.ndarray, " bins"]:
-    """A counted number between two empty flow bins; everything else has its own."""
-    return np.array([0.0, contents[0], 0.0]) if len(contents) == 1 else contents
+def _with_flow(contents: Float[np.ndarray, " bins"], edges: int) -> Float[np.ndarray, " bins"]:
+    """What has no flow bins of its own, a counted number or shares, between two empty ones."""
+    return np.array([0.0, *contents, 0.0]) if len(contents) < edges else contents
 
 
 def _histogram(edges: tuple[float, ...], contents: Float[np.ndarray, " bins"]) -> Histogram:

@@ -12,10 +12,12 @@ import numpy as np
 
 from pipeline import analysis as contract
 from pipeline import datasets, store
+from pipeline.binning import Binning
 from pipeline.config import Anneal, Config
 from pipeline.errors import ConfigError, InputError, nearest
+from pipeline.observing import check_variations
 from pipeline.relax import anneal, edge_logits
-from pipeline.templates import Binning, Widths, check_variations
+from pipeline.templates import Widths
 from pipeline.workspace import Axes, axes, variations_of
 
 
@@ -35,6 +37,7 @@ class Problem:
     binnings: tuple[Binning, ...]
     layout: Layout
     precision: str = "float64"
+    linear: bool = False
 
     @property
     def analysis(self) -> contract.Analysis:
@@ -127,6 +130,7 @@ def _problem(config: Config, groups: Sequence[Group]) -> Problem:
         binnings(config),
         Layout(chunk_events, collection_sizes(config)),
         config.cluster.precision,
+        config.optimise.shifts == "derivatives",
     )
 
 
@@ -150,6 +154,7 @@ def binnings(config: Config) -> tuple[Binning, ...]:
             channel.edges,
             None if channel.free_edges is None else channel.free_edges.smallest,
             None if channel.bandwidth is None else channel.bandwidth.unit,
+            channel.shares,
         )
         for name, channel in config.channels.items()
     )
@@ -181,8 +186,11 @@ def _free_edges(config: Config) -> dict[str, jax.Array]:
 
 
 def edges(config: Config, parameters: Mapping[str, Any]) -> dict[str, list[float] | None]:
-    """Bin edges of every channel at a point; None for one that counts."""
-    found = {binning.channel: binning.edges_at(parameters) for binning in binnings(config)}
+    """Bin edges of every channel at a point, numbers of bins for shares; None for one that counts."""
+    found = {
+        b.channel: b.edges_at(parameters) if b.shares is None else np.arange(b.shares + 1)
+        for b in binnings(config)
+    }
     return {n: None if e is None else np.asarray(e, dtype=np.float64).tolist() for n, e in found.items()}
 
 
@@ -232,8 +240,8 @@ def _groups(
 ) -> tuple[Group, ...]:
     """Consecutive column files of one sample, until a group holds about its share of the events.
 
-    Every process is given every variation, so that one compiled function serves them all; a sample that is a
-    variation itself has none.
+    A process that the model varies is given every variation, so that one compiled function serves them all; others, and
+    a sample that is a variation itself, have none.
     """
     groups: list[Group] = []
     share = max(config.cluster.group_events, -(-sum(file.events for file in files) // config.cluster.groups))
@@ -242,7 +250,7 @@ def _groups(
         if last and last.sample == file.sample and last.events + file.events <= share:
             groups[-1] = last._replace(files=(*last.files, file))
         else:
-            variations = () if "__" in file.sample else templates.variations[1:]
+            variations = templates.variations[1:] if variations_of(config, file.sample) else ()
             groups.append(Group((file,), folds, scales[file.sample], variations))
     filled = tuple(group for group in groups if group.events)
     if not filled:

@@ -58,6 +58,13 @@ def variations_of(config: Config, sample: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(wanted))
 
 
+def with_all_variations(config: Config) -> Config:
+    """The run with the systematic uncertainties of its further models too: for templates that serve all of them."""
+    models = [config.model, *(other.model for other in config.evaluate.also.values())]
+    everything = tuple(systematic for model in models for systematic in model.systematics)
+    return config.model_copy(update={"model": config.model.model_copy(update={"systematics": everything})})
+
+
 def specification(templates: Templates, axes: Axes, config: Config) -> Specification:
     """The channels of a pyhf specification, keyed by names, from summed templates; differentiable."""
     return {
@@ -114,8 +121,7 @@ def beyond_pyhf(config: Config) -> str | None:
         return None
     return (
         f"model.systematics: constraint_width of {', '.join(map(repr, other))} is not 1; a pyhf workspace has no "
-        "place for that and would be another model. To have pyhf judge what was found, give the optimised values as "
-        "`parameters` to a run with constraint_width 1, which evaluates them as its initial point"
+        "place for that and would be another model; `evaluate.also` may name one with width 1 that pyhf can judge"
     )
 
 

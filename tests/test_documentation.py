@@ -15,7 +15,7 @@ from columnfiles import write_columns
 from pipeline import config, datasets, optimise, problem
 from pipeline.cli import main
 from pipeline.cluster import InProcess
-from pipeline.evaluate import evaluate
+from pipeline.evaluate import evaluate, objectives_of
 
 EVENTS = {"signal": 3000, "background": 5000}
 
@@ -84,12 +84,10 @@ def test_the_page_optimises(folder, tmp_path):
             run, InProcess(), work, optimise.initial_state(run, start),
             until=run.optimise.epochs, checkpoints=tmp_path / "checkpoints", fingerprint="", progress=lambda _: None,
         )  # fmt: skip
-        objective = optimise.centre(run, work.axes)
-        before, after = (evaluate(run, InProcess(), work, p, objective) for p in (start, state.parameters))
+        objectives = objectives_of(run, work.axes)
+        before, after = (evaluate(run, InProcess(), work, p, objectives) for p in (start, state.parameters))
     assert after.exact < before.exact
-    np.testing.assert_allclose(
-        after.fit["objective"], after.exact, rtol=0.05
-    )  # MINOS against the Hessian, at 36 %
+    np.testing.assert_allclose(after.pyhf, after.exact, rtol=0.05)  # MINOS against the Hessian, at 36 %
 
 
 def test_the_page_on_relaxed_operations_prints_what_it_says(request):

@@ -6,12 +6,12 @@ import pytest
 
 from pipeline import config as configuration
 from pipeline import datasets, problem
+from pipeline.binning import Binning
 from pipeline.cluster import InProcess
 from pipeline.errors import ConfigError
 from pipeline.gradient import forward, value_and_grad
 from pipeline.optimise import centre, initial_state, update
 from pipeline.relax import ordered_edges
-from pipeline.templates import Binning
 
 pytestmark = pytest.mark.simulate
 LOGITS = ("edges_4j1b", "edges_4j2b")

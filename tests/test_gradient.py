@@ -17,7 +17,7 @@ from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES
 from pipeline.optimise import centre, in_ranges
 from pipeline.store import read_columns
-from pipeline.templates import fill
+from pipeline.templates import Recipe, fill
 from pipeline.workspace import specification, variations_of, workspace
 
 pytestmark = pytest.mark.simulate
@@ -52,9 +52,8 @@ def whole(config, work, widths):
         def of_sample(weight):
             found = everything.replace(weight=weight)
             problem = work.problem
-            return fill(
-                problem.analysis, problem.binnings, work.axes.variations[1:], parameters, found, widths
-            )
+            recipe = Recipe(problem.analysis, problem.binnings, work.axes.variations[1:])
+            return fill(recipe, parameters, found, widths)
 
         return jax.vmap(of_sample)(jnp.stack(weights))
 

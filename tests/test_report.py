@@ -59,6 +59,7 @@ def summary_of(run):
         ],
         "templates": {f"{p}_{f}": {"yields": yields, "sumw2": {}} for p, f in keys},
         "fits": {f"{p}_{f}": fit for p, f in keys},
+        "also": [],
     }
 
 
@@ -168,3 +169,21 @@ def test_an_objective_that_is_no_number_of_the_fit_is_judged_by_exact_cuts(run, 
     assert "0.12345 → 0.1" in page
     assert "fitted with pyhf:" not in page
     assert page.count("<td>none</td>") == 4
+
+
+def test_a_model_beyond_pyhf_with_nothing_but_arrays_free_and_further_models(run, tmp_path):
+    summary = summary_of(run) | {"fits": {}, "pseudodata": {}, "points": {"initial": {}, "optimised": {}}}
+    found = {"exact": 0.09, "relaxed": 0.0901, "pyhf": 0.0902}
+    summary["also"] = [
+        {"model": "constrained", "label": "uncertainty", "point": p, "fold": f, **found}
+        for p in ("initial", "optimised")
+        for f in ("train", "held_out")
+    ]
+    records = [record | {"parameters": {}} for record in records_of()]
+    path = tmp_path / "report.html"
+    report.write(run, records, summary, provenances_of(run), page=path, figures=tmp_path / "figures")
+    page = path.read_text().replace("<b>", "").replace("</b>", "")
+    assert page.count("<td>constrained</td>") == 2
+    assert page.count("<td>0.0902</td>") == 2
+    drawn = {p.name for p in (tmp_path / "figures").iterdir()}
+    assert drawn == {"objective.svg", "templates_4j1b.svg", "templates_4j2b.svg"}

@@ -6,11 +6,12 @@ import pytest
 
 from pipeline import datasets, problem
 from pipeline.analysis import Analysis, FlatTree, Free
+from pipeline.binning import Binning
 from pipeline.cluster import InProcess
 from pipeline.containers import Columns, Observation
 from pipeline.errors import FitError
 from pipeline.gradient import forward
-from pipeline.templates import Binning, Widths, bad_events, fill
+from pipeline.templates import Recipe, Widths, bad_events, fill
 
 BINNINGS = (Binning("region", (0.0, 1.0, 2.0)), Binning("count", None))
 WIDTHS = Widths(operations={"x": jnp.asarray(0.1)}, bandwidths={"region": jnp.asarray(0.1)})
@@ -43,7 +44,7 @@ class Ratio(Analysis):
 def seen(variations, widths=WIDTHS, **columns):
     events = {"x": jnp.array([0.0, 1.2]), "y": jnp.array([1.0, 1.0]), "weight": jnp.array([1.0, 0.5])}
     events |= {name: jnp.asarray(values) for name, values in columns.items()}
-    arguments = Ratio(), BINNINGS, variations, {"x": 0.5}, Columns(events), widths
+    arguments = Recipe(Ratio(), BINNINGS, variations), {"x": 0.5}, Columns(events), widths
     finite = all(np.all(np.isfinite(y)) for y in fill(*arguments).yields.values())
     found = bad_events(*arguments)
     assert finite == (not found)

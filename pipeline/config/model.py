@@ -49,6 +49,11 @@ class Channel(Section):
     histogram: Regular | None = Field(
         default=None, description="bins of the file of exact histograms; absent: those of the fit"
     )
+    shares: int | None = Field(
+        default=None,
+        ge=2,
+        description="number of bins among which the analysis divides every event itself, in place of `edges`",
+    )
     bandwidth: Bandwidth | None = Field(
         default=None, description="width of the kernel of the relaxed histogram; needed where there are edges"
     )
@@ -62,8 +67,10 @@ class Channel(Section):
         if self.edges is None:
             for key in ("free_edges", "histogram"):
                 if getattr(self, key) is not None:
-                    raise ValueError(f"{key} belongs to a channel with edges; this one counts events")
+                    raise ValueError(f"{key} belongs to a channel with edges; this one has none")
             return self
+        if self.shares is not None:
+            raise ValueError("give edges or shares: a channel has one kind of bins")
         if len(self.edges) < 2 or any(a >= b for a, b in zip(self.edges, self.edges[1:], strict=False)):
             raise ValueError(f"edges {list(self.edges)} must be at least two ascending numbers")
         if self.bandwidth is None:

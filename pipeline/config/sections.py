@@ -40,6 +40,11 @@ class Optimise(Section):
         default=0.8, gt=0, le=1, description="widths are final after this share of epochs"
     )
     seed: int = Field(default=1, ge=0, description="seed of the analysis's own random initial values")
+    shifts: Literal["templates", "derivatives"] = Field(
+        default="templates",
+        description="the relaxed templates of an analysis's shift at +-1: observed there, or the nominal ones plus and "
+        "minus their derivative; exact cuts always observe them",
+    )
     halvings: int = Field(
         default=0,
         ge=0,
@@ -53,9 +58,20 @@ class Optimise(Section):
         return -(-self.epochs // self.epochs_per_job)
 
 
+class Alternative(Section):
+    """Another model and its objective, for the events and parameters of the run."""
+
+    model: Model
+    objective: Objective
+
+
 class Evaluate(Section):
     """How the result is judged."""
 
+    also: dict[Name, Alternative] = Field(
+        default={},
+        description="further models by name: what the same parameters are worth in them, on the same templates",
+    )
     bootstrap: int = Field(
         default=0,
         ge=0,
@@ -76,7 +92,7 @@ class Config(Section):
         default={}, description="start values of free parameters; absent: the analysis's own"
     )
     widths: dict[str, Anneal] = Field(
-        min_length=1,
+        default={},
         description="widths of relaxed operations, by free parameter or by the name the analysis gives",
     )
     channels: dict[Name, Channel] = Field(min_length=1, description="one entry per region")
@@ -94,6 +110,25 @@ class Config(Section):
             "simulate.samples",
             [name.partition("__")[0] for name in self.simulate.samples] if self.simulate else (),
         )
+        self._model_fits_data()
+        for name, other in self.alternatives.items():
+            try:
+                other._model_fits_data()
+            except ValueError as error:
+                raise ValueError(f"evaluate.also.{name}: {error}") from error
+        return self
+
+    @property
+    def alternatives(self) -> dict[str, "Config"]:
+        """The run with each of the further models in place of its own, and no channel that is not for it."""
+        return {name: self._with(other) for name, other in self.evaluate.also.items()}
+
+    def _with(self, other: Alternative) -> "Config":
+        used = {n: c for n, c in self.channels.items() if c.in_fit or n in other.objective.sums}
+        changed = {"model": other.model, "objective": other.objective, "channels": used}
+        return self.model_copy(update={**changed, "evaluate": Evaluate()})
+
+    def _model_fits_data(self) -> None:
         for entry in (*self.model.normfactors, *self.model.systematics):
             self._known_samples(f"model: {entry.name!r}", entry.samples or ())
         self._known_samples("model.pseudodata", [n.partition("__")[0] for n in self.model.pseudodata])
@@ -105,7 +140,6 @@ class Config(Section):
                     f"{list(self.data.samples[process].variations)}"
                 )
         self._objective_fits_model()
-        return self
 
     @property
     def regions(self) -> dict[str, Channel]:

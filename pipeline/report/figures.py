@@ -82,7 +82,8 @@ def templates(config: Config, channel: str, summary: Mapping[str, Any], fold: st
         mplhep.histplot(
             stacks, edges, stack=True, histtype="fill", label=labels, color=COLOURS[: len(stacks)], ax=axes
         )
-        _band(axes, edges, sum(stacks), np.array(summary["fits"][f"{point}_{fold}"]["prefit_stdev"][channel]))
+        if fit := summary["fits"].get(f"{point}_{fold}"):
+            _band(axes, edges, sum(stacks), np.array(fit["prefit_stdev"][channel]))
         axes.set_title(f"{channel}, {point}, {fold.replace('_', '-')} events", fontsize=11)
         axes.set_xlim(edges[0], edges[-1])
         axes.set_xlabel(config.channels[channel].label)

@@ -79,10 +79,10 @@ def _figures(
     free = problem.analysis(config).parameters
     drawn = {
         "objective": draw.objective(records, summary),
-        "parameters": draw.parameters(records, summary, free),
+        **({"parameters": draw.parameters(records, summary, free)} if summary["points"]["optimised"] else {}),
         **{f"templates_{name}": draw.templates(config, name, summary, fold) for name in config.regions},
     }
-    if impacts := summary["fits"][f"optimised_{fold}"]["impacts"]:
+    if impacts := summary["fits"].get(f"optimised_{fold}", {}).get("impacts"):
         drawn["pulls"] = draw.pulls(summary, fold)
         drawn["ranking"] = draw.ranking(config, impacts)
     return drawn

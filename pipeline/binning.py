@@ -1,0 +1,42 @@
+"""The bins of a channel."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from pipeline.relax import ordered_edges
+
+
+@dataclasses.dataclass(frozen=True)
+class Binning:
+    """A channel and its bins: `edges` of its observable, or `shares` that the analysis divides every event into itself.
+
+    With neither it is one bin that counts every event. With a `smallest` bin width the inner edges are free: the
+    parameter `edges_<channel>` holds a number per bin. Edges at infinity make bins of what lies outside. `unit` is
+    that of the bandwidth: 'value', or 'bin' for a fraction of the narrower bin at each edge.
+    """
+
+    channel: str
+    edges: tuple[float, ...] | None
+    smallest: float | None = None
+    unit: str | None = None
+    shares: int | None = None
+
+    @property
+    def bins(self) -> int:
+        """Number of bins."""
+        return self.shares or (1 if self.edges is None else len(self.edges) - 1)
+
+    @property
+    def parameter(self) -> str:
+        """Name of the parameter that free edges are made of."""
+        return f"edges_{self.channel}"
+
+    def edges_at(self, parameters: Mapping[str, ArrayLike]) -> Float[Array, " edges"] | None:
+        """Bin edges at a point."""
+        if self.edges is None or self.smallest is None:
+            return None if self.edges is None else jnp.asarray(self.edges)
+        low, high = self.edges[0], self.edges[-1]
+        return ordered_edges(jnp.asarray(parameters[self.parameter]), low, high, smallest=self.smallest)

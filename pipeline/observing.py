@@ -1,0 +1,174 @@
+"""What an analysis observes in the events of a chunk, under the nominal conditions and every systematic variation."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from pipeline.analysis import Analysis
+from pipeline.binning import Binning
+from pipeline.containers import Columns, Observation, Parameters
+from pipeline.datasets import NOMINAL
+from pipeline.errors import ConfigError, Noting, nearest
+from pipeline.relax import Exact, Relaxed, status
+
+WEIGHT = "weight"  # the column of the event weights; an observable never depends on it
+
+
+class Family(NamedTuple):
+    """Variations that change the same columns, and what is observed under them.
+
+    A value is the observable [variations, events], or the shares in the bins [variations, events, bins]; without its
+    first axis where the variations cannot change it.
+    """
+
+    variations: tuple[str, ...]
+    changed: dict[str, Array]  # columns [variations, events, ...]
+    weights: dict[str, Array]  # [variations, events] per channel
+    values: dict[str, Array]
+
+
+def families(
+    analysis: Analysis,
+    binnings: Sequence[Binning],
+    variations: Sequence[str],
+    parameters: Mapping[str, Array],
+    columns: Columns,
+    relax: Exact | Relaxed,
+) -> list[Family]:
+    """Observations under the nominal conditions and the variations, the nominal first, in families.
+
+    Variations that change the same columns are observed together: with `vmap`, all that does not depend on those
+    columns is computed once, and a variation of the weight alone costs no selection of its own.
+    """
+    free = Parameters(dict(parameters))
+    transforms = analysis.transforms
+    of_weight = [name for name in variations if name not in transforms]
+    factors = _factors(analysis, of_weight, free, columns, relax)
+    varied = {NOMINAL: columns, **{n: transforms[n](columns) for n in variations if n in transforms}}
+    members: dict[tuple[str, ...], list[str]] = {(WEIGHT,): []}
+    for name, arrays in varied.items():
+        changed = tuple(n for n, array in arrays.arrays.items() if array is not columns.arrays[n])
+        members.setdefault(changed or (WEIGHT,), []).append(name)
+    found = []
+    for changed, names in members.items():
+        stacked = {n: jnp.stack([varied[v].arrays[n] for v in names]) for n in changed}
+        found.append(
+            Family(tuple(names), stacked, *_observe(analysis, binnings, free, columns, relax, stacked))
+        )
+    return [_with_factors(found[0], factors), *found[1:]]
+
+
+def observe(
+    analysis: Analysis,
+    binnings: Sequence[Binning],
+    parameters: Parameters,
+    columns: Columns,
+    relax: Exact | Relaxed,
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Weights and values of each channel; one that only counts has no value."""
+    with Noting(f"in {type(analysis).__name__}.observe(p, c, relax)"):
+        seen = analysis.observe(parameters, columns, relax)
+    found = {binning.channel: _observation(analysis, seen, binning) for binning in binnings}
+    weights = {channel: o.weight for channel, o in found.items()}
+    values = {channel: o.value if o.shares is None else o.shares for channel, o in found.items()}
+    return weights, {channel: value for channel, value in values.items() if value is not None}
+
+
+def bad_events(binnings: Sequence[Binning], found: Sequence[Family]) -> list[str]:
+    """What is not finite in observations: columns first, then observables."""
+    of_columns = [why for family in found for why in _bad_columns(family)]
+    return of_columns + [why for family in found for b in binnings for why in _bad_observable(family, b)]
+
+
+def check_variations(analysis: Analysis, names: tuple[str, ...]) -> None:
+    """Raise where the model names a variation that the analysis does not define."""
+    known = analysis.variation_names
+    for name in names:
+        if name not in known or name == NOMINAL:
+            raise ConfigError(
+                f"model.systematics: {type(analysis).__name__} has no variation {name!r}; {nearest(name, known)}"
+            )
+
+
+def _bad_columns(family: Family) -> Iterator[str]:
+    for name, rows in family.changed.items():
+        for variation, array in zip(family.variations, rows, strict=True):
+            bad = int(jnp.sum(~jnp.isfinite(array)))
+            if bad:
+                yield f"column {name!r} of variation {variation!r} holds {bad} values that are not finite"
+
+
+def _bad_observable(family: Family, binning: Binning) -> Iterator[str]:
+    weights, values = family.weights[binning.channel], family.values.get(binning.channel, jnp.zeros(1))
+    found = status(values if binning.shares is None else values.sum(axis=-1), weights)
+    for row, variation in enumerate(family.variations):
+        nan, bad = (int(n if n.ndim == 0 else n[row]) for n in (found.nan_values, found.bad_weights))
+        events = f"of {weights.shape[-1]} events in channel {binning.channel!r}, variation {variation!r}"
+        if nan:
+            yield f"the value is NaN for {nan} {events}, also where the weight is 0"
+        if bad:
+            yield f"the weight is not finite for {bad} {events}"
+
+
+def _factors(
+    analysis: Analysis, names: Sequence[str], parameters: Parameters, columns: Columns, relax: Exact | Relaxed
+) -> dict[str, Float[Array, " events"]]:
+    """The factors on the nominal weight that make the analysis's weight variations."""
+    if not names:
+        return {}
+    with Noting(f"in {type(analysis).__name__}.weights(p, c, relax)"):
+        made = analysis.weights(parameters, columns, relax)
+    missing = [name for name in names if name not in made]
+    if missing:
+        raise ConfigError(
+            f"{type(analysis).__name__}.weights() gives no {missing[0]!r}, which weight_variations names; "
+            f"{nearest(missing[0], made)}"
+        )
+    return {name: made[name] for name in names}
+
+
+def _with_factors(nominal: Family, factors: Mapping[str, Float[Array, " events"]]) -> Family:
+    """The family of the weight alone with rows for the weight variations, from its first row."""
+    rows = {
+        channel: jnp.stack([*weights, *(weights[0] * factor for factor in factors.values())])
+        for channel, weights in nominal.weights.items()
+    }
+    return nominal._replace(variations=(*nominal.variations, *factors), weights=rows)
+
+
+def _observe(
+    analysis: Analysis,
+    binnings: Sequence[Binning],
+    parameters: Parameters,
+    columns: Columns,
+    relax: Exact | Relaxed,
+    changed: dict[str, Float[Array, "variations ..."]],
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Weights [variations, events] and values of each channel, the values [events] where they cannot vary."""
+
+    def one(arrays: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+        return observe(analysis, binnings, parameters, columns.replace(**arrays), relax)
+
+    return jax.vmap(one, out_axes=(0, None if tuple(changed) == (WEIGHT,) else 0))(changed)
+
+
+def _observation(
+    analysis: Analysis, observations: Mapping[str, Observation], binning: Binning
+) -> Observation:
+    """The observation of a channel, which must have the bins of the configuration."""
+    where, name = f"channels.{binning.channel}: ", type(analysis).__name__
+    if binning.channel not in observations:
+        raise ConfigError(f"{where}{name} observes no such channel; {nearest(binning.channel, observations)}")
+    found = observations[binning.channel]
+    made = 0 if found.shares is None else found.shares.shape[-1]
+    if made != (binning.shares or 0):
+        raise ConfigError(
+            f"{where}{name} divides each event among {made or 'no'} bins itself; "
+            + (f"say `shares: {made}`, without edges" if made else "give `edges`, not `shares`")
+        )
+    if binning.edges is not None and found.value is None:
+        raise ConfigError(f"{where}has edges, but the analysis only counts there; remove them")
+    return found
