@@ -1,0 +1,149 @@
+"""INFERNO's synthetic problem: 50 signal events on 1000 of background, whose shape depends on unknown parameters.
+
+P. de Castro, T. Dorigo, arXiv:1806.04743, section 5.1. Signal: (x0, x1) ~ N((0, 0), 1), x2 ~ Exp(rate 2); the
+paper's text prints (1, 1) for the means, its code and its table use (0, 0). Background: (x0, x1) ~
+N((2 + r, 0), diag(5, 9)), x2 ~ Exp(rate lambda), nominally r = 0 and lambda = 3. docs/inferno.md has the benchmarks.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from pipeline.analyses import networks
+from pipeline.analysis import Analysis, FlatTree, Free
+from pipeline.containers import Columns, Observation, Parameters
+from pipeline.objective.cross_entropy import binary_cross_entropy
+from pipeline.relax import Exact, Relaxed
+
+S, B = 50.0, 1000.0  # expected events
+RATE = 3.0  # nominal lambda
+STEPS = {"r": 0.2, "lambda": 0.5}  # of the templates of the published evaluation
+PRIORS = {"r": 0.4, "lambda": 1.0}  # widths of the constraints of benchmarks 3 and 4
+FEATURES = 3
+
+
+def events(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Branches of generated events of `signal` or `background`."""
+    plane = rng.standard_normal((2, number))
+    waiting = rng.standard_exponential(number)
+    if sample == "signal":
+        return {"x0": plane[0], "x1": plane[1], "x2": waiting / 2.0}
+    if sample == "background":
+        return {"x0": 2.0 + np.sqrt(5.0) * plane[0], "x1": 3.0 * plane[1], "x2": waiting / RATE}
+    raise ValueError(f"sample {sample!r} is not 'signal' or 'background'")
+
+
+def densities(
+    x0: Float[Any, " events"], x1: Float[Any, " events"], x2: Float[Any, " events"]
+) -> tuple[Float[Any, " events"], Float[Any, " events"]]:
+    """Probability densities of signal and nominal background."""
+    signal = np.exp(-(x0**2 + x1**2) / 2 - 2.0 * x2) * 2.0 / (2 * np.pi)
+    exponent = -((x0 - 2.0) ** 2) / 10 - x1**2 / 18 - RATE * x2
+    return signal, np.exp(exponent) * RATE / (2 * np.pi * np.sqrt(45.0))
+
+
+def floor(number: int, seed: int) -> list[float]:
+    """The smallest possible uncertainty on s in benchmarks 0 to 4: by the Fisher matrix of the densities themselves.
+
+    I_ij = int d_i rho d_j rho / rho over x, with the expected density of events rho = s f_s + b f_b(r, lambda), by
+    Monte Carlo over `number` events of each class; constraints add the inverse of their variances.
+    """
+    rng = np.random.default_rng(seed)
+    made = [events(sample, number, rng) for sample in ("signal", "background")]
+    x0, x1, x2 = (np.concatenate([branches[name] for branches in made]) for name in ("x0", "x1", "x2"))
+    signal, background = densities(x0, x1, x2)
+    slopes = np.stack(
+        [signal, B * background * (x0 - 2.0) / 5.0, B * background * (1 / RATE - x2), background]
+    )
+    expected = S * signal + B * background
+    drawn_from = (signal + background) / 2
+    information = (slopes / (expected * drawn_from)) @ slopes.T / (2 * number)
+    constraints = np.diag([0.0, PRIORS["r"] ** -2, PRIORS["lambda"] ** -2, (0.1 * B) ** -2])
+    cases = [([0], 0), ([0, 1], 0), ([0, 1, 2], 0), ([0, 1, 2], 1), ([0, 1, 2, 3], 1)]
+    return [
+        float(np.sqrt(np.linalg.inv((information + known * constraints)[np.ix_(free, free)])[0, 0]))
+        for free, known in cases
+    ]
+
+
+def shift_r(c: Columns, size: Any) -> Columns:
+    """The background's mean x0 moves by `size`."""
+    return c.replace(x0=c.x0 + size)
+
+
+def shift_rate(c: Columns, size: Any) -> Columns:
+    """The background's rate lambda changes by `size`."""
+    return c.replace(x2=c.x2 * (RATE / (RATE + size)))
+
+
+def _in_units(shift: Callable[[Columns, Any], Columns], unit: float) -> Callable[[Columns, Any], Columns]:
+    return lambda c, size: shift(c, unit * size)
+
+
+class Inferno(Analysis):
+    """Bins of a network's softmax: 3-100-100-10, ReLU, He's start values, no cut anywhere.
+
+    Shifts `r` and `lambda` are in units of the published template steps, `r_prior` and `lambda_prior` in those of
+    the constraints of benchmarks 3 and 4.
+    """
+
+    reads = FlatTree(tree="Events", branches=("x0", "x1", "x2"), event="event")
+    parameters: Mapping[str, Free] = {}
+
+    def __init__(self, hidden: Sequence[int] = (100, 100), outputs: int = 10) -> None:
+        self.sizes = (FEATURES, *hidden, outputs)
+
+    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+        """Every event."""
+        del dataset
+        features = {name: getattr(events, name) for name in ("x0", "x1", "x2")}
+        return {"weight": np.ones(len(events.x0)), **features}
+
+    def shifts(self) -> Mapping[str, Callable[[Columns, Any], Columns]]:
+        """The background's unknown mean and rate."""
+        return {
+            "r": _in_units(shift_r, STEPS["r"]),
+            "lambda": _in_units(shift_rate, STEPS["lambda"]),
+            "r_prior": _in_units(shift_r, PRIORS["r"]),
+            "lambda_prior": _in_units(shift_rate, PRIORS["lambda"]),
+        }
+
+    def init(self, key: jax.Array) -> Mapping[str, jax.Array]:
+        """Start values of the network."""
+        return networks.start(key, self.sizes)
+
+    def outputs(self, p: Parameters, c: Columns) -> Float[Array, "events outputs"]:
+        """What the network makes of the events."""
+        return networks.outputs(p, jnp.stack([c.x0, c.x1, c.x2], axis=1))
+
+    def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
+        """The event's shares in the bins."""
+        return {
+            "bins": Observation(weight=c.weight, shares=relax.assign(self.outputs(p, c), width="softmax"))
+        }
+
+
+class InfernoSummary(Inferno):
+    """One output, the sigmoid of the network's, as the observable; `loss` is a classifier's, event by event."""
+
+    def __init__(self, hidden: Sequence[int] = (100, 100)) -> None:
+        super().__init__(hidden, outputs=1)
+
+    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+        """Every event, and whether it is signal."""
+        made = super().columns(events, dataset)
+        return {**made, "label": np.full(len(events.x0), float(dataset == "signal"))}
+
+    def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
+        """The output's histogram, and the cross-entropy of signal and background of equal weight."""
+        logit = self.outputs(p, c)[:, 0]
+        del relax
+        loss = binary_cross_entropy(logit, c.label)
+        return {
+            "output": Observation(weight=c.weight, value=jax.nn.sigmoid(logit)),
+            "loss": Observation(weight=c.weight * loss),
+        }

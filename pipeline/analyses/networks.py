@@ -1,0 +1,30 @@
+"""Fully connected networks as free parameters of an analysis: `weights_0`, `biases_0`, `weights_1`, ..."""
+
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from pipeline.containers import Parameters
+
+
+def start(key: jax.Array, sizes: Sequence[int]) -> dict[str, Array]:
+    """Start values for layers of these sizes: normal, variance 2 / inputs (K. He et al., arXiv:1502.01852), bias 0."""
+    made: dict[str, Array] = {}
+    for layer, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+        key, own = jax.random.split(key)
+        made[f"weights_{layer}"] = jax.random.normal(own, (inputs, outputs)) * (2.0 / inputs) ** 0.5
+        made[f"biases_{layer}"] = jnp.zeros(outputs)
+    return made
+
+
+def outputs(p: Parameters, features: Float[Array, "events inputs"]) -> Float[Array, "events outputs"]:
+    """Outputs of the last layer, without an activation; ReLU between the layers."""
+    last = sum(name.startswith("weights_") for name in p.arrays) - 1
+    values = features
+    for layer in range(last + 1):
+        values = values @ p.arrays[f"weights_{layer}"] + p.arrays[f"biases_{layer}"][None]
+        values = values if layer == last else jax.nn.relu(values)
+    return values

@@ -1,0 +1,79 @@
+"""The shipped analyses of published problems: gradients over chunks, learning, what exact cuts say."""
+
+import numpy as np
+import pytest
+from columnfiles import write_columns
+from generated import generated
+
+from pipeline import datasets, optimise, problem
+from pipeline.cluster import InProcess
+from pipeline.evaluate import evaluate, objectives_of, work_of_all_models
+from pipeline.gradient import value_and_grad
+
+CLOUDS = ("signal", "background", "background__up", "background__down")
+RUNS = {
+    "inferno": ("inferno", ("signal", "background"), "[12, 5]", []),
+    "inferno, derivatives": ("inferno", ("signal", "background"), "[12]", ["optimise.shifts=derivatives"]),
+    "inferno, one output": ("inferno_summary", ("signal", "background"), "[12]", []),
+    "inferno, one output, derivatives": (
+        *("inferno_summary", ("signal", "background"), "[12]"),
+        ["optimise.shifts=derivatives"],
+    ),
+    "neos": ("neos", CLOUDS, "[12, 5]", []),
+    "neos, poi_uncertainty": ("neos", CLOUDS, "[12]", ["objective.kind=poi_uncertainty"]),
+    "neos, cross-entropy": (
+        *("neos", CLOUDS, "[12]"),
+        ["channels.loss={in_fit: false}", "objective={kind: cross_entropy, channel: loss}"],
+    ),
+}
+
+
+@pytest.fixture(params=RUNS)
+def run(request, tmp_path):
+    """A shipped configuration with a small network on few events."""
+    name, samples, hidden, overrides = RUNS[request.param]
+    path = request.config.rootpath / "config" / f"{name}.yaml"
+    network = [f"analysis.options={{hidden: {hidden}}}", "data.held_out_fraction=0.5"]
+    events = {sample: 400 + 100 * number for number, sample in enumerate(samples)}
+    return generated(path, events, tmp_path, [*network, *overrides])
+
+
+def test_the_gradient_over_chunks_is_that_of_the_whole(run, tmp_path):
+    files, found = write_columns(run, tmp_path), []
+    for events in (32, 1024):
+        changed = {"precision": "float64", "chunk_events": events, "group_events": events}
+        settings = run.model_copy(update={"cluster": run.cluster.model_copy(update=changed)})
+        work = problem.work(settings, files, datasets.TRAIN)
+        centre = optimise.centre(settings, work.axes)
+        start = problem.initial_parameters(settings)
+        found.append(value_and_grad(InProcess(), work, start, problem.widths(settings, 0), centre))
+    chunked, whole = found
+    np.testing.assert_allclose(chunked.objective, whole.objective, rtol=1e-10)
+    largest = max(np.abs(g).max() for g in whole.gradient.values())
+    for name, gradient in whole.gradient.items():
+        np.testing.assert_allclose(
+            chunked.gradient[name], gradient, rtol=0, atol=1e-10 * largest, err_msg=name
+        )
+    assert largest > 0
+
+
+def test_neos_learns_to_exclude(request, tmp_path):
+    """A few epochs on few events: held-out hard bins exclude more, and pyhf agrees."""
+    path = request.config.rootpath / "config" / "neos.yaml"
+    short = ["analysis.options={hidden: [12]}", "optimise.learning_rate=0.02", "data.held_out_fraction=0.5"]
+    run = generated(path, dict.fromkeys(CLOUDS, 4000), tmp_path, short)
+    files = write_columns(run, tmp_path)
+    work = problem.work(run, files, datasets.TRAIN)
+    start = problem.initial_parameters(run)
+    state, _ = optimise.run(
+        run, InProcess(), work, optimise.initial_state(run, start),
+        until=6, checkpoints=tmp_path / "checkpoints", fingerprint="", progress=lambda _: None,
+    )  # fmt: skip
+    held_out = work_of_all_models(run, files, datasets.HELD_OUT)
+    objectives = objectives_of(run, held_out.axes)
+    before, after = (evaluate(run, InProcess(), held_out, p, objectives) for p in (start, state.parameters))
+    assert after.exact < before.exact - 1  # ln CLs
+    np.testing.assert_allclose(after.pyhf, after.exact, rtol=1e-4)
+    np.testing.assert_allclose(
+        after.also["uncertainty"]["pyhf"], after.also["uncertainty"]["exact"], rtol=0.1
+    )
