@@ -100,14 +100,19 @@ class Analysis:
         return (*self.transforms, *self.weight_variations)
 
     @property
+    def shifted(self) -> dict[str, tuple[str, float]]:
+        """The variations that are a shift, by name: which one, and its size."""
+        ends = {"up": 1.0, "down": -1.0}
+        return {f"{name}_{end}": (name, size) for name in self.shifts() for end, size in ends.items()}
+
+    @property
     def transforms(self) -> dict[str, Callable[[Columns], Columns]]:
         """The variations of the columns by name: those of `variations`, and the shifts at +1 and -1."""
-        shifted = {
-            f"{name}_{end}": functools.partial(_at, shift, size)
-            for name, shift in self.shifts().items()
-            for end, size in (("up", 1.0), ("down", -1.0))
+        shifts = self.shifts()
+        of_shifts = {
+            n: functools.partial(_at, shifts[shift], size) for n, (shift, size) in self.shifted.items()
         }
-        return {**self.variations(), **shifted}
+        return {**self.variations(), **of_shifts}
 
     def init(self, key: jax.Array) -> Mapping[str, jax.Array]:
         """Start values of the free arrays that have no bounds, such as the weights of a network."""

@@ -1,6 +1,7 @@
 """Columns and parameters -> templates; templates of disjoint events add."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import equinox as eqx
@@ -45,23 +46,24 @@ def fill(
         widths: of the relaxed operations; None for exact cuts and plain histograms.
     """
     relax, free = _operations(parameters, widths)
-    shifted = _shifts_of(recipe) if recipe.linear and widths is not None else {}
+    draw = functools.partial(_draw, free, relax, widths)
+    shifted = recipe.analysis.shifted if recipe.linear and widths is not None else {}
     finite = [name for name in recipe.variations if name not in shifted]
     found = observing.families(recipe.analysis, recipe.binnings, finite, free, columns, relax)
-    slopes = _slopes(
-        recipe, tuple(dict.fromkeys(n for n, _ in shifted.values())), free, columns, relax, widths
-    )
+    wanted = tuple(dict.fromkeys(shifted[name][0] for name in recipe.variations if name in shifted))
+    slopes = _slopes(recipe, wanted, free, columns, relax, draw)
     yields, sumw2 = {}, {}
     for binning in recipe.binnings:
         rows: dict[str, Array] = {}
         for family in found:
-            drawn = _draw(recipe, binning, widths, relax, free, *_of(family, binning))
-            rows |= dict(zip(family.variations, drawn, strict=True))
-        for name, (shift, sign) in shifted.items():
-            rows[name] = rows[NOMINAL] + sign * slopes[binning.channel][shift]
+            rows |= zip(family.variations, draw(binning, *_of(family, binning)), strict=True)
+        for name in recipe.variations:
+            if name in shifted:
+                shift, size = shifted[name]
+                rows[name] = rows[NOMINAL] + size * slopes[binning.channel][shift]
         yields[binning.channel] = jnp.stack([rows[name] for name in (NOMINAL, *recipe.variations)])
         weights, values = _of(found[0], binning)
-        sumw2[binning.channel] = _draw(recipe, binning, widths, relax, free, weights[:1] ** 2, values)[0]
+        sumw2[binning.channel] = draw(binning, weights[:1] ** 2, values)[0]
     return Templates(yields=yields, sumw2=sumw2)
 
 
@@ -81,20 +83,13 @@ def _operations(
     return Exact() if widths is None else Relaxed(widths.operations, thresholds=free), free
 
 
-def _shifts_of(recipe: Recipe) -> dict[str, tuple[str, float]]:
-    """Variations that are a shift at +1 or -1: which one, and the sign."""
-    signs = {"_up": 1.0, "_down": -1.0}
-    both = {f"{n}{end}": (n, sign) for n in recipe.analysis.shifts() for end, sign in signs.items()}
-    return {name: both[name] for name in recipe.variations if name in both}
-
-
 def _slopes(
     recipe: Recipe,
     names: tuple[str, ...],
     free: Mapping[str, Array],
     columns: Columns,
     relax: Exact | Relaxed,
-    widths: Widths | None,
+    draw: Callable[..., Array],
 ) -> dict[str, dict[str, Float[Array, " bins"]]]:
     """Derivative of the nominal templates with respect to each shift at 0, by channel: forward mode, all at once."""
     if not names:
@@ -105,19 +100,16 @@ def _slopes(
         moved = columns
         for name, size in zip(names, sizes, strict=True):
             moved = shifts[name](moved, size)
-        seen = observing.observe(recipe.analysis, recipe.binnings, Parameters(dict(free)), moved, relax)
-        weights, values = seen
-        return {
-            b.channel: _draw(recipe, b, widths, relax, free, weights[b.channel][None], values.get(b.channel))[
-                0
-            ]
-            for b in recipe.binnings
-        }
+        weights, values = observing.observe(
+            recipe.analysis, recipe.binnings, Parameters(dict(free)), moved, relax
+        )
+        drawn = {b.channel: draw(b, weights[b.channel][None], values.get(b.channel)) for b in recipe.binnings}
+        return {channel: rows[0] for channel, rows in drawn.items()}
 
     at = jnp.zeros(len(names), dtype=columns.weight.dtype)
     directions = jnp.eye(len(names), dtype=at.dtype)
-    rows = jax.vmap(lambda direction: jax.jvp(templates, (at,), (direction,))[1])(directions)
-    return {channel: dict(zip(names, array, strict=True)) for channel, array in rows.items()}
+    slopes = jax.vmap(lambda direction: jax.jvp(templates, (at,), (direction,))[1])(directions)
+    return {channel: dict(zip(names, array, strict=True)) for channel, array in slopes.items()}
 
 
 def _of(family: Family, binning: Binning) -> tuple[Array, Array | None]:
@@ -125,11 +117,10 @@ def _of(family: Family, binning: Binning) -> tuple[Array, Array | None]:
 
 
 def _draw(
-    recipe: Recipe,
-    binning: Binning,
-    widths: Widths | None,
-    relax: Exact | Relaxed,
     free: Mapping[str, Array],
+    relax: Exact | Relaxed,
+    widths: Widths | None,
+    binning: Binning,
     weights: Float[Array, "variations events"],
     values: Array | None,
 ) -> Float[Array, "variations bins"]:

@@ -139,11 +139,11 @@ class InfernoSummary(Inferno):
         return {**made, "label": np.full(len(events.x0), float(dataset == "signal"))}
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """The output's histogram, and the cross-entropy of signal and background of equal weight."""
-        logit = self.outputs(p, c)[:, 0]
+        """The output's histogram, and the cross-entropy with equal weights of signal and background."""
         del relax
-        loss = binary_cross_entropy(logit, c.label)
+        output = self.outputs(p, c)[:, 0]
+        share = jnp.where(c.label > 0.5, 1.0, 1.0 / B)  # the signal is normalised to 1 event
         return {
-            "output": Observation(weight=c.weight, value=jax.nn.sigmoid(logit)),
-            "loss": Observation(weight=c.weight * loss),
+            "output": Observation(weight=c.weight, value=jax.nn.sigmoid(output)),
+            "loss": Observation(weight=c.weight * share * binary_cross_entropy(output, c.label)),
         }

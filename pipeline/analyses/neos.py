@@ -17,6 +17,7 @@ from pipeline.containers import Columns, Observation, Parameters
 from pipeline.objective.cross_entropy import binary_cross_entropy
 from pipeline.relax import Exact, Relaxed
 
+SIGNAL, BACKGROUND = 20.0, 100.0  # expected events
 MEANS = {
     "signal": (-1.0, 1.0),
     "background": (1.0, -1.0),
@@ -52,11 +53,11 @@ class Neos(Analysis):
         return networks.start(key, self.sizes)
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """The output's histogram, and the loss."""
+        """The output's histogram, and the loss with equal weights of signal and background."""
         del relax
         output = networks.outputs(p, jnp.stack([c.x, c.y], axis=1))[:, 0]
-        loss = binary_cross_entropy(output, c.label)
+        share = jnp.where(c.label > 0.5, 1.0 / SIGNAL, 1.0 / BACKGROUND)
         return {
             "output": Observation(weight=c.weight, value=jax.nn.sigmoid(output)),
-            "loss": Observation(weight=c.weight * loss),
+            "loss": Observation(weight=c.weight * share * binary_cross_entropy(output, c.label)),
         }
