@@ -181,8 +181,10 @@ def disturbed(run, daemons, rng, kills, counts, messages):
         address = daemons.ensure() if daemons else None
         process = run.start(address)
         while kills and process.poll() is None:
-            time.sleep(rng.uniform(0.3, 6))
             kind = rng.choice([k for k in VICTIMS if daemons or k not in ("nanny", "scheduler")])
+            while process.poll() is None and not find(kind, process, daemons):
+                time.sleep(0.1)  # a worker is there only after a while
+            time.sleep(rng.uniform(0.3, 6))
             victims = find(kind, process, daemons)
             if process.poll() is not None or not victims:
                 continue

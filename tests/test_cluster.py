@@ -1,5 +1,6 @@
 """Workers that come, go, stop or are slow change nothing in the result; what cannot run says why."""
 
+import contextlib
 import gc
 import json
 import os
@@ -11,10 +12,12 @@ import threading
 import time
 from pathlib import Path
 
+import dask
+import jax
 import numpy as np
 import pytest
 from columnfiles import write_columns
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 from distributed.security import Security
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +26,7 @@ from rootfiles import write_run
 from pipeline import chunks, cluster, config, datasets, optimise, problem
 from pipeline.cluster import InProcess
 from pipeline.cluster.assignment import assign
-from pipeline.cluster.workers import local
+from pipeline.cluster.workers import DASK, Worker, local, set_up
 from pipeline.errors import ClusterError, ConfigError, OutputError
 from pipeline.gradient import forward, value_and_grad
 
@@ -126,6 +129,30 @@ def test_workers_killed_in_mid_sweep_are_replaced_and_change_nothing(run, expect
             assert bits(value_and_grad(executor, *run[1:], centre)) == expected
             executor._client.wait_for_workers(2, timeout=240)
             assert victim not in processes(executor)
+
+
+class Dying(Worker):
+    """The first worker that is set up is killed by it."""
+
+    def __init__(self, mark):
+        super().__init__(0.0, None, mark.parent)
+        self.mark = mark
+
+    def setup(self, worker):
+        with contextlib.suppress(FileExistsError):
+            self.mark.touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().setup(worker)
+
+
+@pytest.mark.dask
+def test_a_worker_killed_while_it_is_set_up_is_replaced(run, tmp_path):
+    with dask.config.set(DASK), local(settings(run), 2) as made, Client(made) as client:
+        client.wait_for_workers(2, timeout=240)
+        set_up(client, Dying(tmp_path / "killed"))
+        client.wait_for_workers(2, timeout=240)
+        assert (tmp_path / "killed").exists()
+        assert set(client.run(lambda: jax.config.values["jax_enable_x64"]).values()) == {True}
 
 
 @pytest.mark.dask

@@ -16,7 +16,7 @@ from pipeline.chunks import keep
 from pipeline.cluster.batch import allocation, htcondor, slurm
 from pipeline.cluster.security import given
 from pipeline.cluster.sweeping import Distributed, InProcess, explained
-from pipeline.cluster.workers import DASK, Worker, budget, keep_programs, local
+from pipeline.cluster.workers import DASK, Worker, budget, keep_programs, local, set_up
 from pipeline.config import Cluster
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.gradient import Executor
@@ -50,7 +50,7 @@ def executor(
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     with dask.config.set(DASK), _client(cluster, workers, folder) as client:
         with explained():
-            client.register_plugin(Worker(bytes_of_events, scratch, programs))
+            set_up(client, Worker(bytes_of_events, scratch, programs))
         yield Distributed(client, wait=60.0 * cluster.wait_minutes)
 
 

@@ -1,14 +1,17 @@
 """What every worker process is, wherever it was started; and those of this machine."""
 
+import contextlib
 import hashlib
 import math
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
 import jax
-from distributed import Nanny, Scheduler, SpecCluster, WorkerPlugin
+from distributed import Client, Nanny, Scheduler, SpecCluster, WorkerPlugin
+from distributed.comm.core import CommClosedError
 from distributed.system import MEMORY_LIMIT
 
 from pipeline import chunks
@@ -30,6 +33,7 @@ EVENTS_SHARE = (
 )
 GPU_MEMORY_FRACTION = "0.75"
 WORTH_KEEPING = 0.3  # seconds of compilation
+SET_UP_AGAIN = 5  # times, a second apart
 
 
 class Worker(WorkerPlugin):
@@ -46,6 +50,16 @@ class Worker(WorkerPlugin):
         jax.config.update("jax_enable_x64", True)
         keep_programs(self._programs)
         chunks.keep(min(self._budget, _on_device()), self._scratch)
+
+
+def set_up(client: Client, plugin: Worker) -> None:
+    """Set up all workers, and those to come; once more where one is lost in that very moment, which Dask takes ill."""
+    for _ in range(SET_UP_AGAIN):
+        with contextlib.suppress(CommClosedError):
+            client.register_plugin(plugin)
+            return
+        time.sleep(1.0)
+    client.register_plugin(plugin)
 
 
 def keep_programs(folder: Path) -> None:
