@@ -6,6 +6,7 @@ table. From the repository: `.venv/bin/python tests/benchmarks/batches.py` (`--h
 """
 
 import argparse
+import math
 import os
 import platform
 import statistics
@@ -82,7 +83,7 @@ def objective_of(run, linear):
 
 
 def train(run, batch, seconds, seed, rate):
-    """Claimed and true uncertainty after so many seconds of steps, and the number of steps."""
+    """Claimed and true uncertainty after so many seconds of steps; steps, those without a fit, seconds."""
     data = {sample: events(sample, TRAINING, seed) for sample in SAMPLES}
     judge = {sample: events(sample, HELD_OUT, 10_000 + seed) for sample in SAMPLES}
     widths = jax.tree.map(lambda a: jnp.asarray(a, dtype=jnp.float32), problem.widths(run, 0))
@@ -108,11 +109,14 @@ def train(run, batch, seconds, seed, rate):
     started = time.perf_counter()
     for _ in range(steps):
         value, gradient = loss(parameters, drawn(), widths)
+        if not np.isfinite(value) or not all(np.all(np.isfinite(g)) for g in gradient.values()):
+            continue  # a small batch may leave a bin without any background
         change, state = optimiser.update(gradient, state, parameters)
         parameters = optax.apply_updates(parameters, change)
         claims.append(float(value))
     spent = time.perf_counter() - started
-    return statistics.mean(claims[-LAST:]), float(exact(parameters, judge)), steps, spent
+    claimed = statistics.mean(claims[-LAST:]) if claims else math.nan
+    return claimed, float(exact(parameters, judge)), steps, steps - len(claims), spent
 
 
 def main():
@@ -126,7 +130,7 @@ def main():
     print(f"machine: {platform.machine()}, {os.cpu_count()} cores; jax {jax.__version__}")
     print(f"medians of {options.seeds} seeds; Adam, learning rate {options.learning_rate:g}, cosine decay")
     print(
-        f"{'run':<18}{'events of each class':>22}{'steps':>8}{'s':>6}{'claimed':>10}{'true':>10}{'true, worst':>13}"
+        f"{'run':<18}{'events per class':>22}{'steps':>8}{'no fit':>8}{'s':>6}{'claimed':>10}{'true':>10}{'worst':>10}"
     )
     for name in options.configs:
         run = config.load(ROOT / "config" / f"{name}.yaml")
@@ -135,10 +139,10 @@ def main():
                 train(run, batch, options.seconds, seed, options.learning_rate)
                 for seed in range(1, options.seeds + 1)
             ]
-            claimed, true, steps, spent = (statistics.median(v) for v in zip(*rows, strict=True))
+            claimed, true, steps, failed, spent = (statistics.median(v) for v in zip(*rows, strict=True))
             worst = max(row[1] for row in rows)
             print(
-                f"{name:<18}{batch:>22}{steps:>8.0f}{spent:>6.0f}{claimed:>10.2f}{true:>10.2f}{worst:>13.2f}",
+                f"{name:<18}{batch:>22}{steps:>8.0f}{failed:>8.0f}{spent:>6.0f}{claimed:>10.2f}{true:>10.2f}{worst:>10.2f}",
                 flush=True,
             )
 
