@@ -1,6 +1,7 @@
 """The report's figures, one function each: data in, a matplotlib figure out."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -77,7 +78,10 @@ def templates(config: Config, channel: str, summary: Mapping[str, Any], fold: st
     for axes, point in zip(panels, ("initial", "optimised"), strict=True):
         edges = edges_of[point]
         entry = summary["templates"][f"{point}_{fold}"]
-        stacks = [np.array(entry["yields"][channel][sample]["nominal"]) for sample in config.data.samples]
+        stacks = [
+            _scale(config, sample) * np.array(entry["yields"][channel][sample]["nominal"])
+            for sample in config.data.samples
+        ]
         labels = [sample.label or name for name, sample in config.data.samples.items()]
         mplhep.histplot(
             stacks, edges, stack=True, histtype="fill", label=labels, color=COLOURS[: len(stacks)], ax=axes
@@ -143,6 +147,12 @@ def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
 def _panels(count: int, *, sharey: bool = False) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(4.6 * max(count, 1.5), 3.8), layout="constrained")
     return figure, list(figure.subplots(1, count, squeeze=False, sharey=sharey)[0])
+
+
+def _scale(config: Config, sample: str) -> float:
+    """The normalisation factors of a sample at their nominal values, as in Asimov data."""
+    factors = [factor.nominal for factor in config.model.normfactors if sample in factor.samples]
+    return math.prod(factors, start=1.0)
 
 
 def _band(axes: Axes, edges: Sequence[float], total: Any, stdev: np.ndarray) -> None:
