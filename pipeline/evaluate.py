@@ -234,7 +234,7 @@ def _also(config: Config, point: str, fold: str, result: Evaluation) -> list[dic
     return [
         {
             "model": name,
-            "label": OBJECTIVES[config.alternatives[name].objective.kind].label,
+            "label": OBJECTIVES[config.evaluate.also[name].objective.kind].label,
             "point": point,
             "fold": fold,
             **numbers,

@@ -3,7 +3,6 @@
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -52,8 +51,8 @@ def generate(generator: str, sample: str, path: Path, *, events: int, seed: int)
             f"simulate.samples.{sample}: events_per_file {events}, allowed 1..{EVENTS_MAXIMUM}; write several files"
         )
     name = generator.partition(":")[2]
-    function: Any = getattr(targets.module(generator, "simulate.generator"), name, None)
-    if not callable(function):
+    function: Generator | None = getattr(targets.module(generator, "simulate.generator"), name, None)
+    if function is None or not callable(function):
         raise ConfigError(f"simulate.generator {generator!r}: there is no function {name!r}")
     with Noting(f"in {generator}, sample {sample!r}"):
         made = function(sample, events, stream(sample, seed))

@@ -34,7 +34,7 @@ def families(
     analysis: Analysis,
     binnings: Sequence[Binning],
     variations: Sequence[str],
-    parameters: Mapping[str, Array],
+    parameters: Parameters,
     columns: Columns,
     relax: Exact | Relaxed,
 ) -> list[Family]:
@@ -43,10 +43,9 @@ def families(
     Variations that change the same columns are observed together: with `vmap`, all that does not depend on those
     columns is computed once, and a variation of the weight alone costs no selection of its own.
     """
-    free = Parameters(dict(parameters))
     transforms = analysis.transforms
     of_weight = [name for name in variations if name not in transforms]
-    factors = _factors(analysis, of_weight, free, columns, relax)
+    factors = _factors(analysis, of_weight, parameters, columns, relax)
     varied = {NOMINAL: columns, **{n: transforms[n](columns) for n in variations if n in transforms}}
     members: dict[tuple[str, ...], list[str]] = {(WEIGHT,): []}
     for name, arrays in varied.items():
@@ -56,7 +55,7 @@ def families(
     for changed, names in members.items():
         stacked = {n: jnp.stack([varied[v].arrays[n] for v in names]) for n in changed}
         found.append(
-            Family(tuple(names), stacked, *_observe(analysis, binnings, free, columns, relax, stacked))
+            Family(tuple(names), stacked, *_observe(analysis, binnings, parameters, columns, relax, stacked))
         )
     return [_with_factors(found[0], factors), *found[1:]]
 

@@ -78,15 +78,16 @@ def bad_events(
 
 def _operations(
     parameters: Mapping[str, ArrayLike], widths: Widths | None
-) -> tuple[Exact | Relaxed, dict[str, Array]]:
-    free = {name: jnp.asarray(array) for name, array in parameters.items()}
-    return Exact() if widths is None else Relaxed(widths.operations, thresholds=free), free
+) -> tuple[Exact | Relaxed, Parameters]:
+    """The operations, and the parameters whose arrays they know as thresholds."""
+    free = Parameters({name: jnp.asarray(array) for name, array in parameters.items()})
+    return Exact() if widths is None else Relaxed(widths.operations, thresholds=free.arrays), free
 
 
 def _slopes(
     recipe: Recipe,
     names: tuple[str, ...],
-    free: Mapping[str, Array],
+    free: Parameters,
     columns: Columns,
     relax: Exact | Relaxed,
     draw: Callable[..., Array],
@@ -100,9 +101,7 @@ def _slopes(
         moved = columns
         for name, size in zip(names, sizes, strict=True):
             moved = shifts[name](moved, size)
-        weights, values = observing.observe(
-            recipe.analysis, recipe.binnings, Parameters(dict(free)), moved, relax
-        )
+        weights, values = observing.observe(recipe.analysis, recipe.binnings, free, moved, relax)
         drawn = {b.channel: draw(b, weights[b.channel][None], values.get(b.channel)) for b in recipe.binnings}
         return {channel: rows[0] for channel, rows in drawn.items()}
 
@@ -117,7 +116,7 @@ def _of(family: Family, binning: Binning) -> tuple[Array, Array | None]:
 
 
 def _draw(
-    free: Mapping[str, Array],
+    free: Parameters,
     relax: Exact | Relaxed,
     widths: Widths | None,
     binning: Binning,
@@ -128,7 +127,7 @@ def _draw(
     if values is not None and binning.shares is not None:
         shares = jnp.broadcast_to(values, (*weights.shape, binning.shares))
         return jnp.sum(weights[:, :, None] * shares, axis=1, dtype=jnp.float64)
-    edges = binning.edges_at(free)
+    edges = binning.edges_at(free.arrays)
     if edges is None or values is None:
         return weights.sum(axis=1, keepdims=True)
     if isinstance(relax, Exact) or widths is None:

@@ -30,8 +30,9 @@ hypothesis.settings.register_profile("thalweg", deadline=None)
 hypothesis.settings.load_profile("thalweg")
 
 from columnfiles import write_columns
+from generated import make_files
 
-from pipeline import config, datasets, gradient, store
+from pipeline import config, gradient, store
 from pipeline.chunks import keep
 from pipeline.simulate import simulate
 
@@ -66,15 +67,7 @@ def simulated(tmp_path_factory):
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not manifest.exists():
-            content = datasets.planned_manifest(run)
-            for process, variations in content.items():
-                for variation, entry in variations.items():
-                    sample = process if variation == "nominal" else f"{process}__{variation}"
-                    for index, file in enumerate(entry["files"]):
-                        file["path"] = str(folder / f"{sample}_{index}.root")
-                        seed = datasets.file_seed(run.simulate.seed, sample, index)
-                        simulate(sample, Path(file["path"]), events=file["nevts"], seed=seed)
-            store.write_text(manifest, json.dumps(content))
+            store.write_text(manifest, json.dumps(make_files(run, folder, simulate)))
     return manifest
 
 

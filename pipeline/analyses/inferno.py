@@ -16,10 +16,10 @@ from jaxtyping import Array, Float
 from pipeline.analyses import networks
 from pipeline.analysis import Analysis, FlatTree, Free
 from pipeline.containers import Columns, Observation, Parameters
-from pipeline.objective.cross_entropy import binary_cross_entropy
 from pipeline.relax import Exact, Relaxed
 
 S, B = 50.0, 1000.0  # expected events
+SIGNAL_RATE = 2.0
 RATE = 3.0  # nominal lambda
 STEPS = {"r": 0.2, "lambda": 0.5}  # of the templates of the published evaluation
 PRIORS = {"r": 0.4, "lambda": 1.0}  # widths of the constraints of benchmarks 3 and 4
@@ -31,7 +31,7 @@ def events(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.n
     plane = rng.standard_normal((2, number))
     waiting = rng.standard_exponential(number)
     if sample == "signal":
-        return {"x0": plane[0], "x1": plane[1], "x2": waiting / 2.0}
+        return {"x0": plane[0], "x1": plane[1], "x2": waiting / SIGNAL_RATE}
     if sample == "background":
         return {"x0": 2.0 + np.sqrt(5.0) * plane[0], "x1": 3.0 * plane[1], "x2": waiting / RATE}
     raise ValueError(f"sample {sample!r} is not 'signal' or 'background'")
@@ -41,7 +41,7 @@ def densities(
     x0: Float[Any, " events"], x1: Float[Any, " events"], x2: Float[Any, " events"]
 ) -> tuple[Float[Any, " events"], Float[Any, " events"]]:
     """Probability densities of signal and nominal background."""
-    signal = np.exp(-(x0**2 + x1**2) / 2 - 2.0 * x2) * 2.0 / (2 * np.pi)
+    signal = np.exp(-(x0**2 + x1**2) / 2 - SIGNAL_RATE * x2) * SIGNAL_RATE / (2 * np.pi)
     exponent = -((x0 - 2.0) ** 2) / 10 - x1**2 / 18 - RATE * x2
     return signal, np.exp(exponent) * RATE / (2 * np.pi * np.sqrt(45.0))
 
@@ -142,8 +142,4 @@ class InfernoSummary(Inferno):
         """The output's histogram, and the cross-entropy with equal weights of signal and background."""
         del relax
         output = self.outputs(p, c)[:, 0]
-        share = jnp.where(c.label > 0.5, 1.0, 1.0 / B)  # the signal is normalised to 1 event
-        return {
-            "output": Observation(weight=c.weight, value=jax.nn.sigmoid(output)),
-            "loss": Observation(weight=c.weight * share * binary_cross_entropy(output, c.label)),
-        }
+        return networks.observed(c, output, signal=1.0, background=B)  # the signal is normalised to 1 event

@@ -14,7 +14,6 @@ import numpy as np
 from pipeline.analyses import networks
 from pipeline.analysis import Analysis, FlatTree, Free
 from pipeline.containers import Columns, Observation, Parameters
-from pipeline.objective.cross_entropy import binary_cross_entropy
 from pipeline.relax import Exact, Relaxed
 
 SIGNAL, BACKGROUND = 20.0, 100.0  # expected events
@@ -56,8 +55,4 @@ class Neos(Analysis):
         """The output's histogram, and the loss with equal weights of signal and background."""
         del relax
         output = networks.outputs(p, jnp.stack([c.x, c.y], axis=1))[:, 0]
-        share = jnp.where(c.label > 0.5, 1.0 / SIGNAL, 1.0 / BACKGROUND)
-        return {
-            "output": Observation(weight=c.weight, value=jax.nn.sigmoid(output)),
-            "loss": Observation(weight=c.weight * share * binary_cross_entropy(output, c.label)),
-        }
+        return networks.observed(c, output, signal=SIGNAL, background=BACKGROUND)

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pipeline.containers import Parameters
+from pipeline.containers import Columns, Observation, Parameters
+from pipeline.objective.cross_entropy import binary_cross_entropy
 
 
 def start(key: jax.Array, sizes: Sequence[int]) -> dict[str, Array]:
@@ -28,3 +29,18 @@ def outputs(p: Parameters, features: Float[Array, "events inputs"]) -> Float[Arr
         values = values @ p.arrays[f"weights_{layer}"] + p.arrays[f"biases_{layer}"][None]
         values = values if layer == last else jax.nn.relu(values)
     return values
+
+
+def observed(
+    c: Columns, output: Float[Array, " events"], *, signal: float, background: float
+) -> dict[str, Observation]:
+    """`output`, its sigmoid as the observable, and `loss`, a classifier's cross-entropy by the column `label`.
+
+    Arguments:
+        signal, background: the events that each is normalised to; in the loss they count the same.
+    """
+    share = jnp.where(c.label > 0.5, 1.0 / signal, 1.0 / background)
+    return {
+        "output": Observation(weight=c.weight, value=jax.nn.sigmoid(output)),
+        "loss": Observation(weight=c.weight * share * binary_cross_entropy(output, c.label)),
+    }

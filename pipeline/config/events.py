@@ -176,15 +176,10 @@ class Simulate(Section):
         return generator
 
     @property
-    def source(self) -> Path | None:
-        """The file that defines the generator, if it is not the embedded data set's."""
-        return None if self.generator is None else targets.source(self.generator, "simulate.generator")
-
-    @property
     def folder(self) -> str:
         """Where the files are, under the folder of all generated ones: it says what decides their content."""
-        if self.source is None:
+        if self.generator is None:
             return f"seed{self.seed}"
-        assert self.generator is not None
-        name = f"{self.source.stem}-{self.generator.partition(':')[2]}"
-        return f"{name}-{hashlib.sha256(self.source.read_bytes()).hexdigest()[:12]}/seed{self.seed}"
+        source = targets.source(self.generator, "simulate.generator")
+        name = f"{source.stem}-{self.generator.partition(':')[2]}"
+        return f"{name}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}/seed{self.seed}"
