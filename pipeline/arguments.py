@@ -54,6 +54,14 @@ def _options() -> dict[str, Options]:
         "default": datasets.ALL,
         "help": "events to count, each fold normalised to the whole luminosity (default: %(default)s)",
     }
+    over: Options = {
+        "--over": {
+            "action": "append",
+            "required": True,
+            "metavar": "PARAMETER=VALUES",
+            "help": "a free parameter and its values: jet_pt=25:60:15, btag=[0.3,0.5]; repeated: their grid (required)",
+        }
+    }
     folder: Options = {
         "--folder": {"type": Path, "default": Path("config"), "help": "to write to (default: %(default)s)"}
     }
@@ -67,6 +75,7 @@ def _options() -> dict[str, Options]:
         "report": run | output | figures,
         "yields": run | {"--parameters": point, "--fold": fold},
         "histograms": run | {"--parameters": point, "--fold": fold} | output | workers,
+        "scan": run | over | {"--parameters": point, "--fold": fold} | output | workers,
         "validate": {
             "histograms": {"type": Path, "help": "file written by the verb `histograms`"},
             "--reference": {"required": True, "type": Path, "help": "JSON file of the challenge (required)"},

@@ -15,7 +15,7 @@ from pipeline.final import FEW_EVENTS, fit_table, pyhf_fit, pyhf_objective
 from pipeline.gradient import Centre, Executor, Parameters, forward
 from pipeline.objective import OBJECTIVES
 from pipeline.optimise import centre
-from pipeline.problem import Work, analysis, check_bounds, edges, widths, work
+from pipeline.problem import Work, edges, widths, work
 from pipeline.workspace import Axes, beyond_pyhf, variations_of, with_all_variations, workspace
 
 PSEUDODATA = "pseudodata"
@@ -199,14 +199,6 @@ def yields(config: Config, executor: Executor, fold_work: Work, parameters: Para
         "edges": edges(config, parameters),
         **_tables(config, exact, fold_work),
     }
-
-
-def with_values(config: Config, parameters: Parameters, values: Mapping[str, float]) -> Parameters:
-    """A point with some parameters set by hand, inside their bounds."""
-    free = analysis(config).parameters
-    for name, value in values.items():
-        check_bounds(name, value, free[name])
-    return {**parameters, **{name: np.float64(value) for name, value in values.items()}}
 
 
 def _describe(config: Config) -> dict[str, str]:

@@ -4,18 +4,15 @@ import argparse
 import contextlib
 import functools
 import json
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import config as configuration
 from pipeline import datasets, store
 from pipeline.config import Config, Simulate
-from pipeline.errors import ConfigError, InputError, nearest
+from pipeline.errors import ConfigError, InputError
 from pipeline.progress import Log, epoch_line, to_standard_output
-from pipeline.provenance import outdated
-from pipeline.runs import Columns, blocks, column_files, left_out
+from pipeline.runs import blocks, column_files, left_out
 
 if TYPE_CHECKING:
     from pipeline.gradient import Executor, Parameters
@@ -106,12 +103,13 @@ def evaluate(options: argparse.Namespace, lines: Log) -> None:
     """Apply exact cuts before and after the optimisation, on every fold, and fit with pyhf."""
     from pipeline import evaluate as stage
     from pipeline import problem
+    from pipeline.points import optimised
 
     config = _config(options)
     folder = store.Folder(config.run)
     with _executor(config, options) as executor:
         files = column_files(config)
-        points = {"initial": problem.initial_parameters(config), "optimised": _optimised(config, files)}
+        points = {"initial": problem.initial_parameters(config), "optimised": optimised(config, files)}
         result = stage.all_points(config, executor, files, points, lines.line)
     for (point, fold), workspace in result.workspaces.items():
         store.write_json(folder.workspace(point, fold), workspace)
@@ -135,8 +133,9 @@ def yields(options: argparse.Namespace, lines: Log) -> None:
     """Print the exact yields per channel, sample and variation as JSON; --set takes free parameters as well."""
     from pipeline import evaluate as stage
     from pipeline.cluster import InProcess
+    from pipeline.points import at_a_point
 
-    with _at_a_point(options, lines) as (config, work, parameters):
+    with at_a_point(options, lines) as (config, work, parameters):
         to_standard_output(json.dumps(stage.yields(config, InProcess(), work, parameters), indent=1))
 
 
@@ -144,14 +143,21 @@ def histograms(options: argparse.Namespace, lines: Log) -> None:
     """Write the exact histograms of every sample and variation as JSON, in the Analysis Grand Challenge's form."""
     from pipeline import histograms as stage
 
-    config, _ = _config_and_values(options)
-    with (
-        _executor(config, options) as executor,
-        _at_a_point(options, lines) as (config, work, parameters),
-    ):
+    with _sweeping_at_a_point(options, lines) as (config, executor, work, parameters):
         found = stage.histograms(config, executor, work, parameters)
     store.write_json(options.output, found)
     lines.line(f"{len(found)} histograms of {work.events} preselected events in {options.output}")
+
+
+def scan(options: argparse.Namespace, lines: Log) -> None:
+    """Write the objective, with exact cuts and relaxed, on a grid of free parameters as JSON."""
+    from pipeline import scan as stage
+
+    with _sweeping_at_a_point(options, lines) as (config, executor, work, parameters):
+        over = stage.grid(config, options.over)
+        found = stage.scan(config, executor, work, parameters, over, lines.line)
+    store.write_json(options.output, {"fold": options.fold, **found})
+    lines.line(f"{len(found['points'])} points in {options.output}")
 
 
 def validate(options: argparse.Namespace, lines: Log) -> None:
@@ -206,40 +212,19 @@ def _executor(config: Config, options: argparse.Namespace) -> contextlib.Abstrac
     return cluster.executor(config.cluster, options.workers, folder, options.memory_mb)
 
 
-def _config_and_values(options: argparse.Namespace) -> tuple[Config, dict[str, float]]:
-    """`--set` of a configuration key, or directly of a free parameter: `--set jet_pt=35`."""
-    from pipeline import problem
-
-    keys = [item for item in options.set if item.partition("=")[0].partition(".")[0] in Config.model_fields]
-    config = configuration.load(options.config, keys)
-    free = problem.analysis(config).parameters
-    values = {}
-    for name, _, text in (item.partition("=") for item in options.set if item not in keys):
-        if name not in free:
-            raise ConfigError(
-                f"--set {name}: no free parameter of the analysis and no key of the configuration; "
-                f"{nearest(name, {*free, *Config.model_fields})}"
-            )
-        try:
-            values[name] = float(text)
-        except ValueError:
-            raise ConfigError(f"--set {name}={text}: the value of a free parameter is a number") from None
-    return config, values
-
-
 @contextlib.contextmanager
-def _at_a_point(options: argparse.Namespace, lines: Log) -> Iterator[tuple[Config, "Work", "Parameters"]]:
-    """Configuration, events of a fold, and the initial or optimised parameters, with some set by hand."""
-    from pipeline import problem
-    from pipeline.evaluate import with_values
+def _sweeping_at_a_point(
+    options: argparse.Namespace, lines: Log
+) -> Iterator[tuple[Config, "Executor", "Work", "Parameters"]]:
+    """What a verb that goes through all events at one point needs."""
+    from pipeline.points import at_a_point, config_and_values
 
-    config, values = _config_and_values(options)
-    start = with_values(config, problem.initial_parameters(config), values)
-    with tempfile.TemporaryDirectory() as scratch:
-        files = _current_columns(config, Path(scratch), lines)
-        if options.parameters == "optimised":
-            start = _optimised(config, files)
-        yield config, problem.work(config, files, options.fold), with_values(config, start, values)
+    config, _ = config_and_values(options)
+    with (
+        _executor(config, options) as executor,
+        at_a_point(options, lines) as (config, work, parameters),
+    ):
+        yield config, executor, work, parameters
 
 
 def _check(config: Config) -> None:
@@ -255,28 +240,4 @@ def _listed(config: Config) -> str:
     return ", ".join(map(repr, datasets.sample_names(config)))
 
 
-def _current_columns(config: Config, scratch: Path, lines: Log) -> Columns:
-    """Column files of the run where they are up to date; the others are made in a scratch folder."""
-    from pipeline.columns import make
-
-    folder, found = store.Folder(config.run), []
-    for file in datasets.source_files(config):
-        path = folder.columns(file.name)
-        made_of = store.read_provenance(path) if path.exists() else None
-        if made_of is None or datasets.LEFT_OUT in made_of or outdated(config, file, made_of):
-            lines.line(f"reading {file.place} (no current column file of it in this run)")
-            path = scratch / f"{file.name}.parquet"
-            store.write_columns(path, *make(config, file, lines.line))
-        found.append((file.sample, path))
-    return found
-
-
-def _optimised(config: Config, files: Columns) -> "Parameters":
-    from pipeline import optimise as epochs
-    from pipeline import problem
-
-    start = problem.initial_parameters(config)
-    return epochs.load(blocks(config)[-1], config, start, problem.fingerprint(config, files))[0].parameters
-
-
-VERBS = (simulate, manifest, columns, optimise, evaluate, report, yields, histograms, validate, schema)
+VERBS = (simulate, manifest, columns, optimise, evaluate, report, yields, histograms, scan, validate, schema)

@@ -51,6 +51,8 @@ ORDER = [
     "analyses",
     "reference",
     "progress",
+    "points",
+    "scan",
     "arguments",
     "verbs",
     "cli",

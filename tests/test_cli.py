@@ -24,6 +24,10 @@ VERBS = {
     "evaluate": ["--set", "--log", "--output", "--workers", "--memory-mb"],
     "report": ["--set", "--log", "--output", "--figures"],
     "yields": ["--set", "--log", "--parameters", "--fold"],
+    "scan": [
+        *("--set", "--log", "--over", "--parameters", "--fold"),
+        *("--output", "--workers", "--memory-mb"),
+    ],
     "schema": ["--folder"],
 }
 FILE = ["--sample", "signal", "--index", "0"]

@@ -7,9 +7,10 @@ from pipeline import datasets, problem
 from pipeline.cluster import InProcess
 from pipeline.containers import Templates
 from pipeline.errors import ConfigError, FitError
-from pipeline.evaluate import all_points, with_values
+from pipeline.evaluate import all_points
 from pipeline.final import pyhf_fit
 from pipeline.gradient import forward
+from pipeline.points import with_values
 from pipeline.workspace import workspace
 
 pytestmark = pytest.mark.simulate

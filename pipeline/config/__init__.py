@@ -8,7 +8,7 @@ from pipeline.config.cluster import Cluster
 from pipeline.config.events import Sample, Simulate
 from pipeline.config.model import LUMINOSITY, Channel, Model, NormalizationSystematic, NormPlusShapeSystematic
 from pipeline.config.objective import Objective, Penalty, WeightedTerm
-from pipeline.config.reader import load, parse
+from pipeline.config.reader import load, parse, parse_value
 from pipeline.config.section import Anneal, Bandwidth, Section
 from pipeline.config.sections import Config, Optimise
 
@@ -31,4 +31,5 @@ __all__ = [
     "WeightedTerm",
     "load",
     "parse",
+    "parse_value",
 ]

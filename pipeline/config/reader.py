@@ -46,7 +46,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Config:
 def _content(path: Path, above: tuple[Path, ...] = ()) -> dict[Any, Any]:
     """What a file says, on top of the one it `extends`: sections are merged, all else is replaced, null removes."""
     try:
-        content = _yaml(path.read_text(encoding="utf-8"), f"configuration {path}")
+        content = parse_value(path.read_text(encoding="utf-8"), f"configuration {path}")
     except OSError as error:
         raise ConfigError(f"configuration {path}: {error.strerror}; give the path of a YAML file") from error
     except UnicodeDecodeError as error:
@@ -91,7 +91,8 @@ def parse(content: Mapping[Any, Any], source: str) -> Config:
         raise ConfigError(f"configuration {source}:\n  " + "\n  ".join(lines)) from None
 
 
-def _yaml(text: str, source: str) -> Any:
+def parse_value(text: str, source: str) -> Any:
+    """What a text in YAML says; `source` names it in messages."""
     try:
         return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
@@ -132,7 +133,7 @@ def _override(content: dict[Any, Any], override: str) -> dict[Any, Any]:
     parts = key.split(".")
     if not sign or not all(parts):
         raise ConfigError(f"--set {override!r} is not of the form key=value, as in optimise.epochs=20")
-    return _replaced(content, parts, _yaml(text, f"--set {override!r}"), override)
+    return _replaced(content, parts, parse_value(text, f"--set {override!r}"), override)
 
 
 def _replaced(content: Mapping[Any, Any], parts: Sequence[str], value: Any, override: str) -> dict[Any, Any]:

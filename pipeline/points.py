@@ -1,0 +1,130 @@
+"""A point in the space of the free parameters, set by hand or found before, and the events to look at there."""
+
+import argparse
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import config as configuration
+from pipeline import datasets, optimise, problem, store
+from pipeline.columns import make
+from pipeline.config import Config, parse_value
+from pipeline.errors import ConfigError, nearest
+from pipeline.gradient import Parameters
+from pipeline.progress import Log
+from pipeline.provenance import outdated
+from pipeline.relax import edge_logits
+from pipeline.runs import Columns, blocks
+
+Value = float | list[float]  # of a free parameter; of free bin edges a list
+
+
+def config_and_values(options: argparse.Namespace) -> tuple[Config, dict[str, Value]]:
+    """`--set` of a configuration key, or directly of a free parameter: `--set jet_pt=35`."""
+    keys = [item for item in options.set if item.partition("=")[0].partition(".")[0] in Config.model_fields]
+    config = configuration.load(options.config, keys)
+    given = [item.partition("=") for item in options.set if item not in keys]
+    for name, _, _ in given:
+        require_free(config, f"--set {name}", name)
+    return config, {name: value_of(f"--set {name}={text}", text) for name, _, text in given}
+
+
+def require_free(config: Config, where: str, name: str) -> None:
+    """Raise where a name is no free parameter that a value can be given for."""
+    known = {*problem.analysis(config).parameters, *_free_edges(config)}
+    if name not in known:
+        raise ConfigError(
+            f"{where}: no free parameter of the analysis and no key of the configuration; "
+            f"{nearest(name, {*known, *Config.model_fields})}"
+        )
+
+
+def value_of(where: str, text: str) -> Value:
+    """A number, or a list of them, in YAML."""
+    return checked_value(where, parse_value(text, where))
+
+
+def checked_value(where: str, given: Any) -> Value:
+    """The same, of what is read already."""
+    try:
+        if isinstance(given, list) and given:
+            return [float(number) for number in given]
+        return float(given)
+    except (TypeError, ValueError):  # YAML takes 1e-3 and nan for texts, Python does not
+        raise ConfigError(
+            f"{where}: the value of a free parameter is a number, of free bin edges a list of them"
+        ) from None
+
+
+def with_values(config: Config, parameters: Parameters, values: Mapping[str, Value]) -> Parameters:
+    """A point with some parameters set by hand: cuts inside their bounds, a channel's edges by `edges_<channel>`."""
+    free, edges = problem.analysis(config).parameters, _free_edges(config)
+    changed: Parameters = {}
+    for name, value in values.items():
+        if isinstance(value, list) != (name in edges):
+            kind = "bin edges, a list" if name in edges else "a number"
+            raise ConfigError(f"parameters.{name}: value {value}; allowed: {kind}")
+        if isinstance(value, list):
+            changed[name] = _logits(config, edges[name], value)
+        else:
+            problem.check_bounds(name, value, free[name])
+            changed[name] = np.float64(value)
+    return {**parameters, **changed}
+
+
+def optimised(config: Config, files: Columns) -> Parameters:
+    """The parameters that the run ended with."""
+    start = problem.initial_parameters(config)
+    fingerprint = problem.fingerprint(config, files)
+    return optimise.load(blocks(config)[-1], config, start, fingerprint)[0].parameters
+
+
+@contextlib.contextmanager
+def at_a_point(options: argparse.Namespace, lines: Log) -> Iterator[tuple[Config, problem.Work, Parameters]]:
+    """Configuration, events of a fold, and the initial or optimised parameters, with some set by hand."""
+    config, values = config_and_values(options)
+    start = with_values(config, problem.initial_parameters(config), values)
+    with tempfile.TemporaryDirectory() as scratch:
+        files = _current_columns(config, Path(scratch), lines)
+        if options.parameters == "optimised":
+            start = optimised(config, files)
+        yield config, problem.work(config, files, options.fold), with_values(config, start, values)
+
+
+def _free_edges(config: Config) -> dict[str, str]:
+    """Channels with free bin edges, by the name of their parameter."""
+    return {b.parameter: b.channel for b in problem.binnings(config) if b.smallest is not None}
+
+
+def _logits(config: Config, channel: str, edges: Sequence[float]) -> np.ndarray:
+    """What the parameter of free bin edges is at these edges."""
+    own = config.channels[channel]
+    if own.edges is None or own.free_edges is None:
+        raise TypeError(f"channel {channel!r} has no free edges")
+    outer = own.edges[0], own.edges[-1]
+    if len(edges) != len(own.edges) or (edges[0], edges[-1]) != outer:
+        raise ConfigError(
+            f"edges of channel {channel!r}: {list(edges)}; allowed: {len(own.edges)}, from {outer[0]} to {outer[1]}"
+        )
+    try:
+        return np.asarray(edge_logits(np.asarray(edges), smallest=own.free_edges.smallest))
+    except ValueError as error:
+        raise ConfigError(f"edges of channel {channel!r}: {error}") from error
+
+
+def _current_columns(config: Config, scratch: Path, lines: Log) -> Columns:
+    """Column files of the run where they are up to date; the others are made in a scratch folder."""
+    folder, found = store.Folder(config.run), []
+    for file in datasets.source_files(config):
+        path = folder.columns(file.name)
+        made_of = store.read_provenance(path) if path.exists() else None
+        if made_of is None or datasets.LEFT_OUT in made_of or outdated(config, file, made_of):
+            lines.line(f"reading {file.place} (no current column file of it in this run)")
+            path = scratch / f"{file.name}.parquet"
+            store.write_columns(path, *make(config, file, lines.line))
+        found.append((file.sample, path))
+    return found

@@ -1,0 +1,90 @@
+"""The objective on a grid of free parameters: what an optimum found by gradients is checked against."""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import Config, parse_value
+from pipeline.errors import ConfigError, FitError
+from pipeline.gradient import Executor, Parameters, forward
+from pipeline.objective import OBJECTIVES
+from pipeline.optimise import centre
+from pipeline.points import Value, checked_value, require_free, with_values
+from pipeline.problem import Work, widths
+
+Grid = Mapping[str, Sequence[Value]]
+
+
+def grid(config: Config, over: Sequence[str]) -> dict[str, list[Value]]:
+    """The values of each parameter, of texts such as `jet_pt=25:60:15` (first, last, how many) or `btag=[0.3, 0.5]`."""
+    found: dict[str, list[Value]] = {}
+    for text in over:
+        where = f"--over {text}"
+        name, _, values = text.partition("=")
+        require_free(config, where, name)
+        if name in found:
+            raise ConfigError(f"{where}: {name!r} is given twice; give all its values at once")
+        found[name] = _values(where, values)
+    return found
+
+
+def _values(where: str, text: str) -> list[Value]:
+    if text.count(":") == 2:
+        try:
+            first, last, number = (
+                float(text.split(":")[0]),
+                float(text.split(":")[1]),
+                int(text.split(":")[2]),
+            )
+        except ValueError:
+            number = 0
+        if number < 2 or not math.isfinite(first + last):
+            raise ConfigError(
+                f"{where}: a range is FIRST:LAST:NUMBER with 2 or more values, as in jet_pt=25:60:15"
+            )
+        return [float(value) for value in np.linspace(first, last, number)]
+    given = parse_value(text, where)
+    if not isinstance(given, list) or not given:
+        raise ConfigError(f"{where}: give a list of values, as in btag=[0.3, 0.5], or FIRST:LAST:NUMBER")
+    return [checked_value(where, value) for value in given]
+
+
+def scan(
+    config: Config, executor: Executor, work: Work, start: Parameters, over: Grid, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Exact and relaxed objective, at the final widths, at every point of the grid; where a fit fails, None.
+
+    `best` has the grid's point with the best number of each kind, of those that there are.
+    """
+    points = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
+    objective = centre(config, work.axes)
+    last = widths(config, config.optimise.epochs)
+    rows = []
+    for number, values in enumerate(points):
+        parameters = with_values(config, start, values)
+        row: dict[str, Any] = {"values": values}
+        for kind, own in (("exact", None), ("relaxed", last)):
+            try:
+                row[kind] = objective(forward(executor, work, parameters, own))[0]
+            except FitError as error:
+                say(f"{values}, {kind}: {error}")
+                row[kind] = None
+        say(f"point {number + 1} of {len(points)}: {values}: exact {row['exact']}, relaxed {row['relaxed']}")
+        rows.append(row)
+    found = OBJECTIVES[config.objective.kind]
+    return {
+        "objective": {"kind": config.objective.kind, "unit": found.unit, "sense": found.sense},
+        "events": work.events,
+        "points": rows,
+        "best": {kind: _best(rows, kind, found.sense) for kind in ("exact", "relaxed")},
+    }
+
+
+def _best(rows: Sequence[Mapping[str, Any]], kind: str, sense: str) -> Mapping[str, Any] | None:
+    there = [row for row in rows if row[kind] is not None]
+    if not there:
+        return None
+    return (max if sense == "maximise" else min)(there, key=lambda row: row[kind])
