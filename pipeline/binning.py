@@ -14,8 +14,9 @@ class Binning:
     """A channel and its bins: `edges` of its observable, or `shares` that the analysis divides every event into itself.
 
     With neither it is one bin that counts every event. With a `smallest` bin width the inner edges are free: the
-    parameter `edges_<channel>` holds a number per bin. Edges at infinity make bins of what lies outside. `unit` is
-    that of the bandwidth: 'value', or 'bin' for a fraction of the narrower bin at each edge.
+    parameter `edges_<channel>` holds a number per bin. Edges at infinity make bins of what lies outside; with `overflow`
+    the outermost bins count that too. `unit` is that of the bandwidth: 'value', or 'bin' for a fraction of the
+    narrower bin at each edge.
     """
 
     channel: str
@@ -23,6 +24,7 @@ class Binning:
     smallest: float | None = None
     unit: str | None = None
     shares: int | None = None
+    overflow: bool = False
 
     @property
     def bins(self) -> int:
@@ -40,3 +42,7 @@ class Binning:
             return None if self.edges is None else jnp.asarray(self.edges)
         low, high = self.edges[0], self.edges[-1]
         return ordered_edges(jnp.asarray(parameters[self.parameter]), low, high, smallest=self.smallest)
+
+    def filled(self, edges: Float[Array, " edges"]) -> Float[Array, " edges"]:
+        """The edges between which events count."""
+        return edges.at[jnp.array([0, -1])].set(jnp.array([-jnp.inf, jnp.inf])) if self.overflow else edges

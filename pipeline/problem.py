@@ -155,6 +155,7 @@ def binnings(config: Config) -> tuple[Binning, ...]:
             None if channel.free_edges is None else channel.free_edges.smallest,
             None if channel.bandwidth is None else channel.bandwidth.unit,
             channel.shares,
+            channel.overflow,
         )
         for name, channel in config.channels.items()
     )

@@ -131,8 +131,8 @@ def _draw(
     if edges is None or values is None:
         return weights.sum(axis=1, keepdims=True)
     if isinstance(relax, Exact) or widths is None:
-        return Exact().histogram(values, edges, weights=weights)
+        return Exact().histogram(values, binning.filled(edges), weights=weights)
     bandwidth = widths.bandwidths[binning.channel]
     if binning.unit == "bin":
         bandwidth = fraction_of_bin(edges, bandwidth)
-    return relax.histogram(values, edges, bandwidth=bandwidth, weights=weights)
+    return relax.histogram(values, binning.filled(edges), bandwidth=bandwidth, weights=weights)

@@ -46,6 +46,9 @@ class Channel(Section):
     free_edges: FreeEdges | None = Field(
         default=None, description="the inner edges are free, `edges` their start values; absent: they stay"
     )
+    overflow: bool = Field(
+        default=False, description="true: the first and the last bin count what lies outside `edges` too"
+    )
     histogram: Regular | None = Field(
         default=None, description="bins of the file of exact histograms; absent: those of the fit"
     )
@@ -65,8 +68,8 @@ class Channel(Section):
     @pydantic.model_validator(mode="after")
     def _ordered(self) -> "Channel":
         if self.edges is None:
-            for key in ("free_edges", "histogram"):
-                if getattr(self, key) is not None:
+            for key in ("free_edges", "overflow", "histogram"):
+                if getattr(self, key):
                     raise ValueError(f"{key} belongs to a channel with edges; this one has none")
             return self
         if self.shares is not None:
