@@ -12,7 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from pipeline.config import LUMINOSITY, Config, Model, NormalizationSystematic, NormPlusShapeSystematic
+from pipeline.config import (
+    LUMINOSITY,
+    Channel,
+    Config,
+    Model,
+    NormalizationSystematic,
+    NormPlusShapeSystematic,
+)
 from pipeline.containers import AnyArray, Templates
 from pipeline.datasets import NOMINAL, sample_names
 from pipeline.errors import ConfigError
@@ -88,14 +95,22 @@ def _filled(templates: Templates, axes: Axes, config: Config) -> dict[str, Bool[
 def sums(templates: Templates, axes: Axes, config: Config) -> dict[str, Float[Array, ""]]:
     """Channels that are not in the fit: all bins and samples of each added up; differentiable."""
     return {
-        channel: jnp.sum(
-            jnp.stack(
-                [templates.yields[channel][axes.row(name, NOMINAL)].sum() for name in config.data.samples]
-            )
+        name: jnp.sum(
+            jnp.stack([templates.yields[name][row].sum() for row in _summed(axes, config, channel)])
         )
-        for channel in config.channels
-        if channel not in config.regions
+        for name, channel in config.channels.items()
+        if not channel.in_fit
     }
+
+
+def _summed(axes: Axes, config: Config, channel: Channel) -> list[tuple[int, int]]:
+    """Rows of the templates in the sum of a channel: every sample's nominal, and its variations where they count."""
+    rows = [axes.row(sample, NOMINAL) for sample in config.data.samples]
+    if channel.variations:
+        for sample, section in config.data.samples.items():
+            names = (*section.variations, *variations_of(config, sample))
+            rows += [axes.row(sample, name) for name in names]
+    return rows
 
 
 def workspace(

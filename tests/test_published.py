@@ -5,10 +5,10 @@ import pytest
 from columnfiles import write_columns
 from generated import generated
 
-from pipeline import datasets, optimise, problem
+from pipeline import datasets, optimise, problem, store
 from pipeline.cluster import InProcess
 from pipeline.evaluate import evaluate, objectives_of, work_of_all_models
-from pipeline.gradient import value_and_grad
+from pipeline.gradient import forward, value_and_grad
 
 CLOUDS = ("signal", "background", "background__up", "background__down")
 RUNS = {
@@ -24,6 +24,13 @@ RUNS = {
     "neos, cross-entropy": (
         *("neos", CLOUDS, "[12]"),
         ["channels.loss={in_fit: false}", "objective={kind: cross_entropy, channel: loss}"],
+    ),
+    "neos, cross-entropy with the variations": (
+        *("neos", CLOUDS, "[12]"),
+        [
+            "channels.loss={in_fit: false, variations: true}",
+            "objective={kind: cross_entropy, channel: loss}",
+        ],
     ),
 }
 
@@ -77,3 +84,24 @@ def test_neos_learns_to_exclude(request, tmp_path):
     np.testing.assert_allclose(
         after.also["uncertainty"]["pyhf"], after.also["uncertainty"]["exact"], rtol=0.1
     )
+
+
+@pytest.mark.parametrize("varied", [False, True])
+def test_a_cross_entropy_counts_the_variations_where_it_should(request, tmp_path, varied):
+    """The sum of a channel outside the fit, by NumPy from the outputs of the network."""
+    path = request.config.rootpath / "config" / "neos.yaml"
+    loss = f"channels.loss={{in_fit: false, variations: {str(varied).lower()}}}"
+    objective = "objective={kind: cross_entropy, channel: loss}"
+    short = ["analysis.options={hidden: [12]}", "data.held_out_fraction=0", "cluster.precision=float64"]
+    run = generated(path, dict.fromkeys(CLOUDS, 300), tmp_path, [loss, objective, *short])
+    files = write_columns(run, tmp_path)
+    work, start = problem.work(run, files, datasets.TRAIN), problem.initial_parameters(run)
+    found, _ = optimise.centre(run, work.axes)(forward(InProcess(), work, start, problem.widths(run, 0)))
+    expected = 0.0
+    for sample, file in files:
+        if sample in CLOUDS[:2] or varied:
+            columns = store.read_columns(file, datasets.TRAIN)
+            hidden = np.stack([columns["x"], columns["y"]], axis=1) @ start["weights_0"]
+            logit = (np.maximum(hidden, 0) @ start["weights_1"])[:, 0]  # biases start at 0
+            expected += np.mean(np.logaddexp(0, logit) - (sample == "signal") * logit)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)

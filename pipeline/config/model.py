@@ -64,9 +64,15 @@ class Channel(Section):
     in_fit: bool = Field(
         default=True, description="false: no region of the fit, but a sum for `cross_entropy`"
     )
+    variations: bool = Field(
+        default=False,
+        description="of a channel with `in_fit: false`: its sum counts systematic variations as further events",
+    )
 
     @pydantic.model_validator(mode="after")
     def _ordered(self) -> "Channel":
+        if self.in_fit and self.variations:
+            raise ValueError("variations belongs to a channel with in_fit: false; remove it, or add that")
         if self.edges is None:
             for key in ("free_edges", "overflow", "histogram"):
                 if getattr(self, key):
