@@ -10,6 +10,7 @@ include: "workflow/rules/columns.smk"
 include: "workflow/rules/optimise.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/published.smk"
 
 
 report: "workflow/report/workflow.rst"

@@ -5,6 +5,7 @@ paper's text prints (1, 1) for the means, its code and its table use (0, 0). Bac
 N((2 + r, 0), diag(5, 9)), x2 ~ Exp(rate lambda), nominally r = 0 and lambda = 3. docs/inferno.md has the benchmarks.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -37,13 +38,13 @@ def events(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.n
     raise ValueError(f"sample {sample!r} is not 'signal' or 'background'")
 
 
-def densities(
+def log_densities(
     x0: Float[Any, " events"], x1: Float[Any, " events"], x2: Float[Any, " events"]
 ) -> tuple[Float[Any, " events"], Float[Any, " events"]]:
-    """Probability densities of signal and nominal background."""
-    signal = np.exp(-(x0**2 + x1**2) / 2 - SIGNAL_RATE * x2) * SIGNAL_RATE / (2 * np.pi)
-    exponent = -((x0 - 2.0) ** 2) / 10 - x1**2 / 18 - RATE * x2
-    return signal, np.exp(exponent) * RATE / (2 * np.pi * np.sqrt(45.0))
+    """Logarithms of the probability densities of signal and nominal background."""
+    signal = math.log(SIGNAL_RATE / (2 * math.pi)) - (x0**2 + x1**2) / 2 - SIGNAL_RATE * x2
+    normalisation = math.log(RATE / (2 * math.pi * math.sqrt(45.0)))
+    return signal, normalisation - (x0 - 2.0) ** 2 / 10 - x1**2 / 18 - RATE * x2
 
 
 def floor(number: int, seed: int) -> list[float]:
@@ -55,7 +56,7 @@ def floor(number: int, seed: int) -> list[float]:
     rng = np.random.default_rng(seed)
     made = [events(sample, number, rng) for sample in ("signal", "background")]
     x0, x1, x2 = (np.concatenate([branches[name] for branches in made]) for name in ("x0", "x1", "x2"))
-    signal, background = densities(x0, x1, x2)
+    signal, background = (np.exp(logarithm) for logarithm in log_densities(x0, x1, x2))
     slopes = np.stack(
         [signal, B * background * (x0 - 2.0) / 5.0, B * background * (1 / RATE - x2), background]
     )
@@ -143,3 +144,21 @@ class InfernoSummary(Inferno):
         del relax
         output = self.outputs(p, c)[:, 0]
         return networks.observed(c, output, signal=1.0, background=B)  # the signal is normalised to 1 event
+
+
+class OptimalClassifier(Inferno):
+    """The probability of signal by the densities themselves as the observable: what no trained classifier beats.
+
+    There is nothing to optimise in it.
+    """
+
+    def init(self, key: jax.Array) -> Mapping[str, jax.Array]:
+        """No free array."""
+        del key
+        return {}
+
+    def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
+        """f_s / (f_s + f_b), as for as many events of one as of the other."""
+        del p, relax
+        signal, background = log_densities(c.x0, c.x1, c.x2)
+        return {"output": Observation(weight=c.weight, value=jax.nn.sigmoid(signal - background))}

@@ -1,8 +1,9 @@
 """What small batches do to a loss that is a fitted uncertainty: what it claims, and what held-out events say.
 
 INFERNO's problem, benchmark 2 (`config/inferno.yaml`): each step sees so many events of each class, drawn from 100 000
-for training; "claimed" is the loss on the last batches, "true" the exact number on 400 000 held-out events. Prints a
-table. From the repository: `.venv/bin/python tests/benchmarks/batches.py` (`--help` for the settings).
+for training; "claimed" is the loss on the last batches, "true" the exact number on 400 000 held-out events. `--paper`
+is the recipe of the paper instead: plain gradient descent on the variance, 200 passes in batches of 1000. Prints a
+table, and writes it as named numbers. From the repository: `.venv/bin/python tests/benchmarks/batches.py` (`--help`).
 """
 
 import argparse
@@ -12,6 +13,7 @@ import platform
 import statistics
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.runtime import environment
 
@@ -25,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pipeline import config, problem, workspace
+from pipeline import config, problem, store, workspace
 from pipeline.analyses import inferno
 from pipeline.containers import Columns, Templates
 from pipeline.likelihood import HistFactory
@@ -36,6 +38,34 @@ ROOT = Path(__file__).parent.parent.parent
 SAMPLES = {"background": 1000.0, "signal": 1.0}
 TRAINING, HELD_OUT = 100_000, 400_000
 LAST = 20  # batches that the claim is a mean of
+SETTINGS = {  # configuration and overrides
+    "softmax, templates": ("inferno", []),
+    "softmax, derivatives": ("inferno", ["optimise.shifts=derivatives"]),
+    "one output, derivatives": ("inferno_summary", ["optimise.shifts=derivatives"]),
+}
+
+
+class Training(NamedTuple):
+    """How the steps are made: so many seconds of Adam, or so many steps of plain descent on the variance."""
+
+    batch: int
+    rate: float
+    seconds: float | None = None
+    steps: int | None = None
+
+    @property
+    def objective(self):
+        """What is minimised."""
+        return "poi_uncertainty" if self.steps is None else "inferno"
+
+    def optimiser(self, steps):
+        """The optimiser for so many steps."""
+        if self.steps is not None:
+            return optax.sgd(self.rate)
+        return optax.adam(optax.cosine_decay_schedule(self.rate, steps, alpha=0.01))
+
+
+PAPER = Training(batch=1000, rate=1e-6, steps=200 * TRAINING // 1000)
 
 
 def events(sample, number, seed):
@@ -45,8 +75,8 @@ def events(sample, number, seed):
     return {name: np.asarray(a, dtype=np.float32) for name, a in {**made, "label": label}.items()}
 
 
-def objective_of(run, linear):
-    """(parameters, columns of both samples, widths) -> the uncertainty on s; traced as one program."""
+def objective_of(run, kind, *, linear):
+    """(parameters, columns of both samples, widths) -> the uncertainty on s, or its square; traced as one program."""
     axes = workspace.axes(run, problem.analysis(run).variation_names)
     binnings = problem.binnings(run)
     varied = Recipe(problem.analysis(run), binnings, axes.variations[1:], linear)
@@ -77,34 +107,33 @@ def objective_of(run, linear):
     def value(parameters, columns, widths):
         found = templates(parameters, columns, widths)
         spec = workspace.specification(found, axes, run)
-        return total(model, spec, objective=Term(run.objective.kind))[0]
+        return total(model, spec, objective=Term(kind))[0]
 
     return value
 
 
-def train(run, batch, seconds, seed, rate):
-    """Claimed and true uncertainty after so many seconds of steps; steps, those without a fit, seconds."""
+def train(run, training, seed):
+    """Claimed and true uncertainty after training; steps, those without a fit, seconds."""
     data = {sample: events(sample, TRAINING, seed) for sample in SAMPLES}
     judge = {sample: events(sample, HELD_OUT, 10_000 + seed) for sample in SAMPLES}
     widths = jax.tree.map(lambda a: jnp.asarray(a, dtype=jnp.float32), problem.widths(run, 0))
-    loss = jax.jit(jax.value_and_grad(objective_of(run, linear=run.optimise.shifts == "derivatives")))
-    by_templates = objective_of(run, linear=False)
+    linear = run.optimise.shifts == "derivatives"
+    loss = jax.jit(jax.value_and_grad(objective_of(run, training.objective, linear=linear)))
+    by_templates = objective_of(run, "poi_uncertainty", linear=False)
     exact = jax.jit(lambda p, c: by_templates(p, c, None))
     found = problem.analysis(run)
     parameters = {n: jnp.asarray(a, jnp.float32) for n, a in found.init(jax.random.key(seed)).items()}
     rng = np.random.default_rng(seed)
 
     def drawn():
-        if batch >= TRAINING:
-            return data
-        chosen = {sample: rng.integers(0, TRAINING, batch) for sample in SAMPLES}
+        chosen = {sample: rng.integers(0, TRAINING, training.batch) for sample in SAMPLES}
         return {s: {n: a[chosen[s]] for n, a in columns.items()} for s, columns in data.items()}
 
     jax.block_until_ready(loss(parameters, drawn(), widths))
     started = time.perf_counter()
     jax.block_until_ready(loss(parameters, drawn(), widths))
-    steps = max(LAST, int(seconds / (time.perf_counter() - started)))
-    optimiser = optax.adam(optax.cosine_decay_schedule(rate, steps, alpha=0.01))
+    steps = training.steps or max(LAST, int(training.seconds / (time.perf_counter() - started)))
+    optimiser = training.optimiser(steps)
     state, claims = optimiser.init(parameters), []
     started = time.perf_counter()
     for _ in range(steps):
@@ -116,35 +145,41 @@ def train(run, batch, seconds, seed, rate):
         claims.append(float(value))
     spent = time.perf_counter() - started
     claimed = statistics.mean(claims[-LAST:]) if claims else math.nan
-    return claimed, float(exact(parameters, judge)), steps, steps - len(claims), spent
+    if training.objective == "inferno":
+        claimed = math.sqrt(claimed)
+    true = float(exact(parameters, judge))
+    return {
+        "claimed": claimed, "true": true, "steps": steps, "no_fit": steps - len(claims), "seconds": spent,
+    }  # fmt: skip
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--configs", nargs="+", default=["inferno", "inferno_summary"])
-    parser.add_argument("--batches", type=int, nargs="+", default=[1000, 2000, 20_000, TRAINING])
-    parser.add_argument("--seconds", type=float, default=60, help="of training, for each")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--batches", type=int, nargs="+", default=[1000, 2000, 20_000])
+    parser.add_argument("--seconds", type=float, default=40, help="of training, for each")
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--learning-rate", type=float, default=0.003)
+    parser.add_argument("--paper", action="store_true", help="the recipe of the paper alone, with a softmax")
+    parser.add_argument("--output", type=Path, help="JSON file for the numbers")
     options = parser.parse_args()
     print(f"machine: {platform.machine()}, {os.cpu_count()} cores; jax {jax.__version__}")
-    print(f"medians of {options.seeds} seeds; Adam, learning rate {options.learning_rate:g}, cosine decay")
-    print(
-        f"{'run':<18}{'events per class':>22}{'steps':>8}{'no fit':>8}{'s':>6}{'claimed':>10}{'true':>10}{'worst':>10}"
-    )
-    for name in options.configs:
-        run = config.load(ROOT / "config" / f"{name}.yaml")
-        for batch in options.batches:
-            rows = [
-                train(run, batch, options.seconds, seed, options.learning_rate)
-                for seed in range(1, options.seeds + 1)
-            ]
-            claimed, true, steps, failed, spent = (statistics.median(v) for v in zip(*rows, strict=True))
-            worst = max(row[1] for row in rows)
-            print(
-                f"{name:<18}{batch:>22}{steps:>8.0f}{failed:>8.0f}{spent:>6.0f}{claimed:>10.2f}{true:>10.2f}{worst:>10.2f}",
-                flush=True,
-            )
+    print(f"medians of {options.seeds} seeds")
+    columns = ("steps", "no_fit", "seconds", "claimed", "true")
+    print(f"{'setting':<26}{'events per class':>18}" + "".join(f"{name:>10}" for name in columns))
+    trainings = [Training(n, options.learning_rate, seconds=options.seconds) for n in options.batches]
+    numbers = {}
+    for setting in options.settings[: 1 if options.paper else None]:
+        name, overrides = SETTINGS[setting]
+        run = config.load(ROOT / "config" / f"{name}.yaml", overrides)
+        for training in [PAPER] if options.paper else trainings:
+            rows = [train(run, training, seed) for seed in range(1, options.seeds + 1)]
+            medians = {column: statistics.median(row[column] for row in rows) for column in columns}
+            shown = "".join(f"{medians[column]:>10.4g}" for column in columns)
+            print(f"{setting:<26}{training.batch:>18}{shown}", flush=True)
+            numbers |= {f"{setting}.{training.batch}.{column}": v for column, v in medians.items()}
+    if options.output:
+        store.write_json(options.output, numbers)
 
 
 if __name__ == "__main__":
