@@ -25,7 +25,7 @@ class Evaluation(NamedTuple):
     """One point on one fold: templates with exact cuts, the workspace made of them, the numbers.
 
     Workspace and pyhf's fit are missing where a workspace cannot say what the model is. `also` has exact, relaxed and
-    pyhf's number by each further model.
+    pyhf's number by each further model; where pyhf has another, none, and `disagreement` says which.
     """
 
     templates: Templates
@@ -33,7 +33,7 @@ class Evaluation(NamedTuple):
     exact: float
     relaxed: float
     fit: dict[str, Any] | None
-    also: dict[str, dict[str, float | None]]
+    also: dict[str, dict[str, Any]]
 
     @property
     def pyhf(self) -> float | None:
@@ -92,12 +92,18 @@ def work_of_all_models(config: Config, columns: Sequence[tuple[str, Path]], fold
 
 def _numbers(
     config: Config, objective: Centre, axes: Axes, exact: Templates, relaxed: Templates
-) -> dict[str, float | None]:
-    """What the templates are worth in a further model."""
+) -> dict[str, Any]:
+    """What the templates are worth in a further model; the run does not end where pyhf's fit of that one is lost."""
     found = objective(exact)[0]
-    pyhf = None if beyond_pyhf(config) else pyhf_objective(config, workspace(exact, axes, config))
-    _require_agreement(found, pyhf)
-    return {"exact": found, "relaxed": objective(relaxed)[0], "pyhf": pyhf}
+    numbers = {"exact": found, "relaxed": objective(relaxed)[0], "pyhf": None}
+    if beyond_pyhf(config):
+        return numbers
+    try:
+        pyhf = pyhf_objective(config, workspace(exact, axes, config))
+        _require_agreement(found, pyhf)
+    except FitError as error:
+        return {**numbers, "disagreement": str(error)}
+    return {**numbers, "pyhf": pyhf}
 
 
 def all_points(
@@ -120,6 +126,9 @@ def all_points(
                 f"{point}, {fold}: exact {result.exact:.6g}, relaxed {result.relaxed:.6g}, "
                 f"pyhf {_shown(result.pyhf)}"
             )
+            for name, numbers in result.also.items():
+                if "disagreement" in numbers:
+                    say(f"note: {point}, {fold}: no number from pyhf by {name!r}: {numbers['disagreement']}")
             found[point, fold] = (own, result)
     if config.model.pseudodata:
         everything = work(config, columns, datasets.ALL)
