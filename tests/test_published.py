@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from chunked import assert_chunks_are_the_whole
 from columnfiles import write_columns
 from generated import generated
 
 from pipeline import datasets, optimise, problem, store
 from pipeline.cluster import InProcess
 from pipeline.evaluate import evaluate, objectives_of, work_of_all_models
-from pipeline.gradient import forward, value_and_grad
+from pipeline.gradient import forward
 
 CLOUDS = ("signal", "background", "background__up", "background__down")
 RUNS = {
@@ -46,22 +47,7 @@ def run(request, tmp_path):
 
 
 def test_the_gradient_over_chunks_is_that_of_the_whole(run, tmp_path):
-    files, found = write_columns(run, tmp_path), []
-    for events in (32, 1024):
-        changed = {"precision": "float64", "chunk_events": events, "group_events": events}
-        settings = run.model_copy(update={"cluster": run.cluster.model_copy(update=changed)})
-        work = problem.work(settings, files, datasets.TRAIN)
-        centre = optimise.centre(settings, work.axes)
-        start = problem.initial_parameters(settings)
-        found.append(value_and_grad(InProcess(), work, start, problem.widths(settings, 0), centre))
-    chunked, whole = found
-    np.testing.assert_allclose(chunked.objective, whole.objective, rtol=1e-10)
-    largest = max(np.abs(g).max() for g in whole.gradient.values())
-    for name, gradient in whole.gradient.items():
-        np.testing.assert_allclose(
-            chunked.gradient[name], gradient, rtol=0, atol=1e-10 * largest, err_msg=name
-        )
-    assert largest > 0
+    assert_chunks_are_the_whole(run, write_columns(run, tmp_path))
 
 
 def test_neos_learns_to_exclude(request, tmp_path):

@@ -1,0 +1,37 @@
+"""Where to put the edges of a few bins: a peak on a falling background that may be shifted.
+
+The events are those of `one_cut.peak`; the background's three-point systematic uncertainty moves all of it by 0.4 up or
+down (`relaxed`'s example on binning). docs/gradhep.md.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from pipeline.analysis import Analysis, FlatTree, Free
+from pipeline.containers import Columns, Observation, Parameters
+from pipeline.relax import Exact, Relaxed
+
+SHIFT = 0.4  # of x, at one standard deviation
+
+
+class BinEdges(Analysis):
+    """The histogram of x; what is free are its edges, `channels.x.free_edges`."""
+
+    reads = FlatTree(tree="Events", branches=("x",), event="event")
+    parameters: Mapping[str, Free] = {}
+
+    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+        """Every event."""
+        del dataset
+        return {"weight": np.ones(len(events.x)), "x": events.x}
+
+    def shifts(self) -> Mapping[str, Callable[[Columns, Any], Columns]]:
+        """All values move together."""
+        return {"shift": lambda c, size: c.replace(x=c.x + SHIFT * size)}
+
+    def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
+        """The value itself."""
+        del p, relax
+        return {"x": Observation(weight=c.weight, value=c.x)}

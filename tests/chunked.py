@@ -1,0 +1,27 @@
+"""What every gradient must pass: over chunks it is that of the whole."""
+
+import numpy as np
+
+from pipeline import datasets, optimise, problem
+from pipeline.cluster import InProcess
+from pipeline.gradient import value_and_grad
+
+
+def assert_chunks_are_the_whole(run, files, *, small=32, large=1024):
+    """Objective and gradient at the start, in float64, from chunks of few and of many events."""
+    found = []
+    for events in (small, large):
+        changed = {"precision": "float64", "chunk_events": events, "group_events": events}
+        settings = run.model_copy(update={"cluster": run.cluster.model_copy(update=changed)})
+        work = problem.work(settings, files, datasets.TRAIN)
+        centre = optimise.centre(settings, work.axes)
+        start = problem.initial_parameters(settings)
+        found.append(value_and_grad(InProcess(), work, start, problem.widths(settings, 0), centre))
+    chunked, whole = found
+    np.testing.assert_allclose(chunked.objective, whole.objective, rtol=1e-10)
+    largest = max(np.abs(g).max() for g in whole.gradient.values())
+    for name, gradient in whole.gradient.items():
+        np.testing.assert_allclose(
+            chunked.gradient[name], gradient, rtol=0, atol=1e-10 * largest, err_msg=name
+        )
+    assert largest > 0
