@@ -136,7 +136,11 @@ def test_exact_bins_are_numpy_s_histograms(made):
     for sample, path in files:
         x = store.read_columns(path, datasets.HELD_OUT)["x"].astype(float)
         scale = run.data.samples[sample].cross_section_pb / len(x)
-        shifts = {"nominal": 0.0, "shift_up": 0.4, "shift_down": -0.4} if sample == "background" else {"nominal": 0}
+        shifts = (
+            {"nominal": 0.0, "shift_up": 0.4, "shift_down": -0.4}
+            if sample == "background"
+            else {"nominal": 0}
+        )
         for variation, by in shifts.items():
             expected = scale * np.histogram(x + by, [0, 1, 2, 8])[0]
             np.testing.assert_allclose(found[work.axes.row(sample, variation)], expected, atol=1.01 * scale)
