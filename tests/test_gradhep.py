@@ -81,7 +81,7 @@ def test_the_bin_holds_what_the_formulas_say(law, made):
 
 @pytest.mark.parametrize("law", counting.LAWS)
 def test_the_best_trade_off_is_the_scan_s(law, made, tmp_path):
-    """Near the optimum of the formula, whose background is constrained by counting; away from the best s/b, phi = 10."""
+    """Near the optimum of the formula, whose background is constrained by counting; not at the best s/b, phi = 10."""
     run, files = made(law)
     work = problem.work(run, files, datasets.TRAIN)
     step = 0.1
@@ -136,7 +136,11 @@ def test_exact_bins_are_numpy_s_histograms(made):
     for sample, path in files:
         x = store.read_columns(path, datasets.HELD_OUT)["x"].astype(float)
         scale = run.data.samples[sample].cross_section_pb / len(x)
-        shifts = {"nominal": 0.0, "shift_up": 0.4, "shift_down": -0.4} if sample == "background" else {"nominal": 0}
+        shifts = (
+            {"nominal": 0.0, "shift_up": 0.4, "shift_down": -0.4}
+            if sample == "background"
+            else {"nominal": 0}
+        )
         for variation, by in shifts.items():
             expected = scale * np.histogram(x + by, [0, 1, 2, 8])[0]
             np.testing.assert_allclose(found[work.axes.row(sample, variation)], expected, atol=1.01 * scale)
