@@ -13,6 +13,7 @@ from scipy import stats
 from pipeline import datasets, optimise, problem, store
 from pipeline.analyses import counting
 from pipeline.cluster import InProcess
+from pipeline.errors import ConfigError
 from pipeline.gradient import forward
 from pipeline.objective import counting_significance
 from pipeline.scan import scan
@@ -81,7 +82,7 @@ def test_the_bin_holds_what_the_formulas_say(law, made):
 
 @pytest.mark.parametrize("law", counting.LAWS)
 def test_the_best_trade_off_is_the_scan_s(law, made, tmp_path):
-    """Near the optimum of the formula, whose background is constrained by counting; away from the best s/b, phi = 10."""
+    """Near the optimum of the formula, whose background is constrained by counting; not at the best s/b, phi = 10."""
     run, files = made(law)
     work = problem.work(run, files, datasets.TRAIN)
     step = 0.1
@@ -160,3 +161,8 @@ def test_the_best_edges_are_the_scan_s_and_the_uncertainty_moves_them(made, tmp_
         np.testing.assert_allclose(found, best, rtol=0, atol=EDGE_STEP)
         first[name] = found[1]
     assert first["bin_edges"] - first["bin_edges_shifted"] > 4 * EDGE_STEP
+
+
+def test_an_unknown_law_is_named():
+    with pytest.raises(ConfigError, match=r"analysis\.options\.uncertainty: 'step'; nearest: 'steep'"):
+        counting.Counting(uncertainty="step")
