@@ -62,7 +62,10 @@ def _asimov_fit(config: Config, spec: Mapping[str, Any]) -> tuple[Any, Any, Any,
     model, data = cabinetry.model_utils.model_and_data(dict(spec))
     try:
         result = cabinetry.fit.fit(model, data, minos=[poi], strategy=STRATEGY)
-    except pyhf.exceptions.FailedMinimization as error:
+    except (
+        pyhf.exceptions.FailedMinimization,
+        AttributeError,
+    ) as error:  # or Minuit gave cabinetry no covariance
         raise FitError(f"pyhf's fit of the Asimov data failed; {FEW_EVENTS}") from error
     down, up = (float(side) for side in result.minos_uncertainty[poi])
     _require_closure(config, float(result.bestfit[result.labels.index(poi)]), (up - down) / 2)

@@ -70,6 +70,20 @@ def test_a_fit_that_does_not_close_is_an_error(miniature, miniature_columns):
         pyhf_fit(miniature, spec)
 
 
+def test_a_signal_of_no_events_is_an_error(miniature, miniature_columns):
+    work = problem.work(miniature, miniature_columns, datasets.TRAIN)
+    exact = forward(InProcess(), work, problem.initial_parameters(miniature), None)
+    spec = workspace(Templates(exact.yields, exact.sumw2), work.axes, miniature)
+    poi = next(n for n in miniature.model.normfactors if n.name == miniature.model.poi)
+    for channel in spec["channels"]:
+        for sample in channel["samples"]:
+            if sample["name"] in poi.samples:
+                sample["data"] = [0.0 for _ in sample["data"]]
+                sample["modifiers"] = [m for m in sample["modifiers"] if m["type"] == "normfactor"]
+    with pytest.raises(FitError, match=r"pyhf's fit of (the )?Asimov data"):
+        pyhf_fit(miniature, spec)
+
+
 def test_values_outside_the_bounds_are_refused(miniature):
     with pytest.raises(ConfigError, match=r"btag.*outside"):
         with_values(miniature, problem.initial_parameters(miniature), {"btag": 3.0})
