@@ -161,7 +161,7 @@ def main():
     parser.add_argument("--batches", type=int, nargs="+", default=[1000, 2000, 20_000])
     parser.add_argument("--passes", type=int, default=60, help="through the training events, for each")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--learning-rate", type=float, default=0.003)
+    parser.add_argument("--learning-rate", type=float, default=0.001)
     parser.add_argument("--paper", action="store_true", help="the recipe of the paper alone, with a softmax")
     parser.add_argument("--output", type=Path, help="JSON file for the numbers")
     options = parser.parse_args()

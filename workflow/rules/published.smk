@@ -51,9 +51,11 @@ rule published:
         numbers=all_numbers,
     output:
         update("docs/published.json"),
+        update("docs/batches.svg"),
     log:
         "results/published/logs/collect.log",
     message:
-        "Write docs/published.json, and the tables of the pages made of it"
+        "Write docs/published.json, and the tables of the pages and the figure made of it"
     shell:
-        "{PYTHON:q} workflow/scripts/published.py collect {input.list} --output {output} >{log} 2>&1"
+        "{PYTHON:q} workflow/scripts/published.py collect {input.list} --output {output[0]} >{log} 2>&1"
+        " && {PYTHON:q} workflow/scripts/batch_figure.py {output[0]} --output {output[1]} >>{log} 2>&1"
