@@ -42,6 +42,10 @@ SETTINGS = {  # configuration and overrides
     "softmax, templates": ("inferno", []),
     "softmax, derivatives": ("inferno", ["optimise.shifts=derivatives"]),
     "one output, derivatives": ("inferno_summary", ["optimise.shifts=derivatives"]),
+    "narrow kernel, derivatives": (
+        "inferno_summary",
+        ["optimise.shifts=derivatives", "channels.output.bandwidth={initial: 0.02, final: 0.02}"],
+    ),
 }
 
 

@@ -10,7 +10,8 @@ import matplotlib.pyplot as plt
 COLOURS = {
     "softmax, templates": "#4477aa",
     "softmax, derivatives": "#228833",
-    "one output, derivatives": "#aa3377",
+    "one output, derivatives": "#ccbb44",
+    "narrow kernel, derivatives": "#aa3377",
 }
 FLOOR = 15.65  # arXiv:1806.04743, analytic likelihood in benchmark 2
 
