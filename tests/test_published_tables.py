@@ -61,9 +61,10 @@ def test_a_table_has_the_median_and_the_range(published, tmp_path):
     rows = [
         {"label": "theirs", "published": [5, None]},
         {"label": "ours", "of": "ours", "number": "{}.exact"},
+        {"label": "more", "of": "more", "number": "{}.exact"},
     ]
     small = {
-        "studies": {"ours": {"seeds": 3}},
+        "studies": {"ours": {"seeds": 4}, "more": {}},  # the fourth seed and the other study were not run
         "tables": {"small": {"columns": {"a": "A", "b": "B"}, "rows": rows}},
     }
     content = published.collected(small, tmp_path)
@@ -71,6 +72,7 @@ def test_a_table_has_the_median_and_the_range(published, tmp_path):
     made = published.with_tables(page, content)
     lines = ["| | A | B |", "| --- | --- | --- |", "| theirs | 5 |  |"]
     lines.append("| ours, 3 seeds | 4 (2 to 6) | 60 (30 to 90) |")
+    lines.append("| more, not run yet |  |  |")
     begin, end = page.split("old\n")
     assert made == f"{begin}\n" + "\n".join(lines) + "\n\n" + end
     assert published.with_tables(made, content) == made

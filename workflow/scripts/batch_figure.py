@@ -27,7 +27,7 @@ def main():
     mpl.rcParams.update({"svg.hashsalt": "thalweg", "font.size": 9, "svg.fonttype": "none"})
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for setting, colour in COLOURS.items():
-        rows = [row for row in table["rows"] if row["label"].rpartition(": ")[0] == setting]
+        rows = [row for row in table["rows"] if row["label"].rpartition(": ")[0] == setting and row["seeds"]]
         events = [int(row["label"].rpartition(": ")[2]) for row in rows]
         for column, style, what in ((true, "-o", "true"), (claimed, "--^", "claimed")):
             values = [row["cells"][column]["median"] for row in rows]

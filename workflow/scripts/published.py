@@ -152,15 +152,18 @@ def collected(listed: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def _row(
     row: Mapping[str, Any], columns: Mapping[str, str], studies: Mapping[str, Any], folder: Path
 ) -> dict[str, Any]:
-    """One row: what was published, or the median and the range of our numbers over seeds."""
+    """One row: what was published, or the median and the range of our numbers over the seeds that were run."""
     if "published" in row:
         return {"label": row["label"], "published": row["published"]}
-    seeds = studies[row["of"]].get("seeds", 1)
-    found = [store.read_json(folder / f"{row['of']}_{seed}.json") for seed in range(1, seeds + 1)]
+    seeds = range(1, studies[row["of"]].get("seeds", 1) + 1)
+    paths = [folder / f"{row['of']}_{seed}.json" for seed in seeds]
+    found = [store.read_json(path) for path in paths if path.exists()]
+    if not found:
+        return {"label": row["label"], "seeds": 0, "cells": [None for _ in columns]}
     names = row.get("numbers") or [row["number"].format(key) for key in columns]
     return {
         "label": row["label"],
-        "seeds": seeds,
+        "seeds": len(found),
         "command": found[0]["command"],
         "cells": [None if n is None else _cell(n, row["of"], [f["numbers"] for f in found]) for n in names],
     }
@@ -188,7 +191,7 @@ def markdown(table: Mapping[str, Any]) -> str:
     lines = [f"| | {' | '.join(table['columns'])} |", "| --- |" + " --- |" * len(table["columns"])]
     for row in table["rows"]:
         cells = row["published"] if "published" in row else [_shown(cell) for cell in row["cells"]]
-        seeds = f", {row['seeds']} seeds" if row.get("seeds", 1) > 1 else ""
+        seeds = {0: ", not run yet", 1: ""}.get(row.get("seeds", 1), f", {row.get('seeds')} seeds")
         lines.append(f"| {row['label']}{seeds} | {' | '.join('' if c is None else str(c) for c in cells)} |")
     return "\n".join(lines) + "\n"
 
