@@ -137,7 +137,7 @@ def test_it_adds_to_other_objectives():
         ),
         (
             ["objective.kind=poi_uncertainty"],
-            "in_fit: false are \\['loss'\\], those of cross_entropy are \\[\\]",
+            "in_fit: false are \\['loss'\\], those of the objective are \\[\\]",
         ),
         (["channels.4j1b.in_fit=false", "channels.4j2b.in_fit=false"], "every one has in_fit: false"),
     ],

@@ -39,6 +39,7 @@ NANOAOD_TYPES = {
     **{f"Muon_{name}": "float[]" for name in ("pt", "eta", "phi", "mass", "sip3d", "pfRelIso04_all")},
     "Muon_charge": "int32_t[]",
     "Muon_tightId": "bool[]",
+    "Muon_mediumId": "bool[]",
     "MET_pt": "float",
     "MET_phi": "float",
 }
@@ -336,3 +337,13 @@ def test_the_gpl_libraries_are_imported_by_the_simulation_only():
         names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
         assert not {name.split(".")[0] for name in names} & {"pythia8mc", "fastjet"}, path
+
+
+def test_medium_muons_are_tight_ones_and_as_many_others_as_stated(ttbar):
+    found = branches(ttbar)
+    tight, medium = (ak.to_numpy(ak.flatten(found[f"Muon_{name}"])) for name in ("tightId", "mediumId"))
+    assert not np.any(tight & ~medium)
+    pt, eta = (ak.to_numpy(ak.flatten(found[f"Muon_{name}"])).astype(np.float64) for name in ("pt", "eta"))
+    expected = MUONS.efficiency(MUONS.medium, pt, eta)  # the same for all origins
+    assert abs(medium.sum() - expected.sum()) < 4 * np.sqrt(np.sum(expected * (1 - expected)))
+    assert np.mean(tight) < np.mean(medium) - 0.02

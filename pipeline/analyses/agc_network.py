@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pipeline.analyses.agc_ttbar import AgcTtbar, decisions
+from pipeline.analyses.agc_ttbar import AgcTtbar
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
 
@@ -44,32 +44,33 @@ class AgcTtbarNetwork(AgcTtbar):
         mass, h_t = seen["4j2b"].value, seen["4j1b"].value
         assert mass is not None
         assert h_t is not None
-        features = _features(p, c, relax, mass, h_t)
+        features = self.features(p, c, relax, mass, h_t)
         hidden = jnp.tanh(
             features @ p.network_in + jnp.broadcast_to(p.network_bias, (len(mass), self.hidden))
         )
         output = jax.nn.sigmoid((mass - TOP_MASS) / TOP_WIDTH + hidden @ p.network_out)
         return {**seen, "4j2b": Observation(weight=seen["4j2b"].weight, value=output)}
 
-
-def _features(
-    p: Parameters,
-    c: Columns,
-    relax: Relaxed | Exact,
-    mass: Float[Array, " events"],
-    h_t: Float[Array, " events"],
-) -> Float[Array, "events features"]:
-    leptons, jets, tags = decisions(p, c, relax)
-    leading = [relax.nth_passing(jets, n + 1) for n in range(LEADING)]
-    return jnp.stack(
-        [
-            (mass - TOP_MASS) / TOP_WIDTH,
-            h_t / HT_SCALE - 1,
-            relax.sum(leptons * c.lepton_pt) / PT_SCALE - 1,
-            relax.count(jets) - LEADING,
-            relax.count(tags) - 2,
-            *(relax.sum(weights * c.jet_pt) / PT_SCALE - 1 for weights in leading),
-            *(relax.sum(weights * c.jet_btag) for weights in leading),
-        ],
-        axis=1,
-    )
+    def features(
+        self,
+        p: Parameters,
+        c: Columns,
+        relax: Relaxed | Exact,
+        mass: Float[Array, " events"],
+        h_t: Float[Array, " events"],
+    ) -> Float[Array, "events features"]:
+        """What the network sees."""
+        leptons, jets, tags = self.decisions(p, c, relax)
+        leading = [relax.nth_passing(jets, n + 1) for n in range(LEADING)]
+        return jnp.stack(
+            [
+                (mass - TOP_MASS) / TOP_WIDTH,
+                h_t / HT_SCALE - 1,
+                relax.sum(leptons * c.lepton_pt) / PT_SCALE - 1,
+                relax.count(jets) - LEADING,
+                relax.count(tags) - 2,
+                *(relax.sum(weights * c.jet_pt) / PT_SCALE - 1 for weights in leading),
+                *(relax.sum(weights * c.jet_btag) for weights in leading),
+            ],
+            axis=1,
+        )

@@ -37,6 +37,8 @@ MUON = ("abs(eta) < 2.1", "tightId == 1", "sip3d < 4", "pfRelIso04_all < 0.15")
 JET = ("abs(eta) < 2.4", "jetId & 4")  # bit 2: tight with lepton veto, as in jetId 6
 BTAG_NAMES = tuple(f"btag_var_{i}_{direction}" for i in range(VARIED_JETS) for direction in ("up", "down"))
 SCALE_NAMES = ("scale_var_up", "scale_var_down")
+WEIGHTS = (*BTAG_NAMES, *SCALE_NAMES)
+Decisions = Float[Array, "events objects"]
 
 
 class AgcTtbar(Analysis):
@@ -55,7 +57,7 @@ class AgcTtbar(Analysis):
     collections: Mapping[str, tuple[str, ...]] = {
         "jet": ("jet_pt", "jet_eta", "jet_phi", "jet_mass", "jet_btag", "jet_resolution")
     }
-    weight_variations = (*BTAG_NAMES, *SCALE_NAMES)
+    weight_variations = WEIGHTS
 
     def __init__(
         self,
@@ -86,32 +88,50 @@ class AgcTtbar(Analysis):
         """Events with a lepton and four jets above 20 GeV, also of the varied pt; their leptons and jets."""
         some = ak.num(events.Electron.pt) + ak.num(events.Muon.pt) >= 1
         events = events[some & (ak.num(events.Jet.pt) >= 4)]
-        leptons = [
-            (objects.pt, fulfilled(objects, required, objects.pt > LOOSE_PT))
-            for objects, required in ((events.Electron, self.electron), (events.Muon, self.muon))
-        ]
+        leptons = self.loose_leptons(events)
         identified = fulfilled(events.Jet, self.jet, events.Jet.pt > LEAST_PT)
-        lepton = ak.any(leptons[0][1], axis=1) | ak.any(leptons[1][1], axis=1)
-        possible = lepton & (ak.sum(identified, axis=1) >= 4)
+        possible = (ak.num(leptons.pt) >= 1) & (ak.sum(identified, axis=1) >= 4)
         jets, identified = events.Jet[possible], identified[possible]
         resolution = normal(events.event[possible], jets.pt, "pt_res_up")
         highest = jets.pt * np.maximum(JET_ENERGY_SCALE_UP, 1 + JET_RESOLUTION_UP * resolution)
         loose = identified & (highest > LOOSE_PT)
         selected = ak.sum(loose, axis=1) >= 4
         loose = loose[selected]
-        lepton_pt = ak.concatenate(
-            [pt[possible][selected][ok[possible][selected]] for pt, ok in leptons], axis=1
-        )
+        leptons = leptons[possible][selected]
         kept = {name: jets[name][selected][loose] for name in ("pt", "eta", "phi", "mass", self.tagger)}
         return {
-            "weight": np.ones(len(lepton_pt)),
-            "lepton_pt": pad(lepton_pt, self.leptons),
-            "lepton": mask(lepton_pt, self.leptons),
+            "weight": np.ones(len(leptons)),
+            "lepton": mask(leptons.pt, self.leptons),
+            **{f"lepton_{name}": pad(leptons[name], self.leptons) for name in leptons.fields},
             "jet": mask(kept["pt"], self.jets),
             "jet_btag": pad(kept.pop(self.tagger), self.jets),
             "jet_resolution": pad(resolution[selected][loose], self.jets),
             **{f"jet_{name}": pad(array, self.jets) for name, array in kept.items()},
         }
+
+    def loose_leptons(self, events: Any) -> Any:
+        """Electrons, then muons, that fulfil the options, above 20 GeV: records of their fields."""
+        kinds = ((events.Electron, self.electron, False), (events.Muon, self.muon, True))
+        kept = [
+            ak.zip(dict(self.lepton_fields(objects, muon=muon)))[
+                fulfilled(objects, required, objects.pt > LOOSE_PT)
+            ]
+            for objects, required, muon in kinds
+        ]
+        return ak.concatenate(kept, axis=1)
+
+    def lepton_fields(self, objects: Any, *, muon: bool) -> Mapping[str, Any]:
+        """What columns `lepton_...` hold of electrons or muons."""
+        del muon
+        return {"pt": objects.pt}
+
+    def decisions(
+        self, p: Parameters, c: Columns, relax: Relaxed | Exact
+    ) -> tuple[Float[Array, "events _"], Decisions, Decisions]:
+        """Which leptons, jets and b-tagged jets pass the cuts."""
+        leptons = relax.greater(c.lepton_pt, p.lepton_pt, mask=c.lepton)
+        jets = relax.greater(c.jet_pt, p.jet_pt, mask=c.jet)
+        return leptons, jets, jets * relax.greater(c.jet_btag, p.btag, mask=c.jet)
 
     def variations(self) -> Mapping[str, Callable[[Columns], Columns]]:
         """Jet energy scale and resolution; the mass of a jet stays, the selection is made anew."""
@@ -122,19 +142,19 @@ class AgcTtbar(Analysis):
 
     def weights(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Array]:
         """b-tagging tied to each of the first four selected jets, and the W+jets scale."""
-        _, jets, _ = decisions(p, c, relax)
+        _, jets, _ = self.decisions(p, c, relax)
         pt = jnp.stack([relax.sum(relax.nth_passing(jets, i + 1) * c.jet_pt) for i in range(VARIED_JETS)])
         if isinstance(relax, Exact) and self.corrections is not None:
-            shape = jax.ShapeDtypeStruct((len(self.weight_variations), pt.shape[1]), pt.dtype)
+            shape = jax.ShapeDtypeStruct((len(WEIGHTS), pt.shape[1]), pt.dtype)
             evaluate = functools.partial(_evaluated, self.corrections)
             factors = jax.pure_callback(evaluate, shape, pt, vmap_method="sequential")
         else:
             factors = _formula(pt)
-        return dict(zip(self.weight_variations, factors, strict=True))
+        return dict(zip(WEIGHTS, factors, strict=True))
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
         """Exactly one lepton, at least four jets; H_T with one b-tag, the triplet mass with two or more."""
-        leptons, jets, tags = decisions(p, c, relax)
+        leptons, jets, tags = self.decisions(p, c, relax)
         selected = c.weight * relax.exactly(leptons, 1) * relax.at_least(jets, 4)
         return {
             "4j1b": Observation(weight=selected * relax.exactly(tags, 1), value=relax.sum(jets * c.jet_pt)),
@@ -142,15 +162,6 @@ class AgcTtbar(Analysis):
                 weight=selected * relax.at_least(tags, 2), value=_triplet_mass(c, jets, tags, relax)
             ),
         }
-
-
-def decisions(
-    p: Parameters, c: Columns, relax: Relaxed | Exact
-) -> tuple[Float[Array, "events _"], Float[Array, "events objects"], Float[Array, "events objects"]]:
-    """Which leptons, jets and b-tagged jets pass the cuts."""
-    leptons = relax.greater(c.lepton_pt, p.lepton_pt, mask=c.lepton)
-    jets = relax.greater(c.jet_pt, p.jet_pt, mask=c.jet)
-    return leptons, jets, jets * relax.greater(c.jet_btag, p.btag, mask=c.jet)
 
 
 def _triplet_mass(
@@ -189,7 +200,7 @@ def _product(
 
 
 def _formula(pt: Any) -> Any:
-    """Weight factors, in the order of `weight_variations`: 1 +- 7.5 % per 50 GeV of the n-th jet's pt, 1 +- 2.5 %."""
+    """Weight factors, in the order of `WEIGHTS`: 1 +- 7.5 % per 50 GeV of the n-th jet's pt, 1 +- 2.5 %."""
     btag = [1 + sign * BTAG_VARIATION * of_jet for of_jet in pt for sign in (+1, -1)]
     scale = [jnp.full_like(pt[0], 1 + sign * WJETS_SCALE) for sign in (+1, -1)]
     return jnp.stack([*btag, *scale])

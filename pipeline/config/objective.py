@@ -37,6 +37,7 @@ def _different(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
     return names
 
 
+SUMS = ("channel", "events")  # options that name a channel outside the fit; a kind that knows one needs it
 Names = Annotated[tuple[str, ...] | None, pydantic.AfterValidator(_different)]
 
 
@@ -52,6 +53,7 @@ class _Quantity(_WithOptions):
         "inferno": ("parameter",),
         "asimov_significance": ("background_uncertainty",),
         "cross_entropy": ("channel",),
+        "mean": ("channel", "events"),
     }
 
     mu: float | None = Field(
@@ -73,16 +75,26 @@ class _Quantity(_WithOptions):
         default=None, gt=0, description="relative, in each bin, of `asimov_significance`; absent: 0"
     )
     channel: str | None = Field(
-        default=None, description="of `cross_entropy`: a channel with `in_fit: false`, whose sum it is"
+        default=None,
+        description="of `cross_entropy` and `mean`: a channel with `in_fit: false`, the sum of weights times values",
+    )
+    events: str | None = Field(
+        default=None, description="of `mean`: a channel with `in_fit: false`, the sum of the weights"
     )
 
     @pydantic.model_validator(mode="after")
     def _named(self) -> "_Quantity":
-        if self.kind == "cross_entropy" and self.channel is None:
-            raise ValueError(
-                "'cross_entropy' needs channel, the name of a channel with in_fit: false; add it"
-            )
+        for key in self.known.get(self.kind, ()):
+            if key in SUMS and key not in self.options:
+                raise ValueError(
+                    f"{self.kind!r} needs {key}, the name of a channel with in_fit: false; add it"
+                )
         return self
+
+    @property
+    def channels(self) -> set[str]:
+        """Channels outside the fit that it is made of."""
+        return {name for key, name in self.options.items() if key in SUMS}
 
 
 Kind = Literal[
@@ -96,6 +108,7 @@ Kind = Literal[
     "upper_limit",
     "asimov_significance",
     "cross_entropy",
+    "mean",
 ]
 
 
@@ -159,7 +172,7 @@ class Objective(_Quantity):
     def sums(self) -> set[str]:
         """Channels that are not in the fit, whose sums it is made of."""
         objectives: tuple[_Quantity, ...] = (self, *self.terms)
-        return {part.channel for part in objectives if part.channel is not None}
+        return {name for part in objectives for name in part.channels}
 
     @property
     def parameter_names(self) -> set[str]:

@@ -152,7 +152,7 @@ class Config(Section):
         outside = set(self.channels) - set(self.regions)
         if self.objective.sums != outside:
             raise ValueError(
-                f"channels with in_fit: false are {sorted(outside)}, those of cross_entropy are "
+                f"channels with in_fit: false are {sorted(outside)}, those of the objective are "
                 f"{sorted(self.objective.sums)}; the two must be the same"
             )
         unknown = sorted(self.objective.parameter_names - self.model.parameter_names)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from pipeline.likelihood import HistFactory, Templates
 from pipeline.objective.counting import asimov_significance
 from pipeline.objective.cross_entropy import cross_entropy
+from pipeline.objective.mean import mean
 from pipeline.objective.penalties import expected_events, mc_statistics, overconstrained, pulls
 from pipeline.objective.precision import generalised_variance, inferno, poi_uncertainty, profile_interval
 from pipeline.objective.sensitivity import cls, discovery, discovery_p_value, upper_limit
@@ -108,6 +109,7 @@ OBJECTIVES: dict[str, Objective] = {
         asimov_significance, "maximise", "Asimov counting significance", "sigma"
     ),
     "cross_entropy": Objective(cross_entropy, "minimise", "cross-entropy", of_sums=True),
+    "mean": Objective(mean, "minimise", "mean over events", of_sums=True),
     "weighted_sum": Objective(weighted_sum, "minimise", "weighted sum of objectives"),
 }
 """The objectives by their name in the configuration."""

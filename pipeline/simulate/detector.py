@@ -60,7 +60,9 @@ def nanoaod_electrons(found: ak.Array) -> ak.Array:
 def nanoaod_muons(found: ak.Array) -> ak.Array:
     """Under NanoAOD's names."""
     kept = {name: found[name] for name in ("pt", "eta", "phi", "mass", "charge", "sip3d")}
-    return ak.zip({**kept, "tightId": found.tight, "pfRelIso04_all": found.isolation})
+    return ak.zip(
+        {**kept, "tightId": found.tight, "mediumId": found.medium, "pfRelIso04_all": found.isolation}
+    )
 
 
 def observe(record: Record, rng: np.random.Generator) -> dict[str, ak.Array]:

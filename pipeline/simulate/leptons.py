@@ -20,8 +20,9 @@ PROMPT, FROM_TAU, FROM_HEAVY_FLAVOUR, FROM_LIGHT_HADRON = 0, 1, 2, 3
 class LeptonResponse:
     """How the detector sees one kind of lepton; two numbers are for barrel and endcap.
 
-    efficiency = plateau (1 - exp(-pt / turn_on)); the identification's is multiplied by `fake_factor` for
-    leptons from hadron decays, and the lepton must pass `tight_isolation`, where there is one.
+    efficiency = plateau (1 - exp(-pt / turn_on)); the tight identification's is multiplied by `fake_factor` for
+    leptons from hadron decays, and the lepton must pass `tight_isolation`, where there is one. All leptons that pass
+    the tight identification pass the medium one, which takes leptons from hadron decays as it takes others.
     sip3d = Rayleigh(1) + Exp(mean displacement[origin]), in standard deviations of the impact parameter.
     isolation = (sum of pt of visible particles within the cone + Exp(mean isolation_noise)) / measured pt.
     """
@@ -33,6 +34,7 @@ class LeptonResponse:
     barrel_end: float
     reconstruction: tuple[float, float]
     tight: tuple[float, float]
+    medium: tuple[float, float] | None = None  # no such identification
     turn_on: float
     fake_factor: float
     resolution: tuple[Resolution, Resolution]
@@ -83,6 +85,7 @@ MUONS = LeptonResponse(
     barrel_end=1.2,
     reconstruction=(0.99, 0.98),
     tight=(0.97, 0.96),
+    medium=(0.99, 0.985),
     turn_on=4.0,
     fake_factor=0.9,
     resolution=(Resolution(constant=0.01, curvature=1e-4), Resolution(constant=0.02, curvature=2e-4)),
@@ -134,7 +137,7 @@ def electron_clusters(visible: Particles) -> Bool[np.ndarray, " particles"]:
 def reconstruct(
     record: Record, visible: Particles, response: LeptonResponse, rng: np.random.Generator
 ) -> ak.Array:
-    """The leptons of one kind; `tight` and `isolation` keep neutral names until `detector`."""
+    """The leptons of one kind; `tight`, `medium` and `isolation` keep neutral names until `detector`."""
     true = candidates(visible, response)
     near = pairs(true.event, true.eta, true.phi, visible)
     own = dressing(true, near, visible, response.dressing_cone)
@@ -147,6 +150,7 @@ def reconstruct(
     isolation = (around + rng.exponential(response.isolation_noise, len(pt))) / pt
     origin = origins(record, true)
     tight = identified(true, pt, isolation, origin, response, rng)
+    medium = identified_loosely(tight, true, pt, origin, response, rng.spawn(1)[0])  # leaves `rng` as it is
     sip3d = (
         rng.rayleigh(size=len(pt))
         + rng.standard_exponential(len(pt)) * np.array(response.displacement)[origin]
@@ -159,11 +163,24 @@ def reconstruct(
         "mass": np.full(len(pt), response.mass),
         "charge": -np.sign(true.pdg).astype(np.int32),
         "tight": tight,
+        "medium": medium,
         "sip3d": sip3d,
         "isolation": isolation,
         "lower": rng.integers(0, CUT_BASED_TIGHT, len(pt), dtype=np.int32),
     }
     return collection(true.event[seen], {name: c[seen] for name, c in columns.items()}, events=record.events)
+
+
+def tight_efficiency(
+    true: Particles,
+    pt: Float64[np.ndarray, " objects"],
+    origin: Int[np.ndarray, " objects"],
+    response: LeptonResponse,
+) -> Float64[np.ndarray, " objects"]:
+    """Efficiency of the tight identification before its isolation."""
+    genuine = np.isin(origin, (PROMPT, FROM_TAU))
+    fake = np.where(genuine, 1.0, response.fake_factor)
+    return np.asarray(fake * response.efficiency(response.tight, pt, true.eta))
 
 
 def identified(
@@ -175,8 +192,25 @@ def identified(
     rng: np.random.Generator,
 ) -> Bool[np.ndarray, " objects"]:
     """Whether the tight identification is passed."""
-    genuine = np.isin(origin, (PROMPT, FROM_TAU))
-    fake = np.where(genuine, 1.0, response.fake_factor)
-    passed = rng.random(len(pt)) < fake * response.efficiency(response.tight, pt, true.eta)
+    passed = rng.random(len(pt)) < tight_efficiency(true, pt, origin, response)
     isolated = True if response.tight_isolation is None else isolation < response.tight_isolation
     return np.asarray(passed & isolated)
+
+
+def identified_loosely(
+    tight: Bool[np.ndarray, " objects"],
+    true: Particles,
+    pt: Float64[np.ndarray, " objects"],
+    origin: Int[np.ndarray, " objects"],
+    response: LeptonResponse,
+    rng: np.random.Generator,
+) -> Bool[np.ndarray, " objects"]:
+    """Whether the medium identification is passed: by all tight leptons, and as many others as its efficiency asks for.
+
+    With efficiencies m and t a lepton that is not tight passes with probability (m - t) / (1 - t).
+    """
+    if response.medium is None:
+        return tight
+    below = tight_efficiency(true, pt, origin, response)
+    wanted = response.efficiency(response.medium, pt, true.eta)
+    return np.asarray(tight | (rng.random(len(pt)) * (1 - below) < wanted - below))
