@@ -28,7 +28,7 @@ def published(root):
 
 @pytest.fixture(scope="module")
 def listed(root):
-    return yaml.safe_load((root / "config/published.yaml").read_text())
+    return yaml.safe_load((root / "workflow/published.yaml").read_text())
 
 
 def write(folder, name, seeds):

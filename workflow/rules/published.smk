@@ -1,8 +1,8 @@
-# Published numbers beside ours: every study of config/published.yaml, one after the other, each with all cores; then
+# Published numbers beside ours: every study of workflow/published.yaml, one after the other, each with all cores; then
 # one file of all numbers, and the tables of the pages made of it. `snakemake --cores all published`
 import yaml
 
-LIST = Path("config/published.yaml")
+LIST = Path("workflow/published.yaml")
 STUDIES = yaml.safe_load(LIST.read_text())["studies"]
 NUMBERS = "results/published/{study}_{seed}.json"
 
