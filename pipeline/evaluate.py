@@ -11,7 +11,7 @@ from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.datasets import NOMINAL
 from pipeline.errors import FitError
-from pipeline.final import FEW_EVENTS, fit_table, pyhf_fit, pyhf_objective
+from pipeline.final import fit_table, pyhf_fit, pyhf_objective, require_agreement
 from pipeline.gradient import Centre, Executor, Parameters, forward
 from pipeline.objective import OBJECTIVES
 from pipeline.optimise import centre
@@ -75,7 +75,8 @@ def evaluate(
         for name, other in config.alternatives.items()
     }
     result = Evaluation(exact, spec, values[0], values[1], fit, also)
-    _require_agreement(result.exact, result.pyhf)
+    if spec is not None:
+        require_agreement(config, spec, result.exact, result.pyhf)
     return result
 
 
@@ -99,8 +100,9 @@ def _numbers(
     if beyond_pyhf(config):
         return numbers
     try:
-        pyhf = pyhf_objective(config, workspace(exact, axes, config))
-        _require_agreement(found, pyhf)
+        spec = workspace(exact, axes, config)
+        pyhf = pyhf_objective(config, spec)
+        require_agreement(config, spec, found, pyhf)
     except FitError as error:
         return {**numbers, "disagreement": str(error)}
     return {**numbers, "pyhf": pyhf}
@@ -271,9 +273,3 @@ def _tables(config: Config, templates: Templates, fold_work: Work) -> dict[str, 
 
 def _shown(number: float | None) -> str:
     return "has no such number" if number is None else f"{number:.6g}"
-
-
-def _require_agreement(ours: float, pyhfs: float | None, *, tolerance: float = 0.3) -> None:
-    """Two ways to one number may differ by the likelihood's asymmetry; by more than that, Minuit has lost its way."""
-    if pyhfs is not None and not abs(pyhfs - ours) <= tolerance * abs(ours):
-        raise FitError(f"the objective is {ours:.4g} by our likelihood but {pyhfs:.4g} by pyhf; {FEW_EVENTS}")

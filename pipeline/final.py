@@ -1,5 +1,6 @@
 """The final number is pyhf's: the workspace of the exact templates fitted by pyhf and iminuit, through cabinetry."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import pyhf
 
 from pipeline.config import Config
 from pipeline.errors import FitError
-from pipeline.judges import judged
+from pipeline.judges import judged, variance_of_poi
 from pipeline.nuisance import best_fit, impacts, widths_before
 
 # Of Minuit. Higher ones refine the steps of numerical derivatives by the distance to the minimum, which is zero to
@@ -17,6 +18,7 @@ from pipeline.nuisance import best_fit, impacts, widths_before
 STRATEGY: Literal[0] = 0
 STRATEGIES: tuple[Literal[0, 1, 2], ...] = (1, 0, 2)  # of fits to other data, pyhf's own choice first
 MINIMA_APART = 0.01  # in -2 ln L: a hundredth of the distance of one standard deviation
+HESSIANS_APART = 0.01  # relative; central differences
 FEW_EVENTS = "is there a bin with hardly any events? Merge it with its neighbour in channels.*.edges"
 
 
@@ -54,6 +56,23 @@ def pyhf_objective(config: Config, spec: Mapping[str, Any]) -> float | None:
     """The `objective` of :func:`pyhf_fit` alone."""
     model, data, _, (down, up) = _asimov_fit(config, spec)
     return judged(config.objective, model, data, (up - down) / 2)
+
+
+def require_agreement(
+    config: Config, spec: Mapping[str, Any], ours: float, pyhfs: float | None, *, apart: float = 0.3
+) -> None:
+    """Raise where pyhf has another number than our likelihood: Minuit may have lost its way.
+
+    The final number of an uncertainty is half of an interval, which a likelihood that is no parabola makes another one
+    than its Hessian: then it is the Hessian of pyhf's own likelihood that must be ours.
+    """
+    if pyhfs is None or abs(pyhfs - ours) <= apart * abs(ours):
+        return
+    if config.objective.kind == "poi_uncertainty":
+        model, data = cabinetry.model_utils.model_and_data(dict(spec))
+        if abs(math.sqrt(variance_of_poi(model, data)) - ours) <= HESSIANS_APART * ours:
+            return
+    raise FitError(f"the objective is {ours:.4g} by our likelihood but {pyhfs:.4g} by pyhf; {FEW_EVENTS}")
 
 
 def _asimov_fit(config: Config, spec: Mapping[str, Any]) -> tuple[Any, Any, Any, tuple[float, float]]:

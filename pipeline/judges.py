@@ -127,6 +127,11 @@ def _generalised_variance(model: Any, data: Any, half: float, *, parameters: Seq
     return float(np.linalg.det(_covariance(model, data)[np.ix_(places, places)]))
 
 
+def variance_of_poi(model: Any, data: Any) -> float:
+    """The POI's element of the inverse Hessian of pyhf's likelihood at its initial parameters."""
+    return _generalised_variance(model, data, 0.0)
+
+
 def _inferno(model: Any, data: Any, half: float, *, parameter: str | None = None) -> float:
     return _generalised_variance(model, data, half, parameters=(parameter,) if parameter else ())
 

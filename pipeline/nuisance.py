@@ -12,18 +12,26 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from pipeline.errors import FitError
-from pipeline.fit import FitResult, covariance, fit
+from pipeline.fit import FitResult, FitStatus, covariance, fit
 from pipeline.likelihood import HistFactory
 
 
 class Impact(NamedTuple):
-    """One nuisance parameter: pull and constraint in its widths before the fit, and shifts of the POI."""
+    """One nuisance parameter: pull and constraint in its widths before the fit, and shifts of the POI.
+
+    No shift where the likelihood has no value: a bin would expect fewer than no events there.
+    """
 
     label: str
     pull: float
     constraint: float
-    up: float
-    down: float
+    up: float | None
+    down: float | None
+
+    @property
+    def size(self) -> float:
+        """The larger shift of the two."""
+        return max((abs(shift) for shift in (self.up, self.down) if shift is not None), default=0.0)
 
 
 def impacts(spec: Mapping[str, Any], widths_before: Mapping[str, float]) -> list[Impact]:
@@ -46,7 +54,7 @@ def impacts(spec: Mapping[str, Any], widths_before: Mapping[str, float]) -> list
         shifts = [_shift(model, data, best, index, sign * sigma[index]) for sign in (+1, -1)]
         pull = (best.parameters[index] - model.initial[index]) / width
         found.append(Impact(name, float(pull), float(sigma[index] / width), *shifts))
-    return sorted(found, key=lambda impact: -max(abs(impact.up), abs(impact.down)))
+    return sorted(found, key=lambda impact: -impact.size)
 
 
 def best_fit(spec: Mapping[str, Any]) -> tuple[list[float], list[float], float]:
@@ -101,9 +109,12 @@ def _covariance(
 
 def _shift(
     model: HistFactory, data: Float[Array, " data"], best: FitResult, index: int, by: Float[Array, ""]
-) -> float:
+) -> float | None:
     start = best.parameters.at[index].add(by)
-    moved = _converged(model, _fit(model, data, start, model.fixed.at[index].set(True)))
+    found = _fit(model, data, start, model.fixed.at[index].set(True))
+    if int(found.status) == FitStatus.NOT_FINITE:
+        return None
+    moved = _converged(model, found)
     return float(np.asarray(moved.parameters - best.parameters)[model.poi_index])
 
 

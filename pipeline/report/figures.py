@@ -125,8 +125,9 @@ def ranking(config: Config, impacts: Sequence[Mapping[str, Any]]) -> Figure:
     """Shift of the parameter of interest for each nuisance parameter at +-1 sigma after the fit."""
     figure, axes = _rows([impact["label"] for impact in impacts])
     rows = np.arange(len(impacts))[::-1]
-    axes.barh(rows, [i["up"] for i in impacts], height=0.6, color=AFTER, label=r"$+1\sigma$")
-    axes.barh(rows, [i["down"] for i in impacts], height=0.6, color="#E69F00", alpha=0.8, label=r"$-1\sigma$")
+    up, down = ([math.nan if i[end] is None else i[end] for i in impacts] for end in ("up", "down"))
+    axes.barh(rows, up, height=0.6, color=AFTER, label=r"$+1\sigma$")
+    axes.barh(rows, down, height=0.6, color="#E69F00", alpha=0.8, label=r"$-1\sigma$")
     axes.axvline(0, color="black", linewidth=0.8)
     axes.ticklabel_format(axis="x", style="plain")
     axes.set_xlabel(f"shift of {config.model.poi}")

@@ -1,4 +1,4 @@
-"""Published numbers beside ours, as workflow/published.yaml lists them: run a study, collect all, fill the docs' tables.
+"""Published numbers beside ours, as workflow/published.yaml lists them: run a study, collect all, fill the tables.
 
 A study is a run of a configuration, a scan of the events of such a run, or a script; it leaves a file of named numbers.
 A table of the list names which numbers of which study stand beside the published ones.
