@@ -17,7 +17,8 @@ from pipeline.store import Folder
 def chosen_run():
     """The configuration of --configfile, or the shipped default, and its overrides `--config set="key=value ..."`.
 
-    Also `--config set=[key=value,key=value]`, for HTCondor's plugin loses the quotes of an argument with spaces.
+    Also `--config set=[key=value,key=value]`: HTCondor's plugin loses the quotes of an argument with spaces, and Snakemake
+    takes a text with a colon for YAML.
     """
     files = workflow.overwrite_configfiles or [Path("config/agc_ttbar.yaml")]
     given = workflow.config_settings.config or {}
@@ -29,7 +30,13 @@ def chosen_run():
     overrides = given.get("set") or ""
     if isinstance(overrides, list):
         return Path(files[0]), [str(override) for override in overrides]
-    return Path(files[0]), shlex.split(str(overrides))
+    try:
+        return Path(files[0]), shlex.split(overrides)
+    except (ValueError, TypeError, AttributeError):
+        raise WorkflowError(
+            f"--config set: {overrides!r} are no overrides key=value; where a value has a space or a colon, give a list "
+            """of texts: --config 'set=["channels.loss={in_fit: false}", "optimise.epochs=5"]'"""
+        ) from None
 
 
 def explained(function, *arguments):

@@ -6,6 +6,7 @@ A table of the list names which numbers of which study stand beside the publishe
 
 import argparse
 import importlib.metadata
+import json
 import math
 import os
 import platform
@@ -42,10 +43,10 @@ def study(listed: Mapping[str, Any], name: str, seed: int, cores: int) -> dict[s
     run = configuration.load(path, overrides)
     _call(
         *("snakemake", "--nolock", "--rerun-incomplete", "--cores", str(cores), "--configfile", str(path)),
-        *("--config", f"set={shlex.join(overrides)}", "--", str(store.Folder(run.run).evaluation)),
+        *("--config", f"set={json.dumps(overrides)}", "--", str(store.Folder(run.run).evaluation)),
     )
-    settings = f" --config set={shlex.quote(shlex.join(overrides[1:]))}"
-    command = f"snakemake --cores all --configfile {path}{settings}"
+    settings = shlex.quote(f"set={json.dumps(overrides[1:])}")
+    command = f"snakemake --cores all --configfile {path} --config {settings}"
     return {"command": command, "numbers": numbers(run)}
 
 
