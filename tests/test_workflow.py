@@ -115,6 +115,20 @@ def test_a_changed_title_redraws_the_report_only(finished, setting):
     assert planned(snakemake(finished, "-n", "--config", setting)) == {"report": 1, "all": 1}
 
 
+def test_overrides_with_a_colon_are_a_list(finished):
+    """Snakemake takes a text with a colon for YAML and hands over a mapping."""
+    text = "set=objective.kind=cross_entropy 'objective={kind: discovery}'"
+    result = snakemake(finished, "-n", "--config", text)
+    assert result.returncode != 0
+    assert "are no overrides key=value; where a value has a space or a colon, give a list" in " ".join(
+        result.stdout.split()
+    )
+    jobs = planned(
+        snakemake(finished, "-n", "--config", 'set=["objective={kind: discovery}", "title=other"]')
+    )
+    assert jobs["optimise"] == 2
+
+
 def test_other_ranges_of_entries_read_again_what_they_change(finished):
     """Two jobs for each file of more than 500 events; the file of tW with 400 stays."""
     jobs = planned(snakemake(finished, "-n", "--config", "set=data.max_events_per_job=500"))
