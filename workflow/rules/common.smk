@@ -5,6 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import yaml
 from snakemake.settings.types import DeploymentMethod
 
 import pipeline
@@ -124,6 +125,7 @@ LAUNCH = f"srun --mpi=none --kill-on-bad-exit --ntasks={TASKS} " if ALLOCATION e
 shell.prefix(
     'thalweg() {{ {PYTHON:q} -m pipeline "$1" {CONFIG:q} {SET} "${{@:2}}"; }}; '
     'sweep() {{ {LAUNCH}{PYTHON:q} -m pipeline "$1" {CONFIG:q} {SET} "${{@:2}}"; }}; '
+    'script() {{ {PYTHON:q} workflow/scripts/"$1".py "${{@:2}}"; }}; '
 )
 
 
@@ -188,3 +190,23 @@ def workspaces():
 def point_blocks(wildcards):
     """What the parameters of a point are made from: the initial ones from the configuration alone."""
     return all_blocks(wildcards) if wildcards.point == "optimised" else []
+
+
+LIST = Path("workflow/published.yaml")
+STUDIES = yaml.safe_load(LIST.read_text())["studies"]
+NUMBERS = "results/published/{study}_{seed}.json"
+
+
+def all_numbers(wildcards):
+    """A file per study and seed."""
+    return [
+        NUMBERS.format(study=name, seed=seed)
+        for name, study in STUDIES.items()
+        for seed in range(1, study.get("seeds", 1) + 1)
+    ]
+
+
+def what_a_study_needs(wildcards):
+    """A scan goes over the events of another study's run."""
+    scanned = STUDIES[wildcards.study].get("scan")
+    return [NUMBERS.format(study=scanned, seed=wildcards.seed)] if scanned else []

@@ -1,30 +1,8 @@
 # Published numbers beside ours: every study of workflow/published.yaml, one after the other, each with all cores; then
 # one file of all numbers, and the tables of the pages made of it. `snakemake --cores all published`
-import yaml
-
-LIST = Path("workflow/published.yaml")
-STUDIES = yaml.safe_load(LIST.read_text())["studies"]
-NUMBERS = "results/published/{study}_{seed}.json"
-
-
-def all_numbers(wildcards):
-    """A file per study and seed."""
-    return [
-        NUMBERS.format(study=name, seed=seed)
-        for name, study in STUDIES.items()
-        for seed in range(1, study.get("seeds", 1) + 1)
-    ]
-
-
-def what_a_study_needs(wildcards):
-    """A scan goes over the events of another study's run."""
-    scanned = STUDIES[wildcards.study].get("scan")
-    return [NUMBERS.format(study=scanned, seed=wildcards.seed)] if scanned else []
-
-
 rule published_study:
     input:
-        what_a_study_needs,
+        scanned=what_a_study_needs,
     output:
         NUMBERS,
     log:
@@ -34,28 +12,36 @@ rule published_study:
     wildcard_constraints:
         study="|".join(STUDIES),
         seed=r"\d+",
+    conda:
+        "../../envs/thalweg.yaml"
     threads: workflow.cores or 1
     params:
+        list=LIST,
         study=lambda wildcards: fingerprint(STUDIES[wildcards.study]),
         version=pipeline.__version__,
     message:
         "Study {wildcards.study}, seed {wildcards.seed}"
     shell:
-        "{PYTHON:q} workflow/scripts/published.py study {LIST} {wildcards.study} --seed {wildcards.seed}"
+        "script published study {params.list} {wildcards.study} --seed {wildcards.seed}"
         " --cores {threads} --output {output} >{log} 2>&1"
 
 
+# What it writes into docs/ is in the repository, so a file of the results says that it was done.
 rule published:
     input:
         list=LIST,
         numbers=all_numbers,
     output:
-        update("docs/published.json"),
-        update("docs/batches.svg"),
+        touch("results/published/collected"),
     log:
         "results/published/logs/collect.log",
+    conda:
+        "../../envs/thalweg.yaml"
+    params:
+        content="docs/published.json",
+        figure="docs/batches.svg",
     message:
-        "Write docs/published.json, and the tables of the pages and the figure made of it"
+        "Write {params.content}, and the tables of the pages and the figure made of it"
     shell:
-        "{PYTHON:q} workflow/scripts/published.py collect {input.list} --output {output[0]} >{log} 2>&1"
-        " && {PYTHON:q} workflow/scripts/batch_figure.py {output[0]} --output {output[1]} >>{log} 2>&1"
+        "{{ script published collect {input.list} --output {params.content}"
+        " && script batch_figure {params.content} --output {params.figure}; }} >{log} 2>&1"
