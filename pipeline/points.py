@@ -50,11 +50,11 @@ def value_of(where: str, text: str) -> Value:
 
 def checked_value(where: str, given: Any) -> Value:
     """The same, of what is read already."""
-    try:
+    try:  # as Python reads numbers: YAML takes 1e-3 for a text, and Python true for 1
         if isinstance(given, list) and given:
-            return [float(number) for number in given]
-        return float(given)
-    except (TypeError, ValueError):  # YAML takes 1e-3 and nan for texts, Python does not
+            return [float(str(number)) for number in given]
+        return float(str(given))
+    except ValueError:
         raise ConfigError(
             f"{where}: the value of a free parameter is a number, of free bin edges a list of them"
         ) from None

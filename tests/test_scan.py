@@ -73,6 +73,7 @@ def test_a_grid_is_the_product(path):
         ("cut=0:1:1", r"2 or more values"),
         ("cut=a:b:c", r"FIRST:LAST:NUMBER"),
         ("cut=[high]", r"is a number"),
+        ("cut=[true]", r"is a number"),
         ("cut=[[0.1, 0.2]]", r"parameters.cut: value \[0.1, 0.2\]; allowed: a number"),
         ("cut=[7]", r"parameters.cut: value 7.0 is outside its bounds"),
     ],
