@@ -14,7 +14,7 @@ rule published_study:
         seed=r"\d+",
     conda:
         "../../envs/thalweg.yaml"
-    threads: workflow.cores or 1
+    threads: 1000  # all there are: one study after the other
     params:
         list=LIST,
         study=lambda wildcards: fingerprint(STUDIES[wildcards.study]),
