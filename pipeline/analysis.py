@@ -54,13 +54,16 @@ class Analysis:
     `reads` names the tree and its branches, `parameters` the free parameters. Arrays that are no cut, such as the
     weights of a network, come from `init`. `collections` may name the columns that hold the objects of one kind, by
     the column that says which are there (`mask`): chunks are then trimmed to the objects their events have.
-    `weight_variations` names the systematic variations that `weights` makes.
+    `weight_variations` names the systematic variations that `weights` makes. `merit_label` and `merit_unit` say what
+    `merit` is.
     """
 
     reads: NanoAOD | FlatTree
     parameters: Mapping[str, Free]
     collections: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     weight_variations: tuple[str, ...] = ()
+    merit_label: str = "figure of merit"
+    merit_unit: str = ""
 
     def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
         """Awkward events in, rectangular arrays of the preselected ones out; once per ROOT file.
@@ -93,6 +96,17 @@ class Analysis:
         """
         del p, c, relax
         return {}
+
+    def merit(self, p: Parameters, sums: Mapping[str, jax.Array]) -> jax.Array:
+        """What `objective.kind: merit` minimises: the number of an analysis that no fit judges.
+
+        Arguments:
+            sums: the channels with `in_fit: false`, their bins [bins] added up over all events and samples.
+        """
+        del p, sums
+        raise TypeError(
+            f"{type(self).__name__} defines no method merit(p, sums), which objective.kind: merit needs"
+        )
 
     @property
     def variation_names(self) -> tuple[str, ...]:

@@ -7,45 +7,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline import datasets
+from pipeline.centre import described
 from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.datasets import NOMINAL
 from pipeline.errors import FitError
-from pipeline.final import fit_table, pyhf_fit, pyhf_objective, require_agreement
+from pipeline.final import fit_table
 from pipeline.gradient import Centre, Executor, Parameters, forward
-from pipeline.objective import OBJECTIVES
-from pipeline.optimise import centre
-from pipeline.problem import Work, edges, widths, work
-from pipeline.workspace import Axes, beyond_pyhf, variations_of, with_all_variations, workspace
+from pipeline.problem import Work, edges, work
+from pipeline.verdict import Verdict, objectives_of, verdict, work_of_all_models
+from pipeline.workspace import beyond_pyhf, variations_of, workspace
 
-PSEUDODATA = "pseudodata"
-
-
-class Evaluation(NamedTuple):
-    """One point on one fold: templates with exact cuts, the workspace made of them, the numbers.
-
-    Workspace and pyhf's fit are missing where a workspace cannot say what the model is. `also` has exact, relaxed and
-    pyhf's number by each further model; where pyhf has another, none, and `disagreement` says which.
-    """
-
-    templates: Templates
-    workspace: dict[str, Any] | None
-    exact: float
-    relaxed: float
-    fit: dict[str, Any] | None
-    also: dict[str, dict[str, Any]]
-
-    @property
-    def pyhf(self) -> float | None:
-        """The final number."""
-        return None if self.fit is None else self.fit["objective"]
-
-
-class Objectives(NamedTuple):
-    """The objective of the run, and those of its further models by name; each is compiled once."""
-
-    own: Centre
-    others: dict[str, Centre]
+INITIAL, PSEUDODATA = "initial", "pseudodata"
 
 
 class Evaluations(NamedTuple):
@@ -55,59 +28,6 @@ class Evaluations(NamedTuple):
     workspaces: dict[tuple[str, str], dict[str, Any]]
 
 
-def evaluate(
-    config: Config, executor: Executor, events: Work, parameters: Parameters, objectives: Objectives
-) -> Evaluation:
-    """Templates with hard cuts -> workspace -> pyhf; beside it the objective of exact and of relaxed templates.
-
-    The relaxed value is at the final widths, those the optimisation ended with.
-
-    Raises:
-        FitError: a fit, ours or pyhf's, did not converge.
-    """
-    exact = forward(executor, events, parameters, None)
-    relaxed = forward(executor, events, parameters, widths(config, config.optimise.epochs))
-    spec = None if beyond_pyhf(config) else workspace(exact, events.axes, config)
-    values = [objectives.own(templates)[0] for templates in (exact, relaxed)]
-    fit = None if spec is None else pyhf_fit(config, spec)
-    also = {
-        name: _numbers(other, objectives.others[name], events.axes, exact, relaxed)
-        for name, other in config.alternatives.items()
-    }
-    result = Evaluation(exact, spec, values[0], values[1], fit, also)
-    if spec is not None:
-        require_agreement(config, spec, result.exact, result.pyhf)
-    return result
-
-
-def objectives_of(config: Config, axes: Axes) -> Objectives:
-    """The objectives of a run on templates with these axes."""
-    others = {name: centre(other, axes) for name, other in config.alternatives.items()}
-    return Objectives(centre(config, axes), others)
-
-
-def work_of_all_models(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work:
-    """The events of a fold, with the variations that any of the run's models needs."""
-    return work(with_all_variations(config), columns, fold)
-
-
-def _numbers(
-    config: Config, objective: Centre, axes: Axes, exact: Templates, relaxed: Templates
-) -> dict[str, Any]:
-    """What the templates are worth in a further model; the run does not end where pyhf's fit of that one is lost."""
-    found = objective(exact)[0]
-    numbers = {"exact": found, "relaxed": objective(relaxed)[0], "pyhf": None}
-    if beyond_pyhf(config):
-        return numbers
-    try:
-        spec = workspace(exact, axes, config)
-        pyhf = pyhf_objective(config, spec)
-        require_agreement(config, spec, found, pyhf)
-    except FitError as error:
-        return {**numbers, "disagreement": str(error)}
-    return {**numbers, "pyhf": pyhf}
-
-
 def all_points(
     config: Config,
     executor: Executor,
@@ -115,7 +35,10 @@ def all_points(
     points: Mapping[str, Parameters],
     say: Callable[[str], None],
 ) -> Evaluations:
-    """Evaluate every point on every fold that holds events, and fit the pseudodata where there are such."""
+    """Evaluate every point on every fold that holds events, and fit the pseudodata where there are such.
+
+    At the point `initial` numbers may be missing.
+    """
     found, fitted = {}, {}
     works = {fold: work_of_all_models(config, columns, fold) for fold in datasets.folds(config)}
     objectives = objectives_of(config, works[datasets.TRAIN].axes)
@@ -123,14 +46,13 @@ def all_points(
         say(f"note: no pyhf. {reason}")
     for fold, own in works.items():
         for point, parameters in points.items():
-            result = evaluate(config, executor, own, parameters, objectives)
+            result = verdict(config, executor, own, parameters, objectives, needed=point != INITIAL)
             say(
-                f"{point}, {fold}: exact {result.exact:.6g}, relaxed {result.relaxed:.6g}, "
+                f"{point}, {fold}: exact {_shown(result.exact)}, relaxed {_shown(result.relaxed)}, "
                 f"pyhf {_shown(result.pyhf)}"
             )
-            for name, numbers in result.also.items():
-                if "disagreement" in numbers:
-                    say(f"note: {point}, {fold}: no number from pyhf by {name!r}: {numbers['disagreement']}")
+            for reason in result.missing:
+                say(f"note: {point}, {fold}: no number, {reason}")
             found[point, fold] = (own, result)
     if config.model.pseudodata:
         everything = work(config, columns, datasets.ALL)
@@ -138,7 +60,7 @@ def all_points(
             fitted[point] = _fit_pseudodata(config, executor, everything, parameters)
             say(f"{point}, pseudodata: {_poi_of(config, fitted[point][1])}")
     summary = {
-        "objective": _describe(config),
+        "objective": described(config),
         "points": {point: _scalars(parameters) for point, parameters in points.items()},
         "edges": {point: edges(config, parameters) for point, parameters in points.items()},
         "table": [_row(point, fold, *entry) for (point, fold), entry in found.items()],
@@ -188,7 +110,9 @@ def _bootstrap(
     for replica in range(config.evaluate.bootstrap):
         try:
             row = {
-                point: objective(forward(executor, fold_work, parameters, None, replica=replica))[0]
+                point: objective(forward(executor, fold_work, parameters, None, replica=replica), parameters)[
+                    0
+                ]
                 for point, parameters in points.items()
             }
         except FitError:
@@ -212,17 +136,7 @@ def yields(config: Config, executor: Executor, fold_work: Work, parameters: Para
     }
 
 
-def _describe(config: Config) -> dict[str, str]:
-    objective = OBJECTIVES[config.objective.kind]
-    return {
-        "kind": config.objective.kind,
-        "label": objective.label,
-        "unit": objective.unit,
-        "sense": objective.sense,
-    }
-
-
-def _row(point: str, fold: str, fold_work: Work, result: Evaluation) -> dict[str, Any]:
+def _row(point: str, fold: str, fold_work: Work, result: Verdict) -> dict[str, Any]:
     return {
         "point": point,
         "fold": fold,
@@ -230,14 +144,15 @@ def _row(point: str, fold: str, fold_work: Work, result: Evaluation) -> dict[str
         "exact": result.exact,
         "relaxed": result.relaxed,
         "pyhf": result.pyhf,
+        "missing": result.missing,
     }
 
 
-def _also(config: Config, point: str, fold: str, result: Evaluation) -> list[dict[str, Any]]:
+def _also(config: Config, point: str, fold: str, result: Verdict) -> list[dict[str, Any]]:
     return [
         {
             "model": name,
-            "label": OBJECTIVES[config.evaluate.also[name].objective.kind].label,
+            "label": described(config.alternatives[name])["label"],
             "point": point,
             "fold": fold,
             **numbers,

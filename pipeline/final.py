@@ -59,14 +59,14 @@ def pyhf_objective(config: Config, spec: Mapping[str, Any]) -> float | None:
 
 
 def require_agreement(
-    config: Config, spec: Mapping[str, Any], ours: float, pyhfs: float | None, *, apart: float = 0.3
+    config: Config, spec: Mapping[str, Any], ours: float | None, pyhfs: float | None, *, apart: float = 0.3
 ) -> None:
     """Raise where pyhf has another number than our likelihood: Minuit may have lost its way.
 
     The final number of an uncertainty is half of an interval, which a likelihood that is no parabola makes another one
     than its Hessian: then it is the Hessian of pyhf's own likelihood that must be ours.
     """
-    if pyhfs is None or abs(pyhfs - ours) <= apart * abs(ours):
+    if pyhfs is None or ours is None or abs(pyhfs - ours) <= apart * abs(ours):
         return
     if config.objective.kind == "poi_uncertainty":
         model, data = cabinetry.model_utils.model_and_data(dict(spec))

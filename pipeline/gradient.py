@@ -1,10 +1,10 @@
 """The exact gradient over chunks: a forward sweep, the centre, a pullback sweep, over any executor.
 
-With chunks c, parameters p, templates T(p) = sum_c f(p, c) and objective L = g(T),
+With chunks c, parameters p, templates T(p) = sum_c f(p, c) and objective L = g(T, p),
 
-    dL/dp = sum_c (df(p, c)/dp)^T (dL/dT):
+    dL/dp = dg/dp + sum_c (df(p, c)/dp)^T (dg/dT):
 
-every chunk sends its templates, the centre sends back dL/dT, every chunk sends its share of dL/dp. Nothing that
+every chunk sends its templates, the centre sends back dg/dT, every chunk sends its share of dL/dp. Nothing that
 travels grows with the number of events. Sums are done in float64 in an order fixed by the files alone: chunks within
 their group, groups at the centre. The same bits come out for any number of workers.
 """
@@ -26,7 +26,9 @@ from pipeline.templates import Recipe, Widths, bad_events, fill
 from pipeline.workspace import Axes
 
 Parameters = dict[str, Any]
-Centre = Callable[[Templates], tuple[float, Templates]]
+
+# Templates and parameters -> L, dL/dT, and what of dL/dp does not go through the templates (nothing, as a rule).
+Centre = Callable[[Templates, Parameters], tuple[float, Templates, Parameters]]
 
 
 @runtime_checkable
@@ -101,9 +103,10 @@ def value_and_grad(
     started = time.perf_counter()
     templates = forward(executor, work, parameters, widths)
     swept = time.perf_counter()
-    objective, cotangent = centre(templates)
+    objective, cotangent, direct = centre(templates, parameters)
     centred = time.perf_counter()
     gradient = pullback(executor, work, parameters, widths, cotangent)
+    gradient |= {name: gradient[name] + np.asarray(part) for name, part in direct.items()}
     _require_finite("gradient with respect to", gradient)
     done = time.perf_counter()
     seconds = {"forward": swept - started, "centre": centred - swept, "pullback": done - centred}

@@ -12,6 +12,8 @@ from jax.scipy.special import log_ndtr
 from pipeline.config import Objective, WeightedTerm
 from pipeline.objective import OBJECTIVES
 
+OFFSETS = tuple(n / 4 for n in range(-12, 13))  # of a shape parameter, where a fit may start
+
 
 def judged(objective: Objective | WeightedTerm, model: Any, data: Any, half: float) -> float | None:
     """The objective by pyhf; None for one that is no number of the fit.
@@ -31,10 +33,6 @@ def judged(objective: Objective | WeightedTerm, model: Any, data: Any, half: flo
     return JUDGES[objective.kind](model, data, half, **objective.options)
 
 
-def _settings(model: Any) -> tuple[Any, Any, Any]:
-    return model.config.suggested_init(), model.config.suggested_bounds(), model.config.suggested_fixed()
-
-
 def _at(model: Any, poi: float) -> list[float]:
     """The initial parameters with a value of the parameter of interest."""
     parameters: list[float] = model.config.suggested_init()
@@ -52,18 +50,46 @@ def _with_scipy() -> None:
     pyhf.set_backend("numpy", pyhf.optimize.scipy_optimizer())
 
 
-def _significance(model: Any, data: Any) -> float:
-    """Z = sqrt(q_0) of the data (arXiv:1007.1727, eq. 53)."""
+def _root_of_q(model: Any, tested: float, truth: float) -> float:
+    """sqrt(q) of a value of the parameter of interest on the Asimov data of another (arXiv:1007.1727).
+
+    Asimov data are their own best fit, so one fit is enough. It starts from the nominal parameters and from the lowest
+    point along each shape parameter: pyhf's minimiser stays in the valley that it starts in, and there may be several.
+    """
     _with_scipy()
-    return math.sqrt(float(pyhf.infer.test_statistics.q0(0.0, data, model, *_settings(model))))
+    data = _asimov(model, truth)
+
+    def twice_nll(parameters: Sequence[float]) -> float:
+        found = float(-2 * model.logpdf(parameters, data)[0])
+        return found if math.isfinite(found) else math.inf
+
+    def fitted(start: list[float]) -> float:
+        return float(pyhf.infer.mle.fixed_poi_fit(tested, data, model, start, return_fitted_val=True)[1])
+
+    nominal = _at(model, tested)
+    along = [_moved(model, nominal, name, offset) for name in _shapes(model) for offset in OFFSETS]
+    starts = [nominal, min(along, key=twice_nll)] if along else [nominal]
+    return math.sqrt(max(min(map(fitted, starts)) - twice_nll(_at(model, truth)), 0.0))
+
+
+def _shapes(model: Any) -> list[str]:
+    return sorted({name for name, kind in model.config.modifiers if kind == "histosys"})
+
+
+def _moved(model: Any, parameters: Sequence[float], name: str, value: float) -> list[float]:
+    moved = list(parameters)
+    place = model.config.par_slice(name).start
+    if not model.config.suggested_fixed()[place]:
+        moved[place] = value
+    return moved
 
 
 def _discovery(model: Any, data: Any, half: float, *, mu: float = 1.0) -> float:
-    return _significance(model, _asimov(model, mu))
+    return _root_of_q(model, 0.0, mu)
 
 
 def _discovery_p_value(model: Any, data: Any, half: float, *, mu: float = 1.0) -> float:
-    return float(log_ndtr(-_significance(model, _asimov(model, mu))))
+    return float(log_ndtr(-_root_of_q(model, 0.0, mu)))
 
 
 def _counting(model: Any, data: Any, half: float, *, background_uncertainty: float = 0.0) -> float:
@@ -85,12 +111,12 @@ def _counting(model: Any, data: Any, half: float, *, background_uncertainty: flo
         },
     ]
     counting = pyhf.Model({"channels": [{"name": "bins", "samples": samples}]}, poi_name="mu")
-    return _significance(counting, _asimov(counting, 1.0))
+    return _root_of_q(counting, 0.0, 1.0)
 
 
 def _log_cls(model: Any, data: Any, half: float, *, mu: float = 1.0) -> float:
-    _with_scipy()
-    return math.log(float(pyhf.infer.hypotest(mu, _asimov(model, 0.0), model, test_stat="qtilde")))
+    """CLs = 2 Phi(-sqrt(q)), as without signal CLb is 1/2: pyhf's `hypotest`, if that finds the lowest minimum."""
+    return float(log_ndtr(-_root_of_q(model, mu, 0.0))) + math.log(2)
 
 
 def _upper_limit(model: Any, data: Any, half: float, *, level: float = 0.05, band: int = 0) -> float:

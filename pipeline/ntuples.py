@@ -23,7 +23,7 @@ def write(branches: Branches, path: Path) -> None:
     """One tree with one cluster, written beside `path` and renamed, so that `path` is whole or not there."""
     with store.replacing(path) as temporary, uproot.recreate(temporary, compression=COMPRESSION) as file:
         types = {
-            name: array.dtype if isinstance(array, np.ndarray) else array.type
+            name: np.dtype((array.dtype, array.shape[1:])) if isinstance(array, np.ndarray) else array.type
             for name, array in branches.items()
         }
         file.mktree(TREE, types, title="simulated events")

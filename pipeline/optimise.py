@@ -10,22 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import numpy as np
 import optax
 
 from pipeline import store
 from pipeline.analysis import Free
-from pipeline.config import Config, Objective, Optimise, Penalty, WeightedTerm
-from pipeline.containers import Templates
-from pipeline.diagnosis import suspects
+from pipeline.centre import centre
+from pipeline.config import Config, Optimise
 from pipeline.errors import FitError, InputError
 from pipeline.gradient import Centre, Executor, Parameters, Step, value_and_grad
-from pipeline.likelihood import HistFactory
-from pipeline.objective import Term, total
 from pipeline.problem import Work, analysis, widths
-from pipeline.workspace import Axes, specification, structure, sums
 
 Record = dict[str, Any]
 
@@ -37,47 +32,6 @@ class State(NamedTuple):
     parameters: Parameters
     optimiser: Any
     before: Parameters
-
-
-def centre(config: Config, axes: Axes) -> Centre:
-    """Templates -> the objective, and the derivative of what is minimised (penalties included); compiled once."""
-    objective = _term(config.objective)
-    penalties = [_term(penalty) for penalty in config.objective.penalties]
-
-    def loss(templates: Templates, model: HistFactory) -> tuple[jax.Array, Any]:
-        return total(
-            model,
-            specification(templates, axes, config),
-            objective=objective,
-            penalties=penalties,
-            sums=sums(templates, axes, config),
-        )
-
-    compiled = eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))
-
-    def evaluate(templates: Templates) -> tuple[float, Templates]:
-        model = HistFactory.from_workspace(
-            structure(templates, axes, config), constraint_widths=config.model.constraint_widths, check=False
-        )
-        (value, result), cotangent = compiled(jax.tree.map(jax.numpy.asarray, templates), model)
-        if not (bool(result.converged) and math.isfinite(float(value))):
-            raise FitError(
-                f"objective {config.objective.kind}: the fit did not converge: value {float(result.value):.6g}, EDM "
-                f"{float(result.edm):.3g}, gradient norm {float(result.gradient_norm):.3g} after "
-                f"{int(result.steps)} steps. {suspects(templates, axes)}. Is there a bin with hardly any events, or no "
-                "limit within the bounds?"
-            )
-        return float(result.value), cotangent
-
-    return evaluate
-
-
-def _term(section: Objective | Penalty | WeightedTerm) -> Term:
-    """A section of the configuration as the objectives' own."""
-    if isinstance(section, Objective):
-        terms = {"terms": tuple(_term(term) for term in section.terms)} if section.terms else {}
-        return Term(section.kind, {**section.options, **terms})
-    return Term(section.kind, section.options, section.weight)
 
 
 def initial_state(config: Config, parameters: Parameters) -> State:

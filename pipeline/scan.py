@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.centre import centre, described
 from pipeline.config import Config, parse_value
 from pipeline.errors import ConfigError, FitError
 from pipeline.gradient import Executor, Parameters, forward
-from pipeline.objective import OBJECTIVES
-from pipeline.optimise import centre
 from pipeline.points import Value, checked_value, require_free, with_values
 from pipeline.problem import Work, widths
 
@@ -68,18 +67,18 @@ def scan(
         row: dict[str, Any] = {"values": values}
         for kind, own in (("exact", None), ("relaxed", last)):
             try:
-                row[kind] = objective(forward(executor, work, parameters, own))[0]
+                row[kind] = objective(forward(executor, work, parameters, own), parameters)[0]
             except FitError as error:
                 say(f"{values}, {kind}: {error}")
                 row[kind] = None
         say(f"point {number + 1} of {len(points)}: {values}: exact {row['exact']}, relaxed {row['relaxed']}")
         rows.append(row)
-    found = OBJECTIVES[config.objective.kind]
+    found = described(config)
     return {
-        "objective": {"kind": config.objective.kind, "unit": found.unit, "sense": found.sense},
+        "objective": found,
         "events": work.events,
         "points": rows,
-        "best": {kind: _best(rows, kind, found.sense) for kind in ("exact", "relaxed")},
+        "best": {kind: _best(rows, kind, found["sense"]) for kind in ("exact", "relaxed")},
     }
 
 

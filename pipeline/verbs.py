@@ -109,7 +109,7 @@ def evaluate(options: argparse.Namespace, lines: Log) -> None:
     folder = store.Folder(config.run)
     with _executor(config, options) as executor:
         files = column_files(config)
-        points = {"initial": problem.initial_parameters(config), "optimised": optimised(config, files)}
+        points = {stage.INITIAL: problem.initial_parameters(config), "optimised": optimised(config, files)}
         result = stage.all_points(config, executor, files, points, lines.line)
     for (point, fold), workspace in result.workspaces.items():
         store.write_json(folder.workspace(point, fold), workspace)

@@ -92,11 +92,11 @@ def _filled(templates: Templates, axes: Axes, config: Config) -> dict[str, Bool[
     }
 
 
-def sums(templates: Templates, axes: Axes, config: Config) -> dict[str, Float[Array, ""]]:
-    """Channels that are not in the fit: all bins and samples of each added up; differentiable."""
+def sums(templates: Templates, axes: Axes, config: Config) -> dict[str, Float[Array, " bins"]]:
+    """Channels that are not in the fit: the bins of each, all samples added up; differentiable."""
     return {
         name: jnp.sum(
-            jnp.stack([templates.yields[name][row].sum() for row in _summed(axes, config, channel)])
+            jnp.stack([templates.yields[name][row] for row in _summed(axes, config, channel)]), axis=0
         )
         for name, channel in config.channels.items()
         if not channel.in_fit
@@ -131,12 +131,14 @@ def workspace(
 
 def beyond_pyhf(config: Config) -> str | None:
     """What of the model a pyhf workspace cannot say, if anything."""
-    other = config.model.constraint_widths
-    if not other:
+    if config.model.has_workspace:
         return None
+    if not config.model.is_fitted:
+        return "the run has no model: its objective is a function of sums over the events"
+    other = ", ".join(map(repr, config.model.constraint_widths))
     return (
-        f"model.systematics: constraint_width of {', '.join(map(repr, other))} is not 1; a pyhf workspace has no "
-        "place for that and would be another model; `evaluate.also` may name one with width 1 that pyhf can judge"
+        f"model.systematics: constraint_width of {other} is not 1; a pyhf workspace has no place for that and would be "
+        "another model; `evaluate.also` may name one with width 1 that pyhf can judge"
     )
 
 

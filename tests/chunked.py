@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from pipeline import datasets, optimise, problem
+from pipeline import datasets, problem
+from pipeline.centre import centre
 from pipeline.cluster import InProcess
 from pipeline.gradient import value_and_grad
 
@@ -14,9 +15,9 @@ def assert_chunks_are_the_whole(run, files, *, small=32, large=1024):
         changed = {"precision": "float64", "chunk_events": events, "group_events": events}
         settings = run.model_copy(update={"cluster": run.cluster.model_copy(update=changed)})
         work = problem.work(settings, files, datasets.TRAIN)
-        centre = optimise.centre(settings, work.axes)
+        at_the_centre = centre(settings, work.axes)
         start = problem.initial_parameters(settings)
-        found.append(value_and_grad(InProcess(), work, start, problem.widths(settings, 0), centre))
+        found.append(value_and_grad(InProcess(), work, start, problem.widths(settings, 0), at_the_centre))
     chunked, whole = found
     np.testing.assert_allclose(chunked.objective, whole.objective, rtol=1e-10)
     largest = max(np.abs(g).max() for g in whole.gradient.values())

@@ -6,9 +6,9 @@ import pytest
 from pipeline import config as configuration
 from pipeline import datasets, problem
 from pipeline.analyses.agc_network import TOP_MASS, TOP_WIDTH
+from pipeline.centre import centre
 from pipeline.cluster import InProcess
 from pipeline.gradient import forward, value_and_grad
-from pipeline.optimise import centre
 
 pytestmark = pytest.mark.simulate
 EDGES = (0.0, 0.3, 0.5, 0.7, 1.0)
@@ -56,10 +56,8 @@ def test_its_gradient_is_that_of_finite_differences(network, miniature_columns):
     random = np.random.default_rng(5)
     for name, h in (("network_in", 1e-3), ("network_bias", 1e-3), ("network_out", 1e-3), ("jet_pt", 1e-3)):
         direction = random.normal(size=np.shape(start[name]))
-        up, down = (
-            evaluate(forward(InProcess(), work, {**start, name: start[name] + s * h * direction}, widths))[0]
-            for s in (+1, -1)
-        )
+        moved = [{**start, name: start[name] + s * h * direction} for s in (+1, -1)]
+        up, down = (evaluate(forward(InProcess(), work, p, widths), p)[0] for p in moved)
         slope = np.sum(step.gradient[name] * direction)
         np.testing.assert_allclose(slope, (up - down) / (2 * h), rtol=1e-3, atol=1e-8, err_msg=name)
         assert abs(slope) > 0

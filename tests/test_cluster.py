@@ -23,7 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rootfiles import write_run
 
-from pipeline import chunks, cluster, config, datasets, optimise, problem
+from pipeline import chunks, cluster, config, datasets, problem
+from pipeline.centre import centre
 from pipeline.cluster import InProcess
 from pipeline.cluster.assignment import assign
 from pipeline.cluster.workers import DASK, Worker, local, set_up
@@ -55,7 +56,7 @@ def bits(step):
 @pytest.fixture(scope="module")
 def expected(run):
     """Objective and gradient, computed in this process."""
-    return bits(value_and_grad(InProcess(), *run[1:], optimise.centre(run[0], run[1].axes)))
+    return bits(value_and_grad(InProcess(), *run[1:], centre(run[0], run[1].axes)))
 
 
 def slowly(group, work, seconds):
@@ -111,13 +112,13 @@ def test_a_new_worker_gets_its_share_and_moves_nothing_else(count, each):
 def test_any_number_of_workers_gives_the_same_bits(run, expected, tmp_path, workers):
     with cluster.executor(settings(run), workers, tmp_path) as executor:
         assert executor.workers == workers
-        assert bits(value_and_grad(executor, *run[1:], optimise.centre(run[0], run[1].axes))) == expected
+        assert bits(value_and_grad(executor, *run[1:], centre(run[0], run[1].axes))) == expected
 
 
 @pytest.mark.dask
 def test_workers_killed_in_mid_sweep_are_replaced_and_change_nothing(run, expected, tmp_path):
     rng = np.random.default_rng(6)
-    centre = optimise.centre(run[0], run[1].axes)
+    at_the_centre = centre(run[0], run[1].axes)
     with cluster.executor(settings(run), 2, tmp_path) as executor:
         for _ in range(2):
             victim = int(rng.choice(processes(executor)))
@@ -126,7 +127,7 @@ def test_workers_killed_in_mid_sweep_are_replaced_and_change_nothing(run, expect
             results = executor.sweep(slowly, run[1], 0.1)
             timer.join()
             assert [r[:2] for r in results] == [(g.sample, g.events) for g in run[1].groups]
-            assert bits(value_and_grad(executor, *run[1:], centre)) == expected
+            assert bits(value_and_grad(executor, *run[1:], at_the_centre)) == expected
             executor._client.wait_for_workers(2, timeout=240)
             assert victim not in processes(executor)
 
@@ -162,19 +163,19 @@ def test_a_lost_nanny_is_replaced(run, expected, tmp_path):
         made = executor._client.cluster
         made.sync(made.workers[0].close)
         executor._client.wait_for_workers(2, timeout=240)
-        assert bits(value_and_grad(executor, *run[1:], optimise.centre(run[0], run[1].axes))) == expected
+        assert bits(value_and_grad(executor, *run[1:], centre(run[0], run[1].axes))) == expected
 
 
 @pytest.mark.dask
 def test_a_worker_that_joins_in_mid_epoch_takes_part_and_changes_nothing(run, expected, tmp_path):
-    centre = optimise.centre(run[0], run[1].axes)
+    at_the_centre = centre(run[0], run[1].axes)
     with cluster.executor(settings(run), 1, tmp_path) as executor:
         made = executor._client.cluster
 
-        def growing(templates):
+        def growing(templates, parameters):
             made.adapt(minimum=2, maximum=2)
             executor._client.wait_for_workers(2, timeout=240)
-            return centre(templates)
+            return at_the_centre(templates, parameters)
 
         assert bits(value_and_grad(executor, *run[1:], growing)) == expected
         assert {pid for *_, pid in executor.sweep(slowly, run[1], 0.0)} == set(processes(executor))
@@ -183,12 +184,12 @@ def test_a_worker_that_joins_in_mid_epoch_takes_part_and_changes_nothing(run, ex
 
 @pytest.mark.dask
 def test_a_slow_worker_changes_nothing(run, expected, tmp_path):
-    centre = optimise.centre(run[0], run[1].axes)
+    at_the_centre = centre(run[0], run[1].axes)
     with cluster.executor(settings(run), 2, tmp_path) as executor:
         slow = processes(executor)[0]
         os.kill(slow, signal.SIGSTOP)
         threading.Timer(3.0, os.kill, (slow, signal.SIGCONT)).start()
-        assert bits(value_and_grad(executor, *run[1:], centre)) == expected
+        assert bits(value_and_grad(executor, *run[1:], at_the_centre)) == expected
 
 
 # ---- events that do not fit in memory --------------------------------------------------------------------
@@ -205,9 +206,9 @@ def own_chunks():
 @pytest.mark.parametrize("budget", [0.0, 5000.0])
 def test_streamed_events_give_the_same_bits(run, expected, tmp_path, own_chunks, budget):
     chunks.keep(budget, tmp_path)
-    centre = optimise.centre(run[0], run[1].axes)
+    at_the_centre = centre(run[0], run[1].axes)
     for _ in range(2):
-        assert bits(value_and_grad(InProcess(), *run[1:], centre)) == expected
+        assert bits(value_and_grad(InProcess(), *run[1:], at_the_centre)) == expected
     assert chunks._RESIDENT.used <= budget
     held = [chunks._RESIDENT.chunks(g, run[1].problem.layout) for g in run[1].groups]
     assert (budget == 0) == all(isinstance(c, chunks._Scratch) for c in held)
@@ -357,7 +358,7 @@ def test_a_running_scheduler_with_tls(run, expected, tmp_path, certificates):
         tls = config.Cluster(tls={k: str(p) for k, p in certificates.items()}).tls
         chosen = settings(run, executor="address", address=address, tls=tls)
         with cluster.executor(chosen, 1, tmp_path) as executor:
-            found = value_and_grad(executor, *run[1:], optimise.centre(run[0], run[1].axes))
+            found = value_and_grad(executor, *run[1:], centre(run[0], run[1].axes))
             assert bits(found) == expected
         unsafe = settings(run, executor="address", address=address)
         with pytest.raises(ClusterError, match="no scheduler answers"), cluster.executor(unsafe, 1, tmp_path):

@@ -34,7 +34,7 @@ WRONG = {
     "model.systematics=[3]": "model.systematics.0: ",
     "model.systematics=[{name: a, type: Normalization, up: -1, down: 0}]": "model.systematics.0.up: Input should be "
     "greater than -1 (got -1)",
-    "model.normfactors=[]": "model.normfactors: Tuple should have at least 1 item",
+    "model.normfactors=[]": "model: poi 'mu' is not one of the normfactors []",
     "model.normfactors=[{name: mu}]": "model.normfactors.0.samples: required key is missing",
     "model.normfactors=[{name: mu, samples: [sgnal]}]": "'mu': sample 'sgnal' is not in data.samples",
     "model.normfactors=[{name: mu, samples: [signal], bounds: [3, 1]}]": "model.normfactors.0: bounds [3.0, 1.0]",

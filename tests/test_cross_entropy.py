@@ -11,6 +11,7 @@ from workspaces import counting
 
 from pipeline import config as configuration
 from pipeline import datasets, evaluate, optimise, problem
+from pipeline.centre import centre
 from pipeline.cluster import InProcess
 from pipeline.errors import ConfigError
 from pipeline.gradient import value_and_grad
@@ -90,8 +91,7 @@ def test_a_classifier_is_trained_over_chunks(training, miniature_columns):
     widths = problem.widths(config, 0)
     whole = problem.work(training, miniature_columns, datasets.TRAIN)
     steps = [
-        value_and_grad(InProcess(), work, start, widths, optimise.centre(config, work.axes))
-        for work in (found, whole)
+        value_and_grad(InProcess(), work, start, widths, centre(config, work.axes)) for work in (found, whole)
     ]
     assert steps[0].objective == pytest.approx(steps[1].objective, rel=1e-12)
     np.testing.assert_allclose(steps[0].gradient["slopes"], steps[1].gradient["slopes"], rtol=1e-10)
@@ -117,7 +117,7 @@ def test_pyhf_has_no_such_number_but_still_fits(training, miniature_columns):
 def test_it_adds_to_other_objectives():
     model = HistFactory.from_workspace(counting())
     terms = (Term("cross_entropy", {"channel": "loss"}, 2.0), Term("discovery"))
-    sums = {"loss": jnp.asarray(3.0)}
+    sums = {"loss": jnp.asarray([3.0])}
     loss, found = total(model, model.templates, objective=Term("weighted_sum", {"terms": terms}), sums=sums)
     alone = OBJECTIVES["discovery"].function(model, model.templates).value
     np.testing.assert_allclose(loss, 6.0 - alone, rtol=1e-12)

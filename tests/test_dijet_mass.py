@@ -10,11 +10,12 @@ from jax.test_util import check_grads
 
 from pipeline import config as configuration
 from pipeline import datasets, optimise, problem
+from pipeline.centre import centre
 from pipeline.cluster import InProcess
 from pipeline.errors import ConfigError
-from pipeline.evaluate import evaluate, objectives_of
 from pipeline.gradient import value_and_grad
 from pipeline.objective import OBJECTIVES
+from pipeline.verdict import objectives_of, verdict
 
 GRADIENT = {"published, single precision": (-77.54979, 2e-6), "double precision": (-77.549905, 1e-8)}
 STEPS = {0: -2.0, 10: -0.8747784, 20: -0.8769495, 30: -0.87695086}  # published: epoch -> alpha
@@ -65,7 +66,7 @@ def step_of(run, files, alpha, chunk_events=2048):
     work = problem.work(settings, files, datasets.TRAIN)
     return value_and_grad(
         *(InProcess(), work, problem.initial_parameters(settings)),
-        *(problem.widths(settings, 0), optimise.centre(settings, work.axes)),
+        *(problem.widths(settings, 0), centre(settings, work.axes)),
     )
 
 
@@ -95,11 +96,11 @@ def test_the_epochs_are_the_notebook_s_steps(run, files, mean_mass, tmp_path):
     for epoch, alpha in STEPS.items():
         np.testing.assert_allclose(records[epoch]["parameters"]["alpha"], alpha, rtol=2e-5)
     np.testing.assert_allclose(state.parameters["alpha"], MINIMUM, rtol=1e-9)
-    found = evaluate(run, InProcess(), work, state.parameters, objectives_of(run, work.axes))
+    found = verdict(run, InProcess(), work, state.parameters, objectives_of(run, work.axes))
     np.testing.assert_allclose([found.exact, found.relaxed], MEAN, rtol=1e-8)
     np.testing.assert_allclose(mean_mass(MINIMUM), MEAN, rtol=1e-8)
     assert found.pyhf is None
-    assert found.workspace is not None
+    assert found.workspace is None
 
 
 def test_a_mean_is_the_ratio_of_its_sums():
@@ -107,11 +108,15 @@ def test_a_mean_is_the_ratio_of_its_sums():
         sums = {"masses": masses, "events": events}
         return OBJECTIVES["mean"].function(sums, channel="masses", events="events")
 
-    found = mean(jnp.asarray(12.0), jnp.asarray(5.0))
+    found = mean(jnp.asarray([12.0]), jnp.asarray([5.0]))
     assert found.value == 2.4
     assert found.converged
-    assert not mean(jnp.asarray(0.0), jnp.asarray(0.0)).converged
-    check_grads(lambda *sums: mean(*map(jnp.asarray, sums)).value, (12.0, 5.0), order=2)
+    assert not mean(jnp.zeros(1), jnp.zeros(1)).converged
+    check_grads(
+        lambda *sums: mean(*map(jnp.asarray, sums)).value,
+        (jnp.array([7.0, 5.0]), jnp.array([2.0, 3.0])),
+        order=2,
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from columnfiles import write_columns
 from pipeline import config, datasets, optimise, problem
 from pipeline.cli import main
 from pipeline.cluster import InProcess
-from pipeline.evaluate import evaluate, objectives_of
+from pipeline.verdict import objectives_of, verdict
 
 EVENTS = {"signal": 3000, "background": 5000}
 
@@ -85,7 +85,7 @@ def test_the_page_optimises(folder, tmp_path):
             until=run.optimise.epochs, checkpoints=tmp_path / "checkpoints", fingerprint="", progress=lambda _: None,
         )  # fmt: skip
         objectives = objectives_of(run, work.axes)
-        before, after = (evaluate(run, InProcess(), work, p, objectives) for p in (start, state.parameters))
+        before, after = (verdict(run, InProcess(), work, p, objectives) for p in (start, state.parameters))
     assert after.exact < before.exact
     np.testing.assert_allclose(after.pyhf, after.exact, rtol=0.05)  # MINOS against the Hessian, at 36 %
 

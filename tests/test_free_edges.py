@@ -7,10 +7,11 @@ import pytest
 from pipeline import config as configuration
 from pipeline import datasets, problem
 from pipeline.binning import Binning
+from pipeline.centre import centre
 from pipeline.cluster import InProcess
 from pipeline.errors import ConfigError
 from pipeline.gradient import forward, value_and_grad
-from pipeline.optimise import centre, initial_state, update
+from pipeline.optimise import initial_state, update
 from pipeline.relax import ordered_edges
 
 pytestmark = pytest.mark.simulate
@@ -51,7 +52,7 @@ def test_their_gradient_is_that_of_finite_differences(free, miniature_columns):
         for i in range(len(start[name])):
             h = 1e-4 * np.eye(len(start[name]))[i]
             shifted = [{**start, name: start[name] + sign * h} for sign in (+1, -1)]
-            up, down = (evaluate(forward(InProcess(), work, p, widths))[0] for p in shifted)
+            up, down = (evaluate(forward(InProcess(), work, p, widths), p)[0] for p in shifted)
             np.testing.assert_allclose(step.gradient[name][i], (up - down) / 2e-4, rtol=2e-4, atol=1e-7)
     assert all(np.any(step.gradient[name] != 0) for name in LOGITS)
 

@@ -9,13 +9,14 @@ import pytest
 
 from pipeline import cluster, datasets, problem
 from pipeline import config as config_module
+from pipeline.centre import centre
 from pipeline.cluster import InProcess
 from pipeline.containers import Columns
 from pipeline.errors import FitError
 from pipeline.gradient import forward, pullback, value_and_grad
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES
-from pipeline.optimise import centre, in_ranges
+from pipeline.optimise import in_ranges
 from pipeline.store import read_columns
 from pipeline.templates import Recipe, fill
 from pipeline.workspace import specification, variations_of, workspace
@@ -127,7 +128,7 @@ def test_sweeps_over_chunks_equal_one_chunk(miniature, work, evaluate, pieces):
     for channel, yields in templates.yields.items():
         np.testing.assert_allclose(again.yields[channel], yields, rtol=1e-12)
         np.testing.assert_allclose(again.sumw2[channel], templates.sumw2[channel], rtol=1e-12)
-    cotangent = evaluate(templates)[1]
+    cotangent = evaluate(templates, start)[1]
     expected = pullback(InProcess(), work, start, widths, cotangent)
     for name, gradient in pullback(InProcess(), pieces, start, widths, cotangent).items():
         np.testing.assert_allclose(gradient, expected[name], rtol=1e-11, err_msg=name)
@@ -138,7 +139,7 @@ def test_finite_differences_of_the_whole_chain(miniature, work, evaluate):
 
     def objective(**moved):
         parameters = {**start, **{name: start[name] + step for name, step in moved.items()}}
-        return evaluate(forward(InProcess(), work, parameters, widths))[0]
+        return evaluate(forward(InProcess(), work, parameters, widths), parameters)[0]
 
     gradient = value_and_grad(InProcess(), work, start, widths, evaluate).gradient
     for name, h in {"lepton_pt": 1e-3, "jet_pt": 1e-3, "btag": 1e-5}.items():

@@ -10,9 +10,9 @@ from pipeline import datasets, optimise, problem, store
 from pipeline.analyses import inferno
 from pipeline.cluster import InProcess
 from pipeline.containers import Columns
-from pipeline.evaluate import evaluate, objectives_of, work_of_all_models
 from pipeline.gradient import forward
 from pipeline.templates import Recipe, fill
+from pipeline.verdict import objectives_of, verdict, work_of_all_models
 
 EVENTS = 3000
 SIZES = {"signal": EVENTS, "background": EVENTS}
@@ -117,7 +117,7 @@ def test_learning_pays_and_every_model_judges(run, files, tmp_path):
     )  # fmt: skip
     held_out = work_of_all_models(short, files, datasets.HELD_OUT)
     objectives = objectives_of(short, held_out.axes)
-    before, after = (evaluate(short, InProcess(), held_out, p, objectives) for p in (start, state.parameters))
+    before, after = (verdict(short, InProcess(), held_out, p, objectives) for p in (start, state.parameters))
     assert after.relaxed < 0.95 * before.relaxed
     assert after.pyhf is None
     assert after.workspace is None

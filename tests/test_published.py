@@ -6,10 +6,13 @@ from chunked import assert_chunks_are_the_whole
 from columnfiles import write_columns
 from generated import generated
 
-from pipeline import datasets, optimise, problem, store
+from pipeline import datasets, optimise, problem, report, store
+from pipeline.centre import centre
 from pipeline.cluster import InProcess
-from pipeline.evaluate import evaluate, objectives_of, work_of_all_models
+from pipeline.errors import FitError
+from pipeline.evaluate import all_points
 from pipeline.gradient import forward
+from pipeline.verdict import objectives_of, verdict, work_of_all_models
 
 CLOUDS = ("signal", "background", "background__up", "background__down")
 RUNS = {
@@ -64,7 +67,7 @@ def test_neos_learns_to_exclude(request, tmp_path):
     )  # fmt: skip
     held_out = work_of_all_models(run, files, datasets.HELD_OUT)
     objectives = objectives_of(run, held_out.axes)
-    before, after = (evaluate(run, InProcess(), held_out, p, objectives) for p in (start, state.parameters))
+    before, after = (verdict(run, InProcess(), held_out, p, objectives) for p in (start, state.parameters))
     assert after.exact < before.exact - 1  # ln CLs
     np.testing.assert_allclose(after.pyhf, after.exact, rtol=1e-4)
     np.testing.assert_allclose(
@@ -82,7 +85,8 @@ def test_a_cross_entropy_counts_the_variations_where_it_should(request, tmp_path
     run = generated(path, dict.fromkeys(CLOUDS, 300), tmp_path, [loss, objective, *short])
     files = write_columns(run, tmp_path)
     work, start = problem.work(run, files, datasets.TRAIN), problem.initial_parameters(run)
-    found, _ = optimise.centre(run, work.axes)(forward(InProcess(), work, start, problem.widths(run, 0)))
+    templates = forward(InProcess(), work, start, problem.widths(run, 0))
+    found = centre(run, work.axes)(templates, start)[0]
     expected = 0.0
     for sample, file in files:
         if sample in CLOUDS[:2] or varied:
@@ -91,3 +95,32 @@ def test_a_cross_entropy_counts_the_variations_where_it_should(request, tmp_path
             logit = (np.maximum(hidden, 0) @ start["weights_1"])[:, 0]  # biases start at 0
             expected += np.mean(np.logaddexp(0, logit) - (sample == "signal") * logit)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_a_start_without_a_number_does_not_end_the_run(request, tmp_path):
+    """A network that has learnt nothing may put every event into one bin, which cannot tell the yields apart."""
+    path = request.config.rootpath / "config" / "inferno.yaml"
+    short = ["analysis.options={hidden: [12]}", "data.held_out_fraction=0.5"]
+    run = generated(path, dict.fromkeys(CLOUDS[:2], 2000), tmp_path, short)
+    files = write_columns(run, tmp_path)
+    learnt = problem.initial_parameters(run)
+    state, records = optimise.run(
+        run, InProcess(), problem.work(run, files, datasets.TRAIN), optimise.initial_state(run, learnt),
+        until=1, checkpoints=tmp_path / "checkpoints", fingerprint="", progress=lambda _: None,
+    )  # fmt: skip
+    one_bin = {**learnt, "biases_1": np.where(np.arange(10) == 3, 1e3, 0.0)}
+    lines = []
+    found = all_points(
+        run, InProcess(), files, {"initial": one_bin, "optimised": state.parameters}, lines.append
+    ).summary
+    numbers = {(row["point"], row["fold"]): row["exact"] for row in found["table"]}
+    assert numbers["initial", "held_out"] is None
+    assert numbers["optimised", "held_out"] > 0
+    assert sum("no number, exact: objective poi_uncertainty" in line for line in lines) == 2
+    page = tmp_path / "report.html"
+    provenances = [store.read_provenance(file) for _, file in files]
+    report.write(run, records, found, provenances, page=page, figures=tmp_path / "figures")
+    assert "<b>none → " in page.read_text()
+    assert "No number at the initial parameters, held-out events, exact: objective" in page.read_text()
+    with pytest.raises(FitError, match="the fit did not converge"):
+        all_points(run, InProcess(), files, {"optimised": one_bin}, lines.append)

@@ -92,6 +92,7 @@ def test_the_best_point_of_a_scan(published):
     found = published.scanned({"objective": {"kind": "discovery"}, "points": points, "best": best})
     assert found == {
         "points": 1.0,
+        "exact_0": -3.0,
         **{"exact": -3.0, "exact.cut": 1.0, "exact.edges_x.0": 0.0, "exact.edges_x.1": 2.0},
         **{"relaxed": -2.0, "relaxed.cut": 1.0, "relaxed.edges_x.0": 0.0, "relaxed.edges_x.1": 2.0},
     }

@@ -17,9 +17,9 @@ pytestmark = [pytest.mark.workflow, pytest.mark.simulate, pytest.mark.dask]
 CONFIG = "config/miniature.yaml"
 
 
-def snakemake(folder, *arguments):
+def snakemake(folder, *arguments, configfile=CONFIG):
     """Run snakemake in a copy; standard output and error together."""
-    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", CONFIG]
+    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", configfile]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     return subprocess.run(
         command,
@@ -182,6 +182,16 @@ def test_a_damaged_root_file_fails_and_leaves_nothing(finished):
         assert not list((finished / target).parent.glob(".*"))
     finally:
         simulated.write_bytes(content)
+
+
+def test_a_run_without_a_model_has_a_report_and_no_workspace(finished):
+    events = "simulate.samples.photons={files: 1, events_per_file: 500}"
+    setting = f"set={json.dumps(['optimise.epochs=2', events])}"
+    result = snakemake(finished, "--config", setting, configfile="config/calorimeter.yaml")
+    assert result.returncode == 0, result.stdout
+    results = finished / "results" / "calorimeter"
+    assert "mean resolution and cost, exact cuts" in (results / "report.html").read_text()
+    assert not list((results / "workspaces").glob("*"))
 
 
 def test_optimised_yields_from_the_command_line(finished):

@@ -10,6 +10,7 @@ from eventloop import is_tight, loop
 
 from pipeline import config as configuration
 from pipeline import datasets, optimise, problem
+from pipeline.centre import centre
 from pipeline.cluster import InProcess
 from pipeline.errors import ConfigError
 from pipeline.gradient import forward, value_and_grad
@@ -95,21 +96,21 @@ def test_the_gradient_is_that_of_the_whole_and_of_finite_differences(run, files)
     steps = []
     for settings in (small, run):
         work = problem.work(settings, files, datasets.TRAIN)
-        evaluate = optimise.centre(settings, work.axes)
+        evaluate = centre(settings, work.axes)
         steps.append(value_and_grad(InProcess(), work, start, widths, evaluate))
     chunked, whole = steps
     np.testing.assert_allclose(chunked.objective, whole.objective, rtol=1e-10)
     for name, gradient in whole.gradient.items():
         np.testing.assert_allclose(chunked.gradient[name], gradient, rtol=1e-10)
         moved = [{**start, name: start[name] + h} for h in (1e-4, -1e-4)]
-        up, down = (evaluate(forward(InProcess(), work, p, widths))[0] for p in moved)
+        up, down = (evaluate(forward(InProcess(), work, p, widths), p)[0] for p in moved)
         np.testing.assert_allclose(gradient, (up - down) / 2e-4, rtol=1e-4)
 
 
 def test_the_optimiser_chooses_as_the_scan_does(run, files, tmp_path):
     work = problem.work(run, files, datasets.TRAIN)
-    evaluate = optimise.centre(run, work.axes)
-    scan = [evaluate(forward(InProcess(), work, at(point), None))[0] for point in GRID]
+    evaluate = centre(run, work.axes)
+    scan = [evaluate(forward(InProcess(), work, at(point), None), at(point))[0] for point in GRID]
     state, _ = optimise.run(
         run, InProcess(), work, optimise.initial_state(run, problem.initial_parameters(run)),
         until=run.optimise.epochs, checkpoints=tmp_path, fingerprint="", progress=lambda _: None,

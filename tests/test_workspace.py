@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipeline import config as configuration
+from pipeline.centre import centre
 from pipeline.containers import Templates
 from pipeline.errors import ConfigError
 from pipeline.likelihood import HistFactory, templates_from_workspace
 from pipeline.objective import OBJECTIVES
-from pipeline.optimise import centre
 from pipeline.workspace import axes, norm_plus_shape, specification, variations_of, workspace
 
 BTAG = tuple(f"btag_var_{i}_{direction}" for i in range(4) for direction in ("up", "down"))
@@ -74,29 +74,29 @@ def test_constraint_widths_are_optimised_but_never_dropped_from_a_workspace(run,
         ConfigError, match="constraint_width of 'Jet energy scale', 'tW normalisation' is not 1; a pyhf"
     ):
         workspace(templates, rows, other)
-    objective, cotangent = centre(other, rows)(templates)
+    objective, cotangent, _ = centre(other, rows)(templates, {})
     model = HistFactory.from_workspace(
         workspace(templates, rows, run), constraint_widths={"Jet energy scale": None, "tW normalisation": 2.5}
     )
     value = OBJECTIVES["poi_uncertainty"].function(model, model.templates).value
     np.testing.assert_allclose(objective, value, rtol=1e-10)
-    assert objective > centre(run, rows)(templates)[0]  # less is known
+    assert objective > centre(run, rows)(templates, {})[0]  # less is known
     assert all(np.all(np.isfinite(c)) for c in cotangent.yields.values())
 
 
 def test_one_compilation_however_many_epochs(run, templates):
     """Other numbers, and a bin that empties, which fixes its staterror parameter, are the same program."""
     evaluate = centre(run, axes(run, VARIATIONS))
-    evaluate(templates)
+    evaluate(templates, {})
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
     )
     try:
         moved = jax.tree.map(lambda a: 1.1 * a, templates)
-        evaluate(moved)
+        evaluate(moved, {})
         moved.sumw2["4j1b"][:, 1] = 0.0
-        evaluate(moved)
+        evaluate(moved, {})
         assert not compiled
         jax.jit(lambda x: x + len(compiled))(1.0)
         assert compiled  # the listener does hear compilations

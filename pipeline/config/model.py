@@ -62,7 +62,7 @@ class Channel(Section):
     )
     label: str = Field(default="events", description="axis label, with unit")
     in_fit: bool = Field(
-        default=True, description="false: no region of the fit, but a sum for `cross_entropy`"
+        default=True, description="false: no region of the fit, but a sum for an objective that needs none"
     )
     variations: bool = Field(
         default=False,
@@ -156,10 +156,10 @@ Systematic = Annotated[NormalizationSystematic | NormPlusShapeSystematic, Field(
 
 
 class Model(Section):
-    """The statistical model, in cabinetry's vocabulary."""
+    """The statistical model, in cabinetry's vocabulary. A run without one has an objective that needs no fit."""
 
-    poi: str = Field(description="parameter of interest: one of the norm factors")
-    normfactors: tuple[NormFactor, ...] = Field(min_length=1, description="free normalisations")
+    poi: str = Field(default="", description="parameter of interest: one of the norm factors")
+    normfactors: tuple[NormFactor, ...] = Field(default=(), description="free normalisations, at least one")
     systematics: tuple[Systematic, ...] = Field(default=(), description="constrained nuisance parameters")
     luminosity_uncertainty: float | None = Field(
         default=None, gt=0, description="relative; adds pyhf's `lumi` modifier to every sample"
@@ -182,6 +182,8 @@ class Model(Section):
             raise ValueError(
                 f"parameter name {reserved[0]!r} is taken by luminosity and MC statistics; choose another"
             )
+        if not self.model_fields_set:
+            return self
         if self.poi not in names[: len(self.normfactors)]:
             raise ValueError(
                 f"poi {self.poi!r} is not one of the normfactors {names[: len(self.normfactors)]}"
@@ -199,6 +201,16 @@ class Model(Section):
                 "all factors are 0: there would be no data; give one above 0, or leave the key out"
             )
         return pseudodata
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there is a model at all."""
+        return bool(self.poi)
+
+    @property
+    def has_workspace(self) -> bool:
+        """Whether a pyhf workspace can say what it is."""
+        return self.is_fitted and not self.constraint_widths
 
     @property
     def parameter_names(self) -> set[str]:

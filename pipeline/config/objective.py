@@ -109,7 +109,9 @@ Kind = Literal[
     "asimov_significance",
     "cross_entropy",
     "mean",
+    "merit",
 ]
+WITHOUT_FIT = ("cross_entropy", "mean", "merit")
 
 
 class WeightedTerm(_Quantity):
@@ -169,15 +171,28 @@ class Objective(_Quantity):
         return self
 
     @property
+    def parts(self) -> tuple[_Quantity, ...]:
+        """The objectives that are added up: itself, or its terms."""
+        return self.terms or (self,)
+
+    @property
     def sums(self) -> set[str]:
-        """Channels that are not in the fit, whose sums it is made of."""
-        objectives: tuple[_Quantity, ...] = (self, *self.terms)
-        return {name for part in objectives for name in part.channels}
+        """Channels that are not in the fit, whose sums it names."""
+        return {name for part in self.parts for name in part.channels}
+
+    @property
+    def is_merit(self) -> bool:
+        """Whether the analysis's own figure of merit is in it, which may be made of any channel not in the fit."""
+        return any(part.kind == "merit" for part in self.parts)
+
+    @property
+    def needs_fit(self) -> bool:
+        """Whether it means nothing without a model."""
+        return bool(self.penalties) or any(part.kind not in WITHOUT_FIT for part in self.parts)
 
     @property
     def parameter_names(self) -> set[str]:
         """Parameters of the fit that are named anywhere in it."""
-        objectives: tuple[_Quantity, ...] = (self, *self.terms)
-        single = {part.parameter for part in objectives if part.parameter is not None}
-        several = [part.parameters for part in objectives] + [part.parameters for part in self.penalties]
+        single = {part.parameter for part in self.parts if part.parameter is not None}
+        several = [part.parameters for part in self.parts] + [part.parameters for part in self.penalties]
         return single | {name for names in several for name in names or ()}

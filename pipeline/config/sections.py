@@ -96,7 +96,7 @@ class Config(Section):
         description="widths of relaxed operations, by free parameter or by the name the analysis gives",
     )
     channels: dict[Name, Channel] = Field(min_length=1, description="one entry per region")
-    model: Model
+    model: Model = Model()
     objective: Objective
     optimise: Optimise
     evaluate: Evaluate = Evaluate()
@@ -124,7 +124,8 @@ class Config(Section):
         return {name: self._with(other) for name, other in self.evaluate.also.items()}
 
     def _with(self, other: Alternative) -> "Config":
-        used = {n: c for n, c in self.channels.items() if c.in_fit or n in other.objective.sums}
+        every, named = other.objective.is_merit, other.objective.sums
+        used = {n: c for n, c in self.channels.items() if c.in_fit or every or n in named}
         changed = {"model": other.model, "objective": other.objective, "channels": used}
         return self.model_copy(update={**changed, "evaluate": Evaluate()})
 
@@ -147,14 +148,14 @@ class Config(Section):
         return {name: channel for name, channel in self.channels.items() if channel.in_fit}
 
     def _objective_fits_model(self) -> None:
-        if not self.regions:
+        if self.model.is_fitted and not self.regions:
             raise ValueError("channels: every one has in_fit: false; a fit needs at least one")
-        outside = set(self.channels) - set(self.regions)
-        if self.objective.sums != outside:
+        if self.objective.needs_fit and not self.model.is_fitted:
             raise ValueError(
-                f"channels with in_fit: false are {sorted(outside)}, those of the objective are "
-                f"{sorted(self.objective.sums)}; the two must be the same"
+                f"objective: kind {self.objective.kind!r} and penalties need a model; add the section, or choose "
+                "merit, mean or cross_entropy, without penalties"
             )
+        self._objective_fits_channels()
         unknown = sorted(self.objective.parameter_names - self.model.parameter_names)
         if unknown:
             raise ValueError(
@@ -172,7 +173,17 @@ class Config(Section):
                 raise ValueError(
                     "objective: penalty 'mc_statistics' needs model.mc_statistics: true; set it or remove the penalty"
                 )
-        self._objective_inside_bounds()
+        if self.model.is_fitted:
+            self._objective_inside_bounds()
+
+    def _objective_fits_channels(self) -> None:
+        outside = set(self.channels) - set(self.regions)
+        used = self.objective.sums
+        if used != outside and not (self.objective.is_merit and used < outside):
+            raise ValueError(
+                f"channels with in_fit: false are {sorted(outside)}, those of the objective are {sorted(used)}; "
+                "the two must be the same, but `merit` may be made of any"
+            )
 
     def _objective_inside_bounds(self) -> None:
         poi = next(n for n in self.model.normfactors if n.name == self.model.poi)

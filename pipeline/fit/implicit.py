@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from pipeline.fit.newton import FitOptions, Problem, State, minimise, solve_free
+from pipeline.fit.basins import minimise
+from pipeline.fit.newton import FitOptions, Problem, State, solve_free
 
 
 def solve_information(

@@ -191,8 +191,8 @@ def _unevaluated(problem: Problem) -> Point:
     return Point(start, infinite, none, identity, identity, ~problem.fixed)
 
 
-def minimise(problem: Problem, options: FitOptions) -> State:
-    """Iterate to the minimum, or until steps or damping are exhausted.
+def descend(problem: Problem, options: FitOptions) -> State:
+    """Iterate to the minimum below the starting point, or until steps or damping are exhausted.
 
     The first pass evaluates the starting point, so the program holds the Hessian once.
     """

@@ -2,8 +2,8 @@
 
 Every objective has the signature ``f(model, templates, *, options) -> ObjectiveValue`` and is differentiable
 in the templates. It never hides a fit that failed: ``converged`` comes back with the value, and the caller refuses
-it. ``sensitivity`` discovers and excludes, ``precision`` measures, ``counting`` needs no fit, ``cross_entropy``
-and ``mean`` not even its templates, ``penalties`` keep fits physical, ``catalogue`` names them all and adds them up.
+it. ``sensitivity`` discovers and excludes, ``precision`` measures, ``counting`` needs no fit, ``cross_entropy``,
+``mean`` and ``merit`` not even a model, ``penalties`` keep fits physical, ``catalogue`` names and adds them all.
 """
 
 from pipeline.objective.catalogue import OBJECTIVES, PENALTIES, Objective, Term, total, weighted_sum

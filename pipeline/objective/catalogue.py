@@ -13,6 +13,7 @@ from pipeline.likelihood import HistFactory, Templates
 from pipeline.objective.counting import asimov_significance
 from pipeline.objective.cross_entropy import cross_entropy
 from pipeline.objective.mean import mean
+from pipeline.objective.merit import Sums, merit
 from pipeline.objective.penalties import expected_events, mc_statistics, overconstrained, pulls
 from pipeline.objective.precision import generalised_variance, inferno, poi_uncertainty, profile_interval
 from pipeline.objective.sensitivity import cls, discovery, discovery_p_value, upper_limit
@@ -27,7 +28,7 @@ class Objective:
     sense: Literal["minimise", "maximise"]
     label: str
     unit: str = ""
-    of_sums: bool = False  # a function of channels that are not in the fit, instead of model and templates
+    of_sums: bool = False  # of channels that are not in the fit, instead of model and templates
 
     @property
     def sign(self) -> float:
@@ -44,13 +45,11 @@ class Term:
     weight: float = 1.0
 
 
-Sums = Mapping[str, Float[Array, ""]]
-"""Channels that are not in the fit: all bins and samples of each added up."""
 NO_SUMS: Sums = MappingProxyType({})
 
 
 def weighted_sum(
-    model: HistFactory, templates: Templates, *, terms: Sequence[Term], sums: Sums = NO_SUMS
+    model: HistFactory | None, templates: Templates, *, terms: Sequence[Term], sums: Sums = NO_SUMS
 ) -> ObjectiveValue:
     """``sum_i w_i v_i`` of objectives, each as something to minimise: those to maximise enter negated.
 
@@ -62,8 +61,10 @@ def weighted_sum(
     return _together(jnp.sum(jnp.stack(values)), parts)
 
 
-def value_of(term: Term, model: HistFactory, templates: Templates, sums: Sums = NO_SUMS) -> ObjectiveValue:
-    """An objective by its name, with its options."""
+def value_of(
+    term: Term, model: HistFactory | None, templates: Templates, sums: Sums = NO_SUMS
+) -> ObjectiveValue:
+    """An objective by its name, with its options; those of sums need no model."""
     entry = OBJECTIVES[term.kind]
     if entry.of_sums:
         return entry.function(sums, **term.options)
@@ -73,7 +74,7 @@ def value_of(term: Term, model: HistFactory, templates: Templates, sums: Sums = 
 
 
 def total(
-    model: HistFactory,
+    model: HistFactory | None,
     templates: Templates,
     *,
     objective: Term,
@@ -110,6 +111,7 @@ OBJECTIVES: dict[str, Objective] = {
     ),
     "cross_entropy": Objective(cross_entropy, "minimise", "cross-entropy", of_sums=True),
     "mean": Objective(mean, "minimise", "mean over events", of_sums=True),
+    "merit": Objective(merit, "minimise", "figure of merit", of_sums=True),
     "weighted_sum": Objective(weighted_sum, "minimise", "weighted sum of objectives"),
 }
 """The objectives by their name in the configuration."""

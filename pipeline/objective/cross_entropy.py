@@ -33,6 +33,6 @@ def categorical_cross_entropy(
     return jax.nn.logsumexp(logits, axis=1) - own
 
 
-def cross_entropy(sums: Mapping[str, Float[Array, ""]], *, channel: str) -> ObjectiveValue:
+def cross_entropy(sums: Mapping[str, Float[Array, " bins"]], *, channel: str) -> ObjectiveValue:
     """The loss of all events, the sum of a channel that is not in the fit over samples; weights are the analysis's."""
-    return without_fit(sums[channel])
+    return without_fit(sums[channel].sum())

@@ -45,7 +45,8 @@ def objective(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) 
         colour = BEFORE if row["point"] == "initial" else "#D55E00"
         x = 0 if row["point"] == "initial" else last
         label = f"exact, {row['point']}, {row['fold'].replace('_', '-')}"
-        axes.plot([x], [row["exact"]], "o", color=colour, fillstyle=fill, label=label, clip_on=False)
+        exact = math.nan if row["exact"] is None else row["exact"]
+        axes.plot([x], [exact], "o", color=colour, fillstyle=fill, label=label, clip_on=False)
     axes.set_xlabel("epoch")
     axes.set_ylabel(_with_unit(summary["objective"]["label"], summary["objective"]["unit"]))
     axes.legend()
@@ -101,19 +102,20 @@ def templates(config: Config, channel: str, summary: Mapping[str, Any], fold: st
 
 def pulls(summary: Mapping[str, Any], fold: str) -> Figure:
     """Nuisance parameters after the fit, before and after the optimisation (Asimov data: all centred)."""
-    found = [summary["fits"][f"{point}_{fold}"]["impacts"] for point in ("initial", "optimised")]
-    labels = [impact["label"] for impact in found[1]]
+    points = [point for point in ("initial", "optimised") if f"{point}_{fold}" in summary["fits"]]
+    found = [summary["fits"][f"{point}_{fold}"]["impacts"] for point in points]
+    labels = [impact["label"] for impact in found[-1]]
     figure, axes = _rows(labels)
     axes.axvspan(-2, 2, color="#FFF3B0")
     axes.axvspan(-1, 1, color="#D8F0C8")
     rows = np.arange(len(labels))[::-1]
-    for impacts, colour, offset, name in zip(
-        found, (BEFORE, AFTER), (0.15, -0.15), ("initial", "optimised"), strict=True
-    ):
+    styles = {"initial": (BEFORE, 0.15), "optimised": (AFTER, -0.15)}
+    for impacts, point in zip(found, points, strict=True):
+        colour, offset = styles[point]
         by_label = {impact["label"]: impact for impact in impacts}
         centres, errors = ([by_label[label][key] for label in labels] for key in ("pull", "constraint"))
         axes.errorbar(
-            centres, rows + offset, xerr=errors, fmt="o", color=colour, markersize=4, capsize=2, label=name
+            centres, rows + offset, xerr=errors, fmt="o", color=colour, markersize=4, capsize=2, label=point
         )
     axes.set_xlim(-2.5, 2.5)
     axes.set_xlabel(r"$(\hat{\theta} - \theta_0) / \Delta\theta$")
@@ -145,9 +147,14 @@ def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _panels(count: int, *, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(4.6 * max(count, 1.5), 3.8), layout="constrained")
-    return figure, list(figure.subplots(1, count, squeeze=False, sharey=sharey)[0])
+def _panels(count: int, *, sharey: bool = False, most: int = 4) -> tuple[Figure, list[Axes]]:
+    """Panels of equal size, so many beside each other at most; places that are left over stay empty."""
+    columns, rows = min(count, most), -(-count // most)
+    figure = Figure(figsize=(4.6 * max(columns, 1.5), 3.8 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
+    for empty in panels[count:]:
+        empty.remove()
+    return figure, panels[:count]
 
 
 def _scale(config: Config, sample: str) -> float:

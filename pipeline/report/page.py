@@ -134,24 +134,27 @@ def _bootstrap_error(summary: Mapping[str, Any]) -> dict[str, Any] | None:
 def _improvement(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Relative change of the final number on the last fold: the held-out one where there is one.
 
-    The number is pyhf's, or with exact cuts for an objective that is none of the fit.
+    The number is pyhf's, or with exact cuts for an objective that is none of the fit. A start without it has no change.
     """
     last = summary["table"][-1]["fold"]
-    judge = "exact" if summary["table"][-1]["pyhf"] is None else "pyhf"
+    judge = "exact" if summary["table"][-1]["pyhf"] is None else "pyhf"  # of the optimised parameters
     before, after = (
         next(r[judge] for r in summary["table"] if (r["point"], r["fold"]) == (point, last))
         for point in ("initial", "optimised")
     )
-    better = after < before if summary["objective"]["sense"] == "minimise" else after > before
     return {
         "fold": last,
         "judge": judge,
         "before": before,
         "after": after,
-        "percent": 100 * (after / before - 1),
-        "better": better,
+        "percent": None if before is None else 100 * (after / before - 1),
+        "better": before is None or _is_better(summary, before, after),
         "error": _bootstrap_error(summary),
     }
+
+
+def _is_better(summary: Mapping[str, Any], before: float, after: float) -> bool:
+    return after < before if summary["objective"]["sense"] == "minimise" else after > before
 
 
 def _sample_rows(config: Config, provenances: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

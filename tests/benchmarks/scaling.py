@@ -25,7 +25,8 @@ jax.config.update("jax_enable_x64", True)
 import numpy as np
 from distributed import Client, LocalCluster
 
-from pipeline import chunks, cluster, columns, config, datasets, gradient, optimise, problem, store
+from pipeline import chunks, cluster, columns, config, datasets, gradient, problem, store
+from pipeline.centre import centre
 from pipeline.cluster import Distributed
 from pipeline.simulate import simulate
 
@@ -131,7 +132,7 @@ def work_of(settings, path, events, folder):
 
 def epoch(executor, settings, work, repetitions):
     """Medians: wall seconds, seconds in XLA and in Python per worker, uneven, Dask, centre; memory, bytes."""
-    evaluate = optimise.centre(settings, work.axes)
+    evaluate = centre(settings, work.axes)
     arguments = (work, problem.initial_parameters(settings), problem.widths(settings, 0), evaluate)
     rows = []
     for repetition in range(repetitions + 1):

@@ -175,9 +175,9 @@ def all_blocks(wildcards):
 def workspaces():
     """pyhf workspaces, before and after, of every fold that holds events, and of the pseudodata where there are such.
 
-    None where the model has constraint terms that a workspace cannot say.
+    None where there is no model, or one with constraint terms that a workspace cannot say.
     """
-    if RUN.model.constraint_widths:
+    if not RUN.model.has_workspace:
         return []
     data = ["pseudodata"] if RUN.model.pseudodata else []
     return [
@@ -198,10 +198,11 @@ NUMBERS = "results/published/{study}_{seed}.json"
 
 
 def all_numbers(wildcards):
-    """A file per study and seed."""
+    """A file per study and seed, of those whose data are on this machine."""
     return [
         NUMBERS.format(study=name, seed=seed)
         for name, study in STUDIES.items()
+        if Path(study.get("data", ".")).exists()
         for seed in range(1, study.get("seeds", 1) + 1)
     ]
 

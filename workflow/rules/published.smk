@@ -1,5 +1,6 @@
-# Published numbers beside ours: every study of workflow/published.yaml, one after the other, each with all cores; then
-# one file of all numbers, and the tables of the pages made of it. `snakemake --cores all published`
+# Published numbers beside ours: every study of workflow/published.yaml, as many at a time as there are cores (much of a
+# short study is compiling, on one core); then one file of all numbers, and the tables of the pages made of it.
+# `snakemake --cores all published`
 rule published_study:
     input:
         scanned=what_a_study_needs,
@@ -14,7 +15,7 @@ rule published_study:
         seed=r"\d+",
     conda:
         "../../envs/thalweg.yaml"
-    threads: 1000  # all there are: one study after the other
+    threads: lambda wildcards: STUDIES[wildcards.study].get("cores", 1)
     params:
         list=LIST,
         study=lambda wildcards: fingerprint(STUDIES[wildcards.study]),

@@ -81,7 +81,7 @@ def numbers(run: Config) -> Numbers:
     """What a finished run says, by name: `optimised.held_out.exact`, `benchmark_2.optimised.train.pyhf`, ...
 
     p-values come as themselves, not as the logarithms that are optimised. `claimed` is the objective of the last epoch,
-    `seconds` those of all epochs, `update_seconds` of a typical one.
+    `seconds` those of all epochs, `update_seconds` of a typical one, `gradient.cut` the derivative before the first.
     """
     summary = store.read_json(store.Folder(run.run).evaluation)
     records = [record for block in runs.blocks(run) for record in store.read_state(block)[1]["records"]]
@@ -90,6 +90,7 @@ def numbers(run: Config) -> Numbers:
         "claimed": _plain(run.objective.kind, records[-1]["objective"]),
         "seconds": sum(record["seconds"] for record in records),
         "update_seconds": statistics.median(record["seconds"] for record in records[len(records) > 1 :]),
+        **{f"gradient.{name}": value for name, value in records[0]["gradient"].items()},
     }
     for row in summary["table"]:
         found |= _of_row(run, f"{row['point']}.{row['fold']}", row)
@@ -108,8 +109,14 @@ def numbers(run: Config) -> Numbers:
 
 
 def scanned(found: Mapping[str, Any]) -> Numbers:
-    """The best points of a scan, by name: `exact`, `exact.cut`, `relaxed.edges_mass.1`; and how many `points`."""
+    """The best points of a scan, by name: `exact`, `exact.cut`, `relaxed.edges_mass.1`; each one's number, `exact_0`.
+
+    `points` is how many there are.
+    """
     made = {"points": float(len(found["points"]))}
+    for number, point in enumerate(found["points"]):
+        if point["exact"] is not None:
+            made[f"exact_{number}"] = _plain(found["objective"]["kind"], point["exact"])
     for kind in ("exact", "relaxed"):
         best = found["best"][kind]
         if best is None:

@@ -1,0 +1,147 @@
+"""What one point is worth on one fold: exact cuts, the workspace made of them, and the numbers, pyhf's among them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from pipeline.centre import centre
+from pipeline.config import Config
+from pipeline.containers import Templates
+from pipeline.errors import FitError
+from pipeline.final import pyhf_fit, pyhf_objective, require_agreement
+from pipeline.gradient import Centre, Executor, Parameters, forward
+from pipeline.problem import Work, widths, work
+from pipeline.workspace import Axes, beyond_pyhf, with_all_variations, workspace
+
+Found = TypeVar("Found")
+Number = float | None  # None where there is none
+
+
+class Objectives(NamedTuple):
+    """The objective of the run, and those of its further models by name; each is compiled once."""
+
+    own: Centre
+    others: dict[str, Centre]
+
+
+class Verdict(NamedTuple):
+    """Templates with exact cuts, the workspace made of them, the numbers.
+
+    Workspace and pyhf's fit are missing where a workspace cannot say what the model is. `also` has exact, relaxed and
+    pyhf's number by each further model. `missing` says why a number that could be there is not.
+    """
+
+    templates: Templates
+    workspace: dict[str, Any] | None
+    exact: Number
+    relaxed: Number
+    fit: dict[str, Any] | None
+    also: dict[str, dict[str, Number]]
+    missing: list[str]
+
+    @property
+    def pyhf(self) -> Number:
+        """The final number."""
+        return None if self.fit is None else self.fit["objective"]
+
+
+def objectives_of(config: Config, axes: Axes) -> Objectives:
+    """The objectives of a run on templates with these axes."""
+    others = {name: centre(other, axes) for name, other in config.alternatives.items()}
+    return Objectives(centre(config, axes), others)
+
+
+def work_of_all_models(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work:
+    """The events of a fold, with the variations that any of the run's models needs."""
+    return work(with_all_variations(config), columns, fold)
+
+
+def verdict(
+    config: Config,
+    executor: Executor,
+    events: Work,
+    parameters: Parameters,
+    objectives: Objectives,
+    *,
+    needed: bool = True,
+) -> Verdict:
+    """Templates with hard cuts -> workspace -> pyhf; beside it the objective of exact and of relaxed templates.
+
+    The relaxed value is at the final widths, those the optimisation ended with.
+
+    Arguments:
+        needed: whether the run's own numbers have to be there. Where an optimisation starts they need not: a network
+            that has learnt nothing may put all events into one bin. Those of further models need not anywhere.
+
+    Raises:
+        FitError: a fit that is needed, ours or pyhf's, did not converge, or the two differ.
+    """
+    exact = forward(executor, events, parameters, None)
+    relaxed = forward(executor, events, parameters, widths(config, config.optimise.epochs))
+    spec = None if beyond_pyhf(config) else workspace(exact, events.axes, config)
+    missing: list[str] = []
+    attempt, own = _Attempt("", needed, missing), _at(objectives.own, parameters)
+    number = attempt("exact", lambda: own(exact))
+    soft = attempt("relaxed", lambda: own(relaxed))
+    fit = None if spec is None else attempt("pyhf", lambda: _fit(config, spec, number))
+    also = {
+        name: _numbers(
+            other,
+            _at(objectives.others[name], parameters),
+            events.axes,
+            exact,
+            relaxed,
+            _Attempt(name, False, missing),
+        )
+        for name, other in config.alternatives.items()
+    }
+    return Verdict(exact, spec, number, soft, fit, also, missing)
+
+
+class _Attempt(NamedTuple):
+    """Something that may fail: where it is not needed there is then nothing, and the reason is kept."""
+
+    model: str
+    needed: bool
+    missing: list[str]
+
+    def __call__(self, what: str, compute: Callable[[], Found]) -> Found | None:
+        try:
+            return compute()
+        except FitError as error:
+            if self.needed:
+                raise
+            self.missing.append(f"{what}{self.model and f' by {self.model!r}'}: {error}")
+            return None
+
+
+def _at(objective: Centre, parameters: Parameters) -> Callable[[Templates], float]:
+    return lambda templates: objective(templates, parameters)[0]
+
+
+def _fit(config: Config, spec: Mapping[str, Any], ours: Number) -> dict[str, Any]:
+    fit = pyhf_fit(config, spec)
+    require_agreement(config, spec, ours, fit["objective"])
+    return fit
+
+
+def _numbers(
+    config: Config,
+    objective: Callable[[Templates], float],
+    axes: Axes,
+    exact: Templates,
+    relaxed: Templates,
+    attempt: _Attempt,
+) -> dict[str, Number]:
+    """What the templates are worth in a further model."""
+    ours = attempt("exact", lambda: objective(exact))
+    soft = attempt("relaxed", lambda: objective(relaxed))
+    judged = None if beyond_pyhf(config) else attempt("pyhf", lambda: _judged(config, axes, exact, ours))
+    return {"exact": ours, "relaxed": soft, "pyhf": judged}
+
+
+def _judged(config: Config, axes: Axes, exact: Templates, ours: Number) -> Number:
+    spec = workspace(exact, axes, config)
+    found = pyhf_objective(config, spec)
+    require_agreement(config, spec, ours, found)
+    return found
