@@ -54,7 +54,8 @@ def summary_of(run):
             for p in values
         },
         "table": [
-            {"point": p, "fold": f, "events": 7, "exact": values[p], "relaxed": values[p], "pyhf": values[p]}
+            {"point": p, "fold": f, "events": 7, "missing": []}
+            | dict.fromkeys(("exact", "relaxed", "pyhf"), values[p])
             for p, f in keys
         ],
         "templates": {f"{p}_{f}": {"yields": yields, "sumw2": {}} for p, f in keys},
@@ -156,6 +157,20 @@ def test_a_deterioration_is_called_one(run, tmp_path):
         run, records_of(), summary, provenances_of(run), page=tmp_path / "p.html", figures=tmp_path / "f"
     )
     assert "not an improvement" in (tmp_path / "p.html").read_text()
+
+
+def test_a_start_without_a_number_says_why(run, tmp_path):
+    """An untrained network that puts all events into one bin."""
+    summary = summary_of(run)
+    for row in summary["table"]:
+        if row["point"] == "initial":
+            row |= {"exact": None, "pyhf": None, "missing": ["exact: the fit did not converge"]}
+    path = tmp_path / "p.html"
+    report.write(run, records_of(), summary, provenances_of(run), page=path, figures=tmp_path / "f")
+    page = path.read_text().replace("<b>", "").replace("</b>", "")
+    assert "none → 0.1" in page
+    assert page.count("No number at the initial parameters") == 2
+    assert "exact: the fit did not converge" in page
 
 
 def test_an_objective_that_is_no_number_of_the_fit_is_judged_by_exact_cuts(run, tmp_path):
