@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import jax
+import numpy as np
 
 from pipeline import targets
 from pipeline.containers import Columns, Observation, Parameters
@@ -48,6 +49,27 @@ class FlatTree:
     event: str | None = None
 
 
+NOISE = "noise"  # the column of random numbers for what stands in for `Analysis.simulate`
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulated:
+    """What `Analysis.simulate` needs and makes; section `surrogate` of the configuration says how its gradient is found.
+
+    Arguments:
+        parameters: free parameters that it depends on.
+        inputs: columns [events] that say of an event what `outputs` depend on, for the generator that stands in for it.
+        outputs: columns [events] that it makes.
+        noise: random numbers an event gives the generator, as column `noise` [events, noise]
+            (`pipeline.columns.noise`).
+    """
+
+    parameters: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    noise: int = 4
+
+
 class Analysis:
     """Base of every analysis.
 
@@ -55,7 +77,7 @@ class Analysis:
     weights of a network, come from `init`. `collections` may name the columns that hold the objects of one kind, by
     the column that says which are there (`mask`): chunks are then trimmed to the objects their events have.
     `weight_variations` names the systematic variations that `weights` makes. `merit_label` and `merit_unit` say what
-    `merit` is.
+    `merit` is. `simulated` declares columns that a stage without a derivative makes, `simulate`.
     """
 
     reads: NanoAOD | FlatTree
@@ -64,6 +86,7 @@ class Analysis:
     weight_variations: tuple[str, ...] = ()
     merit_label: str = "figure of merit"
     merit_unit: str = ""
+    simulated: Simulated | None = None
 
     def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
         """Awkward events in, rectangular arrays of the preselected ones out; once per ROOT file.
@@ -76,6 +99,21 @@ class Analysis:
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
         """Columns in, one observation per channel out; every decision goes through `relax`."""
         raise TypeError(f"{type(self).__name__} defines no method observe(p, c, relax)")
+
+    def simulate(
+        self, p: Mapping[str, float], c: Mapping[str, np.ndarray], rng: np.random.Generator
+    ) -> Mapping[str, np.ndarray]:
+        """The columns `simulated.outputs` of some events, at one point, by a program that has no derivative.
+
+        Events are added up, so what it makes of one must not depend on which others there are.
+
+        Arguments:
+            p: the parameters in `simulated.parameters`.
+            c: columns of the events, as NumPy arrays.
+            rng: random numbers, fixed by the events of the group and the seed.
+        """
+        del p, c, rng
+        raise TypeError(f"{type(self).__name__} declares `simulated` but defines no method simulate(p, c, rng)")
 
     def variations(self) -> Mapping[str, Callable[[Columns], Columns]]:
         """Systematic variations: columns to columns, each makes templates of its own."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline import analysis as contract
 from pipeline import draws, reading
-from pipeline.analysis import Analysis
+from pipeline.analysis import NOISE, Analysis
 from pipeline.config import Config
 from pipeline.datasets import HELD_OUT, LEFT_OUT, TRAIN, SourceFile, is_held_out
 from pipeline.errors import InputError, Noting
@@ -54,6 +54,16 @@ def normal(event_numbers: ak.Array | np.ndarray, objects: ak.Array, stream: str)
     return ak.unflatten(
         draws.normal(numbers, ak.to_numpy(ak.flatten(ak.local_index(objects))), stream), counts
     )
+
+
+def noise(event_numbers: ak.Array | np.ndarray, number: int, stream: str = "noise") -> np.ndarray:
+    """`number` standard normal numbers per event, [events, number], functions of its number and `stream` alone.
+
+    As column `noise` they are what the generator that stands in for `Analysis.simulate` draws by.
+    """
+    events = ak.to_numpy(event_numbers)
+    index = np.tile(np.arange(number), len(events))
+    return draws.normal(np.repeat(events, number), index, stream).reshape(len(events), number)
 
 
 def make(config: Config, file: SourceFile, say: Callable[[str], None]) -> tuple[Folds, dict[str, Any]]:
@@ -124,6 +134,7 @@ def _columns(file: SourceFile, analysis: Analysis, events: Any) -> Columns:
         _require_shape(file, column, array, len(columns["weight"]))
         _require_finite(file, column, array)
     _require_collections(file, analysis, columns)
+    _require_inputs(file, analysis, columns)
     return columns
 
 
@@ -166,6 +177,21 @@ def _require_collections(file: SourceFile, analysis: Analysis, columns: Columns)
                     f"{where(file)}: collections[{mask_name!r}] of {type(analysis).__name__} names {name!r}, which is "
                     f"no column [events, objects] of {mask_name!r}'s shape; columns are {', '.join(columns)}"
                 )
+
+
+def _require_inputs(file: SourceFile, analysis: Analysis, columns: Columns) -> None:
+    """What the generator that stands in for `Analysis.simulate` is given of an event."""
+    stage = analysis.simulated
+    if stage is None:
+        return
+    events = columns["weight"].shape
+    for name, shape in {**dict.fromkeys(stage.inputs, events), NOISE: (*events, stage.noise)}.items():
+        found = f"has shape {columns[name].shape}" if name in columns else f"is not one of {', '.join(columns)}"
+        if name not in columns or columns[name].shape != shape:
+            raise InputError(
+                f"{where(file)}: `simulated` of {type(analysis).__name__} needs a column {name!r} of shape {shape}; it "
+                f"{found}; columns() makes it" + (" with pipeline.columns.noise" if name == NOISE else "")
+            )
 
 
 def _joined(file: SourceFile, pieces: Mapping[str, list[Columns]]) -> Folds:

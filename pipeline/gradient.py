@@ -11,17 +11,18 @@ their group, groups at the centre. The same bits come out for any number of work
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
-from pipeline.chunks import chunks, resampled
+from pipeline.chunks import resampled
 from pipeline.containers import Columns, Templates
 from pipeline.datasets import NOMINAL
 from pipeline.errors import FitError
 from pipeline.problem import Group, Problem, Work
+from pipeline.simulator import events
 from pipeline.templates import Recipe, Widths, bad_events, fill
 from pipeline.workspace import Axes
 
@@ -100,6 +101,8 @@ def value_and_grad(
     Raises:
         FitError: a template, the objective or the gradient is not finite; the message says which.
     """
+    if work.problem.analysis.simulated is not None and widths.surrogate is None:
+        raise TypeError("the gradient through a stage without a derivative is that of a surrogate, which is not given")
     started = time.perf_counter()
     templates = forward(executor, work, parameters, widths)
     swept = time.perf_counter()
@@ -139,7 +142,7 @@ def _cause(place: str, executor: Executor, work: Work, parameters: Parameters, w
 def _bad_group(group: Group, work: Work, parameters: Parameters, widths: Widths | None) -> list[str]:
     """What is not finite in the first chunk of a group that has such events."""
     problem = work.problem
-    for chunk in chunks(group, problem):
+    for chunk in _events(group, work, parameters, widths):
         worked_on = [_in_precision(problem, tree) for tree in (parameters, chunk, widths)]
         found = bad_events(_recipe(problem, group.variations), *worked_on)
         if found:
@@ -151,10 +154,10 @@ def _forward_group(
     group: Group, work: Work, parameters: Parameters, widths: Widths | None, replica: int | None
 ) -> Templates:
     compiled = _compiled(work.problem, group.variations)[0]
-    events = chunks(group, work.problem)
+    whole = _events(group, work, parameters, widths)
     if replica is not None:
-        events = (resampled(chunk, group, number, replica) for number, chunk in enumerate(events))
-    total: Templates = _sum(compiled(parameters, chunk, widths) for chunk in events)
+        whole = (resampled(chunk, group, number, replica) for number, chunk in enumerate(whole))
+    total: Templates = _sum(compiled(parameters, chunk, widths) for chunk in whole)
     return total
 
 
@@ -164,9 +167,15 @@ def _pullback_group(
     compiled = _compiled(work.problem, group.variations)[1]
     own = _part(cotangent, _rows(group, work.axes))
     total: Parameters = _sum(
-        compiled(parameters, chunk, widths, own) for chunk in chunks(group, work.problem)
+        compiled(parameters, chunk, widths, own) for chunk in _events(group, work, parameters, widths)
     )
     return total
+
+
+def _events(group: Group, work: Work, parameters: Parameters, widths: Widths | None) -> Iterable[Columns]:
+    """The chunks of a group, complete: by the analysis's stage without a derivative, or by what stands in for it."""
+    stand_in = widths is not None and widths.surrogate is not None
+    return events(group, work.problem, parameters, stand_in=stand_in)
 
 
 @functools.cache

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyhf
+import scipy.optimize
 from jax.scipy.special import log_ndtr
 
 from pipeline.config import Objective, WeightedTerm
+from pipeline.errors import FitError
 from pipeline.objective import OBJECTIVES
 
 OFFSETS = tuple(n / 4 for n in range(-12, 13))  # of a shape parameter, where a fit may start
@@ -120,12 +122,18 @@ def _log_cls(model: Any, data: Any, half: float, *, mu: float = 1.0) -> float:
 
 
 def _upper_limit(model: Any, data: Any, half: float, *, level: float = 0.05, band: int = 0) -> float:
-    _with_scipy()
-    low, high = model.config.suggested_bounds()[model.config.poi_index]
-    _, expected = pyhf.infer.intervals.upper_limits.toms748_scan(
-        _asimov(model, 0.0), model, max(low, 0.0), high, level=level
-    )
-    return float(expected[2 + band])
+    """Where the expected CLs, Phi(N - sqrt(q)) / Phi(N) at N sigma of the band, is the level (arXiv:1007.1727)."""
+    low, high = map(float, model.config.suggested_bounds()[model.config.poi_index])
+    sigma = float(band)
+
+    def above(mu: float) -> float:
+        return float(log_ndtr(sigma - _root_of_q(model, mu, 0.0)) - log_ndtr(sigma)) - math.log(level)
+
+    if above(high) > 0:
+        raise FitError(
+            f"upper_limit: CLs is above {level} up to the bound {high} of {model.config.poi_name!r}; raise the bound"
+        )
+    return float(scipy.optimize.brentq(above, max(low, 0.0), high, rtol=1e-6))
 
 
 def _covariance(model: Any, data: Any, *, step: float = 1e-3) -> np.ndarray:

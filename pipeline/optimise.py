@@ -16,11 +16,13 @@ import optax
 
 from pipeline import store
 from pipeline.analysis import Free
+from pipeline.calls import Calls
 from pipeline.centre import centre
 from pipeline.config import Config, Optimise
 from pipeline.errors import FitError, InputError
 from pipeline.gradient import Centre, Executor, Parameters, Step, value_and_grad
 from pipeline.problem import Work, analysis, widths
+from pipeline.templates import Widths
 
 Record = dict[str, Any]
 
@@ -50,9 +52,12 @@ def update(config: Config, state: State, gradient: Parameters) -> State:
 
 
 def epochs(
-    config: Config, executor: Executor, work: Work, state: State, *, until: int
+    config: Config, executor: Executor, work: Work, state: State, *, until: int, calls: Calls | None = None
 ) -> Iterator[tuple[State, Record]]:
     """Epochs from a state on: after each one the new state and the record of the epoch.
+
+    Arguments:
+        calls: of a stage without a derivative, for an analysis that has one.
 
     Raises:
         FitError: no finite objective and gradient, also after `optimise.halvings`.
@@ -60,10 +65,8 @@ def epochs(
     evaluate = centre(config, work.axes)
     while state.epoch < until:
         started = time.perf_counter()
-        state, step, halvings = _evaluated(config, executor, work, state, evaluate)
-        record = _record(config, state, step, work.events)
-        if halvings:
-            record["halvings"] = halvings
+        state, step, noted = _evaluated(config, executor, work, state, evaluate, calls)
+        record = _record(config, state, step, work.events) | noted
         state = update(config, state, step.gradient)
         record["seconds"] = time.perf_counter() - started
         record["events_per_second"] = work.events / record["seconds"]
@@ -71,15 +74,16 @@ def epochs(
 
 
 def _evaluated(
-    config: Config, executor: Executor, work: Work, state: State, evaluate: Centre
-) -> tuple[State, Step, int]:
+    config: Config, executor: Executor, work: Work, state: State, evaluate: Centre, calls: Calls | None
+) -> tuple[State, Step, Record]:
     """Objective and gradient at a state; where there are none the update that led to it is halved, and again."""
     allowed = config.optimise.halvings if state.epoch else 0
     halvings = 0
     while True:
         try:
-            step = value_and_grad(executor, work, state.parameters, widths(config, state.epoch), evaluate)
-            return state, step, halvings
+            at, noted = _smoothed(config, executor, work, state, calls)
+            step = value_and_grad(executor, work, state.parameters, at, evaluate)
+            return state, step, {**noted, **({"halvings": halvings} if halvings else {})}
         except FitError as error:
             if halvings == allowed:
                 cure = "" if allowed else "; optimise.halvings tries again with half the step"
@@ -87,6 +91,17 @@ def _evaluated(
         halvings += 1
         half = {name: (p + state.before[name]) / 2 for name, p in state.parameters.items()}
         state = state._replace(parameters=half)
+
+
+def _smoothed(
+    config: Config, executor: Executor, work: Work, state: State, calls: Calls | None
+) -> tuple[Widths, Record]:
+    """What is smooth in place of what is hard at an epoch; and what was called for it."""
+    at = widths(config, state.epoch)
+    if calls is None:
+        return at, {}
+    surrogate, noted = calls.learnt(executor, work, state.epoch, state.parameters)
+    return Widths(at.operations, at.bandwidths, surrogate), {"surrogate": noted}
 
 
 def run(
@@ -102,15 +117,20 @@ def run(
 ) -> tuple[State, list[Record]]:
     """Epochs until `until`, each saved to `checkpoints/epoch_<n>.npz`; those already there are not computed again.
 
-    A checkpoint counts only where its fingerprint (configuration, analysis, events) is the same.
+    A checkpoint counts only where its fingerprint (configuration, analysis, events) is the same. Calls of a stage
+    without a derivative are in `calls/` beside the checkpoints.
     """
     records: list[Record] = []
+    simulated = analysis(config).simulated is not None
+    calls = Calls(config, checkpoints.with_name("calls"), fingerprint) if simulated else None
     while state.epoch < until and (found := _resume(config, checkpoints, state, fingerprint)):
+        if calls is not None and not calls.there(state.epoch):
+            break
         state, record = found
         records.append(record)
     last = state
     try:
-        for last, record in epochs(config, executor, work, state, until=until):
+        for last, record in epochs(config, executor, work, state, until=until, calls=calls):
             save(_checkpoint(checkpoints, last.epoch), last, fingerprint, [record])
             records.append(record)
             progress(record)

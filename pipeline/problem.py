@@ -99,6 +99,7 @@ def work(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work
     """
     found = analysis(config)
     check_variations_used(config)
+    check_surrogate(config)
     folds = (datasets.TRAIN, datasets.HELD_OUT) if fold == datasets.ALL else (fold,)
     files = []
     provenances: dict[str, list[dict[str, Any]]] = {}
@@ -116,6 +117,24 @@ def check_variations_used(config: Config) -> None:
     """Raise where the model names a variation that the analysis does not define."""
     used = tuple(name for sample in config.data.samples for name in variations_of(config, sample))
     check_variations(analysis(config), used)
+
+
+def check_surrogate(config: Config) -> None:
+    """Raise where the analysis has a stage without a derivative and the run nothing in its place, or the reverse."""
+    stage, name = analysis(config).simulated, config.analysis.target
+    if (stage is None) != (config.surrogate is None):
+        raise ConfigError(
+            f"surrogate: {name} makes no columns by a stage without a derivative; remove the section"
+            if stage is None
+            else f"{name} makes {', '.join(stage.outputs)} by a stage without a derivative; add a section `surrogate`, "
+            "which says how to find the gradient through it (`surrogate: {}` takes the defaults)"
+        )
+    known = analysis(config).parameters
+    for parameter in stage.parameters if stage else ():
+        if parameter not in known:
+            raise ConfigError(
+                f"`simulated` of {name}: {parameter!r} is no free parameter; {nearest(parameter, known)}"
+            )
 
 
 def _problem(config: Config, groups: Sequence[Group]) -> Problem:
@@ -210,15 +229,16 @@ def widths(config: Config, epoch: int) -> Widths:
 
     A function of the epoch alone, so a restart continues it.
     """
-    progress = epoch / (config.optimise.anneal_fraction * config.optimise.epochs)
-
-    def at(schedule: Anneal) -> jax.Array:
-        return anneal(schedule.initial, schedule.final, progress)
-
     return Widths(
-        operations={name: at(schedule) for name, schedule in config.widths.items()},
-        bandwidths={n: at(c.bandwidth) for n, c in config.channels.items() if c.bandwidth},
+        operations={name: annealed(config, schedule, epoch) for name, schedule in config.widths.items()},
+        bandwidths={n: annealed(config, c.bandwidth, epoch) for n, c in config.channels.items() if c.bandwidth},
     )
+
+
+def annealed(config: Config, schedule: Anneal, epoch: int) -> jax.Array:
+    """A width at an epoch; see :func:`widths`."""
+    progress = epoch / (config.optimise.anneal_fraction * config.optimise.epochs)
+    return anneal(schedule.initial, schedule.final, progress)
 
 
 def fingerprint(config: Config, columns: Iterable[tuple[str, Path]]) -> str:

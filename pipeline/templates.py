@@ -16,13 +16,18 @@ from pipeline.containers import Columns, Parameters, Templates
 from pipeline.datasets import NOMINAL
 from pipeline.observing import Family
 from pipeline.relax import Exact, Relaxed, fraction_of_bin
+from pipeline.surrogate import Surrogate
 
 
 class Widths(eqx.Module):
-    """Widths of the relaxed operations by name, and of the histograms' kernels by channel, in the binning's unit."""
+    """Widths of the relaxed operations by name, and of the histograms' kernels by channel, in the binning's unit.
+
+    `surrogate` stands in for the analysis's stage without a derivative, where it has one.
+    """
 
     operations: dict[str, Float[Array, ""]]
     bandwidths: dict[str, Float[Array, ""]]
+    surrogate: Surrogate | None = None
 
 
 class Recipe(NamedTuple):
@@ -46,6 +51,7 @@ def fill(
         widths: of the relaxed operations; None for exact cuts and plain histograms.
     """
     relax, free = _operations(parameters, widths)
+    columns = _completed(free, columns, widths)
     draw = functools.partial(_draw, free, relax, widths)
     shifted = recipe.analysis.shifted if recipe.linear and widths is not None else {}
     finite = [name for name in recipe.variations if name not in shifted]
@@ -72,6 +78,7 @@ def bad_events(
 ) -> list[str]:
     """What makes the templates of :func:`fill`, same arguments, not finite: columns first, then observables."""
     relax, free = _operations(parameters, widths)
+    columns = _completed(free, columns, widths)
     found = observing.families(recipe.analysis, recipe.binnings, recipe.variations, free, columns, relax)
     return observing.bad_events(recipe.binnings, found)
 
@@ -82,6 +89,11 @@ def _operations(
     """The operations, and the parameters whose arrays they know as thresholds."""
     free = Parameters({name: jnp.asarray(array) for name, array in parameters.items()})
     return Exact() if widths is None else Relaxed(widths.operations, thresholds=free.arrays), free
+
+
+def _completed(free: Parameters, columns: Columns, widths: Widths | None) -> Columns:
+    """With the columns that a surrogate makes."""
+    return columns if widths is None or widths.surrogate is None else widths.surrogate.completed(free, columns)
 
 
 def _slopes(

@@ -233,6 +233,7 @@ def _check(config: Config) -> None:
 
     problem.initial_parameters(config)
     problem.check_variations_used(config)
+    problem.check_surrogate(config)
     problem.collection_sizes(config)
 
 

@@ -8,8 +8,10 @@ from pipeline.cluster import InProcess
 from pipeline.gradient import value_and_grad
 
 
-def assert_chunks_are_the_whole(run, files, *, small=32, large=1024):
+def assert_chunks_are_the_whole(run, files, *, small=32, large=1024, surrogate=None):
     """Objective and gradient at the start, in float64, from chunks of few and of many events."""
+    smooth = problem.widths(run, 0)
+    smooth = type(smooth)(smooth.operations, smooth.bandwidths, surrogate)
     found = []
     for events in (small, large):
         changed = {"precision": "float64", "chunk_events": events, "group_events": events}
@@ -17,7 +19,7 @@ def assert_chunks_are_the_whole(run, files, *, small=32, large=1024):
         work = problem.work(settings, files, datasets.TRAIN)
         at_the_centre = centre(settings, work.axes)
         start = problem.initial_parameters(settings)
-        found.append(value_and_grad(InProcess(), work, start, problem.widths(settings, 0), at_the_centre))
+        found.append(value_and_grad(InProcess(), work, start, smooth, at_the_centre))
     chunked, whole = found
     np.testing.assert_allclose(chunked.objective, whole.objective, rtol=1e-10)
     largest = max(np.abs(g).max() for g in whole.gradient.values())

@@ -15,6 +15,10 @@ os.environ |= {
     **environment(),
     "JAX_COMPILATION_CACHE_DIR": str(PROGRAMS),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+    # XRootD tries a server that is not there for ten minutes.
+    "XRD_CONNECTIONWINDOW": "5",
+    "XRD_CONNECTIONRETRY": "1",
+    "XRD_STREAMERRORWINDOW": "5",
 }
 
 import hypothesis

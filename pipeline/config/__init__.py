@@ -10,7 +10,7 @@ from pipeline.config.model import LUMINOSITY, Channel, Model, NormalizationSyste
 from pipeline.config.objective import Objective, Penalty, WeightedTerm
 from pipeline.config.reader import load, parse, parse_value
 from pipeline.config.section import Anneal, Bandwidth, Section
-from pipeline.config.sections import Config, Optimise
+from pipeline.config.sections import Config, Optimise, Surrogate
 
 __all__ = [
     "LUMINOSITY",
@@ -28,6 +28,7 @@ __all__ = [
     "Sample",
     "Section",
     "Simulate",
+    "Surrogate",
     "WeightedTerm",
     "load",
     "parse",

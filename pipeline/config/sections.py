@@ -58,6 +58,27 @@ class Optimise(Section):
         return -(-self.epochs // self.epochs_per_job)
 
 
+class Surrogate(Section):
+    """The gradient through a stage without a derivative: a generator learnt from calls of it around the current point."""
+
+    points: int = Field(
+        default=4, ge=1, description="calls per epoch, in a Latin hypercube, beside the one at the parameters"
+    )
+    draws: int = Field(default=3000, ge=1, description="training events that a call simulates")
+    region: Anneal = Field(
+        default=Anneal(initial=0.08, final=0.02),
+        description="half width of the box around the parameters that calls are made in, and learnt from, in units of "
+        "each parameter's allowed range",
+    )
+    calls: int = Field(default=100, ge=1, description="calls that are learnt from at most, the latest first")
+    hidden: tuple[int, ...] = Field(default=(64, 64), description="units of the generator's hidden layers")
+    steps: int = Field(default=500, ge=1, description="updates of the generator per epoch")
+    batch: int = Field(default=512, ge=1, description="events per update of the generator")
+    learning_rate: float = Field(
+        default=0.003, gt=0, description="adam's, of the generator; it decays to 0 by a cosine"
+    )
+
+
 class Alternative(Section):
     """Another model and its objective, for the events and parameters of the run."""
 
@@ -99,6 +120,7 @@ class Config(Section):
     model: Model = Model()
     objective: Objective
     optimise: Optimise
+    surrogate: Surrogate | None = None
     evaluate: Evaluate = Evaluate()
     cluster: Cluster = Cluster()
 

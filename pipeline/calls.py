@@ -1,0 +1,100 @@
+"""Calls of a stage without a derivative around the current parameters, and what they taught so far.
+
+Every epoch calls the stage at the parameters and at the points of a Latin hypercube around them, and learns a generator
+from these calls and the latest earlier ones inside the same box. The calls of an epoch are one file, so that a run
+that is continued learns from the same ones.
+"""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Float
+
+from pipeline import store
+from pipeline.config import Config
+from pipeline.errors import InputError
+from pipeline.gradient import Executor, Parameters
+from pipeline.problem import Work, analysis, annealed
+from pipeline.simulator import draw, joined
+from pipeline.surrogate import Call, Scale, Surrogate, fit
+
+
+class Calls:
+    """The calls of a run, epoch by epoch; in `folder` too, where there is one."""
+
+    def __init__(self, config: Config, folder: Path | None = None, fingerprint: str = "") -> None:
+        self._config, self._folder, self._fingerprint = config, folder, fingerprint
+        self._known: dict[int, list[Call]] = {}
+
+    def there(self, epoch: int) -> bool:
+        """Whether the calls of an epoch were made already, by this very run."""
+        try:
+            self._at(epoch)
+        except InputError:
+            return False
+        return True
+
+    def learnt(
+        self, executor: Executor, work: Work, epoch: int, parameters: Parameters
+    ) -> tuple[Surrogate, dict[str, int]]:
+        """The generator at an epoch, learnt from new calls and earlier ones; how many, and of how many events.
+
+        Raises:
+            InputError: the calls of an earlier epoch are not there any more.
+        """
+        settings, stage = self._config.surrogate, analysis(self._config).simulated
+        if settings is None or stage is None:
+            raise TypeError("a run without a stage to call")
+        box, bounds = region(self._config, epoch, parameters)
+        seed = (self._config.optimise.seed, epoch)
+        shares = executor.sweep(draw, work, around(box, bounds, settings.points, seed), settings.draws, seed)
+        new = [joined(parts) for parts in zip(*shares, strict=True)]
+        self._keep(epoch, new)
+        earlier = (call for before in reversed(range(epoch)) for call in self._at(before))
+        near = (call for call in earlier if np.all(np.abs(box.reduced(call.point[None])) <= 1))
+        chosen = [*new, *itertools.islice(near, max(0, settings.calls - len(new)))]
+        counts = {"calls": len(new), "draws": sum(len(c.inputs) for c in new), "learnt_from": len(chosen)}
+        return fit(stage, settings, chosen, box, seed), counts
+
+    def _keep(self, epoch: int, calls: list[Call]) -> None:
+        self._known[epoch] = calls
+        if self._folder is not None:
+            leaves = {f"{kind}_{i:04d}": a for i, c in enumerate(calls) for kind, a in c._asdict().items()}
+            store.write_state(self._path(epoch), leaves, {"epoch": epoch, "fingerprint": self._fingerprint})
+
+    def _at(self, epoch: int) -> list[Call]:
+        if epoch not in self._known:
+            leaves, header = store.read_state(self._path(epoch))
+            if header["fingerprint"] != self._fingerprint:
+                raise InputError(f"{self._path(epoch)} belongs to another run; remove the run's folder and start again")
+            numbers = sorted({name.rpartition("_")[2] for name in leaves})
+            self._known[epoch] = [Call(*(leaves[f"{kind}_{n}"] for kind in Call._fields)) for n in numbers]
+        return self._known[epoch]
+
+    def _path(self, epoch: int) -> Path:
+        if self._folder is None:
+            raise InputError(f"the calls of epoch {epoch} were not kept")
+        return self._folder / f"epoch_{epoch:06d}.npz"
+
+
+def region(config: Config, epoch: int, parameters: Parameters) -> tuple[Scale, np.ndarray]:
+    """The box around the parameters, middle and half widths; and what is allowed, [2, params]."""
+    found = analysis(config)
+    if config.surrogate is None or found.simulated is None:
+        raise TypeError("a run without a stage to call")
+    names = found.simulated.parameters
+    bounds = np.array([found.parameters[name].bounds for name in names]).T
+    half = float(annealed(config, config.surrogate.region, epoch)) * (bounds[1] - bounds[0])
+    return Scale(np.array([float(parameters[name]) for name in names]), half), bounds
+
+
+def around(
+    box: Scale, bounds: Float[np.ndarray, "2 params"], number: int, seed: tuple[int, ...]
+) -> Float[np.ndarray, "points params"]:
+    """The middle of a box, and the points of a Latin hypercube in the part of it that is allowed."""
+    low, high = (np.asarray(box.middle + sign * box.width) for sign in (-1, 1))
+    low, high = np.maximum(low, bounds[0]), np.minimum(high, bounds[1])
+    cube = scipy.stats.qmc.LatinHypercube(len(low), rng=np.random.default_rng(seed)).random(number)
+    return np.concatenate([np.asarray(box.middle)[None], low + (high - low) * cube])

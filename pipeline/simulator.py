@@ -1,0 +1,130 @@
+"""The stage of an analysis that has no derivative: called for whole chunks, or for a few events at several points."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.analysis import Analysis, Simulated
+from pipeline.chunks import chunks
+from pipeline.containers import Columns
+from pipeline.errors import ConfigError, FitError, Noting
+from pipeline.observing import WEIGHT
+from pipeline.problem import Group, Problem, Work
+from pipeline.surrogate import Call
+
+Arrays = dict[str, np.ndarray]
+
+
+class Latest:
+    """What the stage made of each group at the parameters it was called for last."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[Group, Problem], tuple[tuple[float, ...], list[Arrays]]] = {}
+
+    def made(self, group: Group, problem: Problem, stage: Simulated, point: tuple[float, ...]) -> list[Arrays]:
+        """Outputs of every chunk of a group."""
+        known = self._made.get((group, problem))
+        if known is None or known[0] != point:
+            found = [
+                _called(problem.analysis, stage, point, _arrays(chunk), np.random.default_rng([*_seed(group), number]))
+                for number, chunk in enumerate(chunks(group, problem))
+            ]
+            self._made[group, problem] = known = (point, found)
+        return known[1]
+
+
+_LATEST = Latest()
+
+
+def events(
+    group: Group, problem: Problem, parameters: Mapping[str, Any], *, stand_in: bool
+) -> Iterable[Columns]:
+    """A group's chunks, with the columns of the analysis's stage without a derivative where it has one.
+
+    Arguments:
+        stand_in: a generator makes those columns later.
+    """
+    stage = problem.analysis.simulated
+    plain = chunks(group, problem)
+    if stage is None or stand_in:
+        return plain
+    point = tuple(float(parameters[name]) for name in stage.parameters)
+    made = _LATEST.made(group, problem, stage, point)
+    return (
+        Columns({**chunk.arrays, **{name: jnp.asarray(array) for name, array in outputs.items()}})
+        for chunk, outputs in zip(plain, made, strict=True)
+    )
+
+
+def draw(
+    group: Group, work: Work, points: Float[np.ndarray, "calls params"], number: int, seed: tuple[int, ...]
+) -> list[Call]:
+    """A group's share of `number` events, at random and others for each point, as the stage makes them there."""
+    stage = work.problem.analysis.simulated
+    if stage is None:
+        raise TypeError("an analysis without a stage to call")
+    before = sum(other.events for other in takewhile(lambda other: other != group, work.groups))
+    rngs = [np.random.default_rng([*seed, *_seed(group), call]) for call in range(len(points))]
+    found: list[list[Call]] = [[] for _ in points]
+    for chunk in chunks(group, work.problem):
+        arrays = _arrays(chunk)
+        there = np.flatnonzero(arrays[WEIGHT])
+        share = _until(before + len(there), number, work.events) - _until(before, number, work.events)
+        before += len(there)
+        for point, rng, own in zip(points, rngs, found, strict=True):
+            chosen = rng.choice(there, size=share, replace=False)
+            some = {name: array[chosen] for name, array in arrays.items()}
+            own.append(_call(work.problem.analysis, stage, point, some, rng))
+    return [joined(own) for own in found]
+
+
+def joined(parts: Sequence[Call]) -> Call:
+    """Calls at one point as one."""
+    inputs, outputs = (np.concatenate([getattr(p, kind) for p in parts]) for kind in ("inputs", "outputs"))
+    return Call(parts[0].point, inputs, outputs)
+
+
+def _until(events: int, number: int, total: int) -> int:
+    """Events to draw among the first so many of all."""
+    return events * min(number, total) // total
+
+
+def _call(
+    analysis: Analysis, stage: Simulated, point: np.ndarray, arrays: Arrays, rng: np.random.Generator
+) -> Call:
+    made = _called(analysis, stage, point.tolist(), arrays, rng)
+    inputs = np.stack([arrays[name] for name in stage.inputs], axis=1, dtype=np.float32)
+    return Call(point, inputs, np.stack([made[name] for name in stage.outputs], axis=1, dtype=np.float32))
+
+
+def _called(
+    analysis: Analysis, stage: Simulated, point: Sequence[float], arrays: Arrays, rng: np.random.Generator
+) -> Arrays:
+    """The outputs, checked: all there, one number for each event, finite."""
+    name = type(analysis).__name__
+    values = dict(zip(stage.parameters, map(float, point), strict=True))
+    with Noting(f"in {name}.simulate(p, c, rng) of {len(arrays[WEIGHT])} events at {values}"):
+        made = analysis.simulate(values, arrays, rng)
+    found = {output: np.asarray(made[output], dtype=np.float64) for output in stage.outputs if output in made}
+    for output in stage.outputs:
+        if output not in found or found[output].shape != arrays[WEIGHT].shape:
+            shape = f"has shape {found[output].shape}" if output in found else "is not there"
+            raise ConfigError(
+                f"simulate() of {name}: output {output!r} {shape}; it must return every one of {stage.outputs}, "
+                f"each [events] = {arrays[WEIGHT].shape}"
+            )
+        if not np.all(np.isfinite(found[output])):
+            raise FitError(f"simulate() of {name} at {values}: output {output!r} is not finite for some events")
+    return found
+
+
+def _arrays(chunk: Columns) -> Arrays:
+    return {name: np.asarray(array) for name, array in chunk.arrays.items()}
+
+
+def _seed(group: Group) -> Iterator[int]:
+    return (int(file.content[:16], 16) for file in group.files)
