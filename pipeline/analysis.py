@@ -58,7 +58,7 @@ class Simulated:
 
     Arguments:
         parameters: free parameters that it depends on.
-        inputs: columns [events] that say of an event what `outputs` depend on, for the generator that stands in for it.
+        inputs: columns [events] that say of an event what its outputs depend on.
         outputs: columns [events] that it makes.
         noise: random numbers an event gives the generator, as column `noise` [events, noise]
             (`pipeline.columns.noise`).
@@ -113,7 +113,9 @@ class Analysis:
             rng: random numbers, fixed by the events of the group and the seed.
         """
         del p, c, rng
-        raise TypeError(f"{type(self).__name__} declares `simulated` but defines no method simulate(p, c, rng)")
+        raise TypeError(
+            f"{type(self).__name__} declares `simulated` but defines no method simulate(p, c, rng)"
+        )
 
     def variations(self) -> Mapping[str, Callable[[Columns], Columns]]:
         """Systematic variations: columns to columns, each makes templates of its own."""

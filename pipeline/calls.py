@@ -68,7 +68,9 @@ class Calls:
         if epoch not in self._known:
             leaves, header = store.read_state(self._path(epoch))
             if header["fingerprint"] != self._fingerprint:
-                raise InputError(f"{self._path(epoch)} belongs to another run; remove the run's folder and start again")
+                raise InputError(
+                    f"{self._path(epoch)} belongs to another run; remove the run's folder and start again"
+                )
             numbers = sorted({name.rpartition("_")[2] for name in leaves})
             self._known[epoch] = [Call(*(leaves[f"{kind}_{n}"] for kind in Call._fields)) for n in numbers]
         return self._known[epoch]

@@ -186,7 +186,9 @@ def _require_inputs(file: SourceFile, analysis: Analysis, columns: Columns) -> N
         return
     events = columns["weight"].shape
     for name, shape in {**dict.fromkeys(stage.inputs, events), NOISE: (*events, stage.noise)}.items():
-        found = f"has shape {columns[name].shape}" if name in columns else f"is not one of {', '.join(columns)}"
+        found = (
+            f"has shape {columns[name].shape}" if name in columns else f"is not one of {', '.join(columns)}"
+        )
         if name not in columns or columns[name].shape != shape:
             raise InputError(
                 f"{where(file)}: `simulated` of {type(analysis).__name__} needs a column {name!r} of shape {shape}; it "

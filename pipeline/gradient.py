@@ -102,7 +102,9 @@ def value_and_grad(
         FitError: a template, the objective or the gradient is not finite; the message says which.
     """
     if work.problem.analysis.simulated is not None and widths.surrogate is None:
-        raise TypeError("the gradient through a stage without a derivative is that of a surrogate, which is not given")
+        raise TypeError(
+            "the gradient through a stage without a derivative is that of a surrogate, which is not given"
+        )
     started = time.perf_counter()
     templates = forward(executor, work, parameters, widths)
     swept = time.perf_counter()

@@ -231,7 +231,9 @@ def widths(config: Config, epoch: int) -> Widths:
     """
     return Widths(
         operations={name: annealed(config, schedule, epoch) for name, schedule in config.widths.items()},
-        bandwidths={n: annealed(config, c.bandwidth, epoch) for n, c in config.channels.items() if c.bandwidth},
+        bandwidths={
+            n: annealed(config, c.bandwidth, epoch) for n, c in config.channels.items() if c.bandwidth
+        },
     )
 
 

@@ -1,4 +1,4 @@
-"""A program as the stage of an analysis that has no derivative: a command, perhaps Snakemake's, with ROOT files in and out."""
+"""A program as the stage of an analysis that has no derivative: a command, perhaps Snakemake's, ROOT in and out."""
 
 import dataclasses
 import shlex
@@ -22,9 +22,10 @@ Arrays = Mapping[str, np.ndarray]
 class Program:
     """A command that makes columns of events at given parameters, for `Analysis.simulate` to call.
 
-    Its fields in braces are filled in: every parameter by its name, `{seed}`, a number for its random numbers; `{input}`,
-    a ROOT file with the columns as branches of the tree `Events`; `{output}`, such a file that it has to write, with
-    one entry for each event in the same order; `{folder}`, an empty folder of the call's own. A rule of Snakemake:
+    Its fields in braces are filled in: every parameter by its name; `{seed}`, a number for its random numbers;
+    `{input}`, a ROOT file with the columns as branches of the tree `Events`; `{output}`, such a file that it has to
+    write, with one entry for each event in the same order; `{folder}`, an empty folder of the call's own. A rule of
+    Snakemake:
 
         snakemake --snakefile detector.smk --directory {folder} --cores 1
           --config radius={radius} seed={seed} events={input} -- {output}
@@ -50,16 +51,22 @@ class Program:
                 arguments = [word.format(**fields) for word in shlex.split(self.command)]
             except (LookupError, ValueError) as error:
                 name = str(error).strip("'")
-                raise ConfigError(f"command {self.command!r}: no field {{{name}}}; {nearest(name, fields)}") from error
+                raise ConfigError(
+                    f"command {self.command!r}: no field {{{name}}}; {nearest(name, fields)}"
+                ) from error
             _run(arguments)
-            return {name: _branch(arguments, made, name, len(next(iter(c.values())))) for name in self.outputs}
+            return {
+                name: _branch(arguments, made, name, len(next(iter(c.values())))) for name in self.outputs
+            }
 
 
 def _run(arguments: list[str]) -> None:
     try:
         done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     except OSError as error:
-        raise InputError(f"the program {arguments[0]!r} cannot be started: {error.strerror or error}") from error
+        raise InputError(
+            f"the program {arguments[0]!r} cannot be started: {error.strerror or error}"
+        ) from error
     if done.returncode:
         said = (done.stderr or done.stdout)[-LAST_WORDS:]
         raise InputError(f"{shlex.join(arguments)} ended with code {done.returncode}:\n{said}")
@@ -75,7 +82,7 @@ def _branch(arguments: list[str], path: Path, name: str, events: int) -> np.ndar
         raise InputError(f"{shlex.join(arguments)}: branch {name!r} {reason}") from error
     if found.shape != (events,):
         raise InputError(
-            f"{shlex.join(arguments)}: branch {name!r} of its output has shape {found.shape}, not one number for each of "
-            f"the {events} events"
+            f"{shlex.join(arguments)}: branch {name!r} of its output has shape {found.shape}, not one number "
+            f"for each of the {events} events"
         )
     return found

@@ -25,12 +25,20 @@ class Latest:
     def __init__(self) -> None:
         self._made: dict[tuple[Group, Problem], tuple[tuple[float, ...], list[Arrays]]] = {}
 
-    def made(self, group: Group, problem: Problem, stage: Simulated, point: tuple[float, ...]) -> list[Arrays]:
+    def made(
+        self, group: Group, problem: Problem, stage: Simulated, point: tuple[float, ...]
+    ) -> list[Arrays]:
         """Outputs of every chunk of a group."""
         known = self._made.get((group, problem))
         if known is None or known[0] != point:
             found = [
-                _called(problem.analysis, stage, point, _arrays(chunk), np.random.default_rng([*_seed(group), number]))
+                _called(
+                    problem.analysis,
+                    stage,
+                    point,
+                    _arrays(chunk),
+                    np.random.default_rng([*_seed(group), number]),
+                )
                 for number, chunk in enumerate(chunks(group, problem))
             ]
             self._made[group, problem] = known = (point, found)
@@ -118,7 +126,9 @@ def _called(
                 f"each [events] = {arrays[WEIGHT].shape}"
             )
         if not np.all(np.isfinite(found[output])):
-            raise FitError(f"simulate() of {name} at {values}: output {output!r} is not finite for some events")
+            raise FitError(
+                f"simulate() of {name} at {values}: output {output!r} is not finite for some events"
+            )
     return found
 
 

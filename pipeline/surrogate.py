@@ -25,6 +25,7 @@ from pipeline.containers import AnyArray, Columns, Parameters
 CORNER = 1e-6  # of a distance at 0, where it has no derivative, in standard deviations of the outputs
 
 Layers = list[tuple[AnyArray, AnyArray]]  # weights [inputs, outputs] and biases [outputs]
+State = tuple[Layers, optax.OptState]
 
 
 class Call(NamedTuple):
@@ -96,11 +97,9 @@ def fit(
 def energy_score(
     made: Float[AnyArray, "copies rows outputs"], true: Float[AnyArray, "rows outputs"]
 ) -> Float[Array, ""]:
-    """Mean distance of two independent draws from the truth, less half their mean distance; smallest at the truth's law."""
+    """Mean distance of two draws from the truth, less half of their own; smallest at the truth's law."""
     first, second = made
-    return jnp.mean(
-        (_distance(first - true) + _distance(second - true) - _distance(first - second)) / 2
-    )
+    return jnp.mean((_distance(first - true) + _distance(second - true) - _distance(first - second)) / 2)
 
 
 @functools.partial(jax.jit, static_argnames=("sizes", "learning_rate"))
@@ -122,7 +121,7 @@ def _learnt(
         whole = [jnp.concatenate([given, own], axis=1) for own in random]
         return energy_score(jnp.stack([_network(layers, own) for own in whole]), true)
 
-    def update(state: tuple[Layers, optax.OptState], batch: tuple[Array, Array, Array]) -> tuple[object, None]:
+    def update(state: State, batch: tuple[Array, Array, Array]) -> tuple[State, None]:
         layers, memory = state
         with jax.numpy_dtype_promotion("standard"):  # optax divides integers by floats
             steps, memory = optimiser.update(jax.grad(score)(layers, *batch), memory)
@@ -137,7 +136,10 @@ def _start(key: Key[Array, ""], sizes: tuple[int, ...]) -> Layers:
     """Normal weights of variance 1 / inputs, biases 0."""
     pairs = list(itertools.pairwise(sizes))
     return [
-        (jax.random.normal(own, pair, dtype=np.float32) * np.float32(pair[0] ** -0.5), jnp.zeros(pair[1], np.float32))
+        (
+            jax.random.normal(own, pair, dtype=np.float32) * np.float32(pair[0] ** -0.5),
+            jnp.zeros(pair[1], np.float32),
+        )
         for own, pair in zip(jax.random.split(key, len(pairs)), pairs, strict=True)
     ]
 
@@ -147,7 +149,7 @@ def _network(layers: Layers, values: Float[AnyArray, "rows inputs"]) -> Float[Ar
     for weights, biases in layers[:-1]:
         values = jax.nn.silu(values @ weights + biases[None])
     weights, biases = layers[-1]
-    return values @ weights + biases[None]
+    return jnp.asarray(values @ weights + biases[None])
 
 
 def _distance(difference: Float[AnyArray, "rows outputs"]) -> Float[Array, " rows"]:

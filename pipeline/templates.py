@@ -93,7 +93,9 @@ def _operations(
 
 def _completed(free: Parameters, columns: Columns, widths: Widths | None) -> Columns:
     """With the columns that a surrogate makes."""
-    return columns if widths is None or widths.surrogate is None else widths.surrogate.completed(free, columns)
+    return (
+        columns if widths is None or widths.surrogate is None else widths.surrogate.completed(free, columns)
+    )
 
 
 def _slopes(

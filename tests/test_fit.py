@@ -78,7 +78,7 @@ def examples(number):
     )
 
 
-@examples(30)
+@examples(16)
 @given(workspaces(kinds=("histosys", "normsys", "lumi", "staterror", "shapesys")))
 def test_minimum_is_not_above_that_of_minuit(workspace):
     model, result, value = assert_not_above_minuit(workspace)
@@ -86,7 +86,7 @@ def test_minimum_is_not_above_that_of_minuit(workspace):
     assert np.isfinite(value)
 
 
-@examples(8)
+@examples(5)
 @given(workspaces(channels=2, samples=3, bins=5))
 def test_minimum_with_shapefactors_is_not_above_that_of_minuit(workspace):
     """Their directions may be flat, where neither fit need converge, but each says so."""

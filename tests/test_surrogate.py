@@ -76,7 +76,9 @@ def test_a_generator_knows_mean_width_and_correlation_where_it_was_taught():
 
     def call(a):
         x, common, own = rng.standard_normal((3, 2000))
-        return Call(np.array([a]), x[:, None], np.stack([a * x + 0.5 * common, 3 + common + 0.1 * own], axis=1))
+        return Call(
+            np.array([a]), x[:, None], np.stack([a * x + 0.5 * common, 3 + common + 0.1 * own], axis=1)
+        )
 
     box = Scale(np.array([1.0]), np.array([0.5]))
     calls = [call(a) for a in (1.0, 0.6, 0.8, 1.2, 1.4)]
@@ -132,7 +134,9 @@ def test_exact_mode_is_the_stage_itself(request, tmp_path):
     np.testing.assert_allclose(found.yields["losses"].sum(), total, rtol=1e-12)
     again = list(simulator.events(work.groups[0], work.problem, parameters, stand_in=False))
     assert all(np.array_equal(a.y, b.y) for a, b in zip(chunks, again, strict=True))
-    many = forward(InProcess(), work, parameters, problem.widths(run, 0))  # no generator: the stage, softly cut
+    many = forward(
+        InProcess(), work, parameters, problem.widths(run, 0)
+    )  # no generator: the stage, softly cut
     np.testing.assert_allclose(many.yields["losses"].sum(), total, rtol=1e-12)
     with pytest.raises(TypeError, match="surrogate"):
         value_and_grad(InProcess(), work, parameters, problem.widths(run, 0), centre(run, work.axes))
@@ -159,14 +163,18 @@ def test_a_run_that_is_continued_learns_from_the_same_calls(request, tmp_path):
     again, _ = run_until(run, files, tmp_path / "parts", 4)
     assert again.parameters == whole.parameters
     (tmp_path / "parts/calls/epoch_000000.npz").unlink()
-    state = optimise.load(tmp_path / "parts/checkpoints/epoch_000002.npz", run, whole.parameters, "of this run")[0]
+    state = optimise.load(
+        tmp_path / "parts/checkpoints/epoch_000002.npz", run, whole.parameters, "of this run"
+    )[0]
     calls = Calls(run, tmp_path / "parts/calls", "of this run")
     with pytest.raises(InputError, match="epoch_000000"):
         calls.learnt(InProcess(), problem.work(run, files, datasets.TRAIN), state.epoch, state.parameters)
 
 
 def test_calls_count_and_stay_in_the_allowed_part_of_the_box(request, tmp_path):
-    run, files = made(request, tmp_path, "three_hump", "parameters={a: 2.9, b: -3}", "surrogate.draws=301", events=1000)
+    run, files = made(
+        request, tmp_path, "three_hump", "parameters={a: 2.9, b: -3}", "surrogate.draws=301", events=1000
+    )
     work = problem.work(run, files, datasets.TRAIN)
     box, bounds = region(run, 0, problem.initial_parameters(run))
     points = around(box, bounds, 4, (1, 0))
@@ -208,9 +216,7 @@ class Wrong(three_hump.ThreeHump):
         ("nan", FitError, "output 'y' is not finite"),
     ],
 )
-def test_a_stage_that_does_not_make_what_it_declares_is_refused(
-    request, tmp_path, outcome, error, message
-):
+def test_a_stage_that_does_not_make_what_it_declares_is_refused(request, tmp_path, outcome, error, message):
     overrides = [f"analysis.target={__file__}:Wrong", f"analysis.options={{outcome: {outcome}}}"]
     run, files = made(request, tmp_path, "three_hump", *overrides, events=200)
     work = problem.work(run, files, datasets.TRAIN)
@@ -220,7 +226,10 @@ def test_a_stage_that_does_not_make_what_it_declares_is_refused(
 
 @pytest.mark.parametrize(
     ("name", "override", "message"),
-    [("three_hump", "surrogate=null", "add a section `surrogate`"), ("planes", "surrogate={}", "remove the section")],
+    [
+        ("three_hump", "surrogate=null", "add a section `surrogate`"),
+        ("planes", "surrogate={}", "remove the section"),
+    ],
 )
 def test_a_stage_needs_the_section_and_the_section_a_stage(request, tmp_path, name, override, message):
     events = {"three_hump": {"draws": 100}, "planes": {"tracks": 100}}[name]

@@ -39,7 +39,9 @@ def finished(tmp_path_factory):
     path = folder / CONFIG
     text = path.read_text()
     assert "\ncluster:\n" in text
-    path.write_text(text.replace("\ncluster:\n", "\ncluster:\n  executor: in_process\n"))  # each worker would compile
+    path.write_text(
+        text.replace("\ncluster:\n", "\ncluster:\n  executor: in_process\n")
+    )  # each worker would compile
     result = snakemake(folder)
     assert result.returncode == 0, result.stdout
     return folder

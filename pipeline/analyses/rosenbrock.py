@@ -1,7 +1,7 @@
 """The Rosenbrock problem of local generative surrogates: a sum whose noise hides the function of ten parameters.
 
-S. Shirobokov et al., arXiv:2002.04632, as in its code: y is normal, its mean l + g(p), its width 0.1 + |l| / 2, where l is
-normal around x with width 1 and g = sum_i (p_(i+1) - p_i^2)^2 + (1 - p_i)^2, without the usual factor 100.
+S. Shirobokov et al., arXiv:2002.04632, as in its code: y is normal, its mean l + g(p), its width 0.1 + |l| / 2, where
+l is normal around x with width 1 and g = sum_i (p_(i+1) - p_i^2)^2 + (1 - p_i)^2, without the usual factor 100.
 docs/surrogates.md.
 """
 

@@ -1,7 +1,8 @@
 """The three-hump problem of local generative surrogates: a random number whose law is known by its draws alone.
 
-S. Shirobokov et al., arXiv:2002.04632, as in its code: h = 2 a^2 - 1.05 a^4 + a^6 / 6 + a b + b^2; of two normal numbers
-of means x1 h and x2 h and width 1 one is chosen, the first with probability |a| / (|a| + |b|), and smeared once more.
+S. Shirobokov et al., arXiv:2002.04632, as in its code: h = 2 a^2 - 1.05 a^4 + a^6 / 6 + a b + b^2; of two normal
+numbers of means x1 h and x2 h and width 1
+one is chosen, the first with probability |a| / (|a| + |b|), and smeared once more.
 What is minimised, sigmoid(y - 10) - sigmoid(y), wants y between 0 and 10. docs/surrogates.md.
 """
 

@@ -59,7 +59,7 @@ class Optimise(Section):
 
 
 class Surrogate(Section):
-    """The gradient through a stage without a derivative: a generator learnt from calls of it around the current point."""
+    """The gradient through a stage without a derivative: a generator learnt from calls of it near the parameters."""
 
     points: int = Field(
         default=4, ge=1, description="calls per epoch, in a Latin hypercube, beside the one at the parameters"
