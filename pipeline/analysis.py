@@ -54,7 +54,7 @@ NOISE = "noise"  # the column of random numbers for what stands in for `Analysis
 
 @dataclasses.dataclass(frozen=True)
 class Simulated:
-    """What `Analysis.simulate` needs and makes; section `surrogate` of the configuration says how its gradient is found.
+    """What `Analysis.simulate` needs and makes; the configuration's `surrogate` says how its gradient is found.
 
     Arguments:
         parameters: free parameters that it depends on.
