@@ -240,9 +240,10 @@ def draw(results, path):
                 calls, values = zip(*curve, strict=True)
                 axes.step(calls, values, where="post", color=COLOURS[name], linewidth=1, alpha=0.8,
                           label=name if not number else None)  # fmt: skip
-        axes.axhline(task.best, color="black", linewidth=0.8)
+        if task.best < 0:
+            axes.axhline(task.best, color="black", linewidth=0.8)
         axes.set(title=task.name.replace("_", "-"), xlabel=f"calls of {DRAWS} draws", ylabel="true objective")
-    panels[1].set(yscale="log")
+    panels[1].set(yscale="log", ylim=(0.005, 100))
     panels[1].legend(frameon=False, fontsize=8)
     figure.savefig(path, metadata={"Date": None})
 
