@@ -15,7 +15,8 @@ from pipeline import store
 
 pytestmark = [pytest.mark.workflow, pytest.mark.dask, pytest.mark.slurm]
 
-MANY = 3000  # epochs
+MANY = 300  # epochs: a checkpoint after 100 of them
+LONG = (f"optimise.epochs={MANY}", f"optimise.epochs_per_job={MANY}")
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +96,14 @@ def running_job(rule):
     raise AssertionError(f"no job of rule {rule} has started: {slurm.jobs()}")
 
 
-def when_there(path, seconds=120):
-    """Wait for a file."""
+def running_epochs(folder, seconds=120):
+    """The number of the job of the epochs, once it has written a checkpoint."""
+    checkpoint = folder / "results/tiny/checkpoints/epoch_000100.npz"
     for _ in range(10 * seconds):
-        if path.exists():
-            return
+        if checkpoint.exists():
+            return running_job("rule_optimise")
         time.sleep(0.1)
-    raise AssertionError(f"{path} has not appeared in {seconds} s")
+    raise AssertionError(f"{checkpoint} has not appeared in {seconds} s")
 
 
 def test_workers_that_are_jobs(clone, expected, pool):
@@ -139,33 +141,34 @@ def test_gpus_arrive(clone, expected, pool):
     assert state == expected
 
 
-def test_a_cancelled_job_is_tried_again_from_its_last_epoch(clone, pool):
-    checkpoint = clone / "results/tiny/checkpoints/epoch_000100.npz"
-    settings = ["cluster.executor=local", "optimise.epochs=300", "optimise.epochs_per_job=300"]
+@pytest.fixture(scope="module")
+def undisturbed(clone):
+    """The state after many epochs in one process."""
+    return optimised(clone, settings=["cluster.executor=in_process", *LONG], profile=None)[0]
 
+
+def test_a_cancelled_job_is_tried_again_from_its_last_epoch(clone, undisturbed, pool):
     def cancel():
-        when_there(checkpoint)
-        subprocess.run(["scancel", running_job("rule_optimise")], check=True)
+        subprocess.run(["scancel", running_epochs(clone)], check=True)
 
+    settings = ["cluster.executor=local", *LONG]
     state, records, log = optimised(clone, "--max-threads", "1", settings=settings, meanwhile=cancel)
-    assert [record["epoch"] for record in records] == list(range(300))
-    assert "epoch     0 " not in log
-    undisturbed = optimised(
-        clone, settings=[s.replace("local", "in_process") for s in settings], profile=None
-    )
-    assert state == undisturbed[0]
-
-
-def test_three_thousand_epochs_and_a_wall_time_of_one_minute(clone, pool):
-    settings = ["cluster.executor=local", f"optimise.epochs={MANY}", f"optimise.epochs_per_job={MANY}"]
-    limit = "optimise:runtime=1 if attempt == 1 else 60"
-    arguments = ["--max-threads", "1", "--set-resources", limit, "--retries", "1"]
-    _, records, log = optimised(clone, *arguments, settings=settings)
     assert [record["epoch"] for record in records] == list(range(MANY))
     assert "epoch     0 " not in log
-    states = [state for _, state, comment, _ in slurm.jobs() if comment.startswith("rule_optimise")]
-    assert "TIMEOUT" in states
-    assert states.count("COMPLETED") >= 1
+    assert state == undisturbed
+
+
+def test_a_job_that_hangs_until_its_wall_time_is_tried_again(clone, undisturbed, pool):
+    def hang():
+        slurm.stop_processes(running_epochs(clone))
+
+    settings = ["cluster.executor=local", *LONG]
+    limit = "optimise:runtime=1 if attempt == 1 else 60"
+    arguments = ["--max-threads", "1", "--set-resources", limit, "--retries", "1"]
+    state, _, log = optimised(clone, *arguments, settings=settings, meanwhile=hang)
+    assert "epoch     0 " not in log
+    assert state == undisturbed
+    assert "TIMEOUT" in [how for _, how, comment, _ in slurm.jobs() if comment.startswith("rule_optimise")]
 
 
 def test_a_run_from_beginning_to_end(clone, pool):
