@@ -38,7 +38,7 @@ environment: .venv/ready
 .venv/ready: $(REQUIREMENTS) pyproject.toml | .uv/bin/uv
 	@echo "Setting up .venv from $(REQUIREMENTS) (with Pythia 8 and FastJet, GPL, for the embedded data set)"
 	.uv/bin/uv venv --quiet --clear --no-managed-python --python $(PYTHON) .venv
-	.uv/bin/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(REQUIREMENTS)
+	.uv/bin/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r $(REQUIREMENTS)
 	.uv/bin/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 

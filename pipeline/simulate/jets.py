@@ -129,14 +129,18 @@ def cluster(visible: Particles, response: JetResponse) -> TrueJets:
     return TrueJets(jets=jets, mass=mass, member_of=member_of)
 
 
-def flavours(record: Record, jets: Particles, response: JetResponse) -> Int[np.ndarray, " objects"]:
-    """5 for a jet with a bottom hadron nearby, else 4 with a charm hadron, else 0."""
+def heavy_hadrons(record: Record, response: JetResponse) -> Particles:
+    """The bottom and charm hadrons that give a jet its flavour."""
     quark = heaviest_quark(record.pdg)
-    hadrons = record.select(np.isin(quark, (BOTTOM, CHARM)) & (record.pt > response.hadron_pt))
+    return record.select(np.isin(quark, (BOTTOM, CHARM)) & (record.pt > response.hadron_pt))
+
+
+def flavours(hadrons: Particles, jets: Particles, response: JetResponse) -> Int[np.ndarray, " objects"]:
+    """5 for a jet with a bottom hadron nearby, else 4 with a charm hadron, else 0."""
     near = pairs(jets.event, jets.eta, jets.phi, hadrons)
     close = near.distance < response.hadron_distance
     flavour = np.full(len(jets.pt), LIGHT, dtype=np.int32)
-    np.maximum.at(flavour, near.object[close], quark[hadrons.row][near.particle[close]])
+    np.maximum.at(flavour, near.object[close], heaviest_quark(hadrons.pdg)[near.particle[close]])
     return flavour
 
 
@@ -185,6 +189,26 @@ def tag_scores(
     return score
 
 
+def measured(
+    true: TrueJets, hadrons: Particles, response: JetResponse, rng: np.random.Generator
+) -> tuple[dict[str, np.ndarray], Float64[np.ndarray, " objects"]]:
+    """What the detector makes of clustered jets, under NanoAOD's names, and the factor on their momenta."""
+    jets = true.jets
+    factor = response.resolution.factors(jets.pt, rng)
+    pt = jets.pt * factor
+    eta = jets.eta + response.angular_resolution * rng.standard_normal(len(pt))
+    flavour = flavours(hadrons, jets, response)
+    found = {
+        "pt": pt,
+        "eta": eta,
+        "phi": wrap(jets.phi + response.angular_resolution * rng.standard_normal(len(pt))),
+        "mass": true.mass * factor,
+        "btagCSVV2": tag_scores(flavour, pt, eta, response, rng),
+        "hadronFlavour": flavour,
+    }
+    return found, factor
+
+
 def reconstruct(
     record: Record,
     visible: Particles,
@@ -195,21 +219,10 @@ def reconstruct(
     """The jets as NanoAOD shows them, and the momentum (x, y) their mismeasurement added to each event."""
     true = cluster(visible, response)
     jets = true.jets
-    factor = response.resolution.factors(jets.pt, rng)
-    pt = jets.pt * factor
-    eta = jets.eta + response.angular_resolution * rng.standard_normal(len(pt))
-    flavour = flavours(record, jets, response)
+    columns, factor = measured(true, heavy_hadrons(record, response), response, rng)
     jet_id = identification(true, visible, electron_cluster, response)
-    columns = {
-        "pt": pt,
-        "eta": eta,
-        "phi": wrap(jets.phi + response.angular_resolution * rng.standard_normal(len(pt))),
-        "mass": true.mass * factor,
-        "btagCSVV2": tag_scores(flavour, pt, eta, response, rng),
-        "jetId": jet_id,
-        "hadronFlavour": flavour,
-    }
-    kept = (pt > response.pt_minimum) & (np.abs(eta) < response.eta_maximum)
+    columns["jetId"] = jet_id
+    kept = (columns["pt"] > response.pt_minimum) & (np.abs(columns["eta"]) < response.eta_maximum)
     added = np.where(
         kept & (jet_id == TIGHT_LEPTON_VETO), factor - 1, 0.0
     )  # leptons posing as jets are measured as leptons

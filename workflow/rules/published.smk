@@ -40,9 +40,11 @@ rule published:
         "../../envs/thalweg.yaml"
     params:
         content="docs/published.json",
-        figure="docs/batches.svg",
+        batches="docs/batches.svg",
+        cost="docs/ladle_furnace.svg",
     message:
-        "Write {params.content}, and the tables of the pages and the figure made of it"
+        "Write {params.content}, and the tables of the pages and the figures made of it"
     shell:
         "{{ script published collect {input.list} --output {params.content}"
-        " && script batch_figure {params.content} --output {params.figure}; }} >{log} 2>&1"
+        " && script batch_figure {params.content} --output {params.batches}"
+        " && script cost_figure {params.content} --output {params.cost}; }} >{log} 2>&1"
