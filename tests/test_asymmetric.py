@@ -15,6 +15,9 @@ from pipeline.likelihood import HistFactory
 from pipeline.nuisance import impacts
 from pipeline.objective import OBJECTIVES
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+
 YIELDS = {"signal": [1.697, 1.443, 2.216, 14.644], "background": [92.724, 3.619, 2.152, 1.505]}
 VARIED = {  # both ends on one side, as neos's
     "hi_data": [68.308, 5.766, 5.816, 20.111],

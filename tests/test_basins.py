@@ -14,6 +14,9 @@ from pipeline.judges import judged
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+
 # What an optimiser made of two shapes that both fill the signal's bins, when fits stopped in the nearest minimum.
 UP, DOWN = [70.9, 4.3, 6.7, 18.1], [64.0, 6.8, 18.6, 10.6]
 SPEC = {

@@ -24,6 +24,9 @@ from pipeline.objective import (
     total,
 )
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+
 LOGITS = jnp.asarray([-3.0, -0.2, 0.0, 1.5, 4.0])
 LABELS = jnp.asarray([0.0, 1.0, 0.3, 1.0, 0.0])
 

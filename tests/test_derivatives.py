@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from test_likelihood import everything
 from workspaces import agc_workspace, codes, workspaces
 
 from pipeline.likelihood import HistFactory, derivatives
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 def by_jax(model, data, dense):

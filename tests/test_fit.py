@@ -21,6 +21,8 @@ from pipeline.fit import (
 )
 from pipeline.likelihood import HistFactory
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def minuit():
@@ -86,7 +88,7 @@ def examples(number):
     )
 
 
-@examples(16)
+@examples(10)
 @given(workspaces(kinds=("histosys", "normsys", "lumi", "staterror", "shapesys")))
 def test_minimum_is_not_above_that_of_minuit(workspace):
     model, result, value = assert_not_above_minuit(workspace)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pipeline import cluster, datasets, problem
 from pipeline import config as config_module
+from pipeline import datasets, problem
 from pipeline.centre import centre
 from pipeline.cluster import InProcess
 from pipeline.containers import Columns
@@ -145,27 +145,6 @@ def test_finite_differences_of_the_whole_chain(miniature, work, evaluate):
     for name, h in {"lepton_pt": 1e-3, "jet_pt": 1e-3, "btag": 1e-5}.items():
         near, far = (objective(**{name: k * h}) - objective(**{name: -k * h}) for k in (1, 2))
         np.testing.assert_allclose(gradient[name], (8 * near - far) / (12 * h), rtol=1e-5, err_msg=name)
-
-
-@pytest.mark.dask
-def test_workers_give_the_same_bits(miniature, miniature_columns, evaluate, tmp_path):
-    config = chunked(miniature, 64, group_events=100)
-    work = problem.work(config, miniature_columns, datasets.TRAIN)
-    assert len(work.groups) > 3
-    arguments = (
-        work,
-        problem.initial_parameters(config),
-        problem.widths(config, 0),
-        centre(config, work.axes),
-    )
-    expected = value_and_grad(InProcess(), *arguments)
-    local = config.cluster.model_copy(update={"executor": "local"})
-    with cluster.executor(local, 2, tmp_path) as executor:
-        found = value_and_grad(executor, *arguments)
-    assert found.objective == expected.objective
-    assert {n: g.tobytes() for n, g in found.gradient.items()} == {
-        n: g.tobytes() for n, g in expected.gradient.items()
-    }
 
 
 def test_small_widths_tend_to_exact(miniature, work):

@@ -13,6 +13,9 @@ from pipeline.judges import JUDGES, judged
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES, PENALTIES, Term, total
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+
 CASES = [
     {"kind": "generalised_variance"},
     {"kind": "generalised_variance", "parameters": ("mu", "tilt", "norm")},

@@ -15,6 +15,8 @@ from workspaces import agc_workspace, codes, counting, modifier, workspace_of, w
 
 from pipeline.likelihood import HistFactory, patched, templates_from_workspace
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 @eqx.filter_jit
 def evaluate(model, parameters, data, templates):

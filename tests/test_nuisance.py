@@ -6,6 +6,8 @@ import pytest
 
 from pipeline.nuisance import impacts, widths_before
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 def spec(observed):
     """Two channels, a shape and two normalisation systematics, ten per cent statistical uncertainty per bin."""

@@ -13,6 +13,9 @@ from pipeline.judges import JUDGES
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES, PENALTIES, Term, counting_significance, total
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+
 OPTIONS = {
     "generalised_variance": {"parameters": ("mu", "tilt", "norm")},
     "upper_limit": {"band": 1.0},

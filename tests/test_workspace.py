@@ -18,6 +18,9 @@ from pipeline.likelihood import HistFactory, templates_from_workspace
 from pipeline.objective import OBJECTIVES
 from pipeline.workspace import axes, norm_plus_shape, specification, variations_of, workspace
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
+
 BTAG = tuple(f"btag_var_{i}_{direction}" for i in range(4) for direction in ("up", "down"))
 VARIATIONS = ("unused", "pt_scale_up", "pt_res_up", "scale_var_up", "scale_var_down", *BTAG)
 YIELDS = hnp.arrays(np.float64, 4, elements=st.floats(0.125, 1e4))
