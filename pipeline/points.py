@@ -19,6 +19,7 @@ from pipeline.progress import Log
 from pipeline.provenance import outdated
 from pipeline.relax import edge_logits
 from pipeline.runs import Columns, blocks
+from pipeline.textfiles import LONGEST_SHOWN
 
 Value = float | list[float]  # of a free parameter; of free bin edges a list
 
@@ -29,8 +30,8 @@ def config_and_values(options: argparse.Namespace) -> tuple[Config, dict[str, Va
     config = configuration.load(options.config, keys)
     given = [item.partition("=") for item in options.set if item not in keys]
     for name, _, _ in given:
-        require_free(config, f"--set {name}", name)
-    return config, {name: value_of(f"--set {name}={text}", text) for name, _, text in given}
+        require_free(config, f"--set {name[:LONGEST_SHOWN]}", name)
+    return config, {name: value_of(f"--set {name}={text[:LONGEST_SHOWN]}", text) for name, _, text in given}
 
 
 def require_free(config: Config, where: str, name: str) -> None:
@@ -50,14 +51,12 @@ def value_of(where: str, text: str) -> Value:
 
 def checked_value(where: str, given: Any) -> Value:
     """The same, of what is read already."""
-    try:  # as Python reads numbers: YAML takes 1e-3 for a text, and Python true for 1
-        if isinstance(given, list) and given:
-            return [float(str(number)) for number in given]
-        return float(str(given))
-    except ValueError:
+    numbers = given if isinstance(given, list) and given else [given]
+    if not all(type(number) in (int, float) for number in numbers):  # true is an int too
         raise ConfigError(
             f"{where}: the value of a free parameter is a number, of free bin edges a list of them"
-        ) from None
+        )
+    return [float(number) for number in numbers] if isinstance(given, list) else float(given)
 
 
 def with_values(config: Config, parameters: Parameters, values: Mapping[str, Value]) -> Parameters:

@@ -13,7 +13,9 @@ from pipeline.errors import ConfigError, FitError
 from pipeline.gradient import Executor, Parameters, forward
 from pipeline.points import Value, checked_value, require_free, with_values
 from pipeline.problem import Work, widths
+from pipeline.textfiles import LONGEST_SHOWN
 
+MOST_POINTS = 100_000  # of a grid: each takes a sweep over all events, twice
 Grid = Mapping[str, Sequence[Value]]
 
 
@@ -21,28 +23,25 @@ def grid(config: Config, over: Sequence[str]) -> dict[str, list[Value]]:
     """The values of each parameter, of texts such as `jet_pt=25:60:15` (first, last, how many) or `btag=[0.3, 0.5]`."""
     found: dict[str, list[Value]] = {}
     for text in over:
-        where = f"--over {text}"
+        where = f"--over {text[:LONGEST_SHOWN]}"
         name, _, values = text.partition("=")
         require_free(config, where, name)
         if name in found:
             raise ConfigError(f"{where}: {name!r} is given twice; give all its values at once")
         found[name] = _values(where, values)
+    points = math.prod(len(values) for values in found.values())
+    if points > MOST_POINTS:
+        raise ConfigError(f"--over: the grid has {points} points, at most {MOST_POINTS}; give fewer values")
     return found
 
 
 def _values(where: str, text: str) -> list[Value]:
     if text.count(":") == 2:
-        try:
-            first, last, number = (
-                float(text.split(":")[0]),
-                float(text.split(":")[1]),
-                int(text.split(":")[2]),
-            )
-        except ValueError:
-            number = 0
-        if number < 2 or not math.isfinite(first + last):
+        first, last, number = (parse_value(part, where) for part in text.split(":"))
+        ends = all(type(end) in (int, float) and math.isfinite(end) for end in (first, last))
+        if not ends or type(number) is not int or not 2 <= number <= MOST_POINTS:
             raise ConfigError(
-                f"{where}: a range is FIRST:LAST:NUMBER with 2 or more values, as in jet_pt=25:60:15"
+                f"{where}: a range is FIRST:LAST:NUMBER with 2 to {MOST_POINTS} values, as in jet_pt=25:60:15"
             )
         return [float(value) for value in np.linspace(first, last, number)]
     given = parse_value(text, where)

@@ -12,6 +12,7 @@ PACKAGE = Path(pipeline.__file__).parent
 # Left to right; a module imports only from the ones before it. `analyses` are loaded by name, from configurations.
 ORDER = [
     "errors",
+    "textfiles",
     "runtime",
     "containers",
     "relax",

@@ -197,7 +197,7 @@ def test_yields_of_wrong_points(folder, capsys):
         "cut=5",
         says=r"cut: value 5\.0 is outside its bounds \[0\.0, 1\.0\]",
     )
-    fails(capsys, "yields", config, "--set", "cut=nan", says="cut: value nan is outside")
+    fails(capsys, "yields", config, "--set", "cut=.nan", says="cut: value nan is outside")
     fails(capsys, "yields", config, "--set", "cut=high", says="--set cut=high: .* is a number")
     fails(capsys, "yields", config, "--set", "cot=0.3", says="--set cot: no free parameter .*nearest: 'cut'")
     fails(capsys, "yields", config, "--set", "data.lumi=3", says=r"data\.lumi: unknown key")

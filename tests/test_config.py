@@ -44,7 +44,7 @@ WRONG = {
     "data.luminosity_per_pb=many": "data.luminosity_per_pb: Input should be a valid number",
     "data.luminosity_per_pb=-1": "data.luminosity_per_pb: Input should be greater than 0 (got -1)",
     "data.luminosity_per_pb=.nan": "data.luminosity_per_pb: Input should be a finite number (got nan)",
-    "data.luminosity_per_pb=yes": "data: luminosity_per_pb is True: YAML's true, yes",
+    "data.luminosity_per_pb=yes": "data.luminosity_per_pb: Input should be a valid number, without quotes (got 'yes')",
     "data.held_out_fraction=1": "data.held_out_fraction: Input should be less than 1 (got 1)",
     "data=": "data: must be a section {key: value} (got None)",
     "data.samples={}": "data.samples: Dictionary should have at least 1 item",
@@ -60,7 +60,7 @@ WRONG = {
     "parameters={cut: high}": "parameters.cut: Input should be a valid number",
     "optimise.optimiser=adm": "optimise.optimiser: Input should be 'adam' or 'sgd' (got 'adm')",
     "optimise.epochs=2.5": "optimise.epochs: Input should be a valid integer",
-    "optimise.epochs=true": "optimise: epochs is True",
+    "optimise.epochs=true": "optimise.epochs: Input should be a valid integer (got True)",
     "objective.kind=clb": "objective.kind: Input should be 'poi_uncertainty', 'profile_interval', ",
     "objective={kind: cls, mu: 50}": "mu 50.0 of 'cls' is above the upper bound 10.0 of 'mu'; raise the bound",
     "objective={kind: cls, level: 0.1}": "objective: level means nothing to 'cls', which has mu; remove it",
@@ -73,7 +73,7 @@ WRONG = {
     "model.systematics=[{name: a, type: Normalization, up: 0.1, down: 0, constraint_width: 0}]": "constraint_width "
     "0.0, allowed is a positive number or 'none'",
     "analysis.target=tiny.py": "analysis.target: write module:Class or path/to/file.py:Class (got 'tiny.py')",
-    "analysis.options={day: 2026-11-22}": "analysis.options.day: input was not a valid JSON value",
+    "analysis.options={loss: .inf}": "analysis.options.loss: Input should be a finite number (got inf)",
     "cluster.executor=address": "cluster: executor 'address' needs cluster.address",
     "run=../elsewhere": "run: String should match pattern",
 }
@@ -128,7 +128,7 @@ def test_overrides(path):
         (b"run: a\ntitle: b\nrun: c\n", "line 3: not valid YAML: key 'run' appears twice; remove one"),
         (
             b"run: !!python/object/apply:os.getcwd []\n",
-            "line 1: not valid YAML: could not determine a constructor",
+            "line 1: not valid YAML: the tag tag:yaml.org,2002:python/object/apply:os.getcwd is not read here",
         ),
         (b"\x00\n", "not valid YAML"),
         (b"\xff\xfe\x81", "is no text file"),
@@ -149,7 +149,7 @@ def test_files_that_cannot_be_read(tmp_path):
         ConfigError, match=r"no\.yaml: No such file or directory; give the path of a YAML file"
     ):
         config.load(tmp_path / "no.yaml")
-    with pytest.raises(ConfigError, match="Is a directory; give the path"):
+    with pytest.raises(ConfigError, match="is a folder and no ordinary file; give the path"):
         config.load(tmp_path)
 
 
@@ -266,7 +266,7 @@ def test_files_of_the_analysis_are_arguments_and_part_of_its_fingerprint(tmp_pat
             r"model\.pseudodata: '' is not in data\.samples\.ttbar\.variations",
         ),
         ("model.pseudodata={ttbar: -1}", r"factor -1 of 'ttbar' must be a number of at least 0"),
-        ("model.pseudodata={ttbar: yes}", r"factor True of 'ttbar' must be a number"),
+        ("model.pseudodata={ttbar: true}", r"pseudodata\.ttbar: Input should be a valid number \(got True\)"),
         ("model.pseudodata={ttbar: 0, ttbar__PS_var: 0}", r"all factors are 0: there would be no data"),
         ("cluster.objects={jet: [8, 6]}", r"objects\.jet \[8, 6\] must be ascending"),
         ("channels.4j1b.histogram={bins: 2, low: 3, high: 1}", r"low 3\.0 and high 1\.0 must be ascending"),

@@ -7,8 +7,9 @@ holds the physics; threads, memory and output folders belong to the command line
 from pipeline.config.cluster import Cluster
 from pipeline.config.events import Sample, Simulate
 from pipeline.config.model import LUMINOSITY, Channel, Model, NormalizationSystematic, NormPlusShapeSystematic
+from pipeline.config.notation import parse_value, written
 from pipeline.config.objective import Objective, Penalty, WeightedTerm
-from pipeline.config.reader import load, parse, parse_value
+from pipeline.config.reader import load, parse, read_yaml
 from pipeline.config.section import Anneal, Bandwidth, Section
 from pipeline.config.sections import Config, Optimise, Surrogate
 
@@ -33,4 +34,6 @@ __all__ = [
     "load",
     "parse",
     "parse_value",
+    "read_yaml",
+    "written",
 ]

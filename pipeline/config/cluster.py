@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from pipeline.config.section import Section
+from pipeline.config.section import MOST, Section
 
 
 class Tls(Section):
@@ -45,6 +45,7 @@ class Cluster(Section):
     workers: int = Field(
         default=4,
         ge=1,
+        le=MOST,
         description="worker processes of `slurm`, `slurm_allocation` and `htcondor`; lost ones are replaced. Those of "
         "`local` are the rule's threads, or the GPUs",
     )
@@ -52,7 +53,10 @@ class Cluster(Section):
         default=None, ge=1, description="`slurm` and `htcondor` grow to so many while there is work"
     )
     wait_minutes: float = Field(
-        default=60.0, gt=0, description="how long a sweep waits for its first worker before the run ends"
+        default=60.0,
+        gt=0,
+        le=1_000_000,
+        description="how long a sweep waits for its first worker before the run ends",
     )
     device: Literal["cpu", "gpu"] = Field(
         default="cpu", description="what a worker computes on; `gpu`: one worker per device"

@@ -9,7 +9,7 @@ import pydantic
 from pydantic import Field
 
 from pipeline import targets
-from pipeline.config.section import Name, Section
+from pipeline.config.section import MOST, Name, Section
 from pipeline.errors import ConfigError
 
 
@@ -128,6 +128,7 @@ class Data(Section):
     read_attempts: int = Field(
         default=4,
         ge=1,
+        le=12,  # the last of them after more than an hour
         description="how often a remote read is tried before the file counts as unreadable, after 2, 4, 8 ... seconds",
     )
     unreadable_files: Literal["fail", "leave_out"] = Field(
@@ -151,7 +152,7 @@ class Data(Section):
 class SimulatedSample(Section):
     """Files to generate for one process."""
 
-    files: int = Field(ge=1, description="number of files, one job each")
+    files: int = Field(ge=1, le=MOST, description="number of files, one job each")
     events_per_file: int = Field(ge=1, description="generated events per file")
 
 

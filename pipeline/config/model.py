@@ -6,7 +6,7 @@ import numpy as np
 import pydantic
 from pydantic import Field
 
-from pipeline.config.section import Bandwidth, Name, Section
+from pipeline.config.section import MOST, Bandwidth, Name, Section
 
 LUMINOSITY = "lumi"
 """The parameter of the luminosity, in pyhf's vocabulary."""
@@ -21,7 +21,7 @@ class FreeEdges(Section):
 class Regular(Section):
     """Bins of equal width."""
 
-    bins: int = Field(ge=1, description="number of bins")
+    bins: int = Field(ge=1, le=MOST, description="number of bins")
     low: float = Field(description="lower edge of the first")
     high: float = Field(description="upper edge of the last")
 
@@ -55,6 +55,7 @@ class Channel(Section):
     shares: int | None = Field(
         default=None,
         ge=2,
+        le=MOST,
         description="number of bins among which the analysis divides every event itself, in place of `edges`",
     )
     bandwidth: Bandwidth | None = Field(
@@ -194,7 +195,7 @@ class Model(Section):
     @classmethod
     def _factors(cls, pseudodata: Any) -> Any:
         for name, factor in pseudodata.items() if isinstance(pseudodata, dict) else ():
-            if isinstance(factor, bool) or (isinstance(factor, int | float) and factor < 0):
+            if isinstance(factor, int | float) and factor < 0:
                 raise ValueError(f"factor {factor} of {name!r} must be a number of at least 0")
         if isinstance(pseudodata, dict) and pseudodata and not any(pseudodata.values()):
             raise ValueError(

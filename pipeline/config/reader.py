@@ -1,4 +1,4 @@
-"""The only reader of YAML: a file and overrides -> a checked configuration, or an error that names the key."""
+"""A YAML file and overrides -> a checked configuration, or an error that names the key."""
 
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,27 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
-import yaml
 
+from pipeline import textfiles
+from pipeline.config.notation import parse_value
 from pipeline.config.section import Section
 from pipeline.config.sections import Config
 from pipeline.errors import ConfigError, nearest
 
-LONGEST_VALUE = 100  # characters of a value shown in a message
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key that appears twice is an error, where PyYAML would keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key.value!r} appears twice; remove one", key.start_mark
-                )
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
-        return super().construct_mapping(node, deep)
+LARGEST = (
+    textfiles.MEGABYTE
+)  # bytes of a file in YAML: hundreds of times what shipped ones have, seconds of reading
+TYPES = ("float", "int", "bool", "str", "list", "dict")  # pydantic's names of them in the place of a problem
+# Problems that pydantic has less clear words for.
+SAID_OTHERWISE = {
+    "bool_type": "write true or false",
+    "int_parsing_size": "Input should be a smaller whole number",
+}
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -45,28 +40,41 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Config:
 
 def _content(path: Path, above: tuple[Path, ...] = ()) -> dict[Any, Any]:
     """What a file says, on top of the one it `extends`: sections are merged, all else is replaced, null removes."""
-    try:
-        content = parse_value(path.read_text(encoding="utf-8"), f"configuration {path}")
-    except OSError as error:
-        raise ConfigError(f"configuration {path}: {error.strerror}; give the path of a YAML file") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"configuration {path} is no text file ({error}); give a YAML file") from error
+    content = read_yaml(path, "configuration")
     if not isinstance(content, dict):
         found = "nothing" if content is None else f"a {type(content).__name__}"
         raise ConfigError(
-            f"configuration {path} holds {found}, not a mapping of sections; see config/README.md"
+            f"configuration {textfiles.named(path)} holds {found}, not a mapping of sections; see config/README.md"
         )
     base = content.pop("extends", None)
     if base is None:
         return content
     below = (*above, path.resolve())
+    if len(below) > textfiles.DEEPEST:
+        raise ConfigError(f"configuration {path}: more than {textfiles.DEEPEST} files extend each other")
     if not isinstance(base, str) or (path.parent / base).resolve() in below:
         raise ConfigError(
-            f"configuration {path}: extends {base!r} must be the path of another configuration, from this file's "
-            "folder, which does not extend this one in turn"
+            f"configuration {path}: extends {textfiles.shown(base)} must be the path of another configuration, from "
+            "this file's folder, which does not extend this one in turn"
         )
     extended = path.parent / base
     return _merged(_located(_content(extended, below), extended.parent), content)
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """What a file in YAML says; `what` it is begins each message.
+
+    Raises:
+        ConfigError: it cannot be read, is no text, or is not valid YAML 1.2.
+    """
+    try:
+        return parse_value(textfiles.read(path, LARGEST), f"{what} {textfiles.named(path)}")
+    except OSError as error:
+        raise ConfigError(
+            f"{what} {textfiles.named(path)}: {error.strerror}; give the path of a YAML file"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{what} {textfiles.named(path)} {error}") from error
 
 
 def _merged(base: Mapping[Any, Any], content: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -91,40 +99,43 @@ def parse(content: Mapping[Any, Any], source: str) -> Config:
         raise ConfigError(f"configuration {source}:\n  " + "\n  ".join(lines)) from None
 
 
-def parse_value(text: str, source: str) -> Any:
-    """What a text in YAML says; `source` names it in messages."""
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
-        raise ConfigError(f"{source}{line}: not valid YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML: {error}") from error
-
-
 def _located(content: Mapping[Any, Any], folder: Path) -> dict[Any, Any]:
-    """Relative paths are meant from the working directory or, where nothing is there, from the file's folder."""
+    """Relative paths are meant from the working directory or, where nothing is there, from the file's folder.
 
-    def find(path: Any) -> Any:
-        here = isinstance(path, str) and not Path(path).exists() and (folder / path).exists()
+    Raises:
+        ConfigError: what stands for a path can be none.
+    """
+
+    def find(path: Any, key: str) -> Any:
+        try:
+            here = isinstance(path, str) and not Path(path).exists() and (folder / path).exists()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(
+                f"{key}: {reason}; give the path of a file (got {textfiles.shown(path)})"
+            ) from error
         return str(folder / path) if here else path
 
-    def find_target(target: Any) -> Any:
+    def find_target(target: Any, key: str) -> Any:
         name, colon, member = str(target).partition(":")
-        return f"{find(name)}{colon}{member}" if name.endswith(".py") and colon else target
+        return f"{find(name, key)}{colon}{member}" if name.endswith(".py") and colon else target
 
     found = dict(content)
     data, analysis, simulate = (found.get(key) for key in ("data", "analysis", "simulate"))
     if isinstance(data, dict) and "manifest" in data:
-        found["data"] = {**data, "manifest": find(data["manifest"])}
+        found["data"] = {**data, "manifest": find(data["manifest"], "data.manifest")}
     if isinstance(simulate, dict) and "generator" in simulate:
-        found["simulate"] = {**simulate, "generator": find_target(simulate["generator"])}
+        found["simulate"] = {
+            **simulate,
+            "generator": find_target(simulate["generator"], "simulate.generator"),
+        }
     if not isinstance(analysis, dict):
         return found
     if "target" in analysis:
-        analysis = {**analysis, "target": find_target(analysis["target"])}
+        analysis = {**analysis, "target": find_target(analysis["target"], "analysis.target")}
     if isinstance(analysis.get("files"), dict):
-        analysis = {**analysis, "files": {key: find(path) for key, path in analysis["files"].items()}}
+        files = {name: find(path, f"analysis.files.{name}") for name, path in analysis["files"].items()}
+        analysis = {**analysis, "files": files}
     return {**found, "analysis": analysis}
 
 
@@ -132,8 +143,10 @@ def _override(content: dict[Any, Any], override: str) -> dict[Any, Any]:
     key, sign, text = override.partition("=")
     parts = key.split(".")
     if not sign or not all(parts):
-        raise ConfigError(f"--set {override!r} is not of the form key=value, as in optimise.epochs=20")
-    return _replaced(content, parts, parse_value(text, f"--set {override!r}"), override)
+        raise ConfigError(
+            f"--set {textfiles.shown(override)} is not of the form key=value, as in optimise.epochs=20"
+        )
+    return _replaced(content, parts, parse_value(text, f"--set {textfiles.shown(override)}"), override)
 
 
 def _replaced(content: Mapping[Any, Any], parts: Sequence[str], value: Any, override: str) -> dict[Any, Any]:
@@ -144,7 +157,7 @@ def _replaced(content: Mapping[Any, Any], parts: Sequence[str], value: Any, over
     if not isinstance(section, dict | None):
         kind = type(section).__name__
         raise ConfigError(
-            f"--set {override!r}: {head!r} is a {kind}, which has no key {tail[0]!r}; "
+            f"--set {textfiles.shown(override)}: {head!r} is a {kind}, which has no key {tail[0]!r}; "
             f"give all of it, as in {override.partition('=')[0].partition('.' + tail[0])[0]}=VALUE"
         )
     return {**content, head: _replaced(section or {}, tail, value, override)}
@@ -166,7 +179,7 @@ def _own(problems: Sequence[Any]) -> list[Any]:
 
 def _message(problem: Any) -> str:
     """One problem: the key, the value, what was allowed."""
-    *above, last = problem["loc"] or ("(whole file)",)
+    *above, last = _keys_only(problem["loc"]) or ("(whole file)",)
     shown, current = _walk(above)
     shown = shown if last in _kinds(_inside(current, last)) else [*shown, str(last)]
     key = ".".join(shown)
@@ -180,11 +193,22 @@ def _message(problem: Any) -> str:
         ]
         return f"{key}: required key 'type' is missing; allowed: {', '.join(map(repr, kinds))}"
     if problem["type"] == "model_type":
-        return f"{key}: must be a section {{key: value}} (got {problem['input']!r})"
-    value = repr(problem["input"])
-    shortened = value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}..."
-    got = "" if isinstance(problem["input"], dict) else f" (got {shortened})"
-    return f"{key}: {problem['msg'].removeprefix('Value error, ')}{got}"
+        return f"{key}: must be a section {{key: value}} (got {textfiles.shown(problem['input'])})"
+    got = "" if isinstance(problem["input"], dict) else f" (got {textfiles.shown(problem['input'])})"
+    quoted = problem["type"] in ("float_type", "int_type") and isinstance(problem["input"], str)
+    reason = SAID_OTHERWISE.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+    return f"{key}: {reason}{', without quotes' if quoted else ''}{got}"
+
+
+def _keys_only(location: Sequence[str | int]) -> list[str | int]:
+    """A location without the names that pydantic gives to what a value of several types might have been."""
+    found: list[str | int] = []
+    for part in location:
+        _, current = _walk(found)
+        has_keys = bool(_keys(current)) or typing.get_origin(current) is dict
+        if has_keys or not isinstance(part, str) or not (part in TYPES or ("[" in part and part != "[key]")):
+            found.append(part)
+    return found
 
 
 def _walk(location: Sequence[str | int]) -> tuple[list[str], Any]:

@@ -1,27 +1,55 @@
 """What every section of a configuration is made of."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+.-]*$")]
+MOST = 1_000_000  # of what a run makes one by one, so that a slip of the keyboard has an end
+LONGEST_NAME = 120  # characters: with an ending and a number it is still the name of a file
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+.-]*$", max_length=LONGEST_NAME)]
+
+
+def _parts(schema: Any) -> Iterator[dict[str, Any]]:
+    """A schema and all within it that are written out in it; those of other sections are references."""
+    for inner in list(schema.values() if isinstance(schema, dict) else schema):
+        if isinstance(inner, dict | list | tuple):
+            yield from _parts(inner)
+    if isinstance(schema, dict) and isinstance(schema.get("type"), str):
+        yield schema
+
+
+def _whole_number(given: Any) -> Any:
+    if isinstance(given, bool | str):
+        raise PydanticCustomError("int_type", "Input should be a valid integer")
+    return given
 
 
 class Section(pydantic.BaseModel):
-    """A section of the configuration: immutable, and an unknown key is an error."""
+    """A section of the configuration: immutable, and an unknown key is an error.
+
+    A number is a number wherever it stands, also in lists, mappings and choices: no text of digits, no truth value,
+    which Python takes for 1 and 0. A whole number may have a point, as in 2.0 and 1e3.
+    """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    @pydantic.model_validator(mode="before")
     @classmethod
-    def _no_truth_for_numbers(cls, content: Any) -> Any:
-        """YAML reads yes, no, on, off as truth values, which would pass as the numbers 1 and 0."""
-        for key, value in content.items() if isinstance(content, dict) else ():
-            field = cls.model_fields.get(str(key))
-            if isinstance(value, bool) and field is not None and field.annotation is not bool:
-                raise ValueError(f"{key} is {value}: YAML's true, yes, on, false, no, off are not meant here")
-        return content
+    def __get_pydantic_core_schema__(cls, source: Any, handler: pydantic.GetCoreSchemaHandler) -> CoreSchema:
+        """The schema of the annotations, its numbers and truth values strict."""
+        made = handler(source)
+        for part in _parts(handler.resolve_ref_schema(made)):
+            if part["type"] in ("float", "bool"):
+                part["strict"] = True
+            elif part["type"] == "int" or (
+                part["type"] == "literal" and any(isinstance(value, int) for value in part["expected"])
+            ):
+                inner = dict(part)
+                part.clear()
+                part.update(core_schema.no_info_before_validator_function(_whole_number, inner))  # type: ignore[arg-type]
+        return made
 
 
 class Anneal(Section):

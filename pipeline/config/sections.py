@@ -10,14 +10,14 @@ from pipeline.config.cluster import Cluster
 from pipeline.config.events import AnalysisSection, Data, Simulate
 from pipeline.config.model import Channel, Model
 from pipeline.config.objective import Objective
-from pipeline.config.section import Anneal, Name, Section
+from pipeline.config.section import MOST, Anneal, Name, Section
 from pipeline.errors import nearest
 
 
 class Optimise(Section):
     """How the parameters move."""
 
-    epochs: int = Field(ge=1, description="updates; every epoch sees every training event")
+    epochs: int = Field(ge=1, le=MOST, description="updates; every epoch sees every training event")
     epochs_per_job: int = Field(default=50, ge=1, description="epochs per Snakemake job")
     optimiser: Literal["adam", "sgd"] = Field(default="adam", description="optax's optimiser of that name")
     learning_rate: float = Field(
@@ -39,7 +39,9 @@ class Optimise(Section):
     anneal_fraction: float = Field(
         default=0.8, gt=0, le=1, description="widths are final after this share of epochs"
     )
-    seed: int = Field(default=1, ge=0, description="seed of the analysis's own random initial values")
+    seed: int = Field(
+        default=1, ge=0, lt=2**32, description="seed of the analysis's own random initial values"
+    )
     shifts: Literal["templates", "derivatives"] = Field(
         default="templates",
         description="the relaxed templates of an analysis's shift at +-1: observed there, or the nominal ones plus and "
@@ -48,6 +50,7 @@ class Optimise(Section):
     halvings: int = Field(
         default=0,
         ge=0,
+        le=60,  # 2^-60 of a step is no step in 64 bits
         description="how often an update is halved where the objective after it has no finite value or converged fit; "
         "0: the run stops there",
     )
@@ -62,7 +65,10 @@ class Surrogate(Section):
     """The gradient through a stage without a derivative: a generator learnt from calls of it near the parameters."""
 
     points: int = Field(
-        default=4, ge=1, description="calls per epoch, in a Latin hypercube, beside the one at the parameters"
+        default=4,
+        ge=1,
+        le=MOST,
+        description="calls per epoch, in a Latin hypercube, beside the one at the parameters",
     )
     draws: int = Field(default=3000, ge=1, description="training events that a call simulates")
     region: Anneal = Field(
@@ -72,7 +78,7 @@ class Surrogate(Section):
     )
     calls: int = Field(default=100, ge=1, description="calls that are learnt from at most, the latest first")
     hidden: tuple[int, ...] = Field(default=(64, 64), description="units of the generator's hidden layers")
-    steps: int = Field(default=500, ge=1, description="updates of the generator per epoch")
+    steps: int = Field(default=500, ge=1, le=MOST, description="updates of the generator per epoch")
     batch: int = Field(default=512, ge=1, description="events per update of the generator")
     learning_rate: float = Field(
         default=0.003, gt=0, description="adam's, of the generator; it decays to 0 by a cosine"
@@ -96,6 +102,7 @@ class Evaluate(Section):
     bootstrap: int = Field(
         default=0,
         ge=0,
+        le=MOST,
         description="replicas of the events, each event weighted by a Poisson number of mean 1, that give the "
         "statistical uncertainty of the improvement; 0: none",
     )

@@ -11,12 +11,11 @@ from typing import Any
 import jinja2
 import matplotlib as mpl
 import numpy as np
-import yaml
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from pipeline import datasets, problem
-from pipeline.config import Config
+from pipeline.config import Config, written
 from pipeline.report import figures as draw
 from pipeline.store import write_text
 
@@ -52,7 +51,7 @@ def write(
         write_text(figures / f"{name}.svg", svg)
     content = {
         "config": config,
-        "config_yaml": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        "config_yaml": written(config.model_dump(mode="json")),
         "records": records,
         "summary": summary,
         "figures": {name: Markup(svg[svg.index("<svg") :]) for name, svg in drawn.items()},

@@ -5,7 +5,6 @@ import shlex
 import sys
 from pathlib import Path
 
-import yaml
 from snakemake.settings.types import DeploymentMethod
 
 import pipeline
@@ -193,7 +192,7 @@ def point_blocks(wildcards):
 
 
 LIST = Path("workflow/published.yaml")
-STUDIES = yaml.safe_load(LIST.read_text())["studies"]
+STUDIES = explained(configuration.read_yaml, LIST, "list of studies")["studies"]
 NUMBERS = "results/published/{study}_{seed}.json"
 
 

@@ -22,7 +22,7 @@ def main():
     parser.add_argument("content", type=Path)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    table = json.loads(options.content.read_text())["tables"]["batches"]
+    table = json.loads(options.content.read_text(encoding="utf-8"))["tables"]["batches"]
     claimed, true = (table["columns"].index(name) for name in ("claimed", "true"))
     mpl.rcParams.update({"svg.hashsalt": "thalweg", "font.size": 9, "svg.fonttype": "none"})
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")

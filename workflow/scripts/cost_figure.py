@@ -20,7 +20,7 @@ def main():
     parser.add_argument("content", type=Path)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    table = json.loads(options.content.read_text())["tables"]["ladle_furnace"]
+    table = json.loads(options.content.read_text(encoding="utf-8"))["tables"]["ladle_furnace"]
     rows = {row["label"]: row["cells"] for row in table["rows"] if row.get("seeds")}
     areas = {label: float(found[1]) for label in rows if (found := re.search(r"(\d+) m\^2$", label))}
     areas = dict(sorted({**areas, OURS: BUDGET}.items(), key=lambda item: item[1]))

@@ -18,8 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline import config as configuration
 from pipeline import runs, store
 from pipeline.config import Config
@@ -213,7 +211,11 @@ def _shown(cell: Numbers | None) -> str:
 
 def pages(folder: Path) -> Iterator[Path]:
     """Pages with places for tables."""
-    return (page for page in sorted(folder.glob("*.md")) if BEGIN.partition("{")[0] in page.read_text())
+    return (
+        page
+        for page in sorted(folder.glob("*.md"))
+        if BEGIN.partition("{")[0] in page.read_text(encoding="utf-8")
+    )
 
 
 def main() -> None:
@@ -228,14 +230,14 @@ def main() -> None:
     one.add_argument("--seed", type=int, default=1)
     one.add_argument("--cores", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    listed = yaml.safe_load(options.list.read_text())
+    listed = configuration.read_yaml(options.list, "list of studies")
     if options.verb == "study":
         store.write_json(options.output, study(listed, options.name, options.seed, options.cores))
         return
     content = collected(listed, FOLDER)
     store.write_json(options.output, content)
     for page in pages(options.output.parent):
-        store.write_text(page, with_tables(page.read_text(), content))
+        store.write_text(page, with_tables(page.read_text(encoding="utf-8"), content))
 
 
 if __name__ == "__main__":
