@@ -8,6 +8,7 @@ from typing import Any
 
 import pipeline
 from pipeline import datasets
+from pipeline.textfiles import shown, unnameable
 
 Options = dict[str, dict[str, Any]]
 
@@ -32,7 +33,7 @@ def _options() -> dict[str, Options]:
         "--sample": {"required": True, "help": "process, or process__variation (required)"},
         "--index": {"required": True, "type": _whole(0), "help": "file of the sample, from 0 (required)"},
     }
-    output: Options = {"--output": {"required": True, "type": Path, "help": "file to write (required)"}}
+    output: Options = {"--output": {"required": True, "type": _path, "help": "file to write (required)"}}
     cores = os.cpu_count() or 1
     workers: Options = {
         "--workers": {"type": _whole(1), "default": cores, "help": "worker processes (default: %(default)s)"},
@@ -42,7 +43,7 @@ def _options() -> dict[str, Options]:
         "--block": {"type": _whole(1), "default": 1, "help": "block of epochs, from 1 (default: %(default)s)"}
     }
     figures: Options = {
-        "--figures": {"required": True, "type": Path, "help": "folder for the figures (required)"}
+        "--figures": {"required": True, "type": _path, "help": "folder for the figures (required)"}
     }
     point = {
         "choices": ["initial", "optimised"],
@@ -63,7 +64,7 @@ def _options() -> dict[str, Options]:
         }
     }
     folder: Options = {
-        "--folder": {"type": Path, "default": Path("config"), "help": "to write to (default: %(default)s)"}
+        "--folder": {"type": _path, "default": Path("config"), "help": "to write to (default: %(default)s)"}
     }
     run = _run()
     return {
@@ -77,8 +78,8 @@ def _options() -> dict[str, Options]:
         "histograms": run | {"--parameters": point, "--fold": fold} | output | workers,
         "scan": run | over | {"--parameters": point, "--fold": fold} | output | workers,
         "validate": {
-            "histograms": {"type": Path, "help": "file written by the verb `histograms`"},
-            "--reference": {"required": True, "type": Path, "help": "JSON file of the challenge (required)"},
+            "histograms": {"type": _path, "help": "file written by the verb `histograms`"},
+            "--reference": {"required": True, "type": _path, "help": "JSON file of the challenge (required)"},
         },
         "schema": folder,
     }
@@ -87,15 +88,27 @@ def _options() -> dict[str, Options]:
 def _run() -> Options:
     """What every verb of a run takes."""
     return {
-        "config": {"type": Path, "metavar": "CONFIG", "help": "YAML file of the run, see config/README.md"},
+        "config": {"type": _path, "metavar": "CONFIG", "help": "YAML file of the run, see config/README.md"},
         "--set": {
             "action": "append",
             "default": [],
             "metavar": "KEY=VALUE",
             "help": "override a key of the configuration, as in optimise.epochs=20; may be repeated (default: none)",
         },
-        "--log": {"type": Path, "help": "write messages to this file too (default: only standard error)"},
+        "--log": {"type": _path, "help": "write messages to this file too (default: only standard error)"},
     }
+
+
+def _path(text: str) -> Path:
+    """Type of an option that is the path of a file or folder, which need not be there."""
+    path = Path(text)
+    if wrong := unnameable(path):
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no path: it holds {wrong}")
+    try:
+        path.exists()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{shown(text)}: {error.strerror}") from None
+    return path
 
 
 def _whole(least: int) -> Callable[[str], int]:

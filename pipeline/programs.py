@@ -62,7 +62,7 @@ class Program:
 
 def _run(arguments: list[str]) -> None:
     try:
-        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+        done = subprocess.run(arguments, capture_output=True, encoding="utf-8", errors="replace", check=False)
     except OSError as error:
         raise InputError(
             f"the program {arguments[0]!r} cannot be started: {error.strerror or error}"

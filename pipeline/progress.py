@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipeline.errors import OutputError
 from pipeline.store import unwritable
 
 
@@ -69,7 +70,11 @@ def log(path: Path | None) -> Iterator[Log]:
         if path is not None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                stream = stack.enter_context(path.open("a"))
+                if path.exists() and not path.is_file():
+                    raise OutputError(
+                        f"cannot write the log {path}: it is no ordinary file; choose another path"
+                    )
+                stream = stack.enter_context(path.open("a", encoding="utf-8", errors="backslashreplace"))
             except OSError as error:
                 raise unwritable(path, error) from error
         lines = Log(stream)

@@ -43,7 +43,7 @@ def write(folder: Path) -> None:
     """
     readme = folder / "README.md"
     try:
-        text = readme.read_text()
+        text = readme.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{readme} cannot be read: {error.strerror}; give --folder its folder") from error
     if BEGIN not in text or END not in text:

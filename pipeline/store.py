@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import textfiles
 from pipeline.errors import InputError, OutputError
 
 _PROVENANCE = b"thalweg"
@@ -75,6 +76,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the file cannot be written there; what was at `path` before stays.
     """
+    if wrong := textfiles.unnameable(path):
+        raise OutputError(f"cannot write {textfiles.shown(str(path))}: it holds {wrong}; correct the path")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         if path.exists() and not path.is_file():
@@ -91,16 +94,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def unwritable(path: Path, error: OSError) -> OutputError:
     """Why a file cannot be written, with the folder or file that is in the way."""
-    place = "" if error.filename is None else f" ({error.filename})"
+    place = "" if error.filename is None else f" ({textfiles.named(Path(error.filename))})"
     return OutputError(
-        f"cannot write {path}: {error.strerror or error}{place}; check that the folder can be written and has space"
+        f"cannot write {textfiles.named(path)}: {error.strerror or error}{place}; "
+        "check that the folder can be written and has space"
     )
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file in one step."""
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding=textfiles.ENCODING)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -110,12 +114,17 @@ def write_json(path: Path, content: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read JSON."""
+    name = textfiles.named(path)
     try:
-        return json.loads(path.read_text())
+        text = textfiles.read(path, textfiles.LARGEST_JSON)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        raise InputError(f"{name} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
+        raise InputError(f"{name} {error}") from error
+    try:
+        return textfiles.from_json(text)
+    except ValueError as error:
+        raise InputError(f"{name} is not JSON: {error}") from error
 
 
 def write_columns(
@@ -158,6 +167,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
 @functools.cache
 def _provenance(path: Path, *version: int) -> dict[str, Any]:
     try:
+        textfiles.ordinary(path)
         metadata = pq.read_schema(path).metadata
         header = metadata[_PROVENANCE]
         if _sha256(header) != metadata[_PROVENANCE_DIGEST].decode():
@@ -194,6 +204,7 @@ def write_state(path: Path, leaves: Mapping[str, np.ndarray], header: Mapping[st
 def read_state(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Named arrays and header of a state file."""
     try:
+        textfiles.ordinary(path)
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             leaves = {name: file[name] for name in file.files}
         stored = json.loads(str(leaves.pop(_HEADER)))

@@ -1,6 +1,11 @@
 """Text files: UTF-8 whatever the locale, ordinary files only, and no larger than what they are for."""
 
+import json
+import math
+import os
+import re
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +14,9 @@ LONGEST_SHOWN = 100  # characters of a text or a value that a message repeats
 LONGEST_PATH = 500  # characters of a path that a message repeats; few are longer
 DEEPEST = 100  # levels of nesting that a file may have: far more than a person writes
 MEGABYTE = 1_000_000
+LARGEST_JSON = 500 * MEGABYTE  # a manifest of a million files has a third of it
+TOO_DEEP = f"it is nested more than {DEEPEST} levels deep"
+ESCAPED = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")  # of a character, or a half of one, that no text holds
 WHOLE_NUMBERS = 2**64  # integers are below it in size; YAML and JSON know no limit, arrays of numbers do
 
 
@@ -19,13 +27,10 @@ def read(path: Path, largest: int) -> str:
         OSError: it cannot be read.
         ValueError: it is no ordinary file, too large, or no text; the message goes on from the file's name.
     """
-    require_readable_name(path)
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
-        raise ValueError(f"is a {_kind(status.st_mode)} and no ordinary file; give the path of one")
-    if status.st_size > largest:
+    size = ordinary(path).st_size
+    if size > largest:
         raise ValueError(
-            f"has {status.st_size / MEGABYTE:.0f} MB, at most {largest / MEGABYTE:g} are allowed; is it the right file?"
+            f"has {size / MEGABYTE:.0f} MB, at most {largest / MEGABYTE:g} are allowed; is it the right file?"
         )
     try:
         return path.read_bytes().decode(ENCODING).removeprefix("\ufeff")
@@ -33,15 +38,48 @@ def read(path: Path, largest: int) -> str:
         raise ValueError(f"is no text file in UTF-8 ({error}); save it as UTF-8") from error
 
 
-def require_readable_name(path: Path) -> None:
-    """Raise a ValueError where no file can have this name; the message goes on from it."""
-    if wrong := unusable(str(path)):
+def ordinary(path: Path) -> os.stat_result:
+    """What the system knows of a file, before it is opened: a pipe would be waited for without end.
+
+    Raises:
+        OSError: it is not there.
+        ValueError: it is no ordinary file; the message goes on from its name.
+    """
+    if wrong := unnameable(path):
         raise ValueError(f"is no path: it holds {wrong}; correct it")
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"is a {_kind(status.st_mode)} and no ordinary file; give the path of one")
+    return status
+
+
+def from_json(text: str, **hooks: Any) -> Any:
+    """What a text in JSON says; `hooks` are those of `json.loads`.
+
+    Raises:
+        ValueError: it is no JSON, nested without need, or has a number that no 64 bits hold.
+    """
+    try:
+        content = json.loads(text, parse_int=_whole, parse_float=_decimal, parse_constant=_no_number, **hooks)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    _require_shallow(content)
+    if ESCAPED.search(text):
+        _require_text([content])
+    return content
 
 
 def unusable(text: str) -> str:
-    """The first character of a text that neither paths nor files of text can hold; empty where there is none."""
+    """The first character of a text that no file of text can hold; empty where there is none."""
     return next((f"the character U+{ord(c):04X}" for c in text if c == "\0" or "\ud800" <= c <= "\udfff"), "")
+
+
+def unnameable(path: Path) -> str:
+    """The first character of a path that the system has in no name of a file; empty where there is none."""
+    try:
+        return "the character U+0000" if b"\0" in os.fsencode(path) else ""
+    except UnicodeEncodeError as error:
+        return f"the character U+{ord(error.object[error.start]):04X}, which is in no {error.encoding}"
 
 
 def shown(value: Any) -> str:
@@ -56,19 +94,44 @@ def named(path: Path) -> str:
     return text if len(text) <= LONGEST_PATH and not unusable(text) else shown(text)
 
 
-def require_shallow(content: Any) -> None:
-    """Raise a ValueError where lists and mappings are nested more than `DEEPEST` levels."""
+def _require_shallow(content: Any) -> None:
     level = [content]
-    for _ in range(DEEPEST + 1):
-        level = [
-            part
-            for value in level
-            if isinstance(value, dict | list)
-            for part in (value.values() if isinstance(value, dict) else value)
-        ]
+    for _ in range(DEEPEST):
+        level = [part for value in level for part in _parts(value) if isinstance(part, dict | list)]
         if not level:
             return
-    raise ValueError(f"it is nested more than {DEEPEST} levels deep")
+    raise ValueError(TOO_DEEP)
+
+
+def _require_text(content: Any) -> None:
+    """Escapes say what no file of text can hold, \\u0000 and halves of a pair."""
+    level = [content]
+    while level:
+        for text in (text for value in level for text in ((value,) if isinstance(value, str) else value)):
+            if isinstance(text, str) and (wrong := unusable(text)):
+                raise ValueError(f"the text {shown(text)} holds {wrong}")
+        level = [part for value in level for part in _parts(value) if isinstance(part, str | dict | list)]
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _whole(text: str) -> int:
+    if len(text) > len(str(WHOLE_NUMBERS)) or abs(number := int(text)) >= WHOLE_NUMBERS:
+        raise ValueError(f"the whole number {shown(text)} is too large; at most {WHOLE_NUMBERS - 1}")
+    return number
+
+
+def _decimal(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"the number {shown(text)} is beyond what 64 bits hold")
+    return number
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
 
 
 def _kind(mode: int) -> str:

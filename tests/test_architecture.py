@@ -133,3 +133,31 @@ def test_gpl_libraries_are_imported_by_the_simulation_only():
                 for a in n.names
             }
             assert not names & {"pythia8mc", "fastjet"}, path
+
+
+def test_text_files_are_utf_8_whatever_the_locale():
+    """Text is read and written with an encoding: without one, Python takes the locale's."""
+    scripts = [*(PACKAGE.parent / "workflow/scripts").glob("*.py")]
+    for path in (*FILES, *scripts):
+        for call in (
+            n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)
+        ):
+            named = {keyword.arg: keyword.value for keyword in call.keywords}
+            if _takes_the_locale(call, named):
+                assert "encoding" in named, f"{path.name}, line {call.lineno}: say encoding="
+
+
+def _takes_the_locale(call, named):
+    """Whether a call opens text in the locale's encoding where none is given."""
+    method = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", None)
+    owner = getattr(getattr(call.func, "value", None), "id", None)
+    if method in ("read_text", "write_text", "fdopen"):
+        return isinstance(call.func, ast.Attribute) and owner != "store"
+    if method in ("run", "Popen", "check_output"):
+        return "text" in named or "universal_newlines" in named
+    given = [a.value for a in (*call.args, named.get("mode")) if isinstance(a, ast.Constant)]
+    text_modes = [m for m in given if isinstance(m, str) and set(m) <= set("rwax+t")]
+    bare = method == "open" and owner not in ("os", "uproot", "webbrowser")
+    return bare and (
+        bool(text_modes) or (isinstance(call.func, ast.Attribute) and not call.args and not named)
+    )

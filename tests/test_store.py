@@ -146,7 +146,7 @@ def test_missing_file(read, tmp_path):
 def test_no_json(content, tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.json is not JSON"):
+    with pytest.raises(InputError, match=r"a\.json is (not JSON|no text file in UTF-8)"):
         store.read_json(path)
 
 

@@ -48,7 +48,9 @@ def shared(tls: Tls | None, path: Path, *, make: bool) -> Security:
         made = given_or_made(None)
         with store.replacing(path) as temporary:
             temporary.touch(mode=0o600, exist_ok=False)
-            temporary.write_text(json.dumps({name: getattr(made, name) for name in _FIELDS}))
+            temporary.write_text(
+                json.dumps({name: getattr(made, name) for name in _FIELDS}), encoding="utf-8"
+            )
     content = _when_there(path)
     return _security(*(content[name] for name in _FIELDS))
 

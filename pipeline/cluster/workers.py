@@ -75,7 +75,7 @@ def keep_programs(folder: Path) -> None:
 
 def _processor() -> list[str]:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return [platform.machine(), platform.processor()]
     return sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})

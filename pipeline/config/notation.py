@@ -14,7 +14,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
 from pipeline.errors import ConfigError
-from pipeline.textfiles import DEEPEST, WHOLE_NUMBERS, shown, unusable
+from pipeline.textfiles import DEEPEST, TOO_DEEP, WHOLE_NUMBERS, shown, unusable
 
 MOST_VALUES = 20_000  # of a text with its aliases written out, seconds of reading; shipped ones have hundreds
 _NULL = {"", "~", "null", "Null", "NULL"}
@@ -135,7 +135,7 @@ class _Reader:
     def _deeper(self, content: dict[Any, Any] | list[Any], event: Any, line: int) -> None:
         _require_plain(event, line)
         if len(self._open) == DEEPEST:
-            raise _Wrong(f"it is nested more than {DEEPEST} levels deep", line)
+            raise _Wrong(TOO_DEEP, line)
         self._open.append(_Open(content, event.anchor, self._values))
         self._count(1, line)
 
