@@ -14,7 +14,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,13 +109,26 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON."""
+    """Read JSON.
+
+    Raises:
+        InputError: it cannot be read, is no JSON, or gives a key of an object twice, of which the last would win.
+    """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(), object_pairs_hook=functools.partial(_each_key_once, path))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}") from error
+
+
+def _each_key_once(path: Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{path} gives the key {twice!r} twice in one object; join the two, or remove one")
+    return content
 
 
 def write_columns(

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from pipeline import config as configuration
@@ -12,7 +12,7 @@ from pipeline import datasets, store
 from pipeline.config import Config, Simulate
 from pipeline.errors import ConfigError, InputError
 from pipeline.progress import Log, epoch_line, to_standard_output
-from pipeline.runs import blocks, column_files, left_out
+from pipeline.runs import blocks, column_files, notes
 
 if TYPE_CHECKING:
     from pipeline.gradient import Executor, Parameters
@@ -87,8 +87,7 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
         if options.block > 1:
             state, _ = epochs.load(folder.block(options.block - 1), config, start, fingerprint)
         until = min(options.block * config.optimise.epochs_per_job, config.optimise.epochs)
-        for reason in left_out(files):
-            lines.line(f"left out: {reason}")
+        _say(notes(config, files), lines)
         where = f"{work.events} events in {len(work.groups)} groups on {executor.workers} workers"
         lines.line(f"{where}; epochs {state.epoch} to {until - 1}")
         with lines.bar("optimise", config.optimise.epochs, state.epoch) as show:
@@ -109,6 +108,7 @@ def evaluate(options: argparse.Namespace, lines: Log) -> None:
     folder = store.Folder(config.run)
     with _executor(config, options) as executor:
         files = column_files(config)
+        _say(notes(config, files), lines)
         points = {stage.INITIAL: problem.initial_parameters(config), "optimised": optimised(config, files)}
         result = stage.all_points(config, executor, files, points, lines.line)
     for (point, fold), workspace in result.workspaces.items():
@@ -188,6 +188,11 @@ def schema(options: argparse.Namespace, lines: Log) -> None:
 
 def _config(options: argparse.Namespace) -> Config:
     return configuration.load(options.config, options.set)
+
+
+def _say(notes: Iterable[str], lines: Log) -> None:
+    for note in notes:
+        lines.line(note)
 
 
 def _generator(section: Simulate) -> Callable[..., None]:
