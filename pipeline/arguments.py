@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pipeline
-from pipeline import datasets
+from pipeline import checksums, datasets
 
 Options = dict[str, dict[str, Any]]
 
@@ -66,9 +66,10 @@ def _options() -> dict[str, Options]:
         "--folder": {"type": Path, "default": Path("config"), "help": "to write to (default: %(default)s)"}
     }
     run = _run()
+    generated = {"nargs": "?", "help": "YAML file of a run with a section simulate, in place of --process"}
     return {
         "simulate": run | file | output,
-        "manifest": run | output,
+        "manifest": _inventory() | run | {"config": {**run["config"], **generated}} | output,
         "columns": run | file | output,
         "optimise": run | block | output | workers,
         "evaluate": run | output | workers,
@@ -81,6 +82,34 @@ def _options() -> dict[str, Options]:
             "--reference": {"required": True, "type": Path, "help": "JSON file of the challenge (required)"},
         },
         "schema": folder,
+    }
+
+
+def _inventory() -> Options:
+    """What the verb `manifest` takes of ROOT files that are there."""
+    return {
+        "--process": {
+            "action": "append",
+            "nargs": "+",
+            "default": [],
+            "metavar": ("NAME", "FILE"),
+            "help": "process, or process__variation, and its files: paths, URLs or quoted patterns such as "
+            "'data/ttbar*.root'; repeated for every process (default: none, the generated events of CONFIG)",
+        },
+        "--tree": {"default": "Events", "help": "tree whose entries are the events (default: %(default)s)"},
+        "--generator-weight": {
+            "metavar": "BRANCH",
+            "help": "branch with the generator's weights to add up (default: genWeight, where there is one)",
+        },
+        "--checksum": {
+            "choices": [*checksums.DIGITS, "none"],
+            "default": "adler32",
+            "help": "of every file, to be verified when it is read (default: %(default)s)",
+        },
+        "--allow-repeated": {
+            "action": "store_true",
+            "help": "a file, or a copy of it, may be there twice (default: an error)",
+        },
     }
 
 

@@ -44,7 +44,7 @@ def of_file(file: SourceFile, reads: NanoAOD | FlatTree, root: Any, branch: str 
     return {
         "file_uuid": str(root.file.uuid),
         "entries_in_file": int(root[reads.tree].num_entries),
-        "weights_in_runs": None if branch is None else _sum_in_runs(file, reads, root),
+        "weights_in_runs": None if branch is None else sum_in_runs(file, reads, root),
     }
 
 
@@ -78,7 +78,7 @@ def weights(
     """
     tree = root[reads.tree]
     if branch not in tree.keys():  # noqa: SIM118  (a tree is no dict)
-        if _sum_in_runs(file, reads, root) is not None:
+        if sum_in_runs(file, reads, root) is not None:
             return None
         raise InputError(
             f"{where(file)}: data.generator_weight {branch!r} is not in tree {reads.tree!r} of {file.path}, nor is "
@@ -108,7 +108,7 @@ def added(parts: Sequence[Mapping[str, float] | None]) -> dict[str, float] | Non
     return {fold: math.fsum(part[fold] for part in known) for fold in (TRAIN, HELD_OUT)}
 
 
-def _sum_in_runs(file: SourceFile, reads: NanoAOD | FlatTree, root: Any) -> float | None:
+def sum_in_runs(file: SourceFile, reads: NanoAOD | FlatTree, root: Any) -> float | None:
     """The sum of the generator weights of all events that were generated for a file; None where it does not say.
 
     Raises:

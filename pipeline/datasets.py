@@ -225,8 +225,8 @@ def _require_different(used: Mapping[str, Sequence[Listed]], where: str) -> None
     """One file by two names, or in two samples, would count twice: found by its path, and by links to it."""
     seen: dict[str | tuple[int, int], tuple[str, str]] = {}
     for sample, file in ((sample, file) for sample, files in used.items() for file in files):
-        places = _places(file.path)
-        if known := next((seen[place] for place in places if place in seen), None):
+        here = places(file.path)
+        if known := next((seen[place] for place in here if place in seen), None):
             other, path = known
             by = f" as {path}" if path != file.path else ""
             of = f" for {_entry(other)}" if other != sample else ""
@@ -235,10 +235,10 @@ def _require_different(used: Mapping[str, Sequence[Listed]], where: str) -> None
                 f"{of}{by}; its events would count twice: remove one, or say that it is meant with "
                 "data.allow_repeated: true"
             )
-        seen.update(dict.fromkeys(places, (sample, file.path)))
+        seen.update(dict.fromkeys(here, (sample, file.path)))
 
 
-def _places(path: str) -> list[str | tuple[int, int]]:
+def places(path: str) -> list[str | tuple[int, int]]:
     """What tells a file from others: where it is and, where it can be seen, its number in the file system."""
     if "://" in path:
         return [path]

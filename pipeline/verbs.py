@@ -5,7 +5,7 @@ import contextlib
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import config as configuration
 from pipeline import datasets, store
@@ -44,8 +44,12 @@ def simulate(options: argparse.Namespace, lines: Log) -> None:
 
 
 def manifest(options: argparse.Namespace, lines: Log) -> None:
-    """Write the manifest of the generated events, in the AGC's format."""
-    store.write_json(options.output, datasets.planned_manifest(_config(options)))
+    """Write a manifest in the AGC's format: of a run's generated events, or, by --process, of ROOT files there are."""
+    if (options.config is None) == (not options.process):
+        raise ConfigError(
+            "give either CONFIG, a run whose events are generated, or --process NAME FILES, or several"
+        )
+    store.write_json(options.output, _inventory(options, lines) if options.process else _planned(options))
     lines.line(f"wrote {options.output}")
 
 
@@ -188,6 +192,23 @@ def schema(options: argparse.Namespace, lines: Log) -> None:
 
 def _config(options: argparse.Namespace) -> Config:
     return configuration.load(options.config, options.set)
+
+
+def _planned(options: argparse.Namespace) -> dict[str, Any]:
+    return datasets.planned_manifest(_config(options))
+
+
+def _inventory(options: argparse.Namespace, lines: Log) -> dict[str, Any]:
+    from pipeline import inventory
+
+    return inventory.taken(
+        options.process,
+        tree=options.tree,
+        generator_weight=options.generator_weight,
+        algorithm=None if options.checksum == "none" else options.checksum,
+        allow_repeated=options.allow_repeated,
+        say=lines.line,
+    )
 
 
 def _say(notes: Iterable[str], lines: Log) -> None:

@@ -52,7 +52,7 @@ def resolution(events):
 
 def load(agc, *overrides):
     files = [f"analysis.files.corrections={agc / 'corrections.json'}"]
-    manifest = [f"data.manifest={agc / 'nanoaod_inputs.json'}", "cluster.executor=in_process"]
+    manifest = [f"data.manifest={agc / 'nanoaod_inputs.json'}", "cluster.executor=in_process", "data.allow_repeated=true"]
     return config.load(ROOT / "config" / "agc.yaml", [*files, *manifest, *overrides])
 
 

@@ -30,6 +30,7 @@ ORDER = [
     "reading",
     "programs",
     "bookkeeping",
+    "inventory",
     "columns",
     "requirements",
     "binning",

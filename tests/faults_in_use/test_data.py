@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 import uuid
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ import uproot
 from columnfiles import write_columns
 
 from pipeline import checksums, columns, config, datasets, normalisation, problem, reading, store
+from pipeline.cli import main
 from pipeline.datasets import ALL, HELD_OUT, TRAIN
 from pipeline.errors import ConfigError, InputError
 from pipeline.provenance import outdated
@@ -407,3 +410,103 @@ def test_b_a_missing_file_says_where_data_come_from(run):
         columns.make(settings, file, print)
     with pytest.raises(UnreadableFile, match="run `simulate` first"):
         columns.make(settings, dataclasses.replace(file, simulated=True), print)
+
+
+def manifest_of(*arguments):
+    """Exit code of the verb `manifest`."""
+    with pytest.raises(SystemExit) as caught:
+        main(["manifest", "--output", "m.json", *map(str, arguments)])
+    return caught.value.code
+
+
+def test_verb_manifest_lists_events_checksums_and_sums(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    w = signed()
+    for number in (2, 1):
+        write(tmp_path, f"nlo{number}.root", seed=number, w=w, genWeight=w)
+    with_runs(write(tmp_path, "skim.root", w=w), [5e4, 5e4])
+    flat = ["--tree", "events", "--process", "background", "background.root"]
+    files = [
+        "--process",
+        "signal",
+        "nlo[12].root",
+        "skim.root",
+        "--process",
+        "signal__up",
+        tmp_path / "signal.root",
+    ]
+    assert manifest_of(*flat, *files) == 0
+    found = json.loads((tmp_path / "m.json").read_text())
+    assert list(found) == ["background", "signal"]
+    assert found["background"]["nominal"]["files"] == [
+        {"path": "background.root", "nevts": 200, "checksum": adler32_of("background.root")}
+    ]
+    signal = found["signal"]["nominal"]
+    assert [file["path"] for file in signal["files"]] == ["nlo1.root", "nlo2.root", "skim.root"]
+    assert [file["sumw"] for file in signal["files"]] == [w.sum(dtype=float)] * 2 + [1e5]
+    assert signal["nevts_total"] == 3 * EVENTS
+    assert signal["sumw_total"] == 2 * w.sum(dtype=float) + 1e5
+    assert found["signal"]["up"]["nevts_total"] == 200
+    settings = run(*GENERATED, "data.manifest=m.json")
+    total = predicted(settings, tmp_path)  # the manifest as it was written is a run's
+    np.testing.assert_allclose(total, PB * LUMINOSITY * 3 * w.sum() / (2 * w.sum() + 1e5), rtol=1e-6)
+
+
+def adler32_of(name):
+    return f"adler32:{zlib.adler32(Path(name).read_bytes()):08x}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "give either CONFIG, .* or --process NAME FILES"),
+        (["tiny.yaml", "--process", "s", "signal.root"], "give either CONFIG"),
+        (["--process", "s"], "--process s: name its files behind it"),
+        (["--process", "s/t", "signal.root"], "'s/t' is no name of a sample"),
+        (["--process", "s__nominal", "signal.root"], "'s__nominal' is no name of a sample"),
+        (["--process", "s", "no*.root"], r"--process s: 'no\*\.root' matches no file; correct the pattern"),
+        (["--process", "s", "no.root"], r"'no\.root' matches no file"),
+        (["--process", "s", "."], r"'\.' matches no file, only \."),
+        (
+            ["--process", "s", "signal.root", "--process", "s", "background.root"],
+            "--process s is given twice",
+        ),
+        (
+            ["--process", "s", "signal.root", "./si*.root"],
+            r"signal\.root is .*signal\.root of --process s, the same",
+        ),
+        (
+            ["--process", "s", "signal.root", "--process", "b", "copy.root"],
+            r"copy\.root is signal\.root of --process s",
+        ),
+        (["--process", "s", "tiny.py"], r"tiny\.py cannot be read: it is truncated, damaged or no ROOT file"),
+        (["--process", "s", "http://127.0.0.1:9/a.root"], r"a\.root cannot be read"),
+        (["--tree", "evnts", "--process", "s", "signal.root"], "nearest: 'events'; the options are --tree"),
+        (
+            ["--generator-weight", "ww", "--process", "s", "signal.root"],
+            "'ww' is not in tree .*; the options are",
+        ),
+    ],
+)
+def test_verb_manifest_refuses(run, tmp_path, monkeypatch, capsys, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy("signal.root", "copy.root")
+    tree = [] if "--tree" in arguments else ["--tree", "events"]
+    assert manifest_of(*arguments, *tree) == 1
+    text = capsys.readouterr().err
+    assert re.search(says, text, re.DOTALL), text
+    assert "Traceback" not in text
+    assert not Path("m.json").exists()
+
+
+def test_verb_manifest_takes_what_is_repeated_where_that_is_meant(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy("signal.root", "copy.root")
+    both = ["--tree", "events", "--checksum", "sha256", "--process", "s", "signal.root", "copy.root"]
+    assert manifest_of("--allow-repeated", *both) == 0
+    one, two = json.loads(Path("m.json").read_text())["s"]["nominal"]["files"]
+    assert (
+        one["checksum"]
+        == two["checksum"]
+        == f"sha256:{hashlib.sha256(Path('copy.root').read_bytes()).hexdigest()}"
+    )
