@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pipeline
-from pipeline import datasets
+from pipeline import checksums, datasets
 from pipeline.textfiles import shown, unnameable
 
 Options = dict[str, dict[str, Any]]
@@ -67,9 +67,10 @@ def _options() -> dict[str, Options]:
         "--folder": {"type": _path, "default": Path("config"), "help": "to write to (default: %(default)s)"}
     }
     run = _run()
+    generated = {"nargs": "?", "help": "YAML file of a run with a section simulate, in place of --process"}
     return {
         "simulate": run | file | output,
-        "manifest": run | output,
+        "manifest": _inventory() | run | {"config": {**run["config"], **generated}} | output,
         "columns": run | file | output,
         "optimise": run | block | output | workers,
         "evaluate": run | output | workers,
@@ -82,6 +83,34 @@ def _options() -> dict[str, Options]:
             "--reference": {"required": True, "type": _path, "help": "JSON file of the challenge (required)"},
         },
         "schema": folder,
+    }
+
+
+def _inventory() -> Options:
+    """What the verb `manifest` takes of ROOT files that are there."""
+    return {
+        "--process": {
+            "action": "append",
+            "nargs": "+",
+            "default": [],
+            "metavar": ("NAME", "FILE"),
+            "help": "process, or process__variation, and its files: paths, URLs or quoted patterns such as "
+            "'data/ttbar*.root'; repeated for every process (default: none, the generated events of CONFIG)",
+        },
+        "--tree": {"default": "Events", "help": "tree whose entries are the events (default: %(default)s)"},
+        "--generator-weight": {
+            "metavar": "BRANCH",
+            "help": "branch with the generator's weights to add up (default: genWeight, where there is one)",
+        },
+        "--checksum": {
+            "choices": [*checksums.DIGITS, "none"],
+            "default": "adler32",
+            "help": "of every file, to be verified when it is read (default: %(default)s)",
+        },
+        "--allow-repeated": {
+            "action": "store_true",
+            "help": "a file, or a copy of it, may be there twice (default: an error)",
+        },
     }
 
 

@@ -7,12 +7,12 @@ import awkward as ak
 import numpy as np
 
 from pipeline import analysis as contract
-from pipeline import draws, reading
+from pipeline import bookkeeping, draws, reading
 from pipeline.analysis import NOISE, Analysis
 from pipeline.config import Config
 from pipeline.datasets import HELD_OUT, LEFT_OUT, TRAIN, SourceFile, is_held_out
 from pipeline.errors import InputError, Noting
-from pipeline.provenance import recipe
+from pipeline.provenance import branch_of_generator_weights, recipe
 from pipeline.reading import UnreadableFile, where
 
 Columns = dict[str, np.ndarray]
@@ -76,7 +76,12 @@ def make(config: Config, file: SourceFile, say: Callable[[str], None]) -> tuple[
     retried = reading.retried(file, config.data.read_attempts, say)
     try:
         folds, provenance = retried(
-            lambda: read(file, found, held_out_fraction=config.data.held_out_fraction)
+            lambda: read(
+                file,
+                found,
+                held_out_fraction=config.data.held_out_fraction,
+                generator_weight=branch_of_generator_weights(config, file),
+            )
         )
     except UnreadableFile as error:
         if config.data.unreadable_files == "fail":
@@ -88,32 +93,48 @@ def make(config: Config, file: SourceFile, say: Callable[[str], None]) -> tuple[
 
 
 def read(
-    file: SourceFile, analysis: Analysis, *, held_out_fraction: float, step_events: int = 200_000
+    file: SourceFile,
+    analysis: Analysis,
+    *,
+    held_out_fraction: float,
+    generator_weight: str | None = None,
+    step_events: int = 200_000,
 ) -> tuple[Folds, dict[str, Any]]:
     """Columns of one range of a ROOT file for each fold, and where they come from.
 
     Arguments:
         held_out_fraction: share of events, by event number, that go to the held-out fold.
+        generator_weight: branch whose sum per fold goes into the provenance, if any.
         step_events: entries read at a time; bounds the memory, changes no result.
 
     Raises:
-        UnreadableFile: missing or damaged file, no entries.
+        UnreadableFile: missing or damaged file, another checksum than the manifest's, fewer entries than it promises.
         InputError: missing tree or branch, values that are not finite.
     """
     pieces: dict[str, list[Columns]] = {TRAIN: [], HELD_OUT: []}
     read_per_fold = dict.fromkeys(pieces, 0)
+    weights = []
+    bookkeeping.verify(file)
     with reading.opened(file, analysis.reads) as root:
         entries = reading.entries(file, analysis.reads, root)
+        facts = bookkeeping.of_file(file, analysis.reads, root, generator_weight)
         for start in entries[::step_events]:
             stop = min(start + step_events, entries.stop)
             events, numbers = reading.events(file, analysis.reads, root, start, stop)
             held_out = is_held_out(numbers, held_out_fraction)
+            if start == 0:
+                facts |= bookkeeping.first_events(file, analysis.reads, root, events)
+            if generator_weight is not None:
+                weights.append(
+                    bookkeeping.weights(file, analysis.reads, root, generator_weight, start, held_out)
+                )
             for fold, chosen in ((TRAIN, ~held_out), (HELD_OUT, held_out)):
                 if chosen.any():
                     read_per_fold[fold] += int(chosen.sum())
                     pieces[fold].append(_columns(file, analysis, events[chosen]))
     folds = _joined(file, pieces)
-    return folds, _provenance(file, folds, read_per_fold)
+    facts["generator_weights"] = bookkeeping.added(weights)
+    return folds, {**_provenance(file, folds, read_per_fold), **facts}
 
 
 def _columns(file: SourceFile, analysis: Analysis, events: Any) -> Columns:
@@ -222,6 +243,10 @@ def _provenance(file: SourceFile, folds: Folds, read_per_fold: Mapping[str, int]
         "entries_kept": {fold: len(columns.get("weight", ())) for fold, columns in folds.items()},
         "sum_of_weights": {
             fold: float(np.sum(columns.get("weight", ()), dtype=np.float64))
+            for fold, columns in folds.items()
+        },
+        "sum_of_absolute_weights": {
+            fold: float(np.sum(np.abs(columns.get("weight", ())), dtype=np.float64))
             for fold, columns in folds.items()
         },
     }

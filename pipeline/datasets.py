@@ -1,7 +1,6 @@
-"""Manifests -> the files of each sample, and the normalisation that goes with the events processed.
+"""Manifests -> the files of each sample, and the ranges of entries that are read of them.
 
-The manifest is the Analysis Grand Challenge's `nanoaod_inputs.json` as it is:
-process -> variation -> {nevts_total, files: [{path, nevts}]}.
+What a manifest is, `pipeline.manifest` says.
 """
 
 import dataclasses
@@ -13,25 +12,25 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import draws
+from pipeline import draws, manifest
 from pipeline.config import Config, Sample
-from pipeline.errors import ConfigError, InputError, nearest
-from pipeline.store import read_json
+from pipeline.errors import ConfigError, InputError
+from pipeline.manifest import Listed
 
 NOMINAL = "nominal"  # the variation that is none, in manifests and templates
 TRAIN = "train"
 HELD_OUT = "held_out"
 ALL = "all"
 LEFT_OUT = "left_out"  # entry of a provenance: why a file that could not be read gave no events
-SHAPE = "a manifest is process -> variation -> {nevts_total, files: [{path, nevts}]}"
+MOST_RANGES = 100_000  # of a file: a job each, and more than any batch system takes
 
 
 @dataclasses.dataclass(frozen=True)
 class SourceFile:
     """A ROOT file of a sample, or a range of its entries: what one job reads.
 
-    `entries` is what the manifest promises of the range, where it does; `stop=None` is the end of the file, whatever
-    was promised. `index` counts the ranges of the sample.
+    `entries` is what the manifest promises of the range, where it does, and `promised` of the whole file;
+    `stop=None` is the end of the file, whatever was promised. `index` counts the ranges of the sample.
     """
 
     sample: str
@@ -40,6 +39,9 @@ class SourceFile:
     entries: int | None
     start: int = 0
     stop: int | None = None
+    promised: int | None = None
+    checksum: str | None = None
+    simulated: bool = False
 
     @property
     def name(self) -> str:
@@ -58,6 +60,26 @@ class SourceFile:
             return self.path
         return f"{self.path} (entries {self.start} to {'the end' if self.stop is None else self.stop - 1})"
 
+    @property
+    def cure_if_missing(self) -> str:
+        """What to do where the file is not there."""
+        if self.simulated:
+            return "run `simulate` first"
+        return (
+            "correct the manifest, or give its place by data.prefixes; where the data of the shipped runs come from "
+            "is in docs/data.md"
+        )
+
+    @property
+    def least(self) -> int:
+        """Entries that the file must have: what the manifest promises, and one in the range at least."""
+        return max(self.promised or 0, self.start + max(self.entries or 1, 1))
+
+    @property
+    def request(self) -> list[Any]:
+        """All that says what is read: another one makes other columns, or none."""
+        return [self.path, self.start, self.stop, self.promised, self.checksum]
+
 
 def sample_names(config: Config) -> list[str]:
     """Samples in order: each process, then its variations as `process__variation`."""
@@ -65,9 +87,24 @@ def sample_names(config: Config) -> list[str]:
 
 
 def source_files(config: Config) -> list[SourceFile]:
-    """Every file of the run, in the order that fixes how sums are done."""
-    manifest = _planned(config) if config.simulate else _manifest(config)
-    return [file for sample in sample_names(config) for file in _files(sample, manifest, config)]
+    """Every file of the run, in the order that fixes how sums are done.
+
+    Raises:
+        InputError: the manifest does not have them, or has one twice.
+    """
+    most = None if config.data.max_files_per_process == "all" else config.data.max_files_per_process
+    used = {sample: _located(files[:most], config) for sample, files in _listed(config).items()}
+    if not config.data.allow_repeated:
+        _require_different(used, _where(config))
+    return [file for sample, files in used.items() for file in _ranges_of(sample, files, config)]
+
+
+def not_used(config: Config, sample: str) -> int | None:
+    """Events of the files that `data.max_files_per_process` leaves aside; None where the manifest does not say."""
+    if config.data.max_files_per_process == "all":
+        return 0
+    aside = [file.entries for file in _listed(config)[sample][config.data.max_files_per_process :]]
+    return None if None in aside else sum(entries or 0 for entries in aside)
 
 
 def simulated_path(config: Config, sample: str, index: int) -> str:
@@ -81,32 +118,6 @@ def file_seed(seed: int, process: str, index: int) -> int:
     """Seed of one simulated file, 1 to 900 000 000 (Pythia's range), from the data set's seed and its name."""
     digest = hashlib.sha256(f"{seed}/{process}/{index}".encode()).digest()
     return 1 + int.from_bytes(digest[:8]) % 900_000_000
-
-
-def scales(
-    config: Config, provenances: Mapping[str, Sequence[Mapping[str, Any]]], fold: str
-) -> dict[str, float]:
-    """Factor on the event weights of each sample, so that a fold alone predicts the whole luminosity.
-
-    cross-section [pb] x luminosity [1/pb] / events processed in the fold; a sample without a cross-section
-    has absolute weights, and only the share of its events in the fold is made up for.
-    """
-    factors = {}
-    for sample, files in provenances.items():
-        processed = {name: sum(file["entries_read"][name] for file in files) for name in (TRAIN, HELD_OUT)}
-        total = sum(processed.values())
-        here = total if fold == ALL else processed[fold]
-        if files and all(LEFT_OUT in file for file in files):
-            raise InputError(
-                f"sample {sample!r}: every file was left out (data.unreadable_files); the first because "
-                f"{files[0][LEFT_OUT]}"
-            )
-        if here == 0:
-            raise InputError(f"sample {sample!r} has no event in fold {fold!r}; see data.held_out_fraction")
-        cross_section = config.data.samples[sample.partition("__")[0]].cross_section_pb
-        expected = total if cross_section is None else cross_section * config.data.luminosity_per_pb
-        factors[sample] = expected / here
-    return factors
 
 
 def folds(config: Config) -> list[str]:
@@ -129,7 +140,7 @@ def _names(process: str, sample: Sample) -> list[str]:
 def _planned(config: Config) -> dict[str, Any]:
     """The manifest of files that the `simulate` stage will make."""
     assert config.simulate is not None
-    manifest: dict[str, Any] = {}
+    planned: dict[str, Any] = {}
     for sample, plan in config.simulate.samples.items():
         process, _, variation = sample.partition("__")
         files = [
@@ -137,8 +148,8 @@ def _planned(config: Config) -> dict[str, Any]:
             for i in range(plan.files)
         ]
         entry = {"files": files, "nevts_total": plan.files * plan.events_per_file}
-        manifest.setdefault(process, {})[variation or NOMINAL] = entry
-    return manifest
+        planned.setdefault(process, {})[variation or NOMINAL] = entry
+    return planned
 
 
 def planned_manifest(config: Config) -> dict[str, Any]:
@@ -150,93 +161,100 @@ def planned_manifest(config: Config) -> dict[str, Any]:
     return _planned(config)
 
 
-def _manifest(config: Config) -> dict[str, Any]:
-    assert config.data.manifest is not None
-    try:
-        content = read_json(config.data.manifest)
-    except InputError as error:
-        raise InputError(f"data.manifest: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"data.manifest {config.data.manifest} holds a {type(content).__name__}; {SHAPE}")
-    return content
+def _listed(config: Config) -> dict[str, list[Listed]]:
+    """The files of each sample, in the manifest's order."""
+    where = _where(config)
+    content = _planned(config) if config.data.manifest is None else manifest.read(config.data.manifest)
+    found = {}
+    for sample in sample_names(config):
+        process, _, variation = sample.partition("__")
+        found[sample] = manifest.listed(content, process, variation or NOMINAL, where)
+        if not config.data.allow_repeated:
+            manifest.require_listed_once(found[sample], f"{where}: {_entry(sample)}")
+    return found
 
 
-def _files(sample: str, manifest: Mapping[str, Any], config: Config) -> list[SourceFile]:
+def _where(config: Config) -> str:
+    return f"manifest {config.data.manifest}" if config.data.manifest else "section simulate"
+
+
+def _entry(sample: str) -> str:
+    """Where a sample is in a manifest."""
     process, _, variation = sample.partition("__")
-    where = f"manifest {config.data.manifest}" if config.data.manifest else "section simulate"
-    if process not in manifest:
-        raise InputError(
-            f"sample {process!r} of data.samples is not in {where}; {nearest(process, manifest)}"
-        )
-    variations = _mapping(manifest[process], f"{where}: {process}")
-    variation = variation or NOMINAL
-    if variation not in variations:
-        known = nearest(variation, variations)
-        raise InputError(f"sample {process!r}: variation {variation!r} is not in {where}; {known}")
-    entries = _entries(variations[variation], f"{where}: {process}/{variation}")
-    most = None if config.data.max_files_per_process == "all" else config.data.max_files_per_process
-    chosen = [(_located(path, config), n) for path, n in itertools.islice(entries.items(), most)]
-    _require_different([path for path, _ in chosen], f"{where}: {process}/{variation}")
+    return f"{process}/{variation or NOMINAL}"
+
+
+def _ranges_of(sample: str, files: Sequence[Listed], config: Config) -> list[SourceFile]:
     ranges = [
-        (path, n, start, stop)
-        for path, n in chosen
-        for n, start, stop in _ranges(n, config.data.max_events_per_job)
+        (file, *limits) for file in files for limits in _ranges(sample, file, config.data.max_events_per_job)
     ]
-    return [SourceFile(sample, i, path, n, start, stop) for i, (path, n, start, stop) in enumerate(ranges)]
-
-
-def _require_different(paths: Sequence[str], where: str) -> None:
-    """One file under two names would count twice."""
-    places = [path if "://" in path else str(Path(path).resolve()) for path in paths]
-    for path, place in zip(paths, places, strict=True):
-        if places.count(place) > 1:
-            raise InputError(
-                f"{where}: {path} is read twice, after data.prefixes and links; its events would count twice"
-            )
-
-
-def _ranges(entries: int | None, most: int) -> list[tuple[int | None, int, int | None]]:
-    """(entries, start, stop) of the fewest equal ranges with at most `most` entries; the last one is open-ended."""
-    if not entries:
-        return [(entries, 0, None)]
-    jobs = -(-entries // most)
-    bounds = [entries * job // jobs for job in range(jobs + 1)]
     return [
-        (stop - start, start, stop if stop < entries else None) for start, stop in itertools.pairwise(bounds)
+        SourceFile(
+            sample,
+            index,
+            file.path,
+            entries,
+            start,
+            stop,
+            file.entries,
+            file.checksum,
+            config.simulate is not None,
+        )
+        for index, (file, entries, start, stop) in enumerate(ranges)
     ]
 
 
-def _entries(variation: Any, where: str) -> dict[str, int | None]:
-    """Path and number of events of each file of one variation of the manifest."""
-    files = _mapping(variation, where).get("files")
-    if not isinstance(files, list) or not files:
-        raise InputError(f"{where}: 'files' is {_short(files)}, not a list with at least one file; {SHAPE}")
-    entries: dict[str, int | None] = {}
-    for index, file in enumerate(files):
-        here = f"{where}: files[{index}]"
-        path, events = _mapping(file, here).get("path"), file.get("nevts")
-        if not isinstance(path, str) or not path:
-            raise InputError(f"{here}: 'path' is {_short(path)}, not the path of a file; {SHAPE}")
-        if events is not None and (type(events) is not int or events < 0):
-            raise InputError(f"{here}: 'nevts' is {_short(events)}, not a number of events; {SHAPE}")
-        if path in entries:
-            raise InputError(f"{here}: {path} is listed twice; its events would count twice, remove one")
-        entries[path] = events
-    return entries
+def _ranges(sample: str, file: Listed, most: int) -> list[tuple[int | None, int, int | None]]:
+    """(entries, start, stop) of the fewest equal ranges with at most `most` entries; the last one is open-ended."""
+    if not file.entries:
+        return [(file.entries, 0, None)]
+    jobs = -(-file.entries // most)
+    if jobs > MOST_RANGES:
+        raise InputError(
+            f"sample {sample!r}: {file.path} promises {file.entries} events, which are {jobs} jobs of "
+            f"data.max_events_per_job: {most}; at most {MOST_RANGES} are allowed, raise the key or correct the 'nevts'"
+        )
+    bounds = [file.entries * job // jobs for job in range(jobs + 1)]
+    return [
+        (stop - start, start, stop if stop < file.entries else None)
+        for start, stop in itertools.pairwise(bounds)
+    ]
 
 
-def _mapping(content: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(content, dict):
-        raise InputError(f"{where} is {_short(content)}; {SHAPE}")
-    return content
+def _require_different(used: Mapping[str, Sequence[Listed]], where: str) -> None:
+    """One file by two names, or in two samples, would count twice: found by its path, and by links to it."""
+    seen: dict[str | tuple[int, int], tuple[str, str]] = {}
+    for sample, file in ((sample, file) for sample, files in used.items() for file in files):
+        here = places(file.path)
+        if known := next((seen[place] for place in here if place in seen), None):
+            other, path = known
+            by = f" as {path}" if path != file.path else ""
+            of = f" for {_entry(other)}" if other != sample else ""
+            raise InputError(
+                f"{where}: {_entry(sample)}: {file.path} is read twice, after data.prefixes and links, the other time"
+                f"{of}{by}; its events would count twice: remove one, or say that it is meant with "
+                "data.allow_repeated: true"
+            )
+        seen.update(dict.fromkeys(here, (sample, file.path)))
 
 
-def _short(value: Any, length: int = 60) -> str:
-    text = "missing" if value is None else repr(value)
-    return text if len(text) <= length else f"{text[:length]}..."
+def places(path: str) -> list[str | tuple[int, int]]:
+    """What tells a file from others: where it is and, where it can be seen, its number in the file system."""
+    if "://" in path:
+        return [path]
+    place = Path(path).resolve()
+    try:
+        status = place.stat()
+    except (OSError, ValueError):
+        return [str(place)]
+    return [str(place), (status.st_dev, status.st_ino)]
 
 
-def _located(path: str, config: Config) -> str:
+def _located(files: Sequence[Listed], config: Config) -> list[Listed]:
+    return [file._replace(path=_place(file.path, config)) for file in files]
+
+
+def _place(path: str, config: Config) -> str:
     """A path of the manifest with its beginning replaced where `data.prefixes` says so.
 
     A relative path is meant from the working directory, or from the folder of the manifest.

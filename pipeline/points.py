@@ -18,7 +18,7 @@ from pipeline.gradient import Parameters
 from pipeline.progress import Log
 from pipeline.provenance import outdated
 from pipeline.relax import edge_logits
-from pipeline.runs import Columns, blocks
+from pipeline.runs import Columns, blocks, notes
 from pipeline.textfiles import LONGEST_SHOWN
 
 Value = float | list[float]  # of a free parameter; of free bin edges a list
@@ -91,7 +91,10 @@ def at_a_point(options: argparse.Namespace, lines: Log) -> Iterator[tuple[Config
         files = _current_columns(config, Path(scratch), lines)
         if options.parameters == "optimised":
             start = optimised(config, files)
-        yield config, problem.work(config, files, options.fold), with_values(config, start, values)
+        work = problem.work(config, files, options.fold)
+        for note in notes(config, files):
+            lines.line(note)
+        yield config, work, with_values(config, start, values)
 
 
 def _free_edges(config: Config) -> dict[str, str]:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from pipeline import analysis as contract
-from pipeline import datasets, store
+from pipeline import datasets, normalisation, store
 from pipeline.binning import Binning
 from pipeline.config import Anneal, Config
 from pipeline.errors import ConfigError, InputError, nearest
@@ -109,7 +109,7 @@ def work(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work
         events = sum(provenance["entries_kept"][name] for name in folds)
         files.append(ColumnFile(sample, str(path.absolute()), provenance["content"], events))
     templates = axes(config, found.variation_names)
-    groups = _groups(files, templates, config, datasets.scales(config, provenances, fold), folds)
+    groups = _groups(files, templates, config, normalisation.scales(config, provenances, fold), folds)
     return Work(_problem(config, groups), groups, templates)
 
 

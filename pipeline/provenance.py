@@ -7,6 +7,7 @@ from typing import Any
 import pipeline
 from pipeline.config import Config
 from pipeline.datasets import LEFT_OUT, SourceFile
+from pipeline.normalisation import uses_generator_weights
 
 
 def recipe(config: Config, file: SourceFile) -> dict[str, Any]:
@@ -17,11 +18,19 @@ def recipe(config: Config, file: SourceFile) -> dict[str, Any]:
         "held_out_fraction": config.data.held_out_fraction,
         "file": file.path,
         "range": [file.start, file.stop],
+        "promised": file.promised,
+        "checksum": file.checksum,
+        "generator_weight": branch_of_generator_weights(config, file),
     }
     if file.is_remote or not Path(file.path).exists():
         return made_of
     status = Path(file.path).stat()
     return {**made_of, "source_bytes": status.st_size, "source_mtime_ns": status.st_mtime_ns}
+
+
+def branch_of_generator_weights(config: Config, file: SourceFile) -> str | None:
+    """The branch of generator weights to add up, where the file's sample is normalised by them."""
+    return config.data.generator_weight if uses_generator_weights(config, file.sample) else None
 
 
 def outdated(config: Config, file: SourceFile, found: Mapping[str, Any]) -> str | None:

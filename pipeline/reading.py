@@ -102,19 +102,18 @@ def entries(file: SourceFile, reads: NanoAOD | FlatTree, root: Any) -> range:
     """The entries to read: all of the tree's, or the range of the file that is asked for.
 
     Raises:
-        UnreadableFile: there are none.
+        UnreadableFile: there are none, or fewer than promised, in whatever range of the file.
     """
     there = int(root[reads.tree].num_entries)
     place = f"tree {reads.tree!r} of {file.path}"
     if there == 0:
         raise UnreadableFile(f"{where(file)}: {place} has zero entries; take the file out of the manifest")
-    found = range(file.start, there if file.stop is None else min(file.stop, there))
-    if not found:
+    if there < file.least:
         raise UnreadableFile(
-            f"{where(file)}: {place} has {there} entries, fewer than the manifest promises; correct its 'nevts', or "
-            "replace the file"
+            f"{where(file)}: {place} has {there} entries, fewer than the manifest promises; correct its 'nevts' "
+            f"({file.least}), or replace the file"
         )
-    return found
+    return range(file.start, there if file.stop is None else file.stop)
 
 
 def events(
@@ -174,9 +173,7 @@ def _root(file: SourceFile) -> Iterator[Any]:
     path = Path(file.path)
     if not file.is_remote and not path.is_file():
         what = "is no file" if path.exists() else "does not exist here or beside the manifest"
-        raise UnreadableFile(
-            f"{where(file)}: file {path} {what}; correct the manifest, or run `simulate` first"
-        )
+        raise UnreadableFile(f"{where(file)}: file {path} {what}; {file.cure_if_missing}")
     try:
         root = uproot.open({file.path: None}, array_cache=None)
     except ImportError as error:  # the reader of a protocol is a package of its own

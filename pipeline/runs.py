@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline import datasets, store
+from pipeline import datasets, normalisation, store
 from pipeline.config import Config
 from pipeline.errors import InputError
 from pipeline.provenance import outdated
@@ -25,10 +25,11 @@ def column_files(config: Config) -> Columns:
     return found
 
 
-def left_out(files: Columns) -> list[str]:
-    """Why files gave no events, for each that was left out."""
-    reasons = [store.read_provenance(path).get(datasets.LEFT_OUT) for _, path in files]
-    return [reason for reason in reasons if reason]
+def notes(config: Config, files: Columns) -> list[str]:
+    """What a reader of the result should know of the events: which were not read, and doubts about their weights."""
+    made_of = [store.read_provenance(path) for _, path in files]
+    reasons = [file[datasets.LEFT_OUT] for file in made_of if datasets.LEFT_OUT in file]
+    return [f"left out: {reason}" for reason in reasons] + normalisation.notes(config, made_of)
 
 
 def blocks(config: Config) -> list[Path]:

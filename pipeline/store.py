@@ -14,7 +14,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,11 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON."""
+    """Read JSON.
+
+    Raises:
+        InputError: it cannot be read, is no JSON, or gives a key of an object twice, of which the last would win.
+    """
     name = textfiles.named(path)
     try:
         text = textfiles.read(path, textfiles.LARGEST_JSON)
@@ -122,9 +126,18 @@ def read_json(path: Path) -> Any:
     except ValueError as error:
         raise InputError(f"{name} {error}") from error
     try:
-        return textfiles.from_json(text)
+        return textfiles.from_json(text, object_pairs_hook=functools.partial(_each_key_once, path))
     except ValueError as error:
         raise InputError(f"{name} is not JSON: {error}") from error
+
+
+def _each_key_once(path: Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{path} gives the key {twice!r} twice in one object; join the two, or remove one")
+    return content
 
 
 def write_columns(

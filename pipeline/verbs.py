@@ -4,15 +4,15 @@ import argparse
 import contextlib
 import functools
 import json
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from pipeline import config as configuration
 from pipeline import datasets, store
 from pipeline.config import Config, Simulate
 from pipeline.errors import ConfigError, InputError
 from pipeline.progress import Log, epoch_line, to_standard_output
-from pipeline.runs import blocks, column_files, left_out
+from pipeline.runs import blocks, column_files, notes
 
 if TYPE_CHECKING:
     from pipeline.gradient import Executor, Parameters
@@ -44,8 +44,12 @@ def simulate(options: argparse.Namespace, lines: Log) -> None:
 
 
 def manifest(options: argparse.Namespace, lines: Log) -> None:
-    """Write the manifest of the generated events, in the AGC's format."""
-    store.write_json(options.output, datasets.planned_manifest(_config(options)))
+    """Write a manifest in the AGC's format: of a run's generated events, or, by --process, of ROOT files there are."""
+    if (options.config is None) == (not options.process):
+        raise ConfigError(
+            "give either CONFIG, a run whose events are generated, or --process NAME FILES, or several"
+        )
+    store.write_json(options.output, _inventory(options, lines) if options.process else _planned(options))
     lines.line(f"wrote {options.output}")
 
 
@@ -87,8 +91,7 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
         if options.block > 1:
             state, _ = epochs.load(folder.block(options.block - 1), config, start, fingerprint)
         until = min(options.block * config.optimise.epochs_per_job, config.optimise.epochs)
-        for reason in left_out(files):
-            lines.line(f"left out: {reason}")
+        _say(notes(config, files), lines)
         where = f"{work.events} events in {len(work.groups)} groups on {executor.workers} workers"
         lines.line(f"{where}; epochs {state.epoch} to {until - 1}")
         with lines.bar("optimise", config.optimise.epochs, state.epoch) as show:
@@ -109,6 +112,7 @@ def evaluate(options: argparse.Namespace, lines: Log) -> None:
     folder = store.Folder(config.run)
     with _executor(config, options) as executor:
         files = column_files(config)
+        _say(notes(config, files), lines)
         points = {stage.INITIAL: problem.initial_parameters(config), "optimised": optimised(config, files)}
         result = stage.all_points(config, executor, files, points, lines.line)
     for (point, fold), workspace in result.workspaces.items():
@@ -188,6 +192,28 @@ def schema(options: argparse.Namespace, lines: Log) -> None:
 
 def _config(options: argparse.Namespace) -> Config:
     return configuration.load(options.config, options.set)
+
+
+def _planned(options: argparse.Namespace) -> dict[str, Any]:
+    return datasets.planned_manifest(_config(options))
+
+
+def _inventory(options: argparse.Namespace, lines: Log) -> dict[str, Any]:
+    from pipeline import inventory
+
+    return inventory.taken(
+        options.process,
+        tree=options.tree,
+        generator_weight=options.generator_weight,
+        algorithm=None if options.checksum == "none" else options.checksum,
+        allow_repeated=options.allow_repeated,
+        say=lines.line,
+    )
+
+
+def _say(notes: Iterable[str], lines: Log) -> None:
+    for note in notes:
+        lines.line(note)
 
 
 def _generator(section: Simulate) -> Callable[..., None]:

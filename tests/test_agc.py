@@ -71,7 +71,7 @@ def real_file(agc, tmp_path):
             entry["files"] = [file]
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps(manifest))
-    return lambda *overrides: load(agc, f"data.manifest={path}", *overrides)
+    return lambda *overrides: load(agc, f"data.manifest={path}", "data.allow_repeated=true", *overrides)
 
 
 @pytest.mark.parametrize(("overrides", "selection"), [(V1_STYLE, V1), ([], V2)], ids=["v1", "v2"])
@@ -114,7 +114,14 @@ def site(agc, simulated, tmp_path_factory):
         copy = folder / entry["files"][0]["path"].removeprefix(prefix)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.symlink_to(sources[i % len(sources)])
-    return load(agc, f"data.prefixes={{{prefix!r}: '{folder}/'}}", "data.max_events_per_job=10000000")
+        del entry["files"][0]["nevts"]  # a promise that a small file does not keep
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    there = [
+        f"data.manifest={folder}/manifest.json",
+        f"data.prefixes={{{prefix!r}: '{folder}/'}}",
+        "data.allow_repeated=true",
+    ]
+    return load(agc, *there, "data.max_events_per_job=10000000")
 
 
 @pytest.mark.simulate

@@ -18,7 +18,10 @@ from pipeline.cli import main
 
 VERBS = {
     "simulate": ["--set", "--log", "--sample", "--index", "--output"],
-    "manifest": ["--set", "--log", "--output"],
+    "manifest": [
+        *("--set", "--log", "--output", "--process", "--tree"),
+        *("--generator-weight", "--checksum", "--allow-repeated"),
+    ],
     "columns": ["--set", "--log", "--sample", "--index", "--output"],
     "optimise": ["--set", "--log", "--block", "--output", "--workers", "--memory-mb"],
     "evaluate": ["--set", "--log", "--output", "--workers", "--memory-mb"],

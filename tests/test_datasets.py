@@ -9,7 +9,7 @@ import rootfiles
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import config, datasets
+from pipeline import config, datasets, normalisation
 from pipeline.datasets import ALL, HELD_OUT, TRAIN
 from pipeline.errors import ConfigError, InputError
 
@@ -150,9 +150,9 @@ def test_each_fold_predicts_the_whole_luminosity(files, cross_section, scaled_ru
     for fold, events in processed.items():
         if events == 0:
             with pytest.raises(InputError, match="sample 'a' has no event in fold 'held_out'"):
-                datasets.scales(loaded, {"a": read}, fold)
+                normalisation.scales(loaded, {"a": read}, fold)
             continue
-        found = datasets.scales(loaded, {"a": read}, fold)["a"]
+        found = normalisation.scales(loaded, {"a": read}, fold)["a"]
         assert math.isclose(found * events, expected, rel_tol=1e-12)
 
 

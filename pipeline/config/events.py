@@ -75,7 +75,7 @@ class Sample(Section):
     cross_section_pb: float | None = Field(
         default=None,
         gt=0,
-        description="normalise to this cross-section x luminosity / events processed; "
+        description="normalise to this cross-section x luminosity, by `data.normalise`; "
         "absent: the event weights are absolute already",
     )
     variations: tuple[Name, ...] = Field(
@@ -99,11 +99,23 @@ class Data(Section):
     """Which files, and how their events are normalised and divided."""
 
     manifest: Path | None = Field(
-        default=None, description="JSON: process -> variation -> {nevts_total, files: [{path, nevts}]}"
+        default=None,
+        description="JSON: process -> variation -> {nevts_total, files: [{path, nevts}]}; a file may have a "
+        "`checksum`, `adler32:...` or `sha256:...`, that is verified before it is read",
     )
     luminosity_per_pb: float = Field(gt=0, description="integrated luminosity in 1/pb")
     samples: dict[Name, Sample] = Field(
         min_length=1, description="the processes to read, in the order of figures"
+    )
+    normalise: Literal["events", "weights"] = Field(
+        default="events",
+        description="a sample with a cross-section is normalised to the number of events processed, or to the sum of "
+        "their generator weights: of the events read, or, of a skim of NanoAOD, `genEventSumw` in its tree `Runs`",
+    )
+    generator_weight: str = Field(
+        default="genWeight",
+        min_length=1,
+        description="branch with the generator's weight of each event, for `normalise: weights`",
     )
     held_out_fraction: float = Field(
         default=0.5,
@@ -134,8 +146,22 @@ class Data(Section):
     unreadable_files: Literal["fail", "leave_out"] = Field(
         default="fail",
         description="`leave_out`: the run goes on without a file that cannot be read, normalised to the events that "
-        "were; the report shows the loss",
+        "were; absolute weights are scaled up by the events that the manifest promises; the report shows the loss",
     )
+    allow_repeated: bool = Field(
+        default=False,
+        description="`true`: one file, or one content under two names, may be read twice, also by two samples; else "
+        "it is an error, as its events would count twice",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _something_to_normalise(self) -> "Data":
+        if self.normalise == "weights" and all(s.cross_section_pb is None for s in self.samples.values()):
+            raise ValueError(
+                "normalise: weights is for samples with a cross_section_pb, and none has one: their weights are "
+                "absolute; give cross-sections, or remove the key"
+            )
+        return self
 
     @pydantic.field_validator("samples")
     @classmethod

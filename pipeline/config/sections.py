@@ -240,7 +240,7 @@ class Config(Section):
             channel.pop("histogram")
         for labelled in (*content["channels"].values(), *content["data"]["samples"].values()):
             labelled.pop("label")
-        for key in ("manifest", "prefixes", "read_attempts"):
+        for key in ("manifest", "prefixes", "read_attempts", "allow_repeated"):
             content["data"].pop(key)
         content["analysis"] = self.analysis.digest
         return content

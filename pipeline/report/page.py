@@ -14,7 +14,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from pipeline import datasets, problem
+from pipeline import datasets, normalisation, problem
 from pipeline.config import Config, written
 from pipeline.report import figures as draw
 from pipeline.store import write_text
@@ -61,6 +61,7 @@ def write(
         "samples": _sample_rows(config, provenances),
         "files": provenances,
         "left_out": [p for p in provenances if datasets.LEFT_OUT in p],
+        "notes": normalisation.notes(config, provenances),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
         "seconds": sum(record["seconds"] for record in records),

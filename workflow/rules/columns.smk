@@ -19,6 +19,7 @@ rule columns:
         source=source,
         unreadable_files=RUN.data.unreadable_files,
         held_out_fraction=RUN.data.held_out_fraction,
+        generator_weight=generator_weight,
         options=RUN.analysis.options_json,
         version=pipeline.__version__,
     message:

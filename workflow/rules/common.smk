@@ -11,6 +11,7 @@ import pipeline
 from pipeline import config as configuration
 from pipeline import datasets
 from pipeline.errors import ThalwegError
+from pipeline.provenance import branch_of_generator_weights
 from pipeline.store import Folder
 
 
@@ -145,14 +146,25 @@ RANGES = {(file.sample, file.index): file for file in FILES}
 def root_file(wildcards):
     """The ROOT file of one column file; a remote one is not Snakemake's to watch, a missing one may be left out."""
     file = RANGES[wildcards.sample, int(wildcards.index)]
-    missing = RUN.simulate is None and not Path(file.path).exists()
+    missing = not (file.simulated or file.is_remote or Path(file.path).exists())
     left_out = missing and RUN.data.unreadable_files == "leave_out"
+    if missing and not left_out and not FOLDER.columns(file.name).exists():
+        raise WorkflowError(
+            f"sample {file.sample!r}: file {file.path} does not exist here or beside the manifest; {file.cure_if_missing}"
+        )
     return [] if file.is_remote or left_out else file.path
 
 
 def source(wildcards):
-    """What one column file is made from: a file, and which of its entries."""
-    return RANGES[wildcards.sample, int(wildcards.index)].place
+    """What one column file is made from: a file, which of its entries, and what the manifest promises of it."""
+    return RANGES[wildcards.sample, int(wildcards.index)].request
+
+
+def generator_weight(wildcards):
+    """The branch whose sum normalises the sample of one column file, where one does."""
+    return branch_of_generator_weights(
+        RUN, RANGES[wildcards.sample, int(wildcards.index)]
+    )
 
 
 def column_files(wildcards):

@@ -1,0 +1,139 @@
+"""What a ROOT file says of its events besides their columns: sums of generator weights, and which file it is."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+
+from pipeline import checksums, reading
+from pipeline.analysis import FlatTree, NanoAOD
+from pipeline.datasets import HELD_OUT, TRAIN, SourceFile
+from pipeline.errors import InputError, nearest
+from pipeline.reading import DAMAGED, damaged, where
+
+RUNS = "Runs"  # NanoAOD's tree with an entry per run and file; sums of the events before any skim
+SUMS = ("genEventSumw", "genEventSumw_")  # its name in most versions of NanoAOD, and in version 6
+COUNTS = ("genEventCount", "genEventCount_")
+FIRST_EVENTS = 1000  # enough to tell files apart: the numbers of so many events do not agree by chance
+DISTINCT = 16  # different values of a real branch among them; with fewer, other files may well begin alike
+
+
+def verify(file: SourceFile) -> None:
+    """Raise where the file's bytes are not those whose checksum the manifest gives.
+
+    Raises:
+        UnreadableFile: another checksum, or the bytes do not come.
+    """
+    if file.checksum is None or not (file.is_remote or Path(file.path).is_file()):
+        return  # that it is missing is said when it is opened
+    promised = checksums.parse(file.checksum)
+    try:
+        found = checksums.of(file.path, promised.algorithm)
+    except DAMAGED as error:
+        raise damaged(file, error) from error
+    if found != promised:
+        raise damaged(file, ValueError(f"its checksum is {found}, and the manifest promises {promised}"))
+
+
+def of_file(file: SourceFile, reads: NanoAOD | FlatTree, root: Any, branch: str | None) -> dict[str, Any]:
+    """Entries of a file's tree, its UUID and, where generator weights are asked for, their sum in its tree `Runs`."""
+    return {
+        "file_uuid": str(root.file.uuid),
+        "entries_in_file": int(root[reads.tree].num_entries),
+        "weights_in_runs": None if branch is None else sum_in_runs(file, reads, root),
+    }
+
+
+def first_events(file: SourceFile, reads: NanoAOD | FlatTree, root: Any, events: Any) -> dict[str, Any]:
+    """A digest of the first events of a file, in all branches that the analysis reads, whatever range they are read in.
+
+    `distinctive` says that other events than these do not have the same one by chance, as those of a toy might.
+    """
+    first = min(FIRST_EVENTS, int(root[reads.tree].num_entries))
+    if len(events) < first:  # a range of fewer
+        events, _ = reading.events(file, reads, root, 0, first)
+    _, length, buffers = ak.to_buffers(ak.to_packed(events[:first]))
+    total = hashlib.sha256(f"{length} {sorted(ak.fields(events))}".encode())
+    distinct = 0
+    for name in sorted(buffers):
+        array = np.ascontiguousarray(buffers[name])
+        total.update(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
+        if array.dtype.kind == "f":
+            distinct = max(distinct, len(np.unique(array)))
+    return {"first_events": total.hexdigest(), "distinctive": distinct >= DISTINCT}
+
+
+def weights(
+    file: SourceFile, reads: NanoAOD | FlatTree, root: Any, branch: str, start: int, held_out: np.ndarray
+) -> dict[str, float] | None:
+    """Sums of the generator weights of the entries from `start` on, per fold; None where only `Runs` has their sum.
+
+    Raises:
+        UnreadableFile: damaged.
+        InputError: no such branch, or it does not hold one finite number per event.
+    """
+    tree = root[reads.tree]
+    if branch not in tree.keys():  # noqa: SIM118  (a tree is no dict)
+        if sum_in_runs(file, reads, root) is not None:
+            return None
+        raise InputError(
+            f"{where(file)}: data.generator_weight {branch!r} is not in tree {reads.tree!r} of {file.path}, nor is "
+            f"{SUMS[0]!r} in a tree {RUNS!r}; {nearest(branch, tree.keys())}; or use data.normalise: events"
+        )
+    try:
+        found = tree.arrays([branch], entry_start=start, entry_stop=start + len(held_out))[branch]
+        numbers = ak.to_numpy(found) if found.ndim == 1 else np.empty(0, dtype=object)
+    except DAMAGED as error:
+        raise damaged(file, error) from error
+    if numbers.dtype.kind not in "fiu" or not np.isfinite(numbers).all():
+        raise InputError(
+            f"{where(file)}: data.generator_weight {branch!r} of {file.path} holds {found.type}; it must "
+            "hold one finite number per event"
+        )
+    return {
+        fold: float(np.sum(numbers[chosen], dtype=np.float64))
+        for fold, chosen in ((TRAIN, ~held_out), (HELD_OUT, held_out))
+    }
+
+
+def added(parts: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:
+    """The sums per fold of all parts of a range; None where they are not known."""
+    known = [part for part in parts if part is not None]
+    if not parts or len(known) < len(parts):
+        return None
+    return {fold: math.fsum(part[fold] for part in known) for fold in (TRAIN, HELD_OUT)}
+
+
+def sum_in_runs(file: SourceFile, reads: NanoAOD | FlatTree, root: Any) -> float | None:
+    """The sum of the generator weights of all events that were generated for a file; None where it does not say.
+
+    Raises:
+        InputError: it counts fewer events than the file has, so it is of something else.
+    """
+    try:
+        if RUNS not in root.keys(cycle=False):
+            return None
+        runs = root[RUNS]
+        weights, counts = (next((n for n in names if n in runs.keys()), None) for names in (SUMS, COUNTS))  # noqa: SIM118
+        if weights is None:
+            return None
+        total = _summed(runs, weights)
+        generated = None if counts is None else _summed(runs, counts)
+    except DAMAGED as error:
+        raise damaged(file, error) from error
+    entries = int(root[reads.tree].num_entries)
+    if not np.isfinite(total) or (generated is not None and generated < entries):
+        events = "" if generated is None else f" of {generated:.0f} events"
+        raise InputError(
+            f"{where(file)}: tree {RUNS!r} of {file.path} says {weights} = {total:g}{events}, and tree "
+            f"{reads.tree!r} has {entries}: it is not of this file; mend the file, or use data.normalise: events"
+        )
+    return total
+
+
+def _summed(tree: Any, branch: str) -> float:
+    return float(np.sum(ak.to_numpy(tree.arrays([branch])[branch]), dtype=np.float64))

@@ -1,0 +1,146 @@
+"""ROOT files, by names and patterns -> a manifest of them: events, checksums, sums of generator weights."""
+
+import glob
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import bookkeeping, checksums, datasets, reading
+from pipeline.analysis import FlatTree
+from pipeline.datasets import NOMINAL, TRAIN, SourceFile
+from pipeline.errors import ConfigError, InputError
+from pipeline.reading import UnreadableFile, damaged
+
+GENERATOR_WEIGHT = "genWeight"  # NanoAOD's; a file without it just has no sum, unless the branch is asked for
+STEP_EVENTS = 1_000_000  # weights read at a time: bounds the memory, changes no result
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")  # as in data.samples
+
+
+def taken(
+    processes: Sequence[Sequence[str]],
+    *,
+    tree: str,
+    generator_weight: str | None,
+    algorithm: str | None,
+    allow_repeated: bool,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """The manifest of the files of each process.
+
+    Arguments:
+        processes: for each its name, `process` or `process__variation`, and then files, URLs or patterns of files.
+        generator_weight: branch to add up; None takes `genWeight` where there is one.
+        algorithm: of the checksums; None leaves them out.
+
+    Raises:
+        ConfigError: a name that no sample can have, or one given twice.
+        InputError: a pattern that matches nothing, a file or a content that is there twice, one that cannot be read.
+    """
+    found: dict[str, Any] = {}
+    listed: list[tuple[str, dict[str, Any]]] = []
+    for name, *patterns in processes:
+        process, variation = _entry(name, patterns)
+        if variation in found.setdefault(process, {}):
+            raise ConfigError(f"--process {name} is given twice; give all its files behind one")
+        files = [
+            _described(name, path, tree, generator_weight, algorithm) for path in _matching(name, patterns)
+        ]
+        found[process][variation] = _totals(files)
+        listed += [(name, file) for file in files]
+        say(f"{name}: {len(files)} files, {sum(file['nevts'] for file in files)} events")
+    if not allow_repeated:
+        _require_different(listed)
+    return found
+
+
+def _entry(name: str, patterns: Sequence[str]) -> tuple[str, str]:
+    process, parted, variation = name.partition("__")
+    names = [process, variation] if parted else [process]
+    if not all(NAME.fullmatch(part) for part in names) or variation == NOMINAL:
+        raise ConfigError(
+            f"--process {name!r} is no name of a sample: letters, digits and _ + . -, or process__variation"
+        )
+    if not patterns:
+        raise ConfigError(
+            f"--process {name}: name its files behind it, as in --process {name} 'data/{name}*.root'"
+        )
+    return process, variation or NOMINAL
+
+
+def _matching(name: str, patterns: Iterable[str]) -> list[str]:
+    """Paths of the files, in order of the patterns and then of their names; URLs are taken as they are."""
+    paths: list[str] = []
+    for pattern in patterns:
+        literal = "://" in pattern or Path(pattern).is_file()
+        found = [pattern] if literal else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  (absolute ones too)
+        files = [path for path in found if literal or Path(path).is_file()]
+        if not files:
+            what = f"matches no file, only {found[0]}" if found else "matches no file"
+            raise InputError(
+                f"--process {name}: {pattern!r} {what}; correct the pattern or the working directory"
+            )
+        paths += files
+    return paths
+
+
+def _described(name: str, path: str, tree: str, branch: str | None, algorithm: str | None) -> dict[str, Any]:
+    file, reads = SourceFile(name, 0, path, None), FlatTree((), tree=tree)
+    try:
+        with reading.opened(file, reads) as root:
+            entries = len(reading.entries(file, reads, root))
+            total = _sum_of_weights(file, reads, root, branch)
+    except UnreadableFile:
+        raise
+    except InputError as error:
+        raise InputError(f"{error}; the options are --tree and --generator-weight") from error
+    described: dict[str, Any] = {"path": path, "nevts": entries}
+    if algorithm is not None:
+        described["checksum"] = _checksum(file, algorithm)
+    return described if total is None else described | {"sumw": total}
+
+
+def _sum_of_weights(file: SourceFile, reads: FlatTree, root: Any, branch: str | None) -> float | None:
+    """Of all events that were generated for a file, as its tree `Runs` says, or of those in it."""
+    in_runs = bookkeeping.sum_in_runs(file, reads, root)
+    if in_runs is not None or (branch is None and GENERATOR_WEIGHT not in root[reads.tree].keys()):  # noqa: SIM118
+        return in_runs
+    entries = int(root[reads.tree].num_entries)
+    total = 0.0
+    for start in range(0, entries, STEP_EVENTS):
+        everything = np.zeros(min(STEP_EVENTS, entries - start), dtype=bool)  # nothing held out
+        sums = bookkeeping.weights(file, reads, root, branch or GENERATOR_WEIGHT, start, everything)
+        total += sums[TRAIN] if sums else 0.0
+    return total
+
+
+def _checksum(file: SourceFile, algorithm: str) -> str:
+    try:
+        return str(checksums.of(file.path, algorithm))
+    except reading.DAMAGED as error:
+        raise damaged(file, error) from error
+
+
+def _totals(files: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    totals: dict[str, Any] = {"nevts_total": sum(file["nevts"] for file in files)}
+    if all("sumw" in file for file in files):
+        totals["sumw_total"] = sum(file["sumw"] for file in files)
+    return totals | {"files": list(files)}
+
+
+def _require_different(listed: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """One file or one content twice would count twice."""
+    seen: dict[Any, tuple[str, str]] = {}
+    for name, file in listed:
+        same = [
+            *datasets.places(file["path"]),
+            *([(file["checksum"], file["nevts"])] if "checksum" in file else []),
+        ]
+        if known := next((seen[key] for key in same if key in seen), None):
+            raise InputError(
+                f"--process {name}: {file['path']} is {known[1]} of --process {known[0]}, the same file or a copy "
+                "of it; its events would count twice: give it once, or say that it is meant by --allow-repeated"
+            )
+        seen |= dict.fromkeys(same, (name, file["path"]))

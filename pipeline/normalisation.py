@@ -1,0 +1,192 @@
+"""What was read of each sample -> the factor on its event weights, so that a fold alone predicts the whole luminosity.
+
+    cross-section [pb] x luminosity [1/pb] / N
+
+N is the number of events processed in the fold, or the sum of their generator weights: `data.normalise`. Of a skim,
+the events processed are those before it, whose sum NanoAOD keeps in its tree `Runs`. A sample without a cross-section
+has absolute weights; what is made up for is then the share of its events in the fold, and files that were not read.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline import datasets
+from pipeline.config import Config
+from pipeline.datasets import ALL, HELD_OUT, LEFT_OUT, TRAIN, sample_names
+from pipeline.errors import InputError
+
+Provenances = Sequence[Mapping[str, Any]]
+FOLDS = (TRAIN, HELD_OUT)
+# An analysis's mean weight is its scale factors, which are near 1, or a generator's weight in some unit, which is not.
+MEAN_WEIGHT = (0.5, 2.0)
+NEGATIVE_SHARE = (
+    0.01  # of the sum of absolute weights: below, negative weights change a yield by less than 2 %
+)
+
+
+def scales(config: Config, provenances: Mapping[str, Provenances], fold: str) -> dict[str, float]:
+    """Factor on the event weights of each sample in a fold, from the provenances of its column files.
+
+    Raises:
+        InputError: nothing to normalise by: every file left out, no event in the fold, a sum of generator weights that
+            is not positive, files left out whose number of events nobody knows; the same events twice.
+    """
+    if not config.data.allow_repeated:
+        require_different(provenances)
+    return {sample: _scale(config, sample, files, fold) for sample, files in provenances.items()}
+
+
+def uses_generator_weights(config: Config, sample: str) -> bool:
+    """Whether a sample is normalised by the sum of its generator weights."""
+    return config.data.normalise == "weights" and _cross_section(config, sample) is not None
+
+
+def notes(config: Config, files: Provenances) -> list[str]:
+    """What a reader of the result should know of its normalisation; empty where there is nothing."""
+    samples = {name: [file for file in files if file["sample"] == name] for name in sample_names(config)}
+    found = [note for sample, own in samples.items() for note in _weight_notes(config, sample, own)]
+    return found + [note for sample, own in samples.items() for note in _surplus_notes(sample, own)]
+
+
+def require_different(provenances: Mapping[str, Provenances]) -> None:
+    """Raise where two files hold the same events, whatever they are called.
+
+    The same are files of as many entries that begin with the same events, in all that the analysis reads of them, and
+    which are copies of one file by its UUID, or whose numbers cannot agree by chance.
+    """
+    seen: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for file in itertools.chain.from_iterable(provenances.values()):
+        if "first_events" not in file:
+            continue
+        content = (file["first_events"], file["entries_in_file"])
+        for identity in [(*content, file["file_uuid"]), *([content] if file["distinctive"] else [])]:
+            if other := seen.get(identity):
+                names = dict.fromkeys((other["sample"], file["sample"]))
+                raise InputError(
+                    f"sample{'s' if len(names) > 1 else ''} {' and '.join(map(repr, names))}: {other['file']} and "
+                    f"{file['file']} hold the same {file['entries_in_file']} events, which would count twice; "
+                    "remove one from the manifest, or say that it is meant with data.allow_repeated: true"
+                )
+            seen[identity] = file
+
+
+def _scale(config: Config, sample: str, files: Provenances, fold: str) -> float:
+    if files and all(LEFT_OUT in file for file in files):
+        raise InputError(
+            f"sample {sample!r}: every file was left out (data.unreadable_files); the first because "
+            f"{files[0][LEFT_OUT]}"
+        )
+    total, here = _events(files, ALL), _events(files, fold)
+    if here == 0:
+        raise InputError(f"sample {sample!r} has no event in fold {fold!r}; see data.held_out_fraction")
+    cross_section = _cross_section(config, sample)
+    if cross_section is None:
+        return _made_up_for(config, sample, files, total) / here
+    expected = cross_section * config.data.luminosity_per_pb
+    return expected / (_generated(sample, files, fold) if uses_generator_weights(config, sample) else here)
+
+
+def _cross_section(config: Config, sample: str) -> float | None:
+    return config.data.samples[sample.partition("__")[0]].cross_section_pb
+
+
+def _events(files: Provenances, fold: str) -> int:
+    return sum(file["entries_read"][name] for file in files for name in _folds(fold))
+
+
+def _folds(fold: str) -> tuple[str, ...]:
+    return FOLDS if fold == ALL else (fold,)
+
+
+def _made_up_for(config: Config, sample: str, files: Provenances, total: int) -> int:
+    """Events that absolute weights stand for: those read, and those promised of the files that were not."""
+    lost = [file["entries_promised"] for file in files if LEFT_OUT in file]
+    aside = datasets.not_used(config, sample)
+    if None in lost or aside is None:
+        key = "unreadable_files" if None in lost else "max_files_per_process"
+        raise InputError(
+            f"sample {sample!r} has absolute weights, and files are left out (data.{key}) whose number of events the "
+            "manifest does not say, so that they cannot be made up for; add their 'nevts' (the verb `manifest` writes "
+            "them), give the sample a cross_section_pb, or read all files"
+        )
+    return total + sum(map(int, lost)) + aside
+
+
+def _generated(sample: str, files: Provenances, fold: str) -> float:
+    """Sum of the generator weights of the events processed in a fold.
+
+    Of files with a tree `Runs` it is the sum there, once per file, times the share of the file's entries that was read
+    and the share of the fold in the sample.
+    """
+    read = [file for file in files if LEFT_OUT not in file]
+    everything = 0.0
+    for _, ranges in itertools.groupby(read, key=lambda file: file["file"]):
+        everything += _of_a_file(list(ranges))
+    here = everything * _share(read, fold)
+    if not here > 0:
+        raise InputError(
+            f"sample {sample!r}: the generator weights of its events in fold {fold!r} add up to {here:g}, nothing to "
+            "normalise by; see data.generator_weight, or use data.normalise: events"
+        )
+    return here
+
+
+def _of_a_file(ranges: Provenances) -> float:
+    in_runs = ranges[0]["weights_in_runs"]
+    if in_runs is None:
+        return float(sum(sum(file["generator_weights"].values()) for file in ranges))
+    return float(in_runs * _events(ranges, ALL) / ranges[0]["entries_in_file"])
+
+
+def _share(files: Provenances, fold: str) -> float:
+    """The share of a fold in a sample, by generator weights where all its files have them, else by events."""
+    if fold == ALL:
+        return 1.0
+    if any(file["generator_weights"] is None for file in files):
+        return _events(files, fold) / _events(files, ALL)
+    everything = sum(sum(file["generator_weights"].values()) for file in files)
+    return float(sum(file["generator_weights"][fold] for file in files) / everything) if everything else 0.0
+
+
+def _weight_notes(config: Config, sample: str, files: Provenances) -> list[str]:
+    """Weights that look as if the other way to normalise were meant."""
+    kept = sum(sum(file["entries_kept"].values()) for file in files)
+    if not kept or _cross_section(config, sample) is None:
+        return []
+    total, absolute = (
+        sum(sum(file[key].values()) for file in files)
+        for key in ("sum_of_weights", "sum_of_absolute_weights")
+    )
+    mean, negative = total / kept, (absolute - total) / 2 / absolute if absolute else 0.0
+    if uses_generator_weights(config, sample):
+        generated = _generated(sample, files, ALL) / _events(files, ALL)
+        if MEAN_WEIGHT[0] <= mean / generated <= MEAN_WEIGHT[1]:
+            return []
+        return [
+            f"sample {sample!r} is normalised by its generator weights, of mean {generated:g}, but the analysis's "
+            f"weights have mean {mean:g}: are they a factor of its column 'weight'?"
+        ]
+    if MEAN_WEIGHT[0] <= mean <= MEAN_WEIGHT[1] and negative <= NEGATIVE_SHARE:
+        return []
+    return [
+        f"sample {sample!r} is normalised by its number of events, but its weights have mean {mean:g} and "
+        f"{100 * negative:.3g} % of them, by size, are negative: if the generator's weight is a factor of them, use "
+        "data.normalise: weights"
+    ]
+
+
+def _surplus_notes(sample: str, files: Provenances) -> list[str]:
+    """More events than the manifest promises are read as well; it may be another file than the one that was meant."""
+    found = []
+    for name, ranges in itertools.groupby(files, key=lambda file: file["file"]):
+        parts = list(ranges)
+        promised = [file["entries_promised"] for file in parts]
+        if None in promised or any(LEFT_OUT in file for file in parts):
+            continue
+        if (surplus := _events(parts, ALL) - sum(promised)) > 0:
+            found.append(
+                f"sample {sample!r}: {name} has {surplus} events more than the {sum(promised)} that the manifest "
+                "promises; all are read"
+            )
+    return found
