@@ -24,6 +24,7 @@ ORDER = [
     "runs",
     "analysis",
     "ntuples",
+    "branches",
     "reading",
     "programs",
     "columns",
