@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import inspect
 import json
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from pipeline import targets
 from pipeline.containers import Columns, Observation, Parameters
-from pipeline.errors import ConfigError, nearest
+from pipeline.errors import ConfigError, Noting, nearest
 from pipeline.relax import Exact, Relaxed
 
 
@@ -157,21 +159,51 @@ class Analysis:
     def shifted(self) -> dict[str, tuple[str, float]]:
         """The variations that are a shift, by name: which one, and its size."""
         ends = {"up": 1.0, "down": -1.0}
-        return {f"{name}_{end}": (name, size) for name in self.shifts() for end, size in ends.items()}
+        shifts = _named(self, "shifts")
+        return {f"{name}_{end}": (name, size) for name in shifts for end, size in ends.items()}
 
     @property
     def transforms(self) -> dict[str, Callable[[Columns], Columns]]:
         """The variations of the columns by name: those of `variations`, and the shifts at +1 and -1."""
-        shifts = self.shifts()
+        shifts = _named(self, "shifts")
         of_shifts = {
             n: functools.partial(_at, shifts[shift], size) for n, (shift, size) in self.shifted.items()
         }
-        return {**self.variations(), **of_shifts}
+        return {**_named(self, "variations"), **of_shifts}
 
     def init(self, key: jax.Array) -> Mapping[str, jax.Array]:
         """Start values of the free arrays that have no bounds, such as the weights of a network."""
         del key
         return {}
+
+
+def start_arrays(analysis: Analysis, seed: int) -> dict[str, np.ndarray]:
+    """Start values of the analysis's free arrays.
+
+    Raises:
+        ConfigError: `init` returns something else than finite floating-point numbers by name.
+    """
+    name = f"{type(analysis).__name__}.init(key)"
+    with Noting(f"in {name}"):
+        made = analysis.init(jax.random.key(seed))
+    if not isinstance(made, Mapping):
+        raise ConfigError(f"{name} returns {_short(made)}; it must return {{name: array}}")
+    with Noting(f"in the arrays of {name}"):
+        arrays = {parameter: np.asarray(array) for parameter, array in made.items()}
+    for parameter, array in arrays.items():
+        if array.dtype.kind != "f" or not np.all(np.isfinite(array)):
+            raise ConfigError(f"{name}: {parameter!r} is no array of finite floating-point numbers")
+    return arrays
+
+
+def _named(analysis: Analysis, method: str) -> Mapping[str, Callable[..., Columns]]:
+    """The functions by name that a method of the analysis returns."""
+    name = f"{type(analysis).__name__}.{method}()"
+    with Noting(f"in {name}"):
+        found: Mapping[str, Callable[..., Columns]] = getattr(analysis, method)()
+    if not isinstance(found, Mapping) or not all(map(callable, found.values())):
+        raise ConfigError(f"{name} returns {_short(found)}; it must return {{name: function}}")
+    return found
 
 
 def _at(shift: Callable[[Columns, Any], Columns], size: float, columns: Columns) -> Columns:
@@ -196,9 +228,49 @@ def load(target: str, options: str = "{}") -> Analysis:
         raise ConfigError(
             f"analysis.target {target!r}: {cls} is not a subclass of pipeline.analysis.Analysis"
         )
+    given = json.loads(options)
     try:
-        return found(**json.loads(options))
+        inspect.signature(found).bind(**given)
     except TypeError as error:
         raise ConfigError(
             f"analysis.options and analysis.files {options} do not fit {target}: {error}"
         ) from error
+    with Noting(f"in {cls}({', '.join(f'{name}={value!r}' for name, value in given.items())})"):
+        analysis: Analysis = found(**given)
+    _require_contract(analysis)
+    return analysis
+
+
+def _require_contract(analysis: Analysis) -> None:
+    """Raise where an attribute of the class is not what the contract asks for."""
+    reads, parameters = getattr(analysis, "reads", None), getattr(analysis, "parameters", None)
+    allowed = {
+        "reads": (isinstance(reads, NanoAOD | FlatTree), "NanoAOD(branches=...) or FlatTree(branches=...)"),
+        "reads.branches": (_are_names(getattr(reads, "branches", None)), "a tuple of names"),
+        "parameters": (
+            isinstance(parameters, Mapping) and all(isinstance(free, Free) for free in parameters.values()),
+            "{name: Free(initial, bounds)}",
+        ),
+        "weight_variations": (_are_names(analysis.weight_variations), "a tuple of names"),
+        "collections": (
+            isinstance(analysis.collections, Mapping) and all(map(_are_names, analysis.collections.values())),
+            "{mask: (names of columns)}",
+        ),
+        "simulated": (isinstance(analysis.simulated, Simulated | None), "Simulated(...)"),
+    }
+    for attribute, (fits, wanted) in allowed.items():
+        if not fits:
+            value = functools.reduce(lambda of, name: getattr(of, name, None), attribute.split("."), analysis)
+            raise ConfigError(
+                f"{type(analysis).__name__}.{attribute} is {_short(value)}; it must be {wanted}"
+            )
+
+
+def _are_names(value: Any) -> bool:
+    return (
+        not isinstance(value, str) and isinstance(value, Sequence) and all(isinstance(n, str) for n in value)
+    )
+
+
+def _short(value: Any) -> str:
+    return textwrap.shorten(f"{value!r} ({type(value).__name__})", 200, placeholder=" ...")

@@ -13,7 +13,7 @@ from pipeline import checksums, reading
 from pipeline.analysis import FlatTree, NanoAOD
 from pipeline.datasets import HELD_OUT, TRAIN, SourceFile
 from pipeline.errors import InputError, nearest
-from pipeline.reading import DAMAGED, damaged, where
+from pipeline.reading import blaming, damaged, where
 
 RUNS = "Runs"  # NanoAOD's tree with an entry per run and file; sums of the events before any skim
 SUMS = ("genEventSumw", "genEventSumw_")  # its name in most versions of NanoAOD, and in version 6
@@ -31,10 +31,8 @@ def verify(file: SourceFile) -> None:
     if file.checksum is None or not (file.is_remote or Path(file.path).is_file()):
         return  # that it is missing is said when it is opened
     promised = checksums.parse(file.checksum)
-    try:
+    with blaming(file):
         found = checksums.of(file.path, promised.algorithm)
-    except DAMAGED as error:
-        raise damaged(file, error) from error
     if found != promised:
         raise damaged(file, ValueError(f"its checksum is {found}, and the manifest promises {promised}"))
 
@@ -84,11 +82,9 @@ def weights(
             f"{where(file)}: data.generator_weight {branch!r} is not in tree {reads.tree!r} of {file.path}, nor is "
             f"{SUMS[0]!r} in a tree {RUNS!r}; {nearest(branch, tree.keys())}; or use data.normalise: events"
         )
-    try:
+    with blaming(file):
         found = tree.arrays([branch], entry_start=start, entry_stop=start + len(held_out))[branch]
         numbers = ak.to_numpy(found) if found.ndim == 1 else np.empty(0, dtype=object)
-    except DAMAGED as error:
-        raise damaged(file, error) from error
     if numbers.dtype.kind not in "fiu" or not np.isfinite(numbers).all():
         raise InputError(
             f"{where(file)}: data.generator_weight {branch!r} of {file.path} holds {found.type}; it must "
@@ -114,7 +110,7 @@ def sum_in_runs(file: SourceFile, reads: NanoAOD | FlatTree, root: Any) -> float
     Raises:
         InputError: it counts fewer events than the file has, so it is of something else.
     """
-    try:
+    with blaming(file):
         if RUNS not in root.keys(cycle=False):
             return None
         runs = root[RUNS]
@@ -123,8 +119,6 @@ def sum_in_runs(file: SourceFile, reads: NanoAOD | FlatTree, root: Any) -> float
             return None
         total = _summed(runs, weights)
         generated = None if counts is None else _summed(runs, counts)
-    except DAMAGED as error:
-        raise damaged(file, error) from error
     entries = int(root[reads.tree].num_entries)
     if not np.isfinite(total) or (generated is not None and generated < entries):
         events = "" if generated is None else f" of {generated:.0f} events"

@@ -12,7 +12,7 @@ from pipeline.config import Config, Objective, Penalty, WeightedTerm
 from pipeline.containers import Parameters as Free
 from pipeline.containers import Templates
 from pipeline.diagnosis import suspects
-from pipeline.errors import FitError, Noting
+from pipeline.errors import ConfigError, FitError, Noting
 from pipeline.gradient import Centre, Parameters
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES, Term, total
@@ -87,4 +87,9 @@ def _term(config: Config, section: Objective | Penalty | WeightedTerm, parameter
 def _merit(config: Config, parameters: Parameters, of: dict[str, jax.Array]) -> jax.Array:
     found = analysis(config)
     with Noting(f"in {type(found).__name__}.merit(p, sums)"):
-        return jnp.asarray(found.merit(Free(parameters), of))
+        value = jnp.asarray(found.merit(Free(parameters), of))
+    if value.shape:
+        raise ConfigError(
+            f"{type(found).__name__}.merit(p, sums) returns an array of shape {value.shape}; it must return one number"
+        )
+    return value

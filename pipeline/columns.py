@@ -9,9 +9,10 @@ import numpy as np
 from pipeline import analysis as contract
 from pipeline import bookkeeping, draws, reading
 from pipeline.analysis import NOISE, Analysis
+from pipeline.branches import with_hint
 from pipeline.config import Config
 from pipeline.datasets import HELD_OUT, LEFT_OUT, TRAIN, SourceFile, is_held_out
-from pipeline.errors import InputError, Noting
+from pipeline.errors import AnalysisError, InputError, Noting
 from pipeline.provenance import branch_of_generator_weights, recipe
 from pipeline.reading import UnreadableFile, where
 
@@ -19,7 +20,7 @@ Columns = dict[str, np.ndarray]
 Folds = dict[str, Columns]
 
 
-class TooManyObjects(ValueError):
+class TooManyObjects(InputError):
     """An event has more objects than the columns hold."""
 
 
@@ -145,6 +146,8 @@ def _columns(file: SourceFile, analysis: Analysis, events: Any) -> Columns:
             made = analysis.columns(events, file.sample)
     except TooManyObjects as error:
         raise InputError(f"{where(file)}: {file.path}: {error}; the pad is in columns() of {name}") from error
+    except AnalysisError as error:
+        raise with_hint(error, analysis.reads) from error.__cause__
     if not isinstance(made, Mapping) or "weight" not in made:
         found = f"the columns {list(made)}" if isinstance(made, Mapping) else f"a {type(made).__name__}"
         raise InputError(

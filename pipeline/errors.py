@@ -1,8 +1,21 @@
 """The ways a run ends early; each message names the thing, its value, what was allowed and the cure."""
 
 import difflib
+import sysconfig
+import textwrap
 from collections.abc import Iterable
+from pathlib import Path
+from traceback import extract_tb, format_exception
 from types import TracebackType
+
+PACKAGE = Path(__file__).parent.resolve()
+ANALYSES = PACKAGE / "analyses"
+# Where code is that no physicist wrote for this analysis.
+INSTALLED = (
+    PACKAGE,
+    *(Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
+)
+LONGEST_REASON, LONGEST_LINE = 600, 120  # characters of an exception's message, and of a source line
 
 
 class ThalwegError(Exception):
@@ -29,10 +42,24 @@ class ClusterError(ThalwegError):
     """Workers, their scheduler or the batch system are not there, or not any more."""
 
 
-class Noting:
-    """Says where in the physicist's own code an unexpected exception came from; its traceback stays as it is.
+class AnalysisError(ThalwegError):
+    """An exception of the physicist's own code: what it is, in which method, and the line of the source.
 
-    A `with Noting("..."):` block adds the text to the end of the traceback. Errors that explain themselves pass.
+    It travels from worker to client as it is; `details` is the traceback, for logs and `--debug`.
+    """
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message, details)
+        self.details = details
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class Noting:
+    """Makes an exception of the physicist's own code, which runs in the block, an `AnalysisError` that says so.
+
+    `with Noting("in Tiny.columns(events, 'ttbar')"):` names the method. Errors that explain themselves pass.
     """
 
     def __init__(self, text: str) -> None:
@@ -45,7 +72,32 @@ class Noting:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, Exception) and not isinstance(error, ThalwegError):
-            error.add_note(self._text)
+            raise AnalysisError(_described(error, self._text), "".join(format_exception(error))) from error
+
+
+def _described(error: Exception, text: str) -> str:
+    """One line: what is wrong, in which method, and at which line of the source."""
+    frames = extract_tb(error.__traceback__)
+    own = [frame for frame in frames if _is_own(frame.filename)]
+    called = (own or frames[1:2])[-1:]  # where none is the physicist's: what the block called
+    places = [(frame.filename, frame.lineno, frame.line) for frame in called]
+    reason = str(error).strip().partition("\n\n")[0]
+    if isinstance(error, SyntaxError) and error.filename:
+        places, reason = [(error.filename, error.lineno, error.text)], error.msg
+    said = textwrap.shorten(reason, LONGEST_REASON, placeholder=" ...") or "no message"
+    lines = (
+        f"; {file}, line {number}: {textwrap.shorten(source or '', LONGEST_LINE, placeholder=' ...')}"
+        for file, number, source in places
+    )
+    return "".join((f"{type(error).__name__} {text}: {said}", *lines))
+
+
+def _is_own(filename: str) -> bool:
+    """Whether a file is the physicist's: neither installed, nor Python's, nor this package's but for its analyses."""
+    if not (path := Path(filename)).is_absolute() and not path.is_file():
+        return False  # <frozen importlib> and the like
+    path = path.resolve()
+    return path.is_relative_to(ANALYSES) or not any(path.is_relative_to(folder) for folder in INSTALLED)
 
 
 def nearest(name: str, allowed: Iterable[str], count: int = 3) -> str:

@@ -12,7 +12,7 @@ from pipeline import bookkeeping, checksums, datasets, reading
 from pipeline.analysis import FlatTree
 from pipeline.datasets import NOMINAL, TRAIN, SourceFile
 from pipeline.errors import ConfigError, InputError
-from pipeline.reading import UnreadableFile, damaged
+from pipeline.reading import UnreadableFile
 
 GENERATOR_WEIGHT = "genWeight"  # NanoAOD's; a file without it just has no sum, unless the branch is asked for
 STEP_EVENTS = 1_000_000  # weights read at a time: bounds the memory, changes no result
@@ -117,10 +117,8 @@ def _sum_of_weights(file: SourceFile, reads: FlatTree, root: Any, branch: str | 
 
 
 def _checksum(file: SourceFile, algorithm: str) -> str:
-    try:
+    with reading.blaming(file):
         return str(checksums.of(file.path, algorithm))
-    except reading.DAMAGED as error:
-        raise damaged(file, error) from error
 
 
 def _totals(files: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -56,6 +56,10 @@ def generate(generator: str, sample: str, path: Path, *, events: int, seed: int)
         raise ConfigError(f"simulate.generator {generator!r}: there is no function {name!r}")
     with Noting(f"in {generator}, sample {sample!r}"):
         made = function(sample, events, stream(sample, seed))
+    if not isinstance(made, Mapping):
+        raise ConfigError(
+            f"simulate.generator {generator!r} returns a {type(made).__name__}; it must return {{branch: array}}"
+        )
     for branch, array in made.items():
         if len(array) != events:
             raise ConfigError(

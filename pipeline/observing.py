@@ -46,7 +46,15 @@ def families(
     transforms = analysis.transforms
     of_weight = [name for name in variations if name not in transforms]
     factors = _factors(analysis, of_weight, parameters, columns, relax)
-    varied = {NOMINAL: columns, **{n: transforms[n](columns) for n in variations if n in transforms}}
+    varied = {NOMINAL: columns}
+    for name in (name for name in variations if name in transforms):
+        with Noting(f"in variation {name!r} of {type(analysis).__name__}"):
+            varied[name] = transforms[name](columns)
+        if not isinstance(varied[name], Columns):
+            raise ConfigError(
+                f"variation {name!r} of {type(analysis).__name__} returns a {type(varied[name]).__name__}; it must "
+                "return the columns: c.replace(...)"
+            )
     members: dict[tuple[str, ...], list[str]] = {(WEIGHT,): []}
     for name, arrays in varied.items():
         changed = tuple(n for n, array in arrays.arrays.items() if array is not columns.arrays[n])
@@ -120,6 +128,10 @@ def _factors(
         return {}
     with Noting(f"in {type(analysis).__name__}.weights(p, c, relax)"):
         made = analysis.weights(parameters, columns, relax)
+    if not isinstance(made, Mapping):
+        raise ConfigError(
+            f"{type(analysis).__name__}.weights() returns a {type(made).__name__}; it must return {{name: factor}}"
+        )
     missing = [name for name in names if name not in made]
     if missing:
         raise ConfigError(
@@ -159,9 +171,15 @@ def _observation(
 ) -> Observation:
     """The observation of a channel, which must have the bins of the configuration."""
     where, name = f"channels.{binning.channel}: ", type(analysis).__name__
+    if not isinstance(observations, Mapping):
+        raise ConfigError(
+            f"{name}.observe() returns a {type(observations).__name__}; it must return {{channel: Observation}}"
+        )
     if binning.channel not in observations:
         raise ConfigError(f"{where}{name} observes no such channel; {nearest(binning.channel, observations)}")
     found = observations[binning.channel]
+    if not isinstance(found, Observation):
+        raise ConfigError(f"{where}{name} observes a {type(found).__name__}; it must be an Observation")
     made = 0 if found.shares is None else found.shares.shape[-1]
     if made != (binning.shares or 0):
         raise ConfigError(

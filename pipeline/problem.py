@@ -189,7 +189,7 @@ def initial_parameters(config: Config) -> dict[str, Any]:
     values = {name: config.parameters.get(name, free.initial) for name, free in found.parameters.items()}
     for name, value in values.items():
         check_bounds(name, value, found.parameters[name])
-    arrays = {**found.init(jax.random.key(config.optimise.seed)), **_free_edges(config)}
+    arrays = {**contract.start_arrays(found, config.optimise.seed), **_free_edges(config)}
     twice = sorted(set(arrays) & set(values))
     if twice:
         raise ConfigError(f"parameter {twice[0]!r} of {config.analysis.target} is taken; choose another name")

@@ -12,7 +12,6 @@ import uproot
 
 from pipeline import ntuples
 from pipeline.errors import ConfigError, InputError, nearest
-from pipeline.reading import DAMAGED
 
 LAST_WORDS = 2000  # characters of what a program that failed said
 Arrays = Mapping[str, np.ndarray]
@@ -49,7 +48,7 @@ class Program:
             fields = {**p, **own}
             try:
                 arguments = [word.format(**fields) for word in shlex.split(self.command)]
-            except (LookupError, ValueError) as error:
+            except (LookupError, ValueError, AttributeError, TypeError) as error:
                 name = str(error).strip("'")
                 raise ConfigError(
                     f"command {self.command!r}: no field {{{name}}}; {nearest(name, fields)}"
@@ -77,7 +76,7 @@ def _branch(arguments: list[str], path: Path, name: str, events: int) -> np.ndar
     try:
         with uproot.open(path) as file:
             found: np.ndarray = file[ntuples.TREE][name].array(library="np")
-    except DAMAGED as error:
+    except Exception as error:  # uproot's alone, on whatever the program wrote
         reason = f"cannot be read from the tree {ntuples.TREE!r} of its output: {error}"
         raise InputError(f"{shlex.join(arguments)}: branch {name!r} {reason}") from error
     if found.shape != (events,):

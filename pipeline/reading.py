@@ -5,7 +5,6 @@ counts as unreadable.
 """
 
 import contextlib
-import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,24 +16,19 @@ import cramjam
 import numpy as np
 import tenacity
 import uproot
-from coffea.nanoevents import NanoAODSchema, NanoEventsFactory
 from isal import isal_zlib
 
+from pipeline import branches
 from pipeline.analysis import FlatTree, NanoAOD
+from pipeline.branches import RNTUPLE, TTREE
+from pipeline.branches import where as where
 from pipeline.datasets import SourceFile
-from pipeline.errors import ConfigError, InputError, nearest
+from pipeline.errors import ConfigError, InputError, ThalwegError, nearest
 
 COMPRESSION_ERRORS: Any = (zlib.error, isal_zlib.error, cramjam.DecompressionError)
-# What uproot and awkward raise on bytes that make no sense.
-DAMAGED: Any = (
-    *(OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError, MemoryError, OverflowError),
-    *(struct.error, *COMPRESSION_ERRORS, uproot.DeserializationError, aiohttp.ClientError),
-)
-# isal decompresses ZLIB, which most NanoAOD is, in half of zlib's time. uproot documents ZLIB.library for this, but
-# reads with an object of the class above that, which does not look there.
-getattr(uproot.compression, "_decompress_ZLIB", uproot.ZLIB).library = "isal"
 LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0  # seconds between two tries; each is twice the one before
+INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]  # awkward's names
 HTTP_SERVER_FAULT, HTTP_TOO_MANY = 500, 429
 
 
@@ -42,11 +36,12 @@ class UnreadableFile(InputError):
     """A file that is missing, damaged or does not answer: `data.unreadable_files` says what happens then."""
 
 
-class _Schema(NanoAODSchema):  # type: ignore[misc]
-    """NanoAOD without the complaints about branches that the analysis does not read."""
+def decompress_faster() -> None:
+    """Let isal decompress ZLIB, which most NanoAOD is, in half of zlib's time; for programs that read much.
 
-    warn_missing_crossrefs = False
-    event_ids = ()
+    uproot documents ZLIB.library for this, but reads with an object of the class above that, which does not look there.
+    """
+    getattr(uproot.compression, "_decompress_ZLIB", uproot.ZLIB).library = "isal"
 
 
 def retried(
@@ -64,13 +59,15 @@ def retried(
     return tenacity.Retrying(
         stop=tenacity.stop_after_attempt(attempts),
         wait=tenacity.wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
-        retry=tenacity.retry_if_exception(lambda error: file.is_remote and _passes(error.__cause__ or error)),
+        retry=tenacity.retry_if_exception(
+            lambda error: file.is_remote and isinstance(error, UnreadableFile) and _passes(error.__cause__)
+        ),
         before_sleep=tell,
         reraise=True,
     )
 
 
-def _passes(error: BaseException) -> bool:
+def _passes(error: BaseException | None) -> bool:
     """Whether an error of a remote read may be gone the next time."""
     if isinstance(error, aiohttp.ClientResponseError):
         return error.status >= HTTP_SERVER_FAULT or error.status == HTTP_TOO_MANY
@@ -88,13 +85,10 @@ def opened(file: SourceFile, reads: NanoAOD | FlatTree) -> Iterator[Any]:
         InputError: no such tree or branch.
     """
     with _root(file) as root:
-        try:
-            classes = {name.rpartition(";")[0]: kind for name, kind in root.classnames().items()}
+        with blaming(file):
+            classes = {**root.classnames(), **root.classnames(cycle=False)}
             _require_tree(file, reads.tree, classes)
-            branches = dict(root[reads.tree].items())
-        except DAMAGED as error:
-            raise damaged(file, error) from error
-        _require_branches(file, reads, branches)
+            branches.places(file, reads, root[reads.tree])
         yield root
 
 
@@ -121,28 +115,43 @@ def events(
 ) -> tuple[Any, np.ndarray]:
     """Events `start` to `stop` as the analysis sees them, and their numbers.
 
-    The branches are read here, not when the analysis first touches them: what fails is the file's fault, not its.
+    The branches are read and checked here, not when the analysis first touches them: what fails is the file's fault.
     """
-    try:
-        if isinstance(reads, FlatTree):
-            names = dict.fromkeys([*reads.branches, *([reads.event] if reads.event else [])])
-            found = root[reads.tree].arrays(list(names), entry_start=start, entry_stop=stop)
-        else:
-            found = ak.materialize(_nano_events(reads, root, start, stop))
-        numbers = np.arange(start, stop) if reads.event is None else ak.to_numpy(found[reads.event])
-    except DAMAGED as error:
-        raise damaged(file, error) from error
-    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+    with blaming(file):
+        tree = root[reads.tree]
+        made = branches.arrays(file, reads, tree, branches.places(file, reads, tree), start, stop)
+        nano = isinstance(reads, NanoAOD)
+        found = branches.nano_events(reads, made) if nano else ak.zip(made, depth_limit=1)
+    if reads.event is None:
+        return found, np.arange(start, stop)
+    numbers = made[reads.event]
+    if str(numbers.type.content) not in INTEGERS:
         raise InputError(
             f"{where(file)}: branch {reads.event!r} of {file.path}, which should number the events, holds "
-            f"{numbers.dtype} of shape {numbers.shape[1:]}; it must hold one integer per event"
+            f"{numbers.type.content}; it must hold one integer per event"
         )
-    return found, numbers
+    return found, ak.to_numpy(numbers)
 
 
-def where(file: SourceFile) -> str:
-    """The beginning of a message."""
-    return f"sample {file.sample!r}"
+@contextlib.contextmanager
+def blaming(file: SourceFile) -> Iterator[None]:
+    """Whatever uproot, its decompressors and awkward raise on a file's bytes, as the error of that file.
+
+    There is no end to what they raise on bytes that make no sense; nothing of the analysis's runs in such a block.
+    """
+    try:
+        yield
+    except ThalwegError:
+        raise
+    except NotImplementedError as error:
+        raise InputError(f"{where(file)}: uproot cannot read {file.path}: {_short(error)}") from error
+    except MemoryError as error:
+        raise InputError(
+            f"{where(file)}: reading {file.path} takes more memory than there is ({_short(error)}): it is damaged, or "
+            "data.max_events_per_job is too large"
+        ) from error
+    except Exception as error:
+        raise damaged(file, error) from error
 
 
 def damaged(file: SourceFile, error: BaseException) -> UnreadableFile:
@@ -153,20 +162,6 @@ def damaged(file: SourceFile, error: BaseException) -> UnreadableFile:
     )
 
 
-def _nano_events(reads: NanoAOD, root: Any, start: int, stop: int) -> Any:
-    wanted = {*reads.branches, *map(_counter, reads.branches), reads.event}
-    return NanoEventsFactory.from_root(
-        root,
-        treepath=reads.tree,
-        schemaclass=_Schema,
-        mode="virtual",
-        entry_start=start,
-        entry_stop=stop,
-        preload=wanted,
-        iteritems_options={"filter_name": lambda name: name in wanted},
-    ).events()
-
-
 @contextlib.contextmanager
 def _root(file: SourceFile) -> Iterator[Any]:
     """The open file, where it is as long as its header says."""
@@ -174,14 +169,13 @@ def _root(file: SourceFile) -> Iterator[Any]:
     if not file.is_remote and not path.is_file():
         what = "is no file" if path.exists() else "does not exist here or beside the manifest"
         raise UnreadableFile(f"{where(file)}: file {path} {what}; {file.cure_if_missing}")
-    try:
-        root = uproot.open({file.path: None}, array_cache=None)
-    except ImportError as error:  # the reader of a protocol is a package of its own
-        raise ConfigError(
-            f"{where(file)}: {file.path} cannot be read: {_short(error)}; for root:// install thalweg[xrootd]"
-        ) from error
-    except DAMAGED as error:
-        raise damaged(file, error) from error
+    with blaming(file):
+        try:
+            root = uproot.open({file.path: None}, array_cache=None)
+        except ImportError as error:  # the reader of a protocol is a package of its own
+            raise ConfigError(
+                f"{where(file)}: {file.path} cannot be read: {_short(error)}; for root:// install thalweg[xrootd]"
+            ) from error
     with root:
         promised = int(root.file.fEND)
         if not file.is_remote and path.stat().st_size < promised:
@@ -190,28 +184,13 @@ def _root(file: SourceFile) -> Iterator[Any]:
 
 
 def _require_tree(file: SourceFile, tree: str, classes: Mapping[str, str]) -> None:
-    trees = [name for name, kind in classes.items() if kind in ("TTree", "ROOT::RNTuple")]
+    trees = [name for name, kind in classes.items() if kind in (TTREE, RNTUPLE)]
     if tree in trees:
         return
     found = f"{tree!r} is a {classes[tree]} there" if tree in classes else f"no tree {tree!r} there"
-    hint = nearest(tree, trees) if trees else "it holds no tree at all"
+    newest = [name for name in trees if ";" not in name]
+    hint = nearest(tree, newest) if trees else "it holds no tree at all"
     raise InputError(f"{where(file)}: cannot read tree {tree!r} of {file.path}: {found}; {hint}")
-
-
-def _require_branches(file: SourceFile, reads: NanoAOD | FlatTree, branches: Mapping[str, Any]) -> None:
-    for branch in [*reads.branches, *([reads.event] if reads.event else [])]:
-        if branch not in branches:
-            hint = f"not in tree {reads.tree!r} of {file.path}; {nearest(branch, branches)}"
-            raise InputError(f"{where(file)}: branch {branch!r} {hint}")
-        bare = isinstance(reads, NanoAOD) and _counter(branch) not in branches
-        if bare and isinstance(branches[branch].interpretation, uproot.AsJagged):
-            hint = f"needs {_counter(branch)!r} in tree {reads.tree!r} of {file.path}, as NanoAOD has it"
-            raise InputError(f"{where(file)}: branch {branch!r} {hint}; or read it as a FlatTree")
-
-
-def _counter(branch: str) -> str:
-    """The branch with the number of objects of each event: `nJet` of `Jet_pt`."""
-    return f"n{branch.partition('_')[0]}"
 
 
 def _short(error: BaseException | None) -> str:

@@ -117,6 +117,10 @@ def _called(
     values = dict(zip(stage.parameters, map(float, point), strict=True))
     with Noting(f"in {name}.simulate(p, c, rng) of {len(arrays[WEIGHT])} events at {values}"):
         made = analysis.simulate(values, arrays, rng)
+    if not isinstance(made, Mapping):
+        raise ConfigError(
+            f"simulate() of {name} returns a {type(made).__name__}; it must return {{column: array}}"
+        )
     found = {output: np.asarray(made[output], dtype=np.float64) for output in stage.outputs if output in made}
     for output in stage.outputs:
         if output not in found or found[output].shape != arrays[WEIGHT].shape:

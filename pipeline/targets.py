@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, Noting
 
 SPELLING = re.compile(r"(.+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):[A-Za-z_]\w*")
 
@@ -42,10 +42,9 @@ def module(target: str, key: str) -> ModuleType:
     name = target.partition(":")[0]
     if name.endswith(".py"):
         return _from_file(Path(name), target, key)
-    try:
+    source(target, key)
+    with Noting(f"in {name}, imported for {key}"):
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{key} {target!r}: {error}; is it on PYTHONPATH?") from error
 
 
 def _from_file(path: Path, target: str, key: str) -> ModuleType:
@@ -56,5 +55,6 @@ def _from_file(path: Path, target: str, key: str) -> ModuleType:
         raise ConfigError(f"{key} {target!r}: there is no Python file {path}")
     loaded = importlib.util.module_from_spec(spec)
     sys.modules[name] = loaded
-    spec.loader.exec_module(loaded)
+    with Noting(f"in {path}, imported for {key}"):
+        spec.loader.exec_module(loaded)
     return loaded

@@ -14,6 +14,7 @@ from pipeline.analysis import Analysis
 from pipeline.binning import Binning
 from pipeline.containers import Columns, Parameters, Templates
 from pipeline.datasets import NOMINAL
+from pipeline.errors import Noting
 from pipeline.observing import Family
 from pipeline.relax import Exact, Relaxed, fraction_of_bin
 from pipeline.surrogate import Surrogate
@@ -114,7 +115,8 @@ def _slopes(
     def templates(sizes: Float[Array, " shifts"]) -> dict[str, Array]:
         moved = columns
         for name, size in zip(names, sizes, strict=True):
-            moved = shifts[name](moved, size)
+            with Noting(f"in shift {name!r} of {type(recipe.analysis).__name__}"):
+                moved = shifts[name](moved, size)
         weights, values = observing.observe(recipe.analysis, recipe.binnings, free, moved, relax)
         drawn = {b.channel: draw(b, weights[b.channel][None], values.get(b.channel)) for b in recipe.binnings}
         return {channel: rows[0] for channel, rows in drawn.items()}

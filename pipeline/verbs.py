@@ -56,7 +56,9 @@ def manifest(options: argparse.Namespace, lines: Log) -> None:
 def columns(options: argparse.Namespace, lines: Log) -> None:
     """Read one ROOT file into rectangular columns."""
     from pipeline.columns import make
+    from pipeline.reading import decompress_faster
 
+    decompress_faster()
     config = _config(options)
     _check(config)
     files = [file for file in datasets.source_files(config) if file.sample == options.sample]

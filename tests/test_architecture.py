@@ -28,6 +28,7 @@ ORDER = [
     "runs",
     "analysis",
     "ntuples",
+    "branches",
     "reading",
     "programs",
     "bookkeeping",

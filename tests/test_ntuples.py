@@ -1,11 +1,13 @@
 """Generated events: the files of a function that a configuration names, and what may be wrong with it."""
 
+import re
+
 import numpy as np
 import pytest
 import uproot
 
 from pipeline import config, datasets, ntuples
-from pipeline.errors import ConfigError
+from pipeline.errors import AnalysisError, ConfigError
 
 MODULE = """
 import numpy as np
@@ -63,9 +65,11 @@ def test_what_is_wrong_is_named_and_no_file_is_left(module, tmp_path, function, 
 
 
 def test_an_exception_of_the_generator_says_whose_it_is(module, tmp_path):
-    with pytest.raises(ZeroDivisionError) as raised:
+    message = re.escape(
+        f"ZeroDivisionError in {module}:failing, sample 's': no message; {module}, line 14: raise"
+    )
+    with pytest.raises(AnalysisError, match=message):
         ntuples.generate(f"{module}:failing", "s", tmp_path / "out.root", events=5, seed=1)
-    assert raised.value.__notes__ == [f"in {module}:failing, sample 's'"]
 
 
 def test_the_folder_says_which_generator_made_the_events(module, request):

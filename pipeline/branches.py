@@ -1,0 +1,201 @@
+"""The branches of a TTree or the fields of an RNTuple -> events as the analysis sees them, once they make sense."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import awkward as ak
+import uproot
+from coffea.nanoevents import NanoAODSchema, NanoEventsFactory
+from coffea.nanoevents.mapping import SimplePreloadedColumnSource
+
+from pipeline.analysis import FlatTree, NanoAOD
+from pipeline.datasets import SourceFile
+from pipeline.errors import AnalysisError, InputError, nearest
+
+TTREE, RNTUPLE = "TTree", "ROOT::RNTuple"
+VECTOR = ("pt", "eta", "phi", "mass")  # what coffea makes a four-vector of
+COORDINATES = {"MissingET": ("pt", "phi"), "Vertex": (), "SecondaryVertex": ()}  # vertices are none
+SHOWN = 6  # sub-branches that a message lists
+
+
+class Senseless(ValueError):
+    """Bytes that could be read and make no sense."""
+
+
+class _Schema(NanoAODSchema):  # type: ignore[misc]
+    """NanoAOD without the complaints about branches that the analysis does not read."""
+
+    warn_missing_crossrefs = False
+    event_ids = ()
+
+
+def where(file: SourceFile) -> str:
+    """The beginning of a message."""
+    return f"sample {file.sample!r}"
+
+
+def places(file: SourceFile, reads: NanoAOD | FlatTree, tree: Any) -> dict[str, str | None]:
+    """Where each branch that is to be read is in the tree; None for the counter that an RNTuple does not need.
+
+    Raises:
+        InputError: a branch is not there, or nothing that can be read as arrays.
+    """
+    there = list(tree.keys())
+    found: dict[str, str | None] = {}
+    for branch in [*reads.branches, *([reads.event] if reads.event else [])]:
+        place = _place(reads, tree, branch, there)
+        if place is None:
+            friends = "; branches of its friends are not read" if _has_friends(tree) else ""
+            raise InputError(
+                f"{where(file)}: branch {branch!r} not in tree {reads.tree!r} of {file.path}; "
+                f"{nearest(branch, there)}{friends}"
+            )
+        found[branch] = place
+        if not _is_rntuple(tree):
+            _require_arrays(file, reads, branch, tree[place])
+    for branch in reads.branches if isinstance(reads, NanoAOD) else ():
+        counter = _counter(branch)
+        if counter in there:
+            found[counter] = counter
+        elif _is_rntuple(tree):
+            found[counter] = None
+        elif isinstance(tree[branch].interpretation, uproot.AsJagged):
+            hint = f"needs {counter!r} in tree {reads.tree!r} of {file.path}, as NanoAOD has it"
+            raise InputError(f"{where(file)}: branch {branch!r} {hint}; or read it as a FlatTree")
+    return found
+
+
+def arrays(
+    file: SourceFile,
+    reads: NanoAOD | FlatTree,
+    tree: Any,
+    found: Mapping[str, str | None],
+    start: int,
+    stop: int,
+) -> dict[str, ak.Array]:
+    """The branches of the entries `start` to `stop`, and the counters of collections that have none of their own.
+
+    Raises:
+        Senseless: what uproot made of the bytes contradicts itself; awkward would notice when it is used, if ever.
+        InputError: branches of a collection without a counter have different numbers of objects.
+    """
+    there = {name: place for name, place in found.items() if place is not None}
+    entries = {"entry_start": start, "entry_stop": stop}
+    if _is_rntuple(tree):
+        made = {name: tree[place].array(**entries) for name, place in there.items()}
+    else:
+        read = tree.arrays(list(dict.fromkeys(there.values())), how=dict, **entries)
+        made = {name: read[place] for name, place in there.items()}
+    for name, array in made.items():
+        error = ak.validity_error(array)
+        if error or len(array) != stop - start:
+            raise Senseless(f"branch {name!r}: {error or f'{len(array)} of {stop - start} entries'}")
+    return made | _counts(file, reads, made, found) if isinstance(reads, NanoAOD) else made
+
+
+def _counts(
+    file: SourceFile, reads: NanoAOD, made: Mapping[str, ak.Array], found: Mapping[str, str | None]
+) -> dict[str, ak.Array]:
+    """The numbers of objects, the same for all branches of a collection."""
+    counts: dict[str, ak.Array] = {}
+    for branch in reads.branches:
+        counter = _counter(branch)
+        if counter not in found or made[branch].ndim < 2:
+            continue
+        own = counts.setdefault(counter, made.get(counter, ak.num(made[branch])))
+        if ak.array_equal(ak.num(made[branch]), own, dtype_exact=False, check_parameters=False):
+            continue
+        if found[counter] is not None:
+            raise Senseless(f"branch {branch!r} has other numbers of objects than {counter!r} says")
+        raise InputError(
+            f"{where(file)}: branch {branch!r} of {file.path} has other numbers of objects than others of its "
+            "collection; read them as a FlatTree"
+        )
+    return counts
+
+
+def nano_events(reads: NanoAOD, made: Mapping[str, ak.Array]) -> Any:
+    """The events in coffea's NanoAOD schema.
+
+    A collection without all coordinates of a vector is one without a vector's methods.
+    """
+    lacking = incomplete(reads)
+    mixins = {name: mixin for name, mixin in _Schema.mixins.items() if name not in lacking}
+    events = len(next(iter(made.values())))
+    source = SimplePreloadedColumnSource(made, uuid="", num_rows=events, object_path=reads.tree)
+    schema = type("Schema", (_Schema,), {"mixins": mixins})
+    return NanoEventsFactory.from_preloaded(source, schemaclass=schema).events()
+
+
+def incomplete(reads: NanoAOD | FlatTree) -> dict[str, list[str]]:
+    """The branches that collections lack to be vectors, by collection."""
+    if isinstance(reads, FlatTree):
+        return {}
+    found: dict[str, list[str]] = {}
+    for name in dict.fromkeys(branch.partition("_")[0] for branch in reads.branches):
+        if name in _Schema.mixins:
+            wanted = [f"{name}_{c}" for c in COORDINATES.get(_Schema.mixins[name], VECTOR)]
+            lacking = [branch for branch in wanted if branch not in reads.branches]
+            if lacking:
+                found[name] = lacking
+    return found
+
+
+def with_hint(error: AnalysisError, reads: NanoAOD | FlatTree) -> AnalysisError:
+    """The same error, with what to add where a collection is no vector because branches were not asked for."""
+    lacking = incomplete(reads)
+    if not lacking or not isinstance(error.__cause__, AttributeError | LookupError | TypeError | ValueError):
+        return error
+    hints = (
+        f"{name} is no vector, for that add {', '.join(names)} to branches" for name, names in lacking.items()
+    )
+    return AnalysisError(f"{error}; {'; '.join(hints)}, or use FlatTree", error.details)
+
+
+def _place(reads: NanoAOD | FlatTree, tree: Any, branch: str, there: list[str]) -> str | None:
+    """The key of a branch. An RNTuple may hold `Jet_pt` as `Jet.pt`, or in a collection of any name as `Jet_pt`."""
+    if branch in there:
+        return branch
+    last = [key for key in there if key.endswith(("/" + branch, "." + branch))]
+    if not _is_rntuple(tree):
+        return last[0] if len(last) == 1 and last[0].endswith("/" + branch) else None
+    if isinstance(reads, FlatTree):
+        return None
+    nested = branch.replace("_", ".", 1)
+    return nested if nested in there else last[0] if len(last) == 1 else None
+
+
+def _require_arrays(file: SourceFile, reads: NanoAOD | FlatTree, name: str, branch: Any) -> None:
+    """Raise where a sound file has objects, or a group of branches, instead of numbers."""
+    place = f"{where(file)}: branch {name!r} in tree {reads.tree!r} of {file.path}"
+    if branch.branches:
+        within = [f"{name}/{b.name}" for b in branch.branches]
+        more = f" and {len(within) - SHOWN} more" if len(within) > SHOWN else ""
+        raise InputError(
+            f"{place} is a group; read what it holds: {', '.join(map(repr, within[:SHOWN]))}{more}"
+        )
+    rule = branch.interpretation
+    try:
+        if not isinstance(rule, uproot.interpretation.identify.UnknownInterpretation):
+            rule.awkward_form(branch.file)
+            return
+        reason = rule.reason
+    except (uproot.interpretation.objects.CannotBeAwkward, NotImplementedError) as error:
+        reason = str(error)
+    raise InputError(
+        f"{place} holds {branch.typename or branch.classname!r}, which uproot cannot read as arrays ({reason}); read "
+        "other branches, or write it as plain numbers or vectors of them"
+    )
+
+
+def _is_rntuple(tree: Any) -> bool:
+    return str(tree.classname) == RNTUPLE
+
+
+def _has_friends(tree: Any) -> bool:
+    return not _is_rntuple(tree) and bool(tree.all_members.get("fFriends"))
+
+
+def _counter(branch: str) -> str:
+    """The branch with the number of objects of each event: `nJet` of `Jet_pt`."""
+    return f"n{branch.partition('_')[0]}"
