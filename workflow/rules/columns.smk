@@ -19,7 +19,7 @@ rule columns:
         source=source,
         unreadable_files=RUN.data.unreadable_files,
         held_out_fraction=RUN.data.held_out_fraction,
-        options=RUN.analysis.options_json,
+        analysis=ANALYSIS_DIGEST,
         version=pipeline.__version__,
     message:
         "Read file {wildcards.index} of {wildcards.sample} into columns"
