@@ -6,6 +6,7 @@ import inspect
 import json
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -70,6 +71,9 @@ class Simulated:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     noise: int = 4
+
+
+KEPT = 32  # analyses that a process remembers; in one Python session every edit makes a new one
 
 
 class Analysis:
@@ -210,16 +214,30 @@ def _at(shift: Callable[[Columns, Any], Columns], size: float, columns: Columns)
     return shift(columns, size)
 
 
-@functools.cache
-def load(target: str, options: str = "{}") -> Analysis:
+def load(target: str, options: str = "{}", content: targets.Content | None = None) -> Analysis:
     """The analysis that a configuration names: `module:Class` or `path/to/file.py:Class`.
 
-    `options` is JSON, so that equal requests give the same object, which compiled functions are kept for.
+    Arguments:
+        options: JSON, so that equal requests give the same object, which compiled functions are kept for.
+        content: what it is made of, as found when the run began; None: at this moment, without files.
+
+    Raises:
+        ConfigError: no such class, other arguments, or another content by now.
     """
+    return _built(target, options, content or targets.content(target, "analysis.target"))
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _built(target: str, options: str, content: targets.Content) -> Analysis:
     name, colon, cls = target.partition(":")
     if not colon:
         raise ConfigError(f"analysis.target {target!r} is not 'module:Class' or 'path/to/file.py:Class'")
     module = targets.module(target, "analysis.target")
+    if targets.content(target, "analysis.target", [Path(path) for path, _ in content.files]) != content:
+        raise ConfigError(
+            f"analysis.target {target!r}: it, a module that it imports or one of its files was changed after the run "
+            "had begun, or this process finds other modules (PYTHONPATH); run again"
+        )
     found = getattr(module, cls, None)
     if found is None:
         classes = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Analysis)]

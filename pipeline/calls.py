@@ -7,6 +7,7 @@ that is continued learns from the same ones.
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -62,18 +63,17 @@ class Calls:
         self._known[epoch] = calls
         if self._folder is not None:
             leaves = {f"{kind}_{i:04d}": a for i, c in enumerate(calls) for kind, a in c._asdict().items()}
-            store.write_state(self._path(epoch), leaves, {"epoch": epoch, "fingerprint": self._fingerprint})
+            store.write_state(self._path(epoch), leaves, self._header(epoch))
 
     def _at(self, epoch: int) -> list[Call]:
         if epoch not in self._known:
-            leaves, header = store.read_state(self._path(epoch))
-            if header["fingerprint"] != self._fingerprint:
-                raise InputError(
-                    f"{self._path(epoch)} belongs to another run; remove the run's folder and start again"
-                )
+            leaves, _ = store.read_state(self._path(epoch), self._header(epoch))
             numbers = sorted({name.rpartition("_")[2] for name in leaves})
             self._known[epoch] = [Call(*(leaves[f"{kind}_{n}"] for kind in Call._fields)) for n in numbers]
         return self._known[epoch]
+
+    def _header(self, epoch: int) -> dict[str, Any]:
+        return {"kind": "calls", "epoch": epoch, store.FINGERPRINT: self._fingerprint}
 
     def _path(self, epoch: int) -> Path:
         if self._folder is None:

@@ -79,24 +79,33 @@ class Resident:
 
     def __init__(self, budget: float = math.inf, scratch: Path | None = None) -> None:
         self.budget, self.scratch, self.used = budget, scratch, 0
-        self._groups: dict[tuple[Group, Layout], Iterable[Columns]] = {}
+        self._groups: dict[tuple[Group, Layout], tuple[Iterable[Columns], int]] = {}
 
     def chunks(self, group: Group, layout: Layout) -> Iterable[Columns]:
         """A group's chunks; see :func:`chunks`."""
         key = (group, layout)
         if key not in self._groups:
+            self._forget_former(group)
             self._groups[key] = self._keep(_arrays(group, layout))
-        return self._groups[key]
+        return self._groups[key][0]
 
-    def _keep(self, chunks: Iterator[Arrays]) -> Iterable[Columns]:
+    def _forget_former(self, group: Group) -> None:
+        """Drop chunks of column files that hold other events by now, as after an edit of the analysis."""
+        now = {file.path: file.content for file in group.files}
+        for known in list(self._groups):
+            if any(now.get(file.path, file.content) != file.content for file in known[0].files):
+                self.used -= self._groups.pop(known)[1]
+
+    def _keep(self, chunks: Iterator[Arrays]) -> tuple[Iterable[Columns], int]:
+        """The chunks and the bytes of memory that they take."""
         held, size = [], 0
         for chunk in chunks:
             held.append(chunk)
             size += sum(array.nbytes for array in chunk.values())
             if self.used + size > self.budget:
-                return self._spilled(itertools.chain(_emptied(held), chunks))
+                return self._spilled(itertools.chain(_emptied(held), chunks)), 0
         self.used += size
-        return [Columns({name: jnp.asarray(array) for name, array in chunk.items()}) for chunk in held]
+        return [Columns({name: jnp.asarray(array) for name, array in chunk.items()}) for chunk in held], size
 
     def _spilled(self, chunks: Iterable[Arrays]) -> _Scratch:
         try:
@@ -162,7 +171,7 @@ def _parts(group: Group) -> Iterator[Arrays]:
     """Events of each file and fold, their weights times the group's scale."""
     for file in group.files:
         for fold in group.folds if file.events else ():
-            part = store.read_columns(Path(file.path), fold)
+            part = store.read_columns(Path(file.path), fold, file.content)
             if len(part[WEIGHT]):
                 yield {**part, WEIGHT: part[WEIGHT].astype(np.float64) * group.scale}
 

@@ -73,7 +73,8 @@ def make(config: Config, file: SourceFile, say: Callable[[str], None]) -> tuple[
     A file that cannot be read gives no columns at all where `data.unreadable_files` is `leave_out`: its provenance
     says why, and the normalisation goes by the events that were read.
     """
-    found = contract.load(config.analysis.target, config.analysis.options_json)
+    made_of = recipe(config, file)
+    found = contract.load(config.analysis.target, config.analysis.options_json, config.analysis.content)
     retried = reading.retried(file, config.data.read_attempts, say)
     try:
         folds, provenance = retried(
@@ -90,7 +91,11 @@ def make(config: Config, file: SourceFile, say: Callable[[str], None]) -> tuple[
         say(f"left out: {error}")
         folds = {TRAIN: {}, HELD_OUT: {}}
         provenance = {**_provenance(file, folds, dict.fromkeys(folds, 0)), LEFT_OUT: str(error)}
-    return folds, {**provenance, **recipe(config, file)}
+    if recipe(config, file) != made_of:
+        raise InputError(
+            f"{where(file)}: the analysis or {file.path} was changed while it was read; run again"
+        )
+    return folds, {**provenance, **made_of}
 
 
 def read(

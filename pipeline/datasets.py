@@ -110,8 +110,11 @@ def not_used(config: Config, sample: str) -> int | None:
 def simulated_path(config: Config, sample: str, index: int) -> str:
     """Where the `simulate` stage puts one file: it depends on all that decides its content, so runs share it."""
     assert config.simulate is not None
-    events = config.simulate.samples[sample].events_per_file
-    return f"results/simulated/{config.simulate.folder}/{sample}_{events}_{index:04d}.root"
+    return _simulated(config.simulate.folder, sample, config.simulate.samples[sample].events_per_file, index)
+
+
+def _simulated(folder: str, sample: str, events: int, index: int) -> str:
+    return f"results/simulated/{folder}/{sample}_{events}_{index:04d}.root"
 
 
 def file_seed(seed: int, process: str, index: int) -> int:
@@ -141,10 +144,11 @@ def _planned(config: Config) -> dict[str, Any]:
     """The manifest of files that the `simulate` stage will make."""
     assert config.simulate is not None
     planned: dict[str, Any] = {}
+    folder = config.simulate.folder
     for sample, plan in config.simulate.samples.items():
         process, _, variation = sample.partition("__")
         files = [
-            {"path": simulated_path(config, sample, i), "nevts": plan.events_per_file}
+            {"path": _simulated(folder, sample, plan.events_per_file, i), "nevts": plan.events_per_file}
             for i in range(plan.files)
         ]
         entry = {"files": files, "nevts_total": plan.files * plan.events_per_file}

@@ -27,6 +27,7 @@ from pipeline.templates import Recipe, Widths, bad_events, fill
 from pipeline.workspace import Axes
 
 Parameters = dict[str, Any]
+Sweeps = tuple[Callable[..., Any], Callable[..., Any]]  # forward and back
 
 # Templates and parameters -> L, dL/dT, and what of dL/dp does not go through the templates (nothing, as a rule).
 Centre = Callable[[Templates, Parameters], tuple[float, Templates, Parameters]]
@@ -180,8 +181,28 @@ def _events(group: Group, work: Work, parameters: Parameters, widths: Widths | N
     return events(group, work.problem, parameters, stand_in=stand_in)
 
 
-@functools.cache
-def _compiled(problem: Problem, variations: tuple[str, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+class Programs:
+    """Compiled functions by problem and variations; of an analysis that is edited, those of its present source only."""
+
+    def __init__(self, make: Callable[[Problem, tuple[str, ...]], Sweeps]) -> None:
+        self._make = make
+        self._kept: dict[tuple[Problem, tuple[str, ...]], Sweeps] = {}
+
+    def __call__(self, problem: Problem, variations: tuple[str, ...]) -> Sweeps:
+        """Those of a problem, made where they are not there."""
+        key = (problem, variations)
+        if key not in self._kept:
+            self._kept = {k: sweeps for k, sweeps in self._kept.items() if not problem.succeeds(k[0])}
+            self._kept[key] = self._make(problem, variations)
+        return self._kept[key]
+
+    def cache_clear(self) -> None:
+        """Forget all."""
+        self._kept = {}
+
+
+@Programs
+def _compiled(problem: Problem, variations: tuple[str, ...]) -> Sweeps:
     """Both sweeps of one chunk, compiled once per process; float64 goes in and comes out."""
 
     def templates(parameters: Parameters, columns: Columns, widths: Widths | None) -> Templates:

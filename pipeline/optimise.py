@@ -8,32 +8,22 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 import optax
 
-from pipeline import store
+from pipeline import checkpoints, store
 from pipeline.analysis import Free
 from pipeline.calls import Calls
 from pipeline.centre import centre
+from pipeline.checkpoints import Checkpoints, Record, State
 from pipeline.config import Config, Optimise
-from pipeline.errors import FitError, InputError
+from pipeline.errors import FitError
 from pipeline.gradient import Centre, Executor, Parameters, Step, value_and_grad
-from pipeline.problem import Work, analysis, widths
+from pipeline.problem import Work, widths
 from pipeline.templates import Widths
-
-Record = dict[str, Any]
-
-
-class State(NamedTuple):
-    """Everything the next epoch depends on; `before` are the parameters one update ago."""
-
-    epoch: int
-    parameters: Parameters
-    optimiser: Any
-    before: Parameters
 
 
 def initial_state(config: Config, parameters: Parameters) -> State:
@@ -41,9 +31,8 @@ def initial_state(config: Config, parameters: Parameters) -> State:
     return State(0, parameters, _transformation(config.optimise).init(parameters), parameters)
 
 
-def update(config: Config, state: State, gradient: Parameters) -> State:
+def update(config: Config, free: Mapping[str, Free], state: State, gradient: Parameters) -> State:
     """One optax update of the loss's parameters, in units of each allowed range, projected into the bounds."""
-    free = analysis(config).parameters
     scaled = in_ranges(gradient, free)
     with jax.numpy_dtype_promotion("standard"):  # optax divides integers by floats
         steps, optimiser = _transformation(config.optimise).update(scaled, state.optimiser, state.parameters)
@@ -62,12 +51,12 @@ def epochs(
     Raises:
         FitError: no finite objective and gradient, also after `optimise.halvings`.
     """
-    evaluate = centre(config, work.axes)
+    evaluate, free = centre(config, work.axes), work.problem.analysis.parameters
     while state.epoch < until:
         started = time.perf_counter()
         state, step, noted = _evaluated(config, executor, work, state, evaluate, calls)
-        record = _record(config, state, step, work.events) | noted
-        state = update(config, state, step.gradient)
+        record = _record(free, state, step, work.events) | noted
+        state = update(config, free, state, step.gradient)
         record["seconds"] = time.perf_counter() - started
         record["events_per_second"] = work.events / record["seconds"]
         yield state, record
@@ -115,68 +104,46 @@ def run(
     fingerprint: str,
     progress: Callable[[Record], None],
 ) -> tuple[State, list[Record]]:
-    """Epochs until `until`, each saved to `checkpoints/epoch_<n>.npz`; those already there are not computed again.
+    """Epochs until `until`, each saved in the folder `checkpoints`; those already there are not computed again.
 
     A checkpoint counts only where its fingerprint (configuration, analysis, events) is the same. Calls of a stage
     without a derivative are in `calls/` beside the checkpoints.
     """
-    records: list[Record] = []
-    simulated = analysis(config).simulated is not None
+    saved = Checkpoints(checkpoints, fingerprint, config.optimise.keep_every)
+    simulated = work.problem.analysis.simulated is not None
     calls = Calls(config, checkpoints.with_name("calls"), fingerprint) if simulated else None
-    while state.epoch < until and (found := _resume(config, checkpoints, state, fingerprint)):
-        if calls is not None and not calls.there(state.epoch):
-            break
-        state, record = found
-        records.append(record)
-    last = state
+    last = resumed = saved.resume(
+        state, until, lambda epoch: calls is None or all(map(calls.there, range(state.epoch, epoch)))
+    )
     try:
-        for last, record in epochs(config, executor, work, state, until=until, calls=calls):
-            save(_checkpoint(checkpoints, last.epoch), last, fingerprint, [record])
-            records.append(record)
+        for last, record in epochs(config, executor, work, resumed, until=until, calls=calls):
+            saved.keep(last, record)
             progress(record)
     except FitError as error:
-        saved = _checkpoint(checkpoints, last.epoch)
-        kept = f"; the state it started from is {saved}" if saved.exists() else ""
+        path = saved.path(last.epoch)
+        kept = f"; the state it started from is {path}" if path.exists() else ""
         raise FitError(f"{error}{kept}") from error
-    return last, records
+    return last, saved.records(state.epoch, until)
 
 
-def save(path: Path, state: State, fingerprint: str, records: list[Record]) -> None:
-    """Write a state with the records that led to it."""
-    leaves = {f"leaf_{i:04d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state[1:]))}
-    store.write_state(path, leaves, {"epoch": state.epoch, "fingerprint": fingerprint, "records": records})
+def save(path: Path, state: State, fingerprint: str, records: list[Record], block: int) -> None:
+    """Write the state at the end of a block of epochs, with the records that led to it."""
+    header = {"kind": "block", "block": block, store.FINGERPRINT: fingerprint, "records": records}
+    checkpoints.save(path, state, header)
 
 
-def load(path: Path, config: Config, parameters: Parameters, fingerprint: str) -> tuple[State, list[Record]]:
-    """Read a state; `parameters` give its structure.
+def load(
+    path: Path, config: Config, parameters: Parameters, fingerprint: str, block: int
+) -> tuple[State, list[Record]]:
+    """Read the state at the end of a block of epochs; `parameters` give its structure.
 
     Raises:
-        InputError: damaged, or written by another configuration, analysis or data set.
+        InputError: damaged, or written by another configuration, analysis or data set, or at another epoch.
     """
-    leaves, header = store.read_state(path)
-    if header["fingerprint"] != fingerprint:
-        raise InputError(
-            f"state file {path} belongs to another configuration, analysis or data set; delete it and run again"
-        )
-    structure = jax.tree.structure(tuple(initial_state(config, parameters)[1:]))
-    arrays = [leaves[name] for name in sorted(leaves)]
-    return State(header["epoch"], *jax.tree.unflatten(structure, arrays)), header["records"]
-
-
-def _resume(config: Config, checkpoints: Path, state: State, fingerprint: str) -> tuple[State, Record] | None:
-    """The state one epoch on, if it was saved by this very run."""
-    path = _checkpoint(checkpoints, state.epoch + 1)
-    if not path.exists():
-        return None
-    try:
-        resumed, records = load(path, config, state.parameters, fingerprint)
-    except InputError:
-        return None  # of another run, or damaged: this epoch is computed again and overwrites it
-    return resumed, records[0]
-
-
-def _checkpoint(folder: Path, epoch: int) -> Path:
-    return folder / f"epoch_{epoch:06d}.npz"
+    until = min(block * config.optimise.epochs_per_job, config.optimise.epochs)
+    expected = {store.FINGERPRINT: fingerprint, "kind": "block", "block": block, "epoch": until}
+    state, header = checkpoints.load(path, initial_state(config, parameters), expected)
+    return state, header["records"]
 
 
 def _transformation(settings: Optimise) -> optax.GradientTransformation:
@@ -202,9 +169,9 @@ def in_ranges(gradient: Parameters, free: Mapping[str, Free]) -> Parameters:
     return {name: g * _range(free.get(name)) for name, g in gradient.items()}
 
 
-def _record(config: Config, state: State, step: Step, events: int) -> Record:
+def _record(free: Mapping[str, Free], state: State, step: Step, events: int) -> Record:
     """What the report shows of an epoch; arrays that are no cut appear by their norm only."""
-    scaled = in_ranges(step.gradient, analysis(config).parameters)
+    scaled = in_ranges(step.gradient, free)
     return {
         "epoch": state.epoch,
         "objective": step.objective,

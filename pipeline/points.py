@@ -79,7 +79,8 @@ def optimised(config: Config, files: Columns) -> Parameters:
     """The parameters that the run ended with."""
     start = problem.initial_parameters(config)
     fingerprint = problem.fingerprint(config, files)
-    return optimise.load(blocks(config)[-1], config, start, fingerprint)[0].parameters
+    last = config.optimise.jobs
+    return optimise.load(blocks(config)[-1], config, start, fingerprint, last)[0].parameters
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from pipeline.config import Anneal, Config
 from pipeline.errors import ConfigError, InputError, nearest
 from pipeline.observing import check_variations
 from pipeline.relax import anneal, edge_logits
+from pipeline.targets import Content
 from pipeline.templates import Widths
 from pipeline.workspace import Axes, axes, variations_of
 
@@ -30,10 +31,11 @@ class Layout(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """All that a worker needs besides parameters and events."""
+    """All that a worker needs besides parameters and events; of the analysis also what it was made of."""
 
     target: str
     options: str
+    content: Content
     binnings: tuple[Binning, ...]
     layout: Layout
     precision: str = "float64"
@@ -41,8 +43,17 @@ class Problem:
 
     @property
     def analysis(self) -> contract.Analysis:
-        """The analysis, built once per process."""
-        return contract.load(self.target, self.options)
+        """The analysis, built once per process.
+
+        Raises:
+            ConfigError: its source, a module that it imports or one of its files is another one by now.
+        """
+        return contract.load(self.target, self.options, self.content)
+
+    def succeeds(self, other: "Problem") -> bool:
+        """Whether this is the same analysis after an edit: what is kept for the other is not needed any more."""
+        same = (self.target, self.options) == (other.target, other.options)
+        return same and self.content != other.content
 
 
 class ColumnFile(NamedTuple):
@@ -87,8 +98,8 @@ class Work(NamedTuple):
 
 
 def analysis(config: Config) -> contract.Analysis:
-    """The analysis of a configuration."""
-    return contract.load(config.analysis.target, config.analysis.options_json)
+    """The analysis of a configuration as its files are now."""
+    return contract.load(config.analysis.target, config.analysis.options_json, config.analysis.content)
 
 
 def work(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work:
@@ -146,6 +157,7 @@ def _problem(config: Config, groups: Sequence[Group]) -> Problem:
     return Problem(
         target,
         config.analysis.options_json,
+        config.analysis.content,
         binnings(config),
         Layout(chunk_events, collection_sizes(config)),
         config.cluster.precision,

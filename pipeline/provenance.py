@@ -16,6 +16,7 @@ def recipe(config: Config, file: SourceFile) -> dict[str, Any]:
         "version": pipeline.__version__,
         "analysis": config.analysis.digest,
         "held_out_fraction": config.data.held_out_fraction,
+        "sample": file.sample,
         "file": file.path,
         "range": [file.start, file.stop],
         "promised": file.promised,

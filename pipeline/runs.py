@@ -1,6 +1,9 @@
 """The files of a run: which there must be, and whether they are of this very configuration."""
 
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 from pipeline import datasets, normalisation, store
 from pipeline.config import Config
@@ -30,6 +33,31 @@ def notes(config: Config, files: Columns) -> list[str]:
     made_of = [store.read_provenance(path) for _, path in files]
     reasons = [file[datasets.LEFT_OUT] for file in made_of if datasets.LEFT_OUT in file]
     return [f"left out: {reason}" for reason in reasons] + normalisation.notes(config, made_of)
+
+
+def records(config: Config, fingerprint: str) -> list[dict[str, Any]]:
+    """The records of all epochs, from the blocks of this very run.
+
+    Raises:
+        InputError: a block is missing, damaged, or of another run or place in it.
+    """
+    found: list[dict[str, Any]] = []
+    for number, path in enumerate(blocks(config), start=1):
+        expected = {"kind": "block", "block": number, store.FINGERPRINT: fingerprint}
+        found += store.read_state(path, expected)[1]["records"]
+    if [record["epoch"] for record in found] != list(range(config.optimise.epochs)):
+        raise InputError(
+            f"{blocks(config)[0].parent} does not hold the epochs 0 to {config.optimise.epochs - 1} in blocks of "
+            f"{config.optimise.epochs_per_job}; delete it and run again"
+        )
+    return found
+
+
+def evaluation_header(config: Config, fingerprint: str) -> dict[str, Any]:
+    """What an evaluation says that it is of: the run, and how that is judged."""
+    judged = [fingerprint, config.evaluate.model_dump(mode="json"), config.model.pseudodata]
+    whole = hashlib.sha256(json.dumps(judged, sort_keys=True).encode()).hexdigest()
+    return {"kind": "evaluation", store.FINGERPRINT: whole}
 
 
 def blocks(config: Config) -> list[Path]:

@@ -41,6 +41,7 @@ class Latest:
                 )
                 for number, chunk in enumerate(chunks(group, problem))
             ]
+            self._made = {key: made for key, made in self._made.items() if not problem.succeeds(key[1])}
             self._made[group, problem] = known = (point, found)
         return known[1]
 

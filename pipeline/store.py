@@ -2,7 +2,7 @@
 
 Every file is written to a temporary name beside its own and renamed, so a reader sees all of it or nothing.
 Nothing here unpickles. Arrays are stored with a digest of their names, shapes and bytes, so a file that was cut
-short or has one bit flipped is an `InputError`.
+short or has one bit flipped is an `InputError`. What belongs to a run says so in a header, which readers compare.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from pipeline.errors import InputError, OutputError
 
 _PROVENANCE = b"thalweg"
 _PROVENANCE_DIGEST = b"thalweg_digest"
-_HEADER = "header"
+_HEADER, _CONTENT = "header", "content"
+FINGERPRINT = "fingerprint"  # entry of a header: what decides the numbers of a run
 # What readers of Parquet, zip and npy files raise on bytes that make no sense.
 _DAMAGED = (
     *(OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError, MemoryError, OverflowError),
@@ -48,7 +49,7 @@ class Folder:
 
     @property
     def checkpoints(self) -> Path:
-        """One state per epoch; no output of a rule, so that Snakemake leaves them when a job fails."""
+        """The latest states and a record per epoch; no output of a rule: Snakemake leaves them when a job fails."""
         return self.root / "checkpoints"
 
     @property
@@ -116,7 +117,7 @@ def read_json(path: Path) -> Any:
     """Read JSON.
 
     Raises:
-        InputError: it cannot be read, is no JSON, or gives a key of an object twice, of which the last would win.
+        InputError: it cannot be read, or is no JSON, see `textfiles.from_json`.
     """
     name = textfiles.named(path)
     try:
@@ -126,18 +127,9 @@ def read_json(path: Path) -> Any:
     except ValueError as error:
         raise InputError(f"{name} {error}") from error
     try:
-        return textfiles.from_json(text, object_pairs_hook=functools.partial(_each_key_once, path))
+        return textfiles.from_json(text)
     except ValueError as error:
         raise InputError(f"{name} is not JSON: {error}") from error
-
-
-def _each_key_once(path: Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{path} gives the key {twice!r} twice in one object; join the two, or remove one")
-    return content
 
 
 def write_columns(
@@ -191,9 +183,18 @@ def _provenance(path: Path, *version: int) -> dict[str, Any]:
     return provenance
 
 
-def read_columns(path: Path, fold: str) -> dict[str, np.ndarray]:
-    """The columns of one fold, as NumPy arrays."""
-    folds = read_provenance(path)["folds"]
+def read_columns(path: Path, fold: str, content: str | None = None) -> dict[str, np.ndarray]:
+    """The columns of one fold, as NumPy arrays.
+
+    Arguments:
+        content: the digest that the file has to have; None: any.
+    """
+    provenance = read_provenance(path)
+    folds = provenance["folds"]
+    if content is not None and provenance["content"] != content:
+        raise InputError(
+            f"column file {path} holds other events than when the run began: it was made again or replaced; run again"
+        )
     if fold not in folds:
         raise InputError(f"column file {path} has no fold {fold!r}; there are: {', '.join(folds)}")
     try:
@@ -208,27 +209,50 @@ def read_columns(path: Path, fold: str) -> dict[str, np.ndarray]:
 
 
 def write_state(path: Path, leaves: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> None:
-    """Write named arrays and a JSON header to one npz file."""
-    text = json.dumps({"header": header, "content": digest(leaves)}, allow_nan=False)
+    """Write named arrays and a JSON header, which says what they are, to one npz file."""
+    text = json.dumps(header, allow_nan=False)
+    own = {_HEADER: np.array(text), _CONTENT: np.array(_sealed(leaves, text))}
     with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **{_HEADER: np.array(text)}, **leaves)  # type: ignore[arg-type]
+        np.savez(stream, **own, **leaves)  # type: ignore[arg-type]
 
 
-def read_state(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Named arrays and header of a state file."""
+def read_state(
+    path: Path, expected: Mapping[str, Any] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Named arrays and header of a state file.
+
+    Arguments:
+        expected: entries that the header has to have.
+    """
     try:
         textfiles.ordinary(path)
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             leaves = {name: file[name] for name in file.files}
-        stored = json.loads(str(leaves.pop(_HEADER)))
-        header: dict[str, Any] = stored["header"]
-        if digest(leaves) != stored["content"]:
-            raise ValueError("its arrays are not those that were written")
+        text, content = (str(leaves.pop(name)) for name in (_HEADER, _CONTENT))
+        if _sealed(leaves, text) != content:
+            raise ValueError("its content is not what was written")
+        header: dict[str, Any] = json.loads(text)
     except FileNotFoundError as error:
         raise InputError(f"state file {path} does not exist; run the `optimise` stage first") from error
     except _DAMAGED as error:
         raise _damaged("state file", path, error) from error
+    require_header("state file", path, header, expected or {})
     return leaves, header
+
+
+def require_header(what: str, path: Path, header: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise where a file says that it is something else than what is looked for."""
+    for key, wanted in expected.items():
+        found = header.get(key)
+        if found == wanted:
+            continue
+        if key == FINGERPRINT:
+            raise InputError(
+                f"{what} {path} belongs to another configuration, analysis or data set; delete it and run again"
+            )
+        raise InputError(
+            f"{what} {path} holds {key} {found!r}, not {wanted!r}: was it copied or renamed? Delete it and run again"
+        )
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -239,6 +263,10 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
         total.update(f"{name} {array.dtype} {np.shape(arrays[name])} ".encode())
         total.update(array.data)
     return total.hexdigest()
+
+
+def _sealed(leaves: Mapping[str, np.ndarray], header: str) -> str:
+    return _sha256(f"{digest(leaves)} {header}".encode())
 
 
 def _sha256(text: bytes) -> str:

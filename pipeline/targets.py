@@ -1,16 +1,35 @@
-"""What a configuration names as `module:name` or `path/to/file.py:name`: its source file, and its module."""
+"""What a configuration names as `module:name` or `path/to/file.py:name`: its source files, and its module.
 
+In one Python session a module whose file, or one that it imports, was edited since is imported anew.
+"""
+
+import contextlib
 import hashlib
 import importlib
 import importlib.util
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any, NamedTuple
 
+import psutil
+
+from pipeline import sources
 from pipeline.errors import ConfigError, Noting
 
 SPELLING = re.compile(r"(.+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):[A-Za-z_]\w*")
+IMPORTED_AS = "__thalweg_source__"  # of a module imported here: the digest of all that was behind it then
+BEGAN_NS = int(psutil.Process().create_time() * 1e9)  # what was written before is what this process imported
+BYTECODE_SECONDS = 2  # Python compares times by the second: bytecode this young may be of what was before
+
+
+class Content(NamedTuple):
+    """What a target is made of: a digest of its source and the user's modules behind it; path and digest of files."""
+
+    source: str
+    files: tuple[tuple[str, str], ...] = ()
 
 
 def source(target: str, key: str) -> Path:
@@ -19,42 +38,132 @@ def source(target: str, key: str) -> Path:
     Raises:
         ConfigError: there is no such file or module.
     """
+    return _places(target, key)[-1]
+
+
+def sources_of(target: str, key: str) -> list[Path]:
+    """The file that defines a target, and the user's own ones that it imports, found without running them.
+
+    Those below the working directory are relative to it, as the target of a file is.
+    """
+    first = _places(target, key)
+    others = sorted(sources.graph(first).keys() - {path.absolute() for path in first})
+    return [*reversed(first), *map(_shown, others)]
+
+
+def content(target: str, key: str, files: Iterable[Path] = ()) -> Content:
+    """What a target is made of at this moment.
+
+    Raises:
+        ConfigError: one of the files is not there.
+    """
+    own = sources.digest(sources.graph(_places(target, key)))
+    return Content(own, tuple((str(path), _digest(path, key)) for path in files))
+
+
+def module(target: str, key: str) -> ModuleType:
+    """The module of a target as its files are now.
+
+    Raises:
+        ConfigError: there is no such file or module, or it imports one that cannot be found without running it.
+    """
+    first = _places(target, key)
+    known = sources.graph(first)
+    behind = {path: sources.digest(sources.behind(path, known)) for path in known}
+    _forget_edited(known, behind)
+    before = set(sys.modules)
+    name = target.partition(":")[0]
+    with Noting(f"in {name}, imported for {key}"):
+        loaded = _from_file(first[-1]) if name.endswith(".py") else importlib.import_module(name)
+    for other in list(sys.modules.values()):
+        if (path := _file(other)) in behind:
+            setattr(other, IMPORTED_AS, behind[path])
+    _require_found(target, key, known, before)
+    return loaded
+
+
+def _places(target: str, key: str) -> list[Path]:
+    """The files of the packages that a target is in, outermost first, then its own."""
     name = target.partition(":")[0]
     if name.endswith(".py"):
         if not Path(name).is_file():
             raise ConfigError(f"{key} {target!r}: there is no file {name}")
-        return Path(name)
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:
-        spec = None
-    if spec is None or spec.origin is None or not spec.has_location:
+        return [Path(name)]
+    specs = sources.find(name)
+    last = sources.file_of(specs[-1]) if specs and specs[-1].name == name else None
+    if last is None:
         raise ConfigError(f"{key} {target!r}: no module {name!r}; is it on PYTHONPATH?")
-    return Path(spec.origin)
+    outer = [path for spec in specs[:-1] if (path := sources.file_of(spec))]
+    return [*(path for path in outer if sources.is_own(path, [sources.outermost(last)])), last]
 
 
-def module(target: str, key: str) -> ModuleType:
-    """The module of a target, imported.
-
-    Raises:
-        ConfigError: there is no such file or module.
-    """
-    name = target.partition(":")[0]
-    if name.endswith(".py"):
-        return _from_file(Path(name), target, key)
-    source(target, key)
-    with Noting(f"in {name}, imported for {key}"):
-        return importlib.import_module(name)
+def _shown(path: Path) -> Path:
+    here = Path.cwd()
+    below = path.is_relative_to(here) and not path.is_relative_to(sources.PACKAGE)
+    return path.relative_to(here) if below else path
 
 
-def _from_file(path: Path, target: str, key: str) -> ModuleType:
+def _digest(path: Path, key: str) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{key}: {path} cannot be read: {error.strerror or error}") from error
+
+
+def _from_file(path: Path) -> ModuleType:
     """Import a file under a name of its own, so that two of one file name do not collide."""
     name = f"thalweg_analysis_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise ConfigError(f"{key} {target!r}: there is no Python file {path}")
+    spec = importlib.util.spec_from_file_location(name, path.absolute())
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError(f"there is no Python file {path}")
     loaded = importlib.util.module_from_spec(spec)
     sys.modules[name] = loaded
-    with Noting(f"in {path}, imported for {key}"):
+    try:
         spec.loader.exec_module(loaded)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return loaded
+
+
+def _file(loaded: Any) -> Path | None:
+    """The file of what stands in `sys.modules`, where that is more than modules."""
+    place = getattr(loaded, "__dict__", {}).get("__file__")
+    return Path(place).absolute() if isinstance(place, str) else None
+
+
+def _forget_edited(known: sources.Graph, behind: dict[Path, str]) -> None:
+    """Forget modules that are not what their files, or those behind them, say now; and bytecode that may be older."""
+    importlib.invalidate_caches()
+    for name, loaded in list(sys.modules.items()):
+        path = _file(loaded)
+        if path is None or path not in known or name == "__main__":
+            continue
+        if not _is_current(loaded, sources.behind(path, known), behind[path]):
+            del sys.modules[name]
+    for path in known:
+        bytecode = Path(importlib.util.cache_from_source(str(path)))
+        if bytecode.is_file() and bytecode.stat().st_mtime < int(path.stat().st_mtime) + BYTECODE_SECONDS:
+            with contextlib.suppress(OSError):  # of an installation that cannot be written
+                bytecode.unlink()
+
+
+def _is_current(loaded: Any, files: Iterable[Path], now: str) -> bool:
+    """Whether a module was imported from what its files hold now."""
+    then = getattr(loaded, IMPORTED_AS, None)
+    if then is not None:
+        return bool(then == now)
+    return all(path.stat().st_ctime_ns < BEGAN_NS for path in files)
+
+
+def _require_found(target: str, key: str, known: sources.Graph, before: set[str]) -> None:
+    """Raise where loading brought in a module of the user's whose content would not count."""
+    new = {name: path for name in set(sys.modules) - before if (path := _file(sys.modules[name]))}
+    for name, path in sorted(new.items()):
+        if path not in known and sources.is_own(path):
+            for other in [other for other, place in new.items() if sources.is_own(place)]:
+                del sys.modules[other]  # so that the next try says the same
+            raise ConfigError(
+                f"{key} {target!r} imports {path} in a way that is not seen without running it, so that a change of it "
+                f"would go unnoticed; write `import {name}` in the analysis, and have its folder on PYTHONPATH"
+            )

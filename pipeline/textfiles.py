@@ -53,14 +53,16 @@ def ordinary(path: Path) -> os.stat_result:
     return status
 
 
-def from_json(text: str, **hooks: Any) -> Any:
-    """What a text in JSON says; `hooks` are those of `json.loads`.
+def from_json(text: str) -> Any:
+    """What a text in JSON says.
 
     Raises:
-        ValueError: it is no JSON, nested without need, or has a number that no 64 bits hold.
+        ValueError: it is no JSON, nested without need, has a number that no 64 bits hold, or gives a key of an object
+            twice, of which the last would win.
     """
+    hooks = {"parse_int": _whole, "parse_float": _decimal, "parse_constant": _no_number}
     try:
-        content = json.loads(text, parse_int=_whole, parse_float=_decimal, parse_constant=_no_number, **hooks)
+        content = json.loads(text, object_pairs_hook=_each_key_once, **hooks)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     _require_shallow(content)
@@ -115,6 +117,15 @@ def _require_text(content: Any) -> None:
 
 def _parts(value: Any) -> Iterable[Any]:
     return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it gives the key {shown(twice)} twice in one object; join the two, or remove one")
+    return content
 
 
 def _whole(text: str) -> int:

@@ -5,14 +5,15 @@ import contextlib
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import config as configuration
-from pipeline import datasets, store
+from pipeline import datasets, results, store
 from pipeline.config import Config, Simulate
 from pipeline.errors import ConfigError, InputError
 from pipeline.progress import Log, epoch_line, to_standard_output
-from pipeline.runs import blocks, column_files, notes
+from pipeline.runs import blocks, column_files, evaluation_header, notes, records
 
 if TYPE_CHECKING:
     from pipeline.gradient import Executor, Parameters
@@ -28,6 +29,12 @@ def simulate(options: argparse.Namespace, lines: Log) -> None:
     if options.index >= plan.files:
         raise ConfigError(
             f"sample {options.sample!r} has the files 0 to {plan.files - 1}, no file {options.index}"
+        )
+    planned = datasets.simulated_path(config, options.sample, options.index)
+    if options.output.is_relative_to("results/simulated") and options.output != Path(planned):
+        raise ConfigError(
+            f"--output {options.output}: this file is now {planned}; was the generator changed since the workflow had "
+            "begun? Start that again"
         )
     seed = datasets.file_seed(config.simulate.seed, options.sample, options.index)
     generate = _generator(config.simulate)
@@ -91,17 +98,18 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
         start = problem.initial_parameters(config)
         state = epochs.initial_state(config, start)
         if options.block > 1:
-            state, _ = epochs.load(folder.block(options.block - 1), config, start, fingerprint)
+            before = options.block - 1
+            state, _ = epochs.load(folder.block(before), config, start, fingerprint, before)
         until = min(options.block * config.optimise.epochs_per_job, config.optimise.epochs)
         _say(notes(config, files), lines)
         where = f"{work.events} events in {len(work.groups)} groups on {executor.workers} workers"
         lines.line(f"{where}; epochs {state.epoch} to {until - 1}")
         with lines.bar("optimise", config.optimise.epochs, state.epoch) as show:
-            state, records = epochs.run(
+            state, found = epochs.run(
                 config, executor, work, state, until=until, checkpoints=folder.checkpoints, fingerprint=fingerprint,
                 progress=lambda record: show(epoch_line(record)),
             )  # fmt: skip
-    epochs.save(options.output, state, fingerprint, records)
+    epochs.save(options.output, state, fingerprint, found, options.block)
 
 
 def evaluate(options: argparse.Namespace, lines: Log) -> None:
@@ -115,23 +123,26 @@ def evaluate(options: argparse.Namespace, lines: Log) -> None:
     with _executor(config, options) as executor:
         files = column_files(config)
         _say(notes(config, files), lines)
+        fingerprint = problem.fingerprint(config, files)
         points = {stage.INITIAL: problem.initial_parameters(config), "optimised": optimised(config, files)}
         result = stage.all_points(config, executor, files, points, lines.line)
     for (point, fold), workspace in result.workspaces.items():
         store.write_json(folder.workspace(point, fold), workspace)
-    store.write_json(options.output, result.summary)
+    results.write(options.output, result.summary, evaluation_header(config, fingerprint))
 
 
 def report(options: argparse.Namespace, lines: Log) -> None:
     """Draw everything into one HTML page."""
+    from pipeline import problem
     from pipeline import report as stage
 
     config = _config(options)
     files = column_files(config)
-    records = [r for block in blocks(config) for r in store.read_state(block)[1]["records"]]
+    fingerprint = problem.fingerprint(config, files)
+    epochs = records(config, fingerprint)
     provenances = [store.read_provenance(path) for _, path in files]
-    summary = store.read_json(store.Folder(config.run).evaluation)
-    stage.write(config, records, summary, provenances, page=options.output, figures=options.figures)
+    summary = results.read(store.Folder(config.run).evaluation, evaluation_header(config, fingerprint))
+    stage.write(config, epochs, summary, provenances, page=options.output, figures=options.figures)
     lines.line(f"wrote {options.output}")
 
 

@@ -244,7 +244,6 @@ def test_other_corrections_are_refused(agc, tmp_path):
     with pytest.raises(ConfigError, match=r"differ by up to 0\.02 from the formula"):
         problem.analysis(run)
     (tmp_path / "corrections.json").write_text("{}")
-    contract.load.cache_clear()
     with pytest.raises(ConfigError, match="is not the challenge's correctionlib file"):
         problem.analysis(run)
 

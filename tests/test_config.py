@@ -176,7 +176,7 @@ def test_relative_paths(path, tmp_path):
 def test_source_of_an_analysis_that_is_not_there(target, path):
     loaded = config.load(path, [f"analysis.target={target}"])
     with pytest.raises(ConfigError, match=rf"analysis\.target '{target}': (there is no file|no module)"):
-        _ = loaded.analysis.source
+        _ = loaded.analysis.sources
 
 
 def test_what_decides_the_result(path):
@@ -186,7 +186,7 @@ def test_what_decides_the_result(path):
     assert config.load(path, same).physics() == before
     for override in ("optimise.epochs=3", "data.luminosity_per_pb=2", "analysis.options={objects: 4}"):
         assert config.load(path, [override]).physics() != before
-    source = config.load(path).analysis.source
+    source = config.load(path).analysis.sources[0]
     source.write_text(source.read_text() + "\n")
     assert config.load(path).physics() != before
 

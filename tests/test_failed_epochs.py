@@ -38,10 +38,10 @@ def run(tmp_path):
     return make
 
 
-def epochs(found, work, folder, state=None):
-    state = state or optimise.initial_state(found, problem.initial_parameters(found))
+def epochs(found, work, folder, until=None):
+    state = optimise.initial_state(found, problem.initial_parameters(found))
     return optimise.run(
-        found, InProcess(), work, state, until=found.optimise.epochs, checkpoints=folder, fingerprint="",
+        found, InProcess(), work, state, until=until or found.optimise.epochs, checkpoints=folder, fingerprint="",
         progress=lambda record: None,
     )  # fmt: skip
 
@@ -68,10 +68,7 @@ def test_halved_steps_go_on_and_are_the_same_after_a_restart(run, tmp_path):
     assert state.epoch == 8
     assert any(record.get("halvings") for record in records)
     assert all(record["parameters"]["cut"] <= 0.55 for record in records)
-    (tmp_path / "b").mkdir()
-    for number in (1, 2, 3):
-        name = f"epoch_{number:06d}.npz"
-        (tmp_path / "b" / name).write_bytes((tmp_path / "a" / name).read_bytes())
+    epochs(found, work, tmp_path / "b", until=3)
     again, records_again = epochs(found, work, tmp_path / "b")
     assert again.parameters["cut"] == state.parameters["cut"]
     assert [r["objective"] for r in records_again] == [r["objective"] for r in records]
@@ -103,10 +100,10 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_stops_the_run_and_leaves_whole_files_only(run, small_disk):
-    found, work = run("optimise.epochs=60", "optimise.learning_rate=0.0001")
+    found, work = run("optimise.epochs=60", "optimise.learning_rate=0.0001", "optimise.keep_every=1")
     with pytest.raises(OutputError, match=r"cannot write .*epoch_0000.*No space left on device"):
         epochs(found, work, small_disk / "checkpoints")
-    written = sorted((small_disk / "checkpoints").iterdir())
+    written = sorted((small_disk / "checkpoints").glob("*.npz"))
     assert 2 < len(written) < 60
     assert [path.name for path in written] == [f"epoch_{n + 1:06d}.npz" for n in range(len(written))]
     for path in written:

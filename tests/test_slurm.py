@@ -15,7 +15,7 @@ from pipeline import store
 
 pytestmark = [pytest.mark.workflow, pytest.mark.dask, pytest.mark.slurm]
 
-MANY = 300  # epochs: a checkpoint after 100 of them
+MANY = 300  # epochs: a job is disturbed after 100 of them
 LONG = (f"optimise.epochs={MANY}", f"optimise.epochs_per_job={MANY}")
 
 
@@ -98,12 +98,12 @@ def running_job(rule):
 
 def running_epochs(folder, seconds=120):
     """The number of the job of the epochs, once it has written a checkpoint."""
-    checkpoint = folder / "results/tiny/checkpoints/epoch_000100.npz"
+    checkpoints = folder / "results/tiny/checkpoints"
     for _ in range(10 * seconds):
-        if checkpoint.exists():
+        if any(path.stem >= "epoch_000100" for path in checkpoints.glob("epoch_*.npz")):
             return running_job("rule_optimise")
         time.sleep(0.1)
-    raise AssertionError(f"{checkpoint} has not appeared in {seconds} s")
+    raise AssertionError(f"no checkpoint of epoch 100 in {checkpoints} after {seconds} s")
 
 
 def test_workers_that_are_jobs(clone, expected, pool):
@@ -178,5 +178,5 @@ def test_a_run_from_beginning_to_end(clone, pool):
     finished(snakemake(clone, settings=settings), clone)
     results = clone / "results" / "tiny"
     assert "asimov" in (results / "report.html").read_text().lower()
-    assert len(list((results / "checkpoints").glob("epoch_*.npz"))) == 6
+    assert len(list((results / "checkpoints").glob("epoch_*.npz"))) == 2
     assert not list(results.rglob("*.tmp"))

@@ -1,5 +1,7 @@
 """Stages without a derivative: the generator that stands in for one, its gradient, and what it is worth."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -157,18 +159,13 @@ def test_a_run_that_is_continued_learns_from_the_same_calls(request, tmp_path):
     parts, records = run_until(run, files, tmp_path / "parts", 4)
     assert [r["epoch"] for r in records] == [0, 1, 2, 3]
     assert whole.parameters == parts.parameters
-    (tmp_path / "parts/calls/epoch_000001.npz").write_bytes(b"damaged")
-    for epoch in (3, 4):
-        (tmp_path / f"parts/checkpoints/epoch_{epoch:06d}.npz").unlink()
+    (tmp_path / "parts/calls/epoch_000003.npz").write_bytes(b"damaged")  # so epoch 3 is computed again
     again, _ = run_until(run, files, tmp_path / "parts", 4)
     assert again.parameters == whole.parameters
-    (tmp_path / "parts/calls/epoch_000000.npz").unlink()
-    state = optimise.load(
-        tmp_path / "parts/checkpoints/epoch_000002.npz", run, whole.parameters, "of this run"
-    )[0]
+    shutil.copy(tmp_path / "parts/calls/epoch_000001.npz", tmp_path / "parts/calls/epoch_000000.npz")
     calls = Calls(run, tmp_path / "parts/calls", "of this run")
     with pytest.raises(InputError, match="epoch_000000"):
-        calls.learnt(InProcess(), problem.work(run, files, datasets.TRAIN), state.epoch, state.parameters)
+        calls.learnt(InProcess(), problem.work(run, files, datasets.TRAIN), 2, whole.parameters)
 
 
 def test_calls_count_and_stay_in_the_allowed_part_of_the_box(request, tmp_path):

@@ -71,7 +71,7 @@ def test_everything_is_there(finished):
         "parameters.svg",
         "pulls.svg",
     }
-    assert len(list((results / "checkpoints").glob("epoch_*.npz"))) == 4
+    assert len(list((results / "checkpoints").glob("epoch_*.npz"))) == 2
     assert len(list((results / "optimise").glob("block_*.npz"))) == 2
     evaluation = json.loads((results / "evaluation.json").read_text())
     assert [(row["point"], row["fold"]) for row in evaluation["table"]] == [

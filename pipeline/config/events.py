@@ -50,18 +50,24 @@ class AnalysisSection(Section):
         return json.dumps({**self.options, **files}, sort_keys=True)
 
     @property
-    def source(self) -> Path:
-        """The file that defines the analysis, found without running it."""
-        return targets.source(self.target, "analysis.target")
+    def sources(self) -> list[Path]:
+        """The file that defines the analysis and the user's own ones that it imports, found without running them."""
+        return targets.sources_of(self.target, "analysis.target")
+
+    @property
+    def content(self) -> targets.Content:
+        """What the analysis is made of at this moment."""
+        self._require_files()
+        files = [path.absolute() for _, path in sorted(self.files.items())]
+        return targets.content(self.target, "analysis.target", files)
 
     @property
     def digest(self) -> str:
-        """Fingerprint of the analysis: its source, its options, the content of its files."""
-        self._require_files()
-        total = hashlib.sha256(self.source.read_bytes() + json.dumps(self.options, sort_keys=True).encode())
-        for name, path in sorted(self.files.items()):
-            total.update(name.encode() + hashlib.sha256(path.read_bytes()).digest())
-        return total.hexdigest()
+        """Fingerprint of the analysis: its source and that of all it imports, its options, the content of its files."""
+        content = self.content
+        files = [digest for _, digest in content.files]
+        made_of = [content.source, self.options, [*zip(sorted(self.files), files, strict=True)]]
+        return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
     def _require_files(self) -> None:
         for name, path in self.files.items():
@@ -207,6 +213,6 @@ class Simulate(Section):
         """Where the files are, under the folder of all generated ones: it says what decides their content."""
         if self.generator is None:
             return f"seed{self.seed}"
-        source = targets.source(self.generator, "simulate.generator")
-        name = f"{source.stem}-{self.generator.partition(':')[2]}"
-        return f"{name}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}/seed{self.seed}"
+        key = "simulate.generator"
+        name = f"{targets.source(self.generator, key).stem}-{self.generator.partition(':')[2]}"
+        return f"{name}-{targets.content(self.generator, key).source[:12]}/seed{self.seed}"

@@ -55,6 +55,12 @@ class Optimise(Section):
         "0: the run stops there",
     )
 
+    keep_every: int | None = Field(
+        default=None,
+        ge=1,
+        description="keep the state of every so-manyth epoch in `checkpoints`, besides the latest two; absent: none",
+    )
+
     @property
     def jobs(self) -> int:
         """Snakemake jobs, each a block of epochs, the last one perhaps a shorter one."""
@@ -233,7 +239,8 @@ class Config(Section):
         """All that decides the result, as plain JSON: without titles, labels, folders and where it runs."""
         left_out = {"title": True, "run": True, "simulate": True, "evaluate": True}
         content = self.model_dump(mode="json", exclude=left_out)
-        content["optimise"].pop("epochs_per_job")
+        for key in ("epochs_per_job", "keep_every"):
+            content["optimise"].pop(key)
         content["cluster"] = self.cluster.numerics
         content["model"].pop("pseudodata")
         for channel in content["channels"].values():

@@ -20,7 +20,7 @@ rule columns:
         unreadable_files=RUN.data.unreadable_files,
         held_out_fraction=RUN.data.held_out_fraction,
         generator_weight=generator_weight,
-        options=RUN.analysis.options_json,
+        analysis=ANALYSIS_DIGEST,
         version=pipeline.__version__,
     message:
         "Read file {wildcards.index} of {wildcards.sample} into columns"

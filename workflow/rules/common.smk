@@ -104,7 +104,8 @@ RUN = explained(configuration.load, CONFIG, OVERRIDES)
 FILES = explained(datasets.source_files, RUN)
 FOLDER = Folder(RUN.run)
 POINTS = ("initial", "optimised")
-ANALYSIS = explained(lambda: [RUN.analysis.source, *RUN.analysis.files.values()])
+ANALYSIS = explained(lambda: [*RUN.analysis.sources, *RUN.analysis.files.values()])
+ANALYSIS_DIGEST = explained(lambda: RUN.analysis.digest)
 # `thalweg VERB ...` in a rule is `python -m pipeline VERB CONFIG --set ... ...`. The configuration is no part of params,
 # so that a rule runs again only for what it takes from it. The python is Snakemake's own, or that of its conda environment.
 SET = " ".join(f"--set {shlex.quote(override)}" for override in OVERRIDES)

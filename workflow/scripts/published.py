@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import config as configuration
-from pipeline import runs, store
+from pipeline import results, runs, store
 from pipeline.config import Config
 from pipeline.errors import InputError
 
@@ -81,7 +81,7 @@ def numbers(run: Config) -> Numbers:
     p-values come as themselves, not as the logarithms that are optimised. `claimed` is the objective of the last epoch,
     `seconds` those of all epochs, `update_seconds` of a typical one, `gradient.cut` the derivative before the first.
     """
-    summary = store.read_json(store.Folder(run.run).evaluation)
+    summary = results.read(store.Folder(run.run).evaluation, {"kind": "evaluation"})
     records = [record for block in runs.blocks(run) for record in store.read_state(block)[1]["records"]]
     found = {
         "updates": float(len(records)),

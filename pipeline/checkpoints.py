@@ -1,0 +1,151 @@
+"""The states of a run's epochs: the latest two, every so-manyth one if asked, and a small record of every epoch.
+
+A run that is continued reads one state. The records of all epochs are lines of one file; a line that a killed process
+left half written ends what counts of it, and is cut off.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from pipeline import store
+from pipeline.errors import InputError
+from pipeline.gradient import Parameters
+
+Record = dict[str, Any]
+KEPT = 2  # states: the latest, and one more for where that is damaged
+RECORDS = "records.jsonl"
+
+
+class State(NamedTuple):
+    """Everything the next epoch depends on; `before` are the parameters one update ago."""
+
+    epoch: int
+    parameters: Parameters
+    optimiser: Any
+    before: Parameters
+
+
+def save(path: Path, state: State, header: Mapping[str, Any]) -> None:
+    """Write a state with what it is."""
+    leaves = {f"leaf_{i:04d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state[1:]))}
+    store.write_state(path, leaves, {"epoch": state.epoch, **header})
+
+
+def load(path: Path, like: State, expected: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
+    """Read a state, and its header; `like` gives its structure.
+
+    Raises:
+        InputError: damaged, or not what is `expected`.
+    """
+    leaves, header = store.read_state(path, expected)
+    arrays = [leaves[name] for name in sorted(leaves)]
+    return State(header["epoch"], *jax.tree.unflatten(jax.tree.structure(tuple(like[1:])), arrays)), header
+
+
+class Checkpoints:
+    """The states and records of a run in a folder.
+
+    Arguments:
+        fingerprint: of the run; states and records of others do not count.
+        keep_every: keep the states of the epochs that it divides, besides the latest.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, keep_every: int | None = None) -> None:
+        self._folder, self._fingerprint, self._keep_every = folder, fingerprint, keep_every
+        self._records = folder / RECORDS
+
+    def path(self, epoch: int) -> Path:
+        """Where the state of an epoch is."""
+        return self._folder / f"epoch_{epoch:06d}.npz"
+
+    def resume(self, start: State, until: int, usable: Callable[[int], bool]) -> State:
+        """The latest whole state of this run after `start`, or that; records from there on are cut off.
+
+        Arguments:
+            usable: whether all else is there to go on from an epoch.
+        """
+        ends = {record["epoch"]: end for record, end in self._lines()}
+        saved = sorted((epoch for epoch in self._saved() if start.epoch < epoch <= until), reverse=True)
+        complete = (epoch for epoch in saved if all(e in ends for e in range(start.epoch, epoch)))
+        resumed = next(filter(None, (self._loaded(e, start) for e in complete if usable(e))), start)
+        last = ends.get(resumed.epoch - 1)
+        if last is not None:
+            os.truncate(self._records, last)
+        else:
+            title = {"kind": "records", store.FINGERPRINT: self._fingerprint}
+            store.write_text(self._records, json.dumps(title) + "\n")
+        for epoch in self._saved():
+            self._drop(epoch, resumed.epoch)
+        return resumed
+
+    def keep(self, state: State, record: Record) -> None:
+        """Save a state and the record of the epoch that led to it; what is not kept any longer goes."""
+        text = json.dumps(record, allow_nan=False)
+        try:
+            with self._records.open("a") as stream:
+                stream.write(json.dumps({"record": record, "content": self._seal(text)}) + "\n")
+        except OSError as error:
+            raise store.unwritable(self._records, error) from error
+        save(self.path(state.epoch), state, {"kind": "epoch", store.FINGERPRINT: self._fingerprint})
+        self._drop(state.epoch - KEPT, state.epoch)
+
+    def records(self, first: int, until: int) -> list[Record]:
+        """The records of the epochs from `first` to before `until`.
+
+        Raises:
+            InputError: they are not all there.
+        """
+        found = [record for record, _ in self._lines() if first <= record["epoch"] < until]
+        if [record["epoch"] for record in found] != list(range(first, until)):
+            raise InputError(
+                f"{self._records} does not hold the records of the epochs {first} to {until - 1}: was it changed "
+                "during the run? Run again"
+            )
+        return found
+
+    def _loaded(self, epoch: int, like: State) -> State | None:
+        expected = {"kind": "epoch", "epoch": epoch, store.FINGERPRINT: self._fingerprint}
+        try:
+            return load(self.path(epoch), like, expected)[0]
+        except InputError:
+            return None  # of another run, or damaged: the one before it is looked at
+
+    def _saved(self) -> list[int]:
+        numbers = (path.stem.removeprefix("epoch_") for path in self._folder.glob("epoch_*.npz"))
+        return [int(number) for number in numbers if number.isdecimal()]
+
+    def _drop(self, epoch: int, now: int) -> None:
+        """Remove the state of an epoch where it is neither one of the latest nor one to keep."""
+        asked = self._keep_every is not None and epoch % self._keep_every == 0
+        if epoch <= now - KEPT and not asked:
+            with contextlib.suppress(OSError):
+                self.path(epoch).unlink()
+
+    def _lines(self) -> Iterator[tuple[Record, int]]:
+        """The records of this run, epoch after epoch, each with the byte that it ends at, until one that is damaged."""
+        with (
+            contextlib.suppress(OSError, ValueError, LookupError, TypeError),
+            self._records.open("rb") as stream,
+        ):
+            if json.loads(stream.readline())[store.FINGERPRINT] != self._fingerprint:
+                return
+            before = None
+            for line in stream:
+                entry = json.loads(line)
+                record = entry["record"]
+                sound = line.endswith(b"\n") and entry["content"] == self._seal(json.dumps(record))
+                if not sound or (before is not None and record["epoch"] != before + 1):
+                    return
+                before = record["epoch"]
+                yield record, stream.tell()
+
+    def _seal(self, text: str) -> str:
+        return hashlib.sha256(f"{self._fingerprint} {text}".encode()).hexdigest()[:16]
