@@ -5,7 +5,6 @@ from these calls and the latest earlier ones inside the same box. The calls of a
 that is continued learns from the same ones.
 """
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ class Calls:
     def __init__(self, config: Config, folder: Path | None = None, fingerprint: str = "") -> None:
         self._config, self._folder, self._fingerprint = config, folder, fingerprint
         self._known: dict[int, list[Call]] = {}
+        self._points: dict[int, np.ndarray] = {}  # of every epoch seen, [calls, params]
 
     def there(self, epoch: int) -> bool:
         """Whether the calls of an epoch were made already, by this very run."""
@@ -53,11 +53,29 @@ class Calls:
         shares = executor.sweep(draw, work, around(box, bounds, settings.points, seed), settings.draws, seed)
         new = [joined(parts) for parts in zip(*shares, strict=True)]
         self._keep(epoch, new)
-        earlier = (call for before in reversed(range(epoch)) for call in self._at(before))
-        near = (call for call in earlier if np.all(np.abs(box.reduced(call.point[None])) <= 1))
-        chosen = [*new, *itertools.islice(near, max(0, settings.calls - len(new)))]
+        chosen = [*new, *self._near(epoch, box, settings.calls - len(new))]
         counts = {"calls": len(new), "draws": sum(len(c.inputs) for c in new), "learnt_from": len(chosen)}
         return fit(stage, settings, chosen, box, seed), counts
+
+    def _near(self, epoch: int, box: Scale, number: int) -> list[Call]:
+        """The latest calls before an epoch inside a box; the others are forgotten where they are in files."""
+        found: list[Call] = []
+        used = {epoch}
+        for before in reversed(range(epoch)):
+            if len(found) >= number:
+                break
+            points = self._points[before] if before in self._points else self._points_of(before)
+            inside = np.all(np.abs(box.reduced(points)) <= 1, axis=1)
+            if inside.any():
+                found += [call for call, near in zip(self._at(before), inside, strict=True) if near]
+                used.add(before)
+        if self._folder is not None:
+            self._known = {known: calls for known, calls in self._known.items() if known in used}
+        return found[: max(0, number)]
+
+    def _points_of(self, epoch: int) -> np.ndarray:
+        self._points[epoch] = np.stack([call.point for call in self._at(epoch)])
+        return self._points[epoch]
 
     def _keep(self, epoch: int, calls: list[Call]) -> None:
         self._known[epoch] = calls

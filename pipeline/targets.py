@@ -21,7 +21,9 @@ from pipeline.errors import ConfigError, Noting
 
 SPELLING = re.compile(r"(.+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):[A-Za-z_]\w*")
 IMPORTED_AS = "__thalweg_source__"  # of a module imported here: the digest of all that was behind it then
-BEGAN_NS = int(psutil.Process().create_time() * 1e9)  # what was written before is what this process imported
+BEGAN_NS = int(
+    (psutil.Process().create_time() - 1) * 1e9
+)  # known to a second; files of before are as imported
 BYTECODE_SECONDS = 2  # Python compares times by the second: bytecode this young may be of what was before
 
 
@@ -89,12 +91,17 @@ def _places(target: str, key: str) -> list[Path]:
         if not Path(name).is_file():
             raise ConfigError(f"{key} {target!r}: there is no file {name}")
         return [Path(name)]
-    specs = sources.find(name)
-    last = sources.file_of(specs[-1]) if specs and specs[-1].name == name else None
+    last = _place(name)
     if last is None:
         raise ConfigError(f"{key} {target!r}: no module {name!r}; is it on PYTHONPATH?")
-    outer = [path for spec in specs[:-1] if (path := sources.file_of(spec))]
+    outer = [path for spec in sources.find(name)[:-1] if (path := sources.file_of(spec))]
     return [*(path for path in outer if sources.is_own(path, [sources.outermost(last)])), last]
+
+
+def _place(name: str) -> Path | None:
+    """Where the module of a name is found now."""
+    specs = sources.find(name)
+    return sources.file_of(specs[-1]) if specs and specs[-1].name == name else None
 
 
 def _shown(path: Path) -> Path:
@@ -135,11 +142,18 @@ def _file(loaded: Any) -> Path | None:
 def _forget_edited(known: sources.Graph, behind: dict[Path, str]) -> None:
     """Forget modules that are not what their files, or those behind them, say now; and bytecode that may be older."""
     importlib.invalidate_caches()
+    names = {path.parent.name if path.stem == "__init__" else path.stem for path in known}
     for name, loaded in list(sys.modules.items()):
         path = _file(loaded)
-        if path is None or path not in known or name == "__main__":
+        if path is None or name == "__main__":
             continue
-        if not _is_current(loaded, sources.behind(path, known), behind[path]):
+        if path in known:
+            current = _is_current(loaded, sources.behind(path, known), behind[path])
+        else:  # one of the same name may be meant now, from another folder
+            current = (
+                name.rpartition(".")[2] not in names or not sources.is_own(path) or _place(name) not in known
+            )
+        if not current:
             del sys.modules[name]
     for path in known:
         bytecode = Path(importlib.util.cache_from_source(str(path)))

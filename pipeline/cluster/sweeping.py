@@ -1,6 +1,7 @@
 """Sweeps in this process, or on the workers of a Dask scheduler: one task per worker, which takes all its groups."""
 
 import contextlib
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -42,6 +43,11 @@ class Distributed:
         self._client, self._wait = client, wait
         self._work: tuple[Work, Future[Work]] | None = None
         self._owners: Owners = {}
+        # When the scheduler has no task of a name any more, it begins a new record of them, and keeps all records.
+        self._anchors = [
+            client.submit(_as_it_is, None, key=f"{function.__name__}-{uuid.uuid4().hex}")
+            for function in (_as_it_is, _sweep)
+        ]
 
     @property
     def workers(self) -> int:

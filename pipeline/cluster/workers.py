@@ -26,6 +26,10 @@ DASK = {
     "distributed.nanny.pre-spawn-environ": KEEP_MEMORY,  # the C library reads it when a process starts
     "distributed.scheduler.allowed-failures": 10,  # workers that may die under one task before it is given up
     "distributed.scheduler.worker-ttl": None,  # compiling may keep a worker from its heartbeat for minutes
+    # What Dask remembers of the past, for dashboards, grows with the epochs.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.low-level-log-length": 100,
+    "distributed.admin.system-monitor.log-length": 100,
 }
 BATCH_MEMORY_MB = 4000
 EVENTS_SHARE = (
