@@ -88,6 +88,10 @@ def arrays(
         made = {name: read[place] for name, place in there.items()}
     for name, array in made.items():
         error = ak.validity_error(array)
+        if "union[" in str(array.type):
+            raise InputError(
+                f"{where(file)}: branch {name!r} of {file.path} holds {array.type.content}; read others"
+            )
         if error or len(array) != stop - start:
             raise Senseless(f"branch {name!r}: {error or f'{len(array)} of {stop - start} entries'}")
     return made | _counts(file, reads, made, found) if isinstance(reads, NanoAOD) else made
@@ -114,11 +118,13 @@ def _counts(
     return counts
 
 
-def nano_events(reads: NanoAOD, made: Mapping[str, ak.Array]) -> Any:
-    """The events in coffea's NanoAOD schema.
+def assembled(reads: NanoAOD | FlatTree, made: Mapping[str, ak.Array]) -> Any:
+    """The events of the branches: records of them as they are, or in coffea's NanoAOD schema.
 
-    A collection without all coordinates of a vector is one without a vector's methods.
+    There, a collection without all coordinates of a vector is one without a vector's methods.
     """
+    if isinstance(reads, FlatTree):
+        return ak.zip(made, depth_limit=1)
     lacking = incomplete(reads)
     mixins = {name: mixin for name, mixin in _Schema.mixins.items() if name not in lacking}
     events = len(next(iter(made.values())))

@@ -121,10 +121,7 @@ def events(
     with _uproot(file):
         tree = root[reads.tree]
         made = branches.arrays(file, reads, tree, branches.places(file, reads, tree), start, stop)
-        if isinstance(reads, NanoAOD):
-            found = branches.nano_events(reads, made)
-        else:
-            found = ak.zip(made, depth_limit=1)
+        found = branches.assembled(reads, made)
     if reads.event is None:
         return found, np.arange(start, stop)
     numbers = made[reads.event]
