@@ -262,23 +262,26 @@ def _built(target: str, options: str, content: targets.Content) -> Analysis:
 def _require_contract(analysis: Analysis) -> None:
     """Raise where an attribute of the class is not what the contract asks for."""
     reads, parameters = getattr(analysis, "reads", None), getattr(analysis, "parameters", None)
+    branches, members, varied = (
+        getattr(reads, "branches", None),
+        analysis.collections,
+        analysis.weight_variations,
+    )
+    are_free = isinstance(parameters, Mapping) and all(isinstance(f, Free) for f in parameters.values())
+    are_collections = isinstance(members, Mapping) and all(map(_are_names, members.values()))
     allowed = {
-        "reads": (isinstance(reads, NanoAOD | FlatTree), "NanoAOD(branches=...) or FlatTree(branches=...)"),
-        "reads.branches": (_are_names(getattr(reads, "branches", None)), "a tuple of names"),
-        "parameters": (
-            isinstance(parameters, Mapping) and all(isinstance(free, Free) for free in parameters.values()),
-            "{name: Free(initial, bounds)}",
+        "reads": (
+            reads,
+            isinstance(reads, NanoAOD | FlatTree),
+            "NanoAOD(branches=...) or FlatTree(branches=...)",
         ),
-        "weight_variations": (_are_names(analysis.weight_variations), "a tuple of names"),
-        "collections": (
-            isinstance(analysis.collections, Mapping) and all(map(_are_names, analysis.collections.values())),
-            "{mask: (names of columns)}",
-        ),
-        "simulated": (isinstance(analysis.simulated, Simulated | None), "Simulated(...)"),
+        "reads.branches": (branches, _are_names(branches), "a tuple of names"),
+        "parameters": (parameters, are_free, "{name: Free(initial, bounds)}"),
+        "weight_variations": (varied, _are_names(varied), "a tuple of names"),
+        "collections": (members, are_collections, "{mask: (names of columns)}"),
     }
-    for attribute, (fits, wanted) in allowed.items():
+    for attribute, (value, fits, wanted) in allowed.items():
         if not fits:
-            value = functools.reduce(lambda of, name: getattr(of, name, None), attribute.split("."), analysis)
             raise ConfigError(
                 f"{type(analysis).__name__}.{attribute} is {_short(value)}; it must be {wanted}"
             )

@@ -1,5 +1,6 @@
 """The branches of a TTree or the fields of an RNTuple -> events as the analysis sees them, once they make sense."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,17 +81,34 @@ def arrays(
         InputError: branches of a collection without a counter have different numbers of objects.
     """
     there = {name: place for name, place in found.items() if place is not None}
-    entries = {"entry_start": start, "entry_stop": stop}
-    if _is_rntuple(tree):
-        made = {name: tree[place].array(**entries) for name, place in there.items()}
-    else:
-        read = tree.arrays(list(dict.fromkeys(there.values())), how=dict, **entries)
-        made = {name: read[place] for name, place in there.items()}
+    try:
+        made = _read(tree, there, start, stop)
+    except Exception as error:
+        objects = [n for n, place in there.items() if not _is_rntuple(tree) and _holds_objects(tree[place])]
+        if not objects:
+            raise
+        raise InputError(
+            f"{where(file)}: branch {objects[0]!r} of {file.path} holds objects, "
+            f"{_kind(tree[there[objects[0]]])!r}, which uproot cannot read here ({' '.join(str(error).split())}); "
+            "read other branches, or replace the file if it is damaged"
+        ) from error
     for name, array in made.items():
         error = ak.validity_error(array)
+        if "union[" in str(array.type):
+            raise InputError(
+                f"{where(file)}: branch {name!r} of {file.path} holds {array.type.content}; read others"
+            )
         if error or len(array) != stop - start:
             raise Senseless(f"branch {name!r}: {error or f'{len(array)} of {stop - start} entries'}")
     return made | _counts(file, reads, made, found) if isinstance(reads, NanoAOD) else made
+
+
+def _read(tree: Any, there: Mapping[str, str], start: int, stop: int) -> dict[str, ak.Array]:
+    entries = {"entry_start": start, "entry_stop": stop}
+    if _is_rntuple(tree):
+        return {name: tree[place].array(**entries) for name, place in there.items()}
+    read = tree.arrays(list(dict.fromkeys(there.values())), how=dict, **entries)
+    return {name: read[place] for name, place in there.items()}
 
 
 def _counts(
@@ -114,11 +132,13 @@ def _counts(
     return counts
 
 
-def nano_events(reads: NanoAOD, made: Mapping[str, ak.Array]) -> Any:
-    """The events in coffea's NanoAOD schema.
+def assembled(reads: NanoAOD | FlatTree, made: Mapping[str, ak.Array]) -> Any:
+    """The events of the branches: records of them as they are, or in coffea's NanoAOD schema.
 
-    A collection without all coordinates of a vector is one without a vector's methods.
+    There, a collection without all coordinates of a vector is one without a vector's methods.
     """
+    if isinstance(reads, FlatTree):
+        return ak.zip(made, depth_limit=1)
     lacking = incomplete(reads)
     mixins = {name: mixin for name, mixin in _Schema.mixins.items() if name not in lacking}
     events = len(next(iter(made.values())))
@@ -180,16 +200,28 @@ def _require_arrays(file: SourceFile, reads: NanoAOD | FlatTree, name: str, bran
             rule.awkward_form(branch.file)
             return
         reason = rule.reason
-    except (uproot.interpretation.objects.CannotBeAwkward, NotImplementedError) as error:
-        reason = str(error)
+    except Exception as error:
+        reason = " ".join(str(error).split())
     raise InputError(
-        f"{place} holds {branch.typename or branch.classname!r}, which uproot cannot read as arrays ({reason}); read "
-        "other branches, or write it as plain numbers or vectors of them"
+        f"{place} holds {_kind(branch)!r}, which uproot cannot read as arrays ({reason}); read other "
+        "branches, or write it as plain numbers or vectors of them"
     )
 
 
 def _is_rntuple(tree: Any) -> bool:
     return str(tree.classname) == RNTUPLE
+
+
+def _kind(branch: Any) -> str:
+    """The C++ type of a branch, where uproot knows it."""
+    with contextlib.suppress(Exception):
+        return str(branch.typename)
+    return str(branch.interpretation)
+
+
+def _holds_objects(branch: Any) -> bool:
+    """Whether uproot needs the streamers of classes, of which it does not know all kinds."""
+    return any(word in repr(branch.interpretation) for word in ("Model_", "AsPointer", "AsMap"))
 
 
 def _has_friends(tree: Any) -> bool:

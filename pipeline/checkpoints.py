@@ -80,8 +80,7 @@ class Checkpoints:
         if last is not None:
             os.truncate(self._records, last)
         else:
-            title = {"kind": "records", store.FINGERPRINT: self._fingerprint}
-            store.write_text(self._records, json.dumps(title) + "\n")
+            self._records.unlink(missing_ok=True)
         for epoch in self._saved():
             self._drop(epoch, resumed.epoch)
         return resumed
@@ -90,7 +89,10 @@ class Checkpoints:
         """Save a state and the record of the epoch that led to it; what is not kept any longer goes."""
         text = json.dumps(record, allow_nan=False)
         try:
-            with self._records.open("a") as stream:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with self._records.open("a", encoding="utf-8") as stream:
+                if stream.tell() == 0:
+                    stream.write(json.dumps({"kind": "records", store.FINGERPRINT: self._fingerprint}) + "\n")
                 stream.write(json.dumps({"record": record, "content": self._seal(text)}) + "\n")
         except OSError as error:
             raise store.unwritable(self._records, error) from error

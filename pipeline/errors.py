@@ -89,7 +89,8 @@ def _described(error: Exception, text: str) -> str:
         f"; {file}, line {number}: {textwrap.shorten(source or '', LONGEST_LINE, placeholder=' ...')}"
         for file, number, source in places
     )
-    return "".join((f"{type(error).__name__} {text}: {said}", *lines))
+    kind = next(c.__name__ for c in type(error).__mro__ if not c.__name__.startswith("_"))
+    return "".join((f"{kind} {text}: {said}", *lines))
 
 
 def _is_own(filename: str) -> bool:

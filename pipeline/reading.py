@@ -5,6 +5,7 @@ counts as unreadable.
 """
 
 import contextlib
+import textwrap
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from pipeline.datasets import SourceFile
 from pipeline.errors import ConfigError, InputError, ThalwegError, nearest
 
 COMPRESSION_ERRORS: Any = (zlib.error, isal_zlib.error, cramjam.DecompressionError)
+LONGEST_REASON = 300  # characters of an exception's message
 LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0  # seconds between two tries; each is twice the one before
 INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]  # awkward's names
@@ -120,8 +122,7 @@ def events(
     with blaming(file):
         tree = root[reads.tree]
         made = branches.arrays(file, reads, tree, branches.places(file, reads, tree), start, stop)
-        nano = isinstance(reads, NanoAOD)
-        found = branches.nano_events(reads, made) if nano else ak.zip(made, depth_limit=1)
+        found = branches.assembled(reads, made)
     if reads.event is None:
         return found, np.arange(start, stop)
     numbers = made[reads.event]
@@ -194,5 +195,4 @@ def _require_tree(file: SourceFile, tree: str, classes: Mapping[str, str]) -> No
 
 
 def _short(error: BaseException | None) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+    return f"{type(error).__name__}: {textwrap.shorten(str(error), LONGEST_REASON, placeholder=' ...')}"

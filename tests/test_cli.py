@@ -162,8 +162,8 @@ def test_version(capsys):
             "model.systematics=[{name: a, type: NormPlusShape, up: x_upp}]",
             "no variation 'x_upp'; nearest: 'x_up'",
         ),
-        ("analysis.target=no.py:Tiny", r"analysis\.target 'no\.py:Tiny': there is no Python file no\.py"),
-        ("analysis.target=no_module:Tiny", "No module named 'no_module'; is it on PYTHONPATH"),
+        ("analysis.target=no.py:Tiny", r"analysis\.target 'no\.py:Tiny': there is no file no\.py"),
+        ("analysis.target=no_module:Tiny", "no module 'no_module'; is it on PYTHONPATH"),
         (
             "analysis.options={object: 3}",
             r"analysis\.options and analysis\.files \{\"object\": 3\} do not fit .*unexpected keyword",

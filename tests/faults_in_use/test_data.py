@@ -322,7 +322,7 @@ def test_a14_a_key_twice_in_json_is_refused(run, tmp_path):
         (f'{{"background": {one}, "signal": {one[:-1]}, "nominal": {{}}}}}}', "nominal"),
     ):
         manifest.write_text(text)
-        with pytest.raises(InputError, match=rf"manifest\.json is not JSON: it gives the key '{key}' twice in one object"):
+        with pytest.raises(InputError, match=rf"manifest\.json is not JSON: it gives the key '{key}' twice"):
             datasets.source_files(settings)
     manifest.write_text('[{"a": 1, "b": [{"c": 1, "c": 1}]}]')
     with pytest.raises(InputError, match="the key 'c' twice"):
