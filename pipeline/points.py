@@ -20,6 +20,7 @@ from pipeline.provenance import outdated
 from pipeline.relax import edge_logits
 from pipeline.runs import Columns, blocks, notes
 from pipeline.textfiles import LONGEST_SHOWN
+from pipeline.widths import check_names
 
 Value = float | list[float]  # of a free parameter; of free bin edges a list
 
@@ -92,10 +93,11 @@ def at_a_point(options: argparse.Namespace, lines: Log) -> Iterator[tuple[Config
         files = _current_columns(config, Path(scratch), lines)
         if options.parameters == "optimised":
             start = optimised(config, files)
-        work = problem.work(config, files, options.fold)
+        work, parameters = problem.work(config, files, options.fold), with_values(config, start, values)
+        check_names(config, work, parameters, relaxed=False)
         for note in notes(config, files):
             lines.line(note)
-        yield config, work, with_values(config, start, values)
+        yield config, work, parameters
 
 
 def _free_edges(config: Config) -> dict[str, str]:

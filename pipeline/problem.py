@@ -17,6 +17,7 @@ from pipeline.config import Anneal, Config
 from pipeline.errors import ConfigError, InputError, nearest
 from pipeline.observing import check_variations
 from pipeline.relax import anneal, edge_logits
+from pipeline.resolution import check_sizes
 from pipeline.targets import Content
 from pipeline.templates import Widths
 from pipeline.workspace import Axes, axes, variations_of
@@ -195,6 +196,7 @@ def binnings(config: Config) -> tuple[Binning, ...]:
 def initial_parameters(config: Config) -> dict[str, Any]:
     """Start values: the analysis's own, then the configuration's; checked against the bounds."""
     found = analysis(config)
+    check_sizes(config, found)
     for name in config.parameters:
         if name not in found.parameters:
             raise ConfigError(f"parameters.{name}: no such free parameter; {nearest(name, found.parameters)}")

@@ -208,6 +208,17 @@ def read_columns(path: Path, fold: str, content: str | None = None) -> dict[str,
     return columns
 
 
+def column_types(path: Path) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    """Type and shape of an event's entry of every column of a file, () or (objects,)."""
+    read_provenance(path)
+    found: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+    for column in pq.read_schema(path):
+        nested = pa.types.is_fixed_size_list(column.type)
+        kind = column.type.value_type if nested else column.type
+        found[column.name] = np.dtype(kind.to_pandas_dtype()), (column.type.list_size,) if nested else ()
+    return found
+
+
 def write_state(path: Path, leaves: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> None:
     """Write named arrays and a JSON header, which says what they are, to one npz file."""
     text = json.dumps(header, allow_nan=False)

@@ -84,6 +84,7 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
     """Run one block of epochs."""
     from pipeline import optimise as epochs
     from pipeline import problem
+    from pipeline.widths import check_names
 
     config = _config(options)
     if not 1 <= options.block <= len(blocks(config)):
@@ -96,6 +97,7 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
         work = problem.work(config, files, datasets.TRAIN)
         fingerprint = problem.fingerprint(config, files)
         start = problem.initial_parameters(config)
+        check_names(config, work, start, relaxed=True)
         state = epochs.initial_state(config, start)
         if options.block > 1:
             before = options.block - 1
@@ -117,6 +119,7 @@ def evaluate(options: argparse.Namespace, lines: Log) -> None:
     from pipeline import evaluate as stage
     from pipeline import problem
     from pipeline.points import optimised
+    from pipeline.widths import check_names
 
     config = _config(options)
     folder = store.Folder(config.run)
@@ -125,6 +128,8 @@ def evaluate(options: argparse.Namespace, lines: Log) -> None:
         _say(notes(config, files), lines)
         fingerprint = problem.fingerprint(config, files)
         points = {stage.INITIAL: problem.initial_parameters(config), "optimised": optimised(config, files)}
+        work = problem.work(config, files, datasets.TRAIN)
+        check_names(config, work, points[stage.INITIAL], relaxed=False)
         result = stage.all_points(config, executor, files, points, lines.line)
     for (point, fold), workspace in result.workspaces.items():
         store.write_json(folder.workspace(point, fold), workspace)
@@ -169,8 +174,10 @@ def histograms(options: argparse.Namespace, lines: Log) -> None:
 def scan(options: argparse.Namespace, lines: Log) -> None:
     """Write the objective, with exact cuts and relaxed, on a grid of free parameters as JSON."""
     from pipeline import scan as stage
+    from pipeline.widths import check_names
 
     with _sweeping_at_a_point(options, lines) as (config, executor, work, parameters):
+        check_names(config, work, parameters, relaxed=True)
         over = stage.grid(config, options.over)
         found = stage.scan(config, executor, work, parameters, over, lines.line)
     store.write_json(options.output, {"fold": options.fold, **found})

@@ -32,8 +32,7 @@ def parse_value(text: str, source: str) -> Any:
     """
     try:
         if wrong := unusable(text):
-            line = text[: next(i for i, c in enumerate(text) if unusable(c))].count("\n") + 1
-            raise _Wrong(f"holds {wrong}", line)
+            raise _Wrong(f"holds {wrong}", _line(text, next(i for i, c in enumerate(text) if unusable(c))))
         reader = _Reader()
         for event in YAML(typ="safe", pure=True).parse(text):
             reader.take(event)
@@ -41,15 +40,17 @@ def parse_value(text: str, source: str) -> Any:
     except _Wrong as error:
         raise ConfigError(f"{source}, line {error.line}: not valid YAML: {error}") from None
     except MarkedYAMLError as error:
-        line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
-        raise ConfigError(f"{source}{line}: not valid YAML: {error.problem or error.context}") from None
+        place = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
+        raise ConfigError(f"{source}{place}: not valid YAML: {error.problem or error.context}") from None
     except ReaderError as error:
-        line = text[: error.position].count("\n") + 1
-        raise ConfigError(
-            f"{source}, line {line}: not valid YAML: holds the character U+{ord(text[error.position]):04X}"
-        ) from None
+        place, code = f", line {_line(text, error.position)}", ord(text[error.position])
+        raise ConfigError(f"{source}{place}: not valid YAML: holds the character U+{code:04X}") from None
     except (YAMLError, ValueError, OverflowError) as error:  # the last two of escapes like "\UFFFFFFFF"
         raise ConfigError(f"{source}: not valid YAML: {error}") from None
+
+
+def _line(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
 
 
 def written(content: Any) -> str:

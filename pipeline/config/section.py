@@ -48,7 +48,7 @@ class Section(pydantic.BaseModel):
             ):
                 inner = dict(part)
                 part.clear()
-                part.update(core_schema.no_info_before_validator_function(_whole_number, inner))  # type: ignore[arg-type]
+                part.update(core_schema.no_info_before_validator_function(_whole_number, inner))
         return made
 
 

@@ -1,5 +1,6 @@
 """What was wrong without a word, without an end or without a sentence in configurations, texts and numbers."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -10,13 +11,16 @@ import hypothesis.strategies as st
 import pytest
 import rootfiles
 import yaml
+from columnfiles import write_columns
 from hypothesis import given
 
-from pipeline import config, store, textfiles
+from pipeline import config, datasets, problem, store, textfiles
 from pipeline.arguments import parser
+from pipeline.cli import main
 from pipeline.config import parse_value, written
 from pipeline.errors import ConfigError, InputError, OutputError
 from pipeline.verbs import VERBS
+from pipeline.widths import check_names
 
 SECONDS = 30.0  # of the longest refusal: an input without end takes longer
 
@@ -321,3 +325,108 @@ def test_b_text_is_utf_8_whatever_the_locale(tmp_path, path):
         assert (tmp_path / "page.html").read_text(encoding="utf-8") == title
         assert (tmp_path / "log").read_text(encoding="utf-8") == f"{title}\\udc80\n"
         assert b"\\u0394" in done.stderr
+
+
+FREE_EDGES = (
+    "channels.all={edges: [0, 1, 2], bandwidth: {initial: 0.1, final: 0.1}, free_edges: {smallest: 1e-17}}"
+)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (
+            ["widths.cut.final=1.0e-320"],
+            r"line 1: .*'1\.0e-320' is beyond what 64 bits hold with full precision",
+        ),
+        (
+            ["widths.cut.final=1.0e-300"],
+            r"widths\.cut\.final: 1e-300 is below 1\.2e-07, .*bounds from 0 to 1 resolve",
+        ),
+        (["widths.cut.final=1e-8"], r"widths\.cut\.final: 1e-08 is below 1\.2e-07"),
+        (
+            ["widths.cut.initial=1e308"],
+            r"widths\.cut\.initial: 1e\+308 is above 8\.4e\+06, .*make no difference",
+        ),
+        (["widths.soft={initial: 0.1, final: 1e-200}"], r"widths\.soft\.final: 1e-200 is below"),
+        (["widths.soft={initial: 1e-200, final: 1e-200}"], r"widths\.soft\.final: 1e-200 is below"),
+        (["widths.soft={initial: 1e200, final: 1e190}"], r"widths\.soft\.initial: 1e\+200 is above"),
+        (
+            ["cluster.precision=float32", "widths.soft={initial: 1e-20, final: 1e-20}"],
+            r"widths\.soft\.final: 1e-20 is below what float32 resolves",
+        ),
+        (
+            ["channels.all={edges: [0, 200], bandwidth: {initial: 1, final: 1e-9}}"],
+            r"channels\.all\.bandwidth\.final: 1e-09 is below 2\.4e-05, .*edges from 0 to 200",
+        ),
+        (
+            ["channels.all={edges: [0, 200], bandwidth: {initial: 1, final: 1e-9, unit: bin}}"],
+            r"channels\.all\.bandwidth\.final: 1e-09 is below 1\.2e-07",
+        ),
+        (
+            [
+                "cluster.precision=float32",
+                "channels.all={edges: [1e6, 1000001], bandwidth: {initial: 1, final: 0.1}}",
+            ],
+            r"channels\.all\.bandwidth\.final: 0\.1 is below 0\.12",
+        ),
+        ([FREE_EDGES], r"channels\.all\.free_edges\.smallest: 1e-17 is below"),
+        (["optimise.learning_rate=1e-300"], r"optimise\.learning_rate: 1e-300 is below 2\.2e-16"),
+    ],
+)
+def test_a18_sizes_that_nothing_resolves(path, overrides, says):
+    with pytest.raises(ConfigError, match=says):
+        problem.initial_parameters(config.load(path, overrides))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "widths.cut.final=1e-6",
+        "channels.all={edges: [0, 200], bandwidth: {initial: 1, final: 1e-3}}",
+        "channels.all={edges: [1e9, 1000000100], bandwidth: {initial: 1, final: 0.1}}",
+        "widths.soft={initial: 1e-20, final: 1e-22}",
+    ],
+)
+def test_a18_narrow_widths_are_taken(path, override):
+    assert problem.initial_parameters(config.load(path, [override])) == {"cut": 0.5}
+
+
+@pytest.fixture(scope="module")
+def columns(path, tmp_path_factory):
+    return write_columns(config.load(path), tmp_path_factory.mktemp("columns"))
+
+
+NAMED = """
+narrow = relax.less(c.x, 0.9, width="upper")
+return {"all": Observation(weight=c.weight * relax.greater(c.x, p.cut) * narrow)}
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "relaxed", "says"),
+    [
+        ({"cut": 0.1, "upper": 0.1}, True, None),
+        ({"cut": 0.1}, True, r"asks for the width 'upper', which is not given; add widths\.upper: \{initial"),
+        ({"upper": 0.1}, True, r"asks for the width 'cut', which is not given"),
+        ({"cut": 0.1}, False, None),
+        ({}, False, None),
+        ({"cutt": 0.1}, False, r"widths\.cutt: no free parameter of .*Tiny, .*; nearest: 'cut'"),
+        ({"cut": 0.1, "uper": 0.1}, True, r"widths\.uper: no free parameter .*; nearest: 'upper'"),
+    ],
+)
+def test_b_names_of_widths(path, columns, given, relaxed, says):
+    target = rootfiles.write_analysis(path.parent, "named.py", observe=NAMED)
+    widths = {name: {"initial": width, "final": width} for name, width in given.items()}
+    run = config.load(path, [f"analysis.target={target}", f"widths={json.dumps(widths)}"])
+    work, start = problem.work(run, columns, datasets.TRAIN), problem.initial_parameters(run)
+    with pytest.raises(ConfigError, match=says) if says else contextlib.nullcontext():
+        check_names(run, work, start, relaxed=relaxed)
+
+
+def test_b_names_of_widths_on_the_command_line(path, capsys, tmp_path):
+    with contextlib.chdir(tmp_path), pytest.raises(SystemExit, match="1"):
+        main(["yields", str(path), "--set", "widths.cutt={initial: 0.2, final: 0.1}"])
+    error = capsys.readouterr().err
+    assert "error: widths.cutt: no free parameter" in error
+    assert "Traceback" not in error

@@ -1,0 +1,86 @@
+"""The names of the widths that an analysis asks for, and those that a configuration gives."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from pipeline import observing, store
+from pipeline.analysis import Analysis
+from pipeline.config import Config
+from pipeline.containers import Columns, Parameters
+from pipeline.errors import ConfigError, nearest
+from pipeline.gradient import in_precision
+from pipeline.problem import Work
+from pipeline.relax import Relaxed
+from pipeline.relax.widths import named_like
+
+EVENTS = 2  # of the chunk that shows which widths an analysis asks for; only its shape is looked at
+
+
+class _Asking(Relaxed):
+    """The smooth operations, which write down the names of the widths that they are asked for."""
+
+    names: set[str] = eqx.field(kw_only=True)
+
+    def _width(self, operation: str, width: str | ArrayLike | None, threshold: object = None) -> Any:
+        name = width if isinstance(width, str) else named_like(threshold, self.thresholds)
+        if width is not None and not isinstance(width, str):
+            return width
+        if name is None:
+            return super()._width(operation, width, threshold)
+        self.names.add(name)
+        return 1.0
+
+
+def check_names(config: Config, work: Work, parameters: Mapping[str, Any], *, relaxed: bool) -> None:
+    """Raise where a width is given that nothing asks for, or, for what is `relaxed`, one is asked for and not given.
+
+    Raises:
+        ConfigError: the message has the name and the nearest ones.
+    """
+    if not config.widths and not relaxed:
+        return
+    asked = _asked(work, parameters)
+    known = asked | set(work.problem.analysis.parameters)
+    for name in config.widths:
+        if name not in known:
+            raise ConfigError(
+                f"widths.{name}: no free parameter of {config.analysis.target}, and nothing in its `observe` asks for "
+                f"a width of this name; {nearest(name, known) if known else 'it asks for none, remove the key'}"
+            )
+    missing = sorted(asked - set(config.widths))
+    if relaxed and missing:
+        raise ConfigError(
+            f"widths: {config.analysis.target} asks for the width {missing[0]!r}, which is not given; add "
+            f"widths.{missing[0]}: {{initial: ..., final: ...}}"
+        )
+
+
+def _asked(work: Work, parameters: Mapping[str, Any]) -> set[str]:
+    """Names of the widths that an analysis asks for, found by tracing its selection without an event."""
+    problem, names = work.problem, set[str]()
+    found = problem.analysis
+
+    def observed(free: dict[str, Any], arrays: dict[str, Any]) -> Any:
+        p, c = in_precision(problem, Parameters(free)), in_precision(problem, Columns(arrays))
+        relax = _Asking({}, thresholds=p.arrays, names=names)
+        families = observing.families(found, problem.binnings, found.weight_variations, p, c, relax)
+        return [(family.weights, family.values) for family in families]
+
+    stored = _shapes(store.column_types(Path(work.groups[0].files[0].path)), found)
+    jax.eval_shape(observed, {name: np.asarray(value) for name, value in parameters.items()}, stored)
+    return names
+
+
+def _shapes(
+    types: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], analysis: Analysis
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The columns of a chunk, those that a stage without a derivative makes among them."""
+    made = analysis.simulated.outputs if analysis.simulated else ()
+    every = {**{name: (np.dtype(np.float64), ()) for name in made}, **types}
+    return {name: jax.ShapeDtypeStruct((EVENTS, *shape), dtype) for name, (dtype, shape) in every.items()}
