@@ -36,10 +36,26 @@ class Axes:
     variations: tuple[str, ...]
 
     def row(self, sample: str, variation: str) -> tuple[int, int]:
-        """Where the templates hold a variation: made by the analysis, or a sample of its own."""
-        if variation in self.variations:
-            return self.samples.index(sample), self.variations.index(variation)
-        return self.samples.index(f"{sample}__{variation}"), 0
+        """Where the templates hold a variation of a sample: a sample of its own, else made by the analysis.
+
+        Decided for each sample: one may have from the manifest what the analysis makes for another.
+        """
+        own = f"{sample}__{variation}"
+        if own in self.samples:
+            return self.samples.index(own), 0
+        return self.samples.index(sample), self.variations.index(variation)
+
+    @property
+    def processes(self) -> tuple[str, ...]:
+        """The samples that are no variation of another."""
+        return tuple(name for name in self.samples if "__" not in name)
+
+    def variations_of(self, sample: str) -> tuple[str, ...]:
+        """Every variation that the templates may hold of a sample, by whomever made."""
+        own = tuple(
+            name.removeprefix(f"{sample}__") for name in self.samples if name.startswith(f"{sample}__")
+        )
+        return tuple(dict.fromkeys((*own, *self.variations[1:])))
 
 
 def axes(config: Config, analysis_variations: tuple[str, ...]) -> Axes:
@@ -51,7 +67,7 @@ def axes(config: Config, analysis_variations: tuple[str, ...]) -> Axes:
 
 
 def variations_of(config: Config, sample: str) -> tuple[str, ...]:
-    """Variations made by the analysis that the model uses for a sample."""
+    """Variations made by the analysis that the model uses for a sample: not those that its manifest entry has."""
     if sample not in config.data.samples:
         return ()
     own = config.data.samples[sample].variations
