@@ -25,7 +25,7 @@ def suspects(templates: Templates, axes: Axes) -> str:
 
 def _total(yields: Float[AnyArray, "samples variations bins"], axes: Axes) -> Float[np.ndarray, " bins"]:
     rows = [np.asarray(yields)[axes.row(process, NOMINAL)] for process in axes.processes]
-    return np.sum(rows, axis=0)
+    return np.asarray(np.sum(rows, axis=0))
 
 
 def _largest_change(

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import optax
 
-from pipeline import store
+from pipeline import outset, store
 from pipeline.analysis import Free
 from pipeline.calls import Calls
 from pipeline.centre import centre
@@ -25,6 +25,11 @@ from pipeline.problem import Work, analysis, widths
 from pipeline.templates import Widths
 
 Record = dict[str, Any]
+
+
+def _silent(line: str) -> None:
+    """Where nobody listens."""
+    del line
 
 
 class State(NamedTuple):
@@ -52,20 +57,32 @@ def update(config: Config, state: State, gradient: Parameters) -> State:
 
 
 def epochs(
-    config: Config, executor: Executor, work: Work, state: State, *, until: int, calls: Calls | None = None
+    config: Config,
+    executor: Executor,
+    work: Work,
+    state: State,
+    *,
+    until: int,
+    calls: Calls | None = None,
+    say: Callable[[str], None] = _silent,
 ) -> Iterator[tuple[State, Record]]:
     """Epochs from a state on: after each one the new state and the record of the epoch.
 
     Arguments:
         calls: of a stage without a derivative, for an analysis that has one.
+        say: takes lines for people: what is waited for, and what is out of the ordinary at the very first epoch.
 
     Raises:
-        FitError: no finite objective and gradient, also after `optimise.halvings`.
+        FitError: no finite objective and gradient, also after `optimise.halvings`; or no parameter has a derivative.
     """
     evaluate = centre(config, work.axes)
+    if state.epoch < until:
+        say(outset.compiling())
     while state.epoch < until:
         started = time.perf_counter()
-        state, step, noted = _evaluated(config, executor, work, state, evaluate, calls)
+        state, step, at, noted = _evaluated(config, executor, work, state, evaluate, calls)
+        if state.epoch == 0:
+            outset.look(config, executor, work, (state.parameters, at), step, say)
         record = _record(config, state, step, work.events) | noted
         state = update(config, state, step.gradient)
         record["seconds"] = time.perf_counter() - started
@@ -75,7 +92,7 @@ def epochs(
 
 def _evaluated(
     config: Config, executor: Executor, work: Work, state: State, evaluate: Centre, calls: Calls | None
-) -> tuple[State, Step, Record]:
+) -> tuple[State, Step, Widths, Record]:
     """Objective and gradient at a state; where there are none the update that led to it is halved, and again."""
     allowed = config.optimise.halvings if state.epoch else 0
     halvings = 0
@@ -83,10 +100,11 @@ def _evaluated(
         try:
             at, noted = _smoothed(config, executor, work, state, calls)
             step = value_and_grad(executor, work, state.parameters, at, evaluate)
-            return state, step, {**noted, **({"halvings": halvings} if halvings else {})}
+            return state, step, at, {**noted, **({"halvings": halvings} if halvings else {})}
         except FitError as error:
             if halvings == allowed:
-                cure = "" if allowed else "; optimise.halvings tries again with half the step"
+                possible = state.epoch and not allowed
+                cure = "; optimise.halvings tries again with half the step" if possible else ""
                 raise FitError(f"epoch {state.epoch}: {error}{cure}") from error
         halvings += 1
         half = {name: (p + state.before[name]) / 2 for name, p in state.parameters.items()}
@@ -114,6 +132,7 @@ def run(
     checkpoints: Path,
     fingerprint: str,
     progress: Callable[[Record], None],
+    say: Callable[[str], None] = _silent,
 ) -> tuple[State, list[Record]]:
     """Epochs until `until`, each saved to `checkpoints/epoch_<n>.npz`; those already there are not computed again.
 
@@ -130,7 +149,7 @@ def run(
         records.append(record)
     last = state
     try:
-        for last, record in epochs(config, executor, work, state, until=until, calls=calls):
+        for last, record in epochs(config, executor, work, state, until=until, calls=calls, say=say):
             save(_checkpoint(checkpoints, last.epoch), last, fingerprint, [record])
             records.append(record)
             progress(record)

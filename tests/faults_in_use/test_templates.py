@@ -2,21 +2,27 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import pyhf
 import pytest
 from columnfiles import write_columns
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from rootfiles import arrays, write, write_run
 
 from pipeline import config as configuration
 from pipeline import datasets, evaluate, histograms, problem
+from pipeline.cautions import cautions, summary
 from pipeline.cluster import InProcess
 from pipeline.config.sections import Alternative
 from pipeline.containers import Templates
 from pipeline.diagnosis import suspects
 from pipeline.errors import ConfigError
-from pipeline.workspace import Axes, axes, specification, sums, variations_of
+from pipeline.shapes import symmetrised
+from pipeline.workspace import Axes, axes, specification, sums, variations_of, workspace
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -186,3 +192,176 @@ def test_a5_a_variation_that_nobody_makes_for_a_sample_names_the_sample(tiny):
     for changed in ({"model": wrong}, {"evaluate": also}):
         with pytest.raises(ConfigError, match="no variation 'x_upp', nor has sample 'signal' one"):
             problem.check_variations_used(run.model_copy(update=changed))
+
+
+def normalization(**keys):
+    return {"name": "rate", "type": "Normalization", "samples": ["ttbar"], **keys}
+
+
+COUNTING = {"channels": {"all": {}}}
+
+
+def uncertainty(**keys):
+    """Of the signal's yield, 10 events over 500: inverse Hessian of pyhf's likelihood by central differences."""
+    run = configured(model=model_of(normalization(**keys)), **COUNTING)
+    yields = np.array([10.0, 500.0, 0.0]).reshape(3, 1, 1)
+    spec = workspace(Templates({"all": yields}, {"all": yields[:, 0]}), axes(run, ()), run)
+    model = pyhf.Workspace(spec).model()
+    start = np.array(model.config.suggested_init())
+    data = model.expected_data(start)
+
+    def second(a, b):
+        ends = [(s, t) for s in (1, -1) for t in (1, -1)]
+        return sum(-s * t * model.logpdf(start + s * a + t * b, data)[0] for s, t in ends) / 4e-6
+
+    units = 1e-3 * np.eye(2)
+    hessian = [[second(a, b) for b in units] for a in units]
+    return np.sqrt(np.linalg.inv(np.array(hessian))[model.config.poi_index, model.config.poi_index])
+
+
+def test_a6_the_uncertainty_of_a_counting_experiment():
+    """5.49, near sqrt(S + B + (0.1 B)^2) / S; on one side nothing of it is left, which is never so by a slip."""
+    np.testing.assert_allclose(uncertainty(up=0.1, down=-0.1), 5.49, rtol=1e-3)
+    np.testing.assert_allclose(uncertainty(up=0.1, down=0.1, one_sided=True), np.sqrt(510) / 10, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "ends", [(0.1, 0.1), (0.1, 0.0), (0.0, 0.1), (-0.1, -0.2), (0.0, -0.1), (1e-200, 1e-200)]
+)
+def test_a6_a_normalization_on_one_side_is_refused_unless_it_is_meant(ends):
+    keys = dict(zip(("up", "down"), ends, strict=True))
+    with pytest.raises(
+        ConfigError, match=r"model\.systematics\.0: up .* do not change the yield to opposite"
+    ):
+        configured(model=model_of(normalization(**keys)), **COUNTING)
+    run = configured(model=model_of(normalization(one_sided=True, **keys)), **COUNTING)
+    rows = axes(run, ())
+    yields = np.full((3, 1, 1), 10.0)
+    (found,) = cautions(Templates({"all": yields}, {"all": yields[:, 0]}), rows, run)
+    assert found.kind == ("vanishes" if ends[0] == ends[1] else "one-sided")
+    assert "'rate' of 'ttbar'" in found.text
+
+
+@pytest.mark.parametrize("ends", [(0.1, -0.1), (-0.3, 0.01), (0.0, 0.0)])
+def test_a6_two_sides_are_not_called_one(ends):
+    keys = dict(zip(("up", "down"), ends, strict=True))
+    configured(model=model_of(normalization(**keys)), **COUNTING)
+    with pytest.raises(ConfigError, match="not on one side; remove it"):
+        configured(model=model_of(normalization(one_sided=True, **keys)), **COUNTING)
+
+
+def test_a6_keys_of_symmetrise_fit_the_templates():
+    with pytest.raises(ConfigError, match="'x_up', an uncertainty that vanishes"):
+        configured(model=model_of(shape(name="x", up="x_up", down="x_up")))
+    with pytest.raises(ConfigError, match="symmetrise: average needs down"):
+        configured(model=model_of(shape(name="x", up="x_up", symmetrise="average")))
+    configured(model=model_of(shape(name="x", up="x_up", symmetrise="mirror_up")))
+
+
+BINS = hnp.arrays(np.float64, 4, elements=st.floats(0.125, 1e4))
+
+
+@given(BINS, BINS, BINS, st.sampled_from(["average", "largest", "mirror_up", "mirror_down"]))
+def test_a6_symmetrised_templates_by_a_plain_loop(nominal, up, down, how):
+    above, below = (np.asarray(a) for a in symmetrised(nominal, up, down, how))
+    for b, (n, u, d) in enumerate(zip(nominal, up, down, strict=True)):
+        half = {"average": (u - d) / 2, "mirror_up": u - n, "mirror_down": n - d}
+        half["largest"] = half["mirror_up"] if abs(u - n) >= abs(d - n) else half["mirror_down"]
+        np.testing.assert_allclose(
+            [above[b], below[b]], [n + half[how], n - half[how]], rtol=1e-12, atol=1e-9
+        )
+
+
+@pytest.mark.parametrize("how", ["average", "largest", "mirror_up", "mirror_down"])
+def test_a6_workspace_and_optimisation_have_the_symmetrised_templates(how):
+    """Ratio times shape is the template, and its derivative is that of a plain difference."""
+    systematic = shape(name="x", up="x_up", down="x_down", samples=["ttbar"], symmetrise=how)
+    run = configured(model=model_of(systematic))
+    rows = axes(run, NAMES)
+    yields = np.full((3, 3, 2), 50.0)
+    yields[1, :, :] = [[100.0, 200.0], [110.0, 230.0], [105.0, 190.0]]
+
+    def ends(yields):
+        found = specification(Templates({"all": yields}, {"all": yields[:, 0]}), rows, run)["all"]["ttbar"]
+        norm, content = found["normsys"]["x"], found["histosys"]["x"]
+        return jnp.stack([norm["hi"] * content["hi_data"], norm["lo"] * content["lo_data"]])
+
+    half = {
+        "average": [2.5, 20.0],
+        "largest": [10.0, 30.0],
+        "mirror_up": [10.0, 30.0],
+        "mirror_down": [-5.0, 10.0],
+    }
+    expected = np.array([100.0, 200.0]) + np.outer([1, -1], half[how])
+    np.testing.assert_allclose(ends(yields), expected, rtol=1e-12)
+    spec = workspace(Templates({"all": yields}, {"all": yields[:, 0]}), rows, run)
+    sample = next(s for s in spec["channels"][0]["samples"] if s["name"] == "ttbar")
+    kinds = {m["type"]: m["data"] for m in sample["modifiers"]}
+    for norm, content, end in zip(("hi", "lo"), ("hi_data", "lo_data"), expected, strict=True):
+        np.testing.assert_allclose(
+            kinds["normsys"][norm] * np.array(kinds["histosys"][content]), end, rtol=1e-12
+        )
+    direction = np.random.default_rng(1).normal(size=yields.shape)
+    _, slope = jax.jvp(ends, (jnp.asarray(yields),), (jnp.asarray(direction),))
+    difference = (ends(yields + 1e-3 * direction) - ends(yields - 1e-3 * direction)) / 2e-3
+    np.testing.assert_allclose(slope, difference, rtol=1e-7, atol=1e-7)
+
+
+def shapes(nominal, up, down=None, *, sumw2=None, **keys):
+    """Cautions where `ttbar` has these templates in two bins and everything else has 1000 events."""
+    systematic = shape(
+        name="jes", up="x_up", samples=["ttbar"], **({"down": "x_down"} if down else {}), **keys
+    )
+    run = configured(model=model_of(systematic))
+    rows = axes(run, NAMES)
+    yields = np.full((3, len(rows.variations), 2), 1000.0)
+    for variation, content in enumerate((nominal, up, down)[: len(rows.variations)]):
+        yields[1, variation] = content
+    found = Templates({"all": yields}, {"all": yields[:, 0] if sumw2 is None else np.full((3, 2), sumw2)})
+    return cautions(found, rows, run)
+
+
+def test_a6_shapes_on_one_side_are_listed_with_their_bins():
+    (found,) = shapes([100, 400], [130, 420], [120, 380])
+    assert found.kind == "one-sided"
+    where = "'jes' of sample 'ttbar' in channel 'all'"
+    assert found.text == f"{where}: up and down change to one side bin 0 of 2 (bin 0: +30 % and +20 %)"
+    (found,) = shapes([100, 400], [130, 500], [130, 500])
+    assert found.kind == "vanishes"
+    assert (
+        "0 % of it is left at the nominal value: its yield by +26 % and +26 %, bins 0, 1 of 2" in found.text
+    )
+    assert not shapes([100, 400], [130, 420], [80, 380])
+    (found,) = shapes([100, 400], [100, 400], [100, 400])
+    assert found.text == "'jes': 'x_up' and 'x_down' changes no template of any sample and channel"
+
+
+def test_a6_what_may_be_noise_is_counted_and_what_is_decided_is_not_listed():
+    found = shapes([100, 400], [102, 420], [101, 380])
+    assert summary(found, 5) == ["one-sided: 1 bins more, within the noise of the simulated events"]
+    assert not shapes([100, 400], [130, 420], [120, 380], symmetrise="largest")
+    assert not shapes([100, 400], [130, 420], [120, 380], symmetrise="average")
+    (found,) = shapes([100, 400], [130, 500], [130, 500], symmetrise="average")
+    assert found.kind == "vanishes"
+
+
+def test_a6_a_log_has_the_largest_first_and_says_how_many_there_are():
+    one = shapes([100, 400], [130, 420], [120, 380])[0]
+    lines = summary([one._replace(text=f"t{i}") for i in range(9)], 5)
+    assert lines == [*(f"one-sided: t{i}" for i in range(5)), "one-sided: 4 more such"]
+
+
+def test_a20_mirroring_below_zero_is_said_with_its_value():
+    """+183 % mirrored is -83 % of the yield: 0.01 is in its place; and so for single bins."""
+    (found,) = shapes([100, 400], [283, 1132])
+    assert found.kind == "mirrored"
+    where = "'jes' of sample 'ttbar' in channel 'all'"
+    expected = (
+        f"{where}: up has 2.83 times the nominal yield, its mirror image -0.83 times; in its place is 0.01"
+    )
+    assert found.text == expected
+    assert not shapes([100, 400], [183, 732])
+    expected = f"{where}: the mirror image is below zero in bin 0 of 2 (bin 0: -150 events, nominal 100)"
+    for keys in ({}, {"symmetrise": "mirror_up"}):
+        (found,) = shapes([100, 400], [350, 150], **keys)
+        assert found.text == expected
