@@ -11,16 +11,16 @@ from columnfiles import write_columns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from rootfiles import arrays, write, write_run
+from rootfiles import arrays, write, write_analysis, write_run
 
 from pipeline import config as configuration
-from pipeline import datasets, evaluate, histograms, problem
+from pipeline import datasets, evaluate, histograms, optimise, problem
 from pipeline.cautions import cautions, summary
 from pipeline.cluster import InProcess
 from pipeline.config.sections import Alternative
 from pipeline.containers import Templates
 from pipeline.diagnosis import suspects
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, FitError
 from pipeline.shapes import symmetrised
 from pipeline.workspace import Axes, axes, specification, sums, variations_of, workspace
 
@@ -365,3 +365,67 @@ def test_a20_mirroring_below_zero_is_said_with_its_value():
     for keys in ({}, {"symmetrise": "mirror_up"}):
         (found,) = shapes([100, 400], [350, 150], **keys)
         assert found.text == expected
+
+
+def started(folder, observe, epochs=1, **sections):
+    """The lines that an optimisation says whose analysis has this body of `observe`, and its records."""
+    target = write_analysis(folder, "own.py", observe=observe, head="import jax.numpy as jnp")
+    path = write_run(folder, analysis={"target": target}, **sections)
+    run = configuration.load(path, [f"optimise.epochs={epochs}"])
+    work = problem.work(run, write_columns(run, folder / "columns"), datasets.TRAIN)
+    state = optimise.initial_state(run, problem.initial_parameters(run))
+    lines = []
+    found = list(optimise.epochs(run, InProcess(), work, state, until=epochs, say=lines.append))
+    return lines, [record for _, record in found]
+
+
+def test_b_a_hard_comparison_that_nothing_moves_is_an_error(tmp_path):
+    with pytest.raises(FitError, match="epoch 0: nothing would move") as caught:
+        started(tmp_path, 'return {"all": Observation(weight=jnp.where(c.x > p.cut, c.weight, 0.0))}')
+    message = str(caught.value)
+    assert "derivative with respect to 'cut' is exactly 0 at the start" in message
+    assert "write relax.greater(c.x, p.cut) for c.x > p.cut" in message
+
+
+TWO = """
+import jax.numpy as jnp
+
+
+class Two(Tiny):
+    parameters = {n: Free(0.5, bounds=(0.0, 1.0)) for n in ("cut", "hard", "unused")}
+
+    def observe(self, p, c, relax):
+        passed = jnp.where(c.weight < 0.75 + p.hard / 2, c.weight, 0.0)
+        return {"all": Observation(weight=passed * relax.greater(c.x, p.cut))}
+"""
+
+
+def test_b_parameters_without_a_derivative_are_named_and_told_apart(tmp_path):
+    path = write_run(tmp_path)
+    with (tmp_path / "tiny.py").open("a") as file:
+        file.write(TWO)
+    run = configuration.load(path, [f"analysis.target={tmp_path}/tiny.py:Two", "optimise.epochs=1"])
+    work = problem.work(run, write_columns(run, tmp_path / "columns"), datasets.TRAIN)
+    state, lines = optimise.initial_state(run, problem.initial_parameters(run)), []
+    list(optimise.epochs(run, InProcess(), work, state, until=1, say=lines.append))
+    assert lines[0].startswith("compiling the sweeps and the objective")
+    hard, unused = (line for line in lines if line.startswith("warning: "))
+    assert "'hard' is exactly 0" in hard
+    assert "yet at 0.45 the templates are others" in hard
+    assert "'unused' is exactly 0" in unused
+    assert "the templates are the same wherever it is: does `observe` use p.unused" in unused
+
+
+def test_b_a_gradient_that_is_not_finite_names_parameter_sample_and_cause(tmp_path):
+    body = "root = jnp.where(c.x > 0, 1.0, jnp.sqrt(0 * p.cut))"
+    with pytest.raises(FitError) as caught:
+        started(
+            tmp_path,
+            f'{body}\nreturn {{"all": Observation(weight=c.weight * root * relax.greater(c.x, p.cut))}}',
+        )
+    message = str(caught.value)
+    assert "epoch 0: the gradient with respect to 'cut' is not finite, though every template" in message
+    assert "of sample 'background' and 'signal'" in message
+    assert "jnp.where(ok, jnp.sqrt(jnp.where(ok, x, 1.0)), 0.0)" in message
+    assert "halvings" not in message
+    assert "width" not in message
