@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import json
+import math
+import numbers
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -197,8 +199,48 @@ def load(target: str, options: str = "{}") -> Analysis:
             f"analysis.target {target!r}: {cls} is not a subclass of pipeline.analysis.Analysis"
         )
     try:
-        return found(**json.loads(options))
+        made = found(**json.loads(options))
     except TypeError as error:
         raise ConfigError(
             f"analysis.options and analysis.files {options} do not fit {target}: {error}"
         ) from error
+    _check_parameters(target, getattr(made, "parameters", None))
+    return made
+
+
+def _check_parameters(target: str, parameters: Any) -> None:
+    """Raise where the free parameters are none that an optimiser could move."""
+    if not isinstance(parameters, Mapping):
+        raise ConfigError(
+            f"{target}: parameters is {parameters!r}, not a mapping of names to Free; write parameters = {{}} where "
+            "all that is free comes from init"
+        )
+    for name, free in parameters.items():
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"{target}: the parameter {name!r} needs a text for its name")
+        if reason := _fault(free):
+            raise ConfigError(f"{target}: parameter {name!r}: {reason}")
+
+
+def _fault(free: Any) -> str | None:
+    """What is wrong with a free parameter, if anything."""
+    if not isinstance(free, Free):
+        return f"{free!r} is no Free(initial, bounds=(lower, upper))"
+    if not (isinstance(free.bounds, tuple | list) and len(free.bounds) == 2):
+        return f"bounds {free.bounds!r} are not two numbers, (lower, upper)"
+    for what, value in {
+        "initial": free.initial,
+        "lower bound": free.bounds[0],
+        "upper bound": free.bounds[1],
+    }.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+            return (
+                f"{what} {value!r} is no finite number; the optimiser moves in units of the allowed range, so give the "
+                "range that the cut could sensibly have"
+            )
+    low, high = map(float, free.bounds)
+    if not low < high or not math.isfinite(high - low):
+        return f"bounds ({low}, {high}) must be two ascending numbers with a finite range"
+    if not low <= free.initial <= high:
+        return f"initial {free.initial} is outside its bounds ({low}, {high}); choose a value inside"
+    return None if isinstance(free.unit, str) else f"unit {free.unit!r} is no text"

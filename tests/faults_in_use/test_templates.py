@@ -1,5 +1,7 @@
 """Variations, one-sided systematics and silent gradients, as they went wrong in use."""
 
+import hashlib
+import io
 import json
 
 import jax
@@ -11,16 +13,18 @@ from columnfiles import write_columns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from matplotlib.figure import Figure
 from rootfiles import arrays, write, write_analysis, write_run
 
+from pipeline import analysis, datasets, evaluate, histograms, optimise, problem, report
 from pipeline import config as configuration
-from pipeline import datasets, evaluate, histograms, optimise, problem
 from pipeline.cautions import cautions, summary
 from pipeline.cluster import InProcess
 from pipeline.config.sections import Alternative
 from pipeline.containers import Templates
 from pipeline.diagnosis import suspects
 from pipeline.errors import ConfigError, FitError
+from pipeline.report.figures import settable
 from pipeline.shapes import symmetrised
 from pipeline.workspace import Axes, axes, specification, sums, variations_of, workspace
 
@@ -429,3 +433,141 @@ def test_b_a_gradient_that_is_not_finite_names_parameter_sample_and_cause(tmp_pa
     assert "jnp.where(ok, jnp.sqrt(jnp.where(ok, x, 1.0)), 0.0)" in message
     assert "halvings" not in message
     assert "width" not in message
+
+
+DECLARED = """
+import numpy as np
+from pipeline import analysis
+
+
+def Free(initial, bounds, unit=""):
+    made = object.__new__(analysis.Free)  # the tests check types where it is made, a run does not
+    for name, value in (("initial", initial), ("bounds", bounds), ("unit", unit)):
+        object.__setattr__(made, name, value)
+    return made
+
+
+class Own(analysis.Analysis):
+    {declaration}
+"""
+
+
+def loaded(folder, declaration):
+    path = folder / f"bounds_{hashlib.sha256(declaration.encode()).hexdigest()[:8]}.py"
+    path.write_text(DECLARED.format(declaration=declaration))
+    return analysis.load(f"{path}:Own")
+
+
+@pytest.mark.parametrize(
+    ("free", "reason"),
+    {
+        "Free(0.5, bounds=(-np.inf, np.inf))": "lower bound -inf is no finite number",
+        "Free(0.5, bounds=(0, float('nan')))": "upper bound nan is no finite number",
+        "Free(np.nan, bounds=(0, 1))": "initial nan is no finite number",
+        "Free(0.5, bounds=(1, 0))": r"bounds \(1.0, 0.0\) must be two ascending",
+        "Free(0.5, bounds=(0.5, 0.5))": r"bounds \(0.5, 0.5\) must be two ascending",
+        "Free(0, bounds=(-1.5e308, 1.5e308))": "with a finite range",
+        "Free(2.0, bounds=(0, 1))": r"initial 2.0 is outside its bounds \(0.0, 1.0\)",
+        "Free('0.5', bounds=(0, 1))": "initial '0.5' is no finite number",
+        "Free(True, bounds=(0, 1))": "initial True is no finite number",
+        "Free(None, bounds=(0, 1))": "initial None is no finite number",
+        "Free(0.5, bounds=(0, 1, 2))": "are not two numbers",
+        "Free(0.5, bounds=None)": "bounds None are not two numbers",
+        "Free(0.5, bounds=('0', '1'))": "lower bound '0' is no finite number",
+        "Free(0.5, bounds=(0, 1), unit=3)": "unit 3 is no text",
+        "0.5": "0.5 is no Free",
+    }.items(),
+)
+def test_b_bounds_that_no_optimiser_can_use_are_refused_at_load(tmp_path, free, reason):
+    with pytest.raises(ConfigError, match=f"parameter 'cut': .*{reason}"):
+        loaded(tmp_path, f"parameters = {{'cut': {free}}}")
+
+
+def test_b_bounds_of_other_numbers_are_fine_and_parameters_must_be_there(tmp_path):
+    loaded(tmp_path, "parameters = {'cut': Free(np.float32(0.5), bounds=[0, np.int64(1)])}")
+    for declaration in (
+        "pass",
+        "parameters = [Free(0.5, bounds=(0, 1))]",
+        "parameters = {1: Free(0.5, bounds=(0, 1))}",
+    ):
+        with pytest.raises(ConfigError, match=r"bounds_.*:Own: (parameters is|the parameter 1)"):
+            loaded(tmp_path, declaration)
+
+
+LABELS = [
+    r"$\PW$+jets",
+    r"$\frac{1$ x",
+    "$$",
+    r"m [$\GeV$]",
+    "5 $ or \\$6",
+    "$x^$\nand $y$",
+    "$_$",
+    r"$\left( x$",
+    "a $b",
+]
+
+
+def test_b_any_label_can_be_drawn():
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set_yticks(range(len(LABELS)), [settable(label) for label in LABELS])
+    axes.set_title(settable(LABELS[0]))
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg")
+    assert axes.get_title() == r"\$\PW\$+jets"  # drawn as $\PW$+jets
+    for fine in (r"$\mathrm{t\bar{t}}$ [GeV]", "x [GeV]", r"\$5", "100 % of a_b", ""):
+        assert settable(fine) == fine
+
+
+def test_b_a_report_with_such_labels_everywhere_is_written(tmp_path):
+    """Channel, sample, parameter of interest, objective, unit."""
+    wrong = LABELS[0]
+    channel = {
+        "all": {"edges": [0, 1, 2], "bandwidth": {"initial": 1, "final": 1}, "label": f"mass [{wrong}]"}
+    }
+    model = model_of(shape(name=f"{wrong} norm", up="x_up"))
+    run = configured(
+        title=wrong,
+        channels=channel,
+        data={
+            "manifest": "m.json",
+            "luminosity_per_pb": 1,
+            "samples": {"signal": {"label": wrong}, "ttbar": {}},
+        },
+        model={**model, "poi": wrong, "normfactors": [{"name": wrong, "samples": ["signal"]}]},
+    )
+    impacts = [{"label": wrong, "pull": 0.0, "constraint": 0.9, "up": 0.02, "down": -0.03}]
+    fit = {"impacts": impacts, "prefit_stdev": {"all": [0.1, 0.1]}}
+    cautious = [c._asdict() for c in shapes([100, 400], [283, 1132])]
+    keys = [(p, f) for f in ("train", "held_out") for p in ("initial", "optimised")]
+    names = [f"{p}_{f}" for p, f in keys]
+    rows = {"yields": {"all": {s: {"nominal": [1.0, 2.0]} for s in ("signal", "ttbar")}}, "sumw2": {}}
+    row = {"events": 7, "missing": [], "exact": 1.0, "relaxed": 1.0, "pyhf": 1.0}
+    edges = {"all": [0.0, 1.0, 2.0]}
+    content = {
+        "objective": {"kind": "merit", "label": wrong, "unit": wrong, "sense": "minimise"},
+        "points": {"initial": {"phi": 1.0}, "optimised": {"phi": 1.0}},
+        "edges": {"initial": edges, "optimised": edges},
+        "bootstrap": None,
+        "pseudodata": {},
+        "table": [{"point": p, "fold": f, **row} for p, f in keys],
+        "templates": dict.fromkeys(names, rows),
+        "fits": dict.fromkeys(names, fit),
+        "also": [],
+        "cautions": dict.fromkeys(names, cautious),
+    }
+    record = {
+        "epoch": 0,
+        "objective": 1.0,
+        "gradient_norm": 1.0,
+        "parameters": {"phi": 1.0},
+        "seconds": 1.0,
+        "events": 7,
+    }
+    page = tmp_path / "report.html"
+    report.write(run, [record], content, [], page=page, figures=tmp_path / "figures")
+    assert len(list((tmp_path / "figures").iterdir())) == 5
+    text = page.read_text(encoding="utf-8")
+    assert wrong in text
+    assert "Uncertainties to look at" in text
+    assert "up has 2.83 times the nominal yield" in text
