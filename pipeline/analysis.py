@@ -1,11 +1,9 @@
 """The contract a physicist implements: one class says what to read, what is free, what is observed."""
 
-import dataclasses
 import functools
 import inspect
 import json
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,63 +13,14 @@ import numpy as np
 
 from pipeline import targets
 from pipeline.containers import Columns, Observation, Parameters
+from pipeline.declarations import NOISE as NOISE
+from pipeline.declarations import FlatTree as FlatTree
+from pipeline.declarations import Free as Free
+from pipeline.declarations import NanoAOD as NanoAOD
+from pipeline.declarations import Simulated as Simulated
+from pipeline.declarations import check, short
 from pipeline.errors import ConfigError, Noting, nearest
 from pipeline.relax import Exact, Relaxed
-
-
-@dataclasses.dataclass(frozen=True)
-class Free:
-    """A free parameter: start value, allowed range, unit. Optimisers stay inside the bounds."""
-
-    initial: float
-    bounds: tuple[float, float]
-    unit: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class NanoAOD:
-    """Read with coffea's NanoAOD schema in virtual mode: `events.Jet.pt` is branch `Jet_pt`.
-
-    `event` is the branch that numbers the events and so decides, with nothing else, who is held out.
-    """
-
-    branches: tuple[str, ...]
-    tree: str = "Events"
-    event: str = "event"
-
-
-@dataclasses.dataclass(frozen=True)
-class FlatTree:
-    """Read with uproot, branches as they are: `events.Jet_Px`.
-
-    Without a branch that numbers the events, `event=None`, the entry's place in its file does.
-    """
-
-    branches: tuple[str, ...]
-    tree: str = "events"
-    event: str | None = None
-
-
-NOISE = "noise"  # the column of random numbers for what stands in for `Analysis.simulate`
-
-
-@dataclasses.dataclass(frozen=True)
-class Simulated:
-    """What `Analysis.simulate` needs and makes; the configuration's `surrogate` says how its gradient is found.
-
-    Arguments:
-        parameters: free parameters that it depends on.
-        inputs: columns [events] that say of an event what its outputs depend on.
-        outputs: columns [events] that it makes.
-        noise: random numbers an event gives the generator, as column `noise` [events, noise]
-            (`pipeline.columns.noise`).
-    """
-
-    parameters: tuple[str, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    noise: int = 4
-
 
 KEPT = 32  # analyses that a process remembers; in one Python session every edit makes a new one
 
@@ -191,7 +140,7 @@ def start_arrays(analysis: Analysis, seed: int) -> dict[str, np.ndarray]:
     with Noting(f"in {name}"):
         made = analysis.init(jax.random.key(seed))
     if not isinstance(made, Mapping):
-        raise ConfigError(f"{name} returns {_short(made)}; it must return {{name: array}}")
+        raise ConfigError(f"{name} returns {short(made)}; it must return {{name: array}}")
     with Noting(f"in the arrays of {name}"):
         arrays = {parameter: np.asarray(array) for parameter, array in made.items()}
     for parameter, array in arrays.items():
@@ -206,7 +155,7 @@ def _named(analysis: Analysis, method: str) -> Mapping[str, Callable[..., Column
     with Noting(f"in {name}"):
         found: Mapping[str, Callable[..., Columns]] = getattr(analysis, method)()
     if not isinstance(found, Mapping) or not all(map(callable, found.values())):
-        raise ConfigError(f"{name} returns {_short(found)}; it must return {{name: function}}")
+        raise ConfigError(f"{name} returns {short(found)}; it must return {{name: function}}")
     return found
 
 
@@ -255,43 +204,5 @@ def _built(target: str, options: str, content: targets.Content) -> Analysis:
         ) from error
     with Noting(f"in {cls}({', '.join(f'{name}={value!r}' for name, value in given.items())})"):
         analysis: Analysis = found(**given)
-    _require_contract(analysis)
+    check(analysis)
     return analysis
-
-
-def _require_contract(analysis: Analysis) -> None:
-    """Raise where an attribute of the class is not what the contract asks for."""
-    reads, parameters = getattr(analysis, "reads", None), getattr(analysis, "parameters", None)
-    branches, members, varied = (
-        getattr(reads, "branches", None),
-        analysis.collections,
-        analysis.weight_variations,
-    )
-    are_free = isinstance(parameters, Mapping) and all(isinstance(f, Free) for f in parameters.values())
-    are_collections = isinstance(members, Mapping) and all(map(_are_names, members.values()))
-    allowed = {
-        "reads": (
-            reads,
-            isinstance(reads, NanoAOD | FlatTree),
-            "NanoAOD(branches=...) or FlatTree(branches=...)",
-        ),
-        "reads.branches": (branches, _are_names(branches), "a tuple of names"),
-        "parameters": (parameters, are_free, "{name: Free(initial, bounds)}"),
-        "weight_variations": (varied, _are_names(varied), "a tuple of names"),
-        "collections": (members, are_collections, "{mask: (names of columns)}"),
-    }
-    for attribute, (value, fits, wanted) in allowed.items():
-        if not fits:
-            raise ConfigError(
-                f"{type(analysis).__name__}.{attribute} is {_short(value)}; it must be {wanted}"
-            )
-
-
-def _are_names(value: Any) -> bool:
-    return (
-        not isinstance(value, str) and isinstance(value, Sequence) and all(isinstance(n, str) for n in value)
-    )
-
-
-def _short(value: Any) -> str:
-    return textwrap.shorten(f"{value!r} ({type(value).__name__})", 200, placeholder=" ...")

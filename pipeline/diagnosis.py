@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.containers import AnyArray, Templates
+from pipeline.datasets import NOMINAL
 from pipeline.workspace import Axes
 
 LARGE = 1.0  # relative change of a bin, all samples together, that no shape uncertainty should have
@@ -11,7 +12,7 @@ LARGE = 1.0  # relative change of a bin, all samples together, that no shape unc
 
 def suspects(templates: Templates, axes: Axes) -> str:
     """The emptiest bin, and the variation that changes a bin most where it does so by more than everything in it."""
-    totals = {channel: _nominal(yields).sum(axis=0) for channel, yields in templates.yields.items()}
+    totals = {channel: _total(yields, axes) for channel, yields in templates.yields.items()}
     channel = min(totals, key=lambda name: float(totals[name].min()))
     number = int(np.argmin(totals[channel]))
     found = (
@@ -22,20 +23,28 @@ def suspects(templates: Templates, axes: Axes) -> str:
     return f"{found}; {text}" if size > LARGE else found
 
 
-def _nominal(yields: Float[AnyArray, "samples variations bins"]) -> Float[np.ndarray, "samples bins"]:
-    return np.asarray(yields)[:, 0]
+def _total(yields: Float[AnyArray, "samples variations bins"], axes: Axes) -> Float[np.ndarray, " bins"]:
+    rows = [np.asarray(yields)[axes.row(process, NOMINAL)] for process in axes.processes]
+    return np.asarray(np.sum(rows, axis=0))
 
 
 def _largest_change(
     channel: str, yields: Float[np.ndarray, "samples variations bins"], axes: Axes
 ) -> tuple[float, str]:
-    """The largest relative change of a sample's bin by a variation that it has, in units of all events there."""
-    nominal = _nominal(yields)
-    there = yields.any(axis=2, keepdims=True)  # a sample has no row of what does not vary it
-    change = np.where(there, np.abs(yields - nominal[:, None]), 0) / np.maximum(nominal.sum(axis=0), 1e-300)
-    sample, variation, number = np.unravel_index(int(np.argmax(change)), change.shape)
-    size = float(change[sample, variation, number])
-    return size, (
-        f"variation {axes.variations[int(variation)]!r} of sample {axes.samples[int(sample)]!r} changes bin "
-        f"{number} of channel {channel!r} by {size:.3g} times the events in it"
-    )
+    """The largest change of a sample's bin by a variation that it has, in units of all events there."""
+    total = np.maximum(_total(yields, axes), 1e-300)
+    found = [(0.0, "")]
+    for process in axes.processes:
+        nominal = yields[axes.row(process, NOMINAL)]
+        for variation in axes.variations_of(process):
+            varied = yields[axes.row(process, variation)]
+            if not varied.any():  # a sample has no row of what does not vary it
+                continue
+            change = np.abs(varied - nominal) / total
+            number = int(np.argmax(change))
+            text = (
+                f"variation {variation!r} of sample {process!r} changes bin {number} of channel {channel!r} by "
+                f"{change[number]:.3g} times the events in it"
+            )
+            found.append((float(change[number]), text))
+    return max(found)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline import datasets
+from pipeline import cautions, datasets, outset
 from pipeline.centre import described
 from pipeline.config import Config
 from pipeline.containers import Templates
@@ -42,6 +42,7 @@ def all_points(
     found, fitted = {}, {}
     works = {fold: work_of_all_models(config, columns, fold) for fold in datasets.folds(config)}
     objectives = objectives_of(config, works[datasets.TRAIN].axes)
+    say(outset.compiling())
     if reason := beyond_pyhf(config):
         say(f"note: no pyhf. {reason}")
     for fold, own in works.items():
@@ -54,6 +55,10 @@ def all_points(
             for reason in result.missing:
                 say(f"note: {point}, {fold}: no number, {reason}")
             found[point, fold] = (own, result)
+    cautious = {key: _cautions(config, *entry) for key, entry in found.items()}
+    for point in points:
+        for line in cautions.summary(cautious[point, list(works)[-1]], outset.MOST_LINES):
+            say(f"note: {point}: {line}")
     if config.model.pseudodata:
         everything = work(config, columns, datasets.ALL)
         for point, parameters in points.items():
@@ -65,6 +70,10 @@ def all_points(
         "edges": {point: edges(config, parameters) for point, parameters in points.items()},
         "table": [_row(point, fold, *entry) for (point, fold), entry in found.items()],
         "also": [row for key, (_, e) in found.items() for row in _also(config, *key, e)],
+        "cautions": {
+            f"{point}_{fold}": [caution._asdict() for caution in own]
+            for (point, fold), own in cautious.items()
+        },
         "bootstrap": _bootstrap(config, executor, list(works.values())[-1], points, objectives.own, say),
         "templates": {
             f"{point}_{fold}": _tables(config, entry[1].templates, entry[0])
@@ -159,6 +168,18 @@ def _also(config: Config, point: str, fold: str, result: Verdict) -> list[dict[s
         }
         for name, numbers in result.also.items()
     ]
+
+
+def _cautions(config: Config, fold_work: Work, result: Verdict) -> list[cautions.Caution]:
+    """What is to be known of the uncertainties of the run's model and of its further ones, on exact templates."""
+    found = cautions.cautions(result.templates, fold_work.axes, config)
+    for name, other in config.alternatives.items():
+        own = cautions.cautions(result.templates, fold_work.axes, other)
+        said = {c.text for c in found} | {""}
+        found += [
+            c._replace(text=f"{c.text} (in model {name!r})", noise=0) for c in own if c.text not in said
+        ]
+    return found
 
 
 def _scalars(parameters: Parameters) -> dict[str, float]:

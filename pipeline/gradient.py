@@ -11,7 +11,7 @@ their group, groups at the centre. The same bits come out for any number of work
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -48,11 +48,12 @@ class Executor(Protocol):
 
 
 class Step(NamedTuple):
-    """Objective and gradient at one point, and what they cost in seconds."""
+    """Objective and gradient at one point, what they cost in seconds, and the templates."""
 
     objective: float
     gradient: Parameters
     seconds: dict[str, float]
+    templates: Templates
 
 
 def forward(
@@ -113,10 +114,15 @@ def value_and_grad(
     centred = time.perf_counter()
     gradient = pullback(executor, work, parameters, widths, cotangent)
     gradient |= {name: gradient[name] + np.asarray(part) for name, part in direct.items()}
-    _require_finite("gradient with respect to", gradient)
+    bad = [name for name, slope in gradient.items() if not np.all(np.isfinite(slope))]
+    if bad:
+        why = _undefined(executor, work, parameters, widths, cotangent)
+        raise FitError(
+            f"the gradient with respect to {', '.join(map(repr, bad))} is not finite, though {why}"
+        )
     done = time.perf_counter()
     seconds = {"forward": swept - started, "centre": centred - swept, "pullback": done - centred}
-    return Step(objective, gradient, seconds)
+    return Step(objective, gradient, seconds, templates)
 
 
 def _place(channel: str, array: np.ndarray, axes: Axes) -> str:
@@ -139,6 +145,30 @@ def _cause(place: str, executor: Executor, work: Work, parameters: Parameters, w
     return (
         f"template {place} is not finite: {'; '.join(reasons[:3]) or 'is a width too small?'}{more}; mask such "
         "events in the analysis, before the division, logarithm or root that makes them"
+    )
+
+
+def _undefined(
+    executor: Executor, work: Work, parameters: Parameters, widths: Widths, cotangent: Templates
+) -> str:
+    """Why a gradient is not finite where templates and objective are."""
+    for channel, array in cotangent.yields.items():
+        if not np.all(np.isfinite(array)):
+            where = _place(channel, np.asarray(array), work.axes)
+            return (
+                "the objective is: so is its derivative with respect to the template "
+                f"{where}; is there a bin without events or without background?"
+            )
+    partial = executor.sweep(
+        _pullback_group, work, _to_numpy(parameters), _to_numpy(widths), _to_numpy(cotangent)
+    )
+    finite = [all(np.all(np.isfinite(slope)) for slope in part.values()) for part in partial]
+    samples = {group.sample: None for group, good in zip(work.groups, finite, strict=True) if not good}
+    where = f"of sample {' and '.join(map(repr, samples))} " if samples else ""
+    return (
+        f"every template {where}and the objective are: the root, logarithm, power or quotient of an event has no "
+        "finite derivative at 0, and jnp.where around the result does not take that away; put a harmless number in as "
+        "well, jnp.where(ok, jnp.sqrt(jnp.where(ok, x, 1.0)), 0.0)"
     )
 
 
@@ -256,11 +286,3 @@ def _part(cotangent: Templates, rows: tuple[int, list[int]]) -> Templates:
         yields={channel: np.asarray(c)[rows] for channel, c in cotangent.yields.items()},
         sumw2={channel: np.asarray(c)[rows[0]] for channel, c in cotangent.sumw2.items()},
     )
-
-
-def _require_finite(what: str, arrays: Mapping[str, Any]) -> None:
-    for name, array in arrays.items():
-        if not np.all(np.isfinite(array)):
-            raise FitError(
-                f"{what} {name!r} is not finite: {np.asarray(array).tolist()}; is a width too small?"
-            )

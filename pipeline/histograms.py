@@ -16,7 +16,7 @@ from pipeline import problem
 from pipeline.binning import Binning
 from pipeline.config import Config
 from pipeline.datasets import NOMINAL
-from pipeline.errors import InputError
+from pipeline.errors import ConfigError, InputError
 from pipeline.gradient import Executor, Parameters, forward
 from pipeline.problem import Work
 from pipeline.workspace import variations_of
@@ -58,7 +58,12 @@ def histograms(
         }
         for (sample, variation), contents in rows.items():
             suffix = "" if variation == NOMINAL else f"_{variation}"
-            named[f"{channel}_{sample.replace('__', '_')}{suffix}"] = _histogram(edges[channel], contents)
+            name = f"{channel}_{sample.replace('__', '_')}{suffix}"
+            if name in named:
+                raise ConfigError(
+                    f"two histograms would have the name {name!r}; rename the sample {sample!r}"
+                )
+            named[name] = _histogram(edges[channel], contents)
         if config.model.pseudodata:
             mixed = sum(factor * rows[sample, NOMINAL] for sample, factor in config.model.pseudodata.items())
             named[f"{channel}_pseudodata"] = _histogram(edges[channel], np.asarray(mixed))
@@ -125,7 +130,7 @@ def _edges(config: Config, channel: str, parameters: Parameters) -> tuple[float,
     return tuple(problem.edges(config, parameters)[channel] or COUNTED)
 
 
-def _with_flow(contents: Float[np.ndarray, " bins"], edges: int) -> Float[np.ndarray, " bins"]:
+def _with_flow(contents: Float[np.ndarray, " bins"], edges: int) -> Float[np.ndarray, " flow"]:
     """What has no flow bins of its own, a counted number or shares, between two empty ones."""
     return np.array([0.0, *contents, 0.0]) if len(contents) < edges else contents
 

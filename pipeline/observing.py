@@ -90,13 +90,14 @@ def bad_events(binnings: Sequence[Binning], found: Sequence[Family]) -> list[str
     return of_columns + [why for family in found for b in binnings for why in _bad_observable(family, b)]
 
 
-def check_variations(analysis: Analysis, names: tuple[str, ...]) -> None:
-    """Raise where the model names a variation that the analysis does not define."""
+def check_variations(analysis: Analysis, sample: str, names: tuple[str, ...]) -> None:
+    """Raise where the model names a variation of a sample that the analysis does not define."""
     known = analysis.variation_names
     for name in names:
         if name not in known or name == NOMINAL:
             raise ConfigError(
-                f"model.systematics: {type(analysis).__name__} has no variation {name!r}; {nearest(name, known)}"
+                f"model.systematics: {type(analysis).__name__} has no variation {name!r}, nor has sample {sample!r} "
+                f"one in data.samples.{sample}.variations; {nearest(name, known)}"
             )
 
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import optax
 
-from pipeline import checkpoints, store
+from pipeline import checkpoints, outset, store
 from pipeline.analysis import Free
 from pipeline.calls import Calls
 from pipeline.centre import centre
@@ -24,6 +24,11 @@ from pipeline.errors import FitError
 from pipeline.gradient import Centre, Executor, Parameters, Step, value_and_grad
 from pipeline.problem import Work, widths
 from pipeline.templates import Widths
+
+
+def _silent(line: str) -> None:
+    """Where nobody listens."""
+    del line
 
 
 def initial_state(config: Config, parameters: Parameters) -> State:
@@ -41,20 +46,32 @@ def update(config: Config, free: Mapping[str, Free], state: State, gradient: Par
 
 
 def epochs(
-    config: Config, executor: Executor, work: Work, state: State, *, until: int, calls: Calls | None = None
+    config: Config,
+    executor: Executor,
+    work: Work,
+    state: State,
+    *,
+    until: int,
+    calls: Calls | None = None,
+    say: Callable[[str], None] = _silent,
 ) -> Iterator[tuple[State, Record]]:
     """Epochs from a state on: after each one the new state and the record of the epoch.
 
     Arguments:
         calls: of a stage without a derivative, for an analysis that has one.
+        say: takes lines for people: what is waited for, and what is out of the ordinary at the very first epoch.
 
     Raises:
-        FitError: no finite objective and gradient, also after `optimise.halvings`.
+        FitError: no finite objective and gradient, also after `optimise.halvings`; or no parameter has a derivative.
     """
     evaluate, free = centre(config, work.axes), work.problem.analysis.parameters
+    if state.epoch < until:
+        say(outset.compiling())
     while state.epoch < until:
         started = time.perf_counter()
-        state, step, noted = _evaluated(config, executor, work, state, evaluate, calls)
+        state, step, at, noted = _evaluated(config, executor, work, state, evaluate, calls)
+        if state.epoch == 0:
+            outset.look(config, executor, work, (state.parameters, at), step, say)
         record = _record(free, state, step, work.events) | noted
         state = update(config, free, state, step.gradient)
         record["seconds"] = time.perf_counter() - started
@@ -64,7 +81,7 @@ def epochs(
 
 def _evaluated(
     config: Config, executor: Executor, work: Work, state: State, evaluate: Centre, calls: Calls | None
-) -> tuple[State, Step, Record]:
+) -> tuple[State, Step, Widths, Record]:
     """Objective and gradient at a state; where there are none the update that led to it is halved, and again."""
     allowed = config.optimise.halvings if state.epoch else 0
     halvings = 0
@@ -72,10 +89,11 @@ def _evaluated(
         try:
             at, noted = _smoothed(config, executor, work, state, calls)
             step = value_and_grad(executor, work, state.parameters, at, evaluate)
-            return state, step, {**noted, **({"halvings": halvings} if halvings else {})}
+            return state, step, at, {**noted, **({"halvings": halvings} if halvings else {})}
         except FitError as error:
             if halvings == allowed:
-                cure = "" if allowed else "; optimise.halvings tries again with half the step"
+                possible = state.epoch and not allowed
+                cure = "; optimise.halvings tries again with half the step" if possible else ""
                 raise FitError(f"epoch {state.epoch}: {error}{cure}") from error
         halvings += 1
         half = {name: (p + state.before[name]) / 2 for name, p in state.parameters.items()}
@@ -103,6 +121,7 @@ def run(
     checkpoints: Path,
     fingerprint: str,
     progress: Callable[[Record], None],
+    say: Callable[[str], None] = _silent,
 ) -> tuple[State, list[Record]]:
     """Epochs until `until`, each saved in the folder `checkpoints`; those already there are not computed again.
 
@@ -116,7 +135,7 @@ def run(
         state, until, lambda epoch: calls is None or all(map(calls.there, range(state.epoch, epoch)))
     )
     try:
-        for last, record in epochs(config, executor, work, resumed, until=until, calls=calls):
+        for last, record in epochs(config, executor, work, resumed, until=until, calls=calls, say=say):
             saved.keep(last, record)
             progress(record)
     except FitError as error:

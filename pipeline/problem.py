@@ -20,7 +20,7 @@ from pipeline.relax import anneal, edge_logits
 from pipeline.resolution import check_sizes
 from pipeline.targets import Content
 from pipeline.templates import Widths
-from pipeline.workspace import Axes, axes, variations_of
+from pipeline.workspace import Axes, axes, variations_of, with_all_variations
 
 
 class Layout(NamedTuple):
@@ -126,9 +126,10 @@ def work(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work
 
 
 def check_variations_used(config: Config) -> None:
-    """Raise where the model names a variation that the analysis does not define."""
-    used = tuple(name for sample in config.data.samples for name in variations_of(config, sample))
-    check_variations(analysis(config), used)
+    """Raise where a model of the run names a variation that the analysis does not define."""
+    everything = with_all_variations(config)
+    for sample in config.data.samples:
+        check_variations(analysis(config), sample, variations_of(everything, sample))
 
 
 def check_surrogate(config: Config) -> None:

@@ -5,16 +5,14 @@ Nothing here unpickles. Arrays are stored with a digest of their names, shapes a
 short or has one bit flipped is an `InputError`. What belongs to a run says so in a header, which readers compare.
 """
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
-import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import textfiles
-from pipeline.errors import InputError, OutputError
+from pipeline.atomic import replacing as replacing
+from pipeline.atomic import unwritable as unwritable
+from pipeline.errors import InputError
 
 _PROVENANCE = b"thalweg"
 _PROVENANCE_DIGEST = b"thalweg_digest"
@@ -68,38 +68,6 @@ class Folder:
     def workspace(self, point: str, fold: str) -> Path:
         """pyhf workspace of one point on one fold."""
         return self.root / "workspaces" / f"{point}_{fold}.json"
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and is removed when not.
-
-    Raises:
-        OutputError: the file cannot be written there; what was at `path` before stays.
-    """
-    if wrong := textfiles.unnameable(path):
-        raise OutputError(f"cannot write {textfiles.shown(str(path))}: it holds {wrong}; correct the path")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        if path.exists() and not path.is_file():
-            raise OutputError(f"cannot write {path}: it is there and no ordinary file; choose another path")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def unwritable(path: Path, error: OSError) -> OutputError:
-    """Why a file cannot be written, with the folder or file that is in the way."""
-    place = "" if error.filename is None else f" ({textfiles.named(Path(error.filename))})"
-    return OutputError(
-        f"cannot write {textfiles.named(path)}: {error.strerror or error}{place}; "
-        "check that the folder can be written and has space"
-    )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -109,7 +109,7 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
         with lines.bar("optimise", config.optimise.epochs, state.epoch) as show:
             state, found = epochs.run(
                 config, executor, work, state, until=until, checkpoints=folder.checkpoints, fingerprint=fingerprint,
-                progress=lambda record: show(epoch_line(record)),
+                progress=lambda record: show(epoch_line(record)), say=lines.line,
             )  # fmt: skip
     epochs.save(options.output, state, fingerprint, found, options.block)
 

@@ -23,6 +23,7 @@ from pipeline.config import (
 from pipeline.containers import AnyArray, Templates
 from pipeline.datasets import NOMINAL, sample_names
 from pipeline.errors import ConfigError
+from pipeline.shapes import norm_plus_shape, symmetrised
 
 # {channel: {sample: {"data": [bins], modifier type: {modifier name: data}}}}, see `likelihood.HistFactory`
 Specification = dict[str, dict[str, dict[str, Any]]]
@@ -36,10 +37,26 @@ class Axes:
     variations: tuple[str, ...]
 
     def row(self, sample: str, variation: str) -> tuple[int, int]:
-        """Where the templates hold a variation: made by the analysis, or a sample of its own."""
-        if variation in self.variations:
-            return self.samples.index(sample), self.variations.index(variation)
-        return self.samples.index(f"{sample}__{variation}"), 0
+        """Where the templates hold a variation of a sample: a sample of its own, else made by the analysis.
+
+        Decided for each sample: one may have from the manifest what the analysis makes for another.
+        """
+        own = f"{sample}__{variation}"
+        if own in self.samples:
+            return self.samples.index(own), 0
+        return self.samples.index(sample), self.variations.index(variation)
+
+    @property
+    def processes(self) -> tuple[str, ...]:
+        """The samples that are no variation of another."""
+        return tuple(name for name in self.samples if "__" not in name)
+
+    def variations_of(self, sample: str) -> tuple[str, ...]:
+        """Every variation that the templates may hold of a sample, by whomever made."""
+        own = tuple(
+            name.removeprefix(f"{sample}__") for name in self.samples if name.startswith(f"{sample}__")
+        )
+        return tuple(dict.fromkeys((*own, *self.variations[1:])))
 
 
 def axes(config: Config, analysis_variations: tuple[str, ...]) -> Axes:
@@ -51,13 +68,13 @@ def axes(config: Config, analysis_variations: tuple[str, ...]) -> Axes:
 
 
 def variations_of(config: Config, sample: str) -> tuple[str, ...]:
-    """Variations made by the analysis that the model uses for a sample."""
+    """Variations made by the analysis that the model uses for a sample: not those that its manifest entry has."""
     if sample not in config.data.samples:
         return ()
     own = config.data.samples[sample].variations
     wanted = [
         name
-        for systematic in _affecting(config.model, sample)
+        for systematic in affecting(config.model, sample)
         if isinstance(systematic, NormPlusShapeSystematic)
         for name in (systematic.up, systematic.down)
         if name is not None and name not in own
@@ -175,8 +192,23 @@ def _pseudodata(templates: Templates, axes: Axes, config: Config, channel: str) 
     )
 
 
-def _affecting(model: Model, sample: str) -> list[NormalizationSystematic | NormPlusShapeSystematic]:
+def affecting(model: Model, sample: str) -> list[NormalizationSystematic | NormPlusShapeSystematic]:
+    """The systematic uncertainties of a sample."""
     return [s for s in model.systematics if s.samples is None or sample in s.samples]
+
+
+def varied(
+    yields: Float[AnyArray, "samples variations bins"],
+    axes: Axes,
+    sample: str,
+    systematic: NormPlusShapeSystematic,
+) -> tuple[Float[AnyArray, " bins"], Float[AnyArray, " bins"] | None]:
+    """The up and down templates of a sample in a channel, symmetrised where that is asked for; down may be missing."""
+    up = yields[axes.row(sample, systematic.up)]
+    down = None if systematic.down is None else yields[axes.row(sample, systematic.down)]
+    if systematic.symmetrise is None:
+        return up, down
+    return symmetrised(yields[axes.row(sample, NOMINAL)], up, down, systematic.symmetrise)
 
 
 def _sample(
@@ -186,13 +218,12 @@ def _sample(
     nominal = yields[axes.row(sample, NOMINAL)]
     entry: dict[str, Any] = {"data": nominal, "normsys": {}, "histosys": {}}
     entry["normfactor"] = {n.name: None for n in model.normfactors if sample in n.samples}
-    for systematic in _affecting(model, sample):
+    for systematic in affecting(model, sample):
         if isinstance(systematic, NormalizationSystematic):
             factors = {"hi": jnp.asarray(1 + systematic.up), "lo": jnp.asarray(1 + systematic.down)}
             entry["normsys"][systematic.name] = factors
             continue
-        up = yields[axes.row(sample, systematic.up)]
-        down = None if systematic.down is None else yields[axes.row(sample, systematic.down)]
+        up, down = varied(yields, axes, sample, systematic)
         norm, shape = norm_plus_shape(nominal, up, down, filled)
         entry["normsys"][systematic.name], entry["histosys"][systematic.name] = norm, shape
     if model.luminosity_uncertainty is not None:
@@ -203,40 +234,6 @@ def _sample(
         error = jnp.where(positive, jnp.sqrt(jnp.where(positive, sumw2, 1.0)), 0.0)
         entry["staterror"] = {f"staterror_{channel}": error}
     return {key: value for key, value in entry.items() if key == "data" or value}
-
-
-def norm_plus_shape(
-    nominal: Float[AnyArray, " bins"],
-    up: Float[AnyArray, " bins"],
-    down: Float[AnyArray, " bins"] | None,
-    filled: Bool[AnyArray, " bins"],
-    *,
-    least_mirrored: float = 0.01,
-) -> tuple[dict[str, AnyArray], dict[str, AnyArray]]:
-    """Split templates into a yield ratio (normsys) and shapes of the nominal's yield (histosys), as cabinetry does.
-
-    Without `down` the up template is mirrored at the nominal, ratio and shape each: r_lo = 2 - r_hi and
-    lo = 2 nominal - hi. Where nominal or varied yield is not positive the ratio is 1: the shape carries all.
-
-    Arguments:
-        filled: bins with nominal events of any sample. The others have no shape variation: its mirror image would be a
-            negative rate, which a bin without data rewards.
-        least_mirrored: smallest mirrored ratio. HistFactory needs a positive one; where a handful of events
-            makes the up yield twice the nominal or more, the mirror image has none.
-    """
-    hi = _ratio(up, nominal)
-    hi_data = jnp.where(filled, up / hi, nominal)
-    if down is None:
-        lo = jnp.maximum(2.0 - hi, least_mirrored)
-        return {"hi": hi, "lo": lo}, {"hi_data": hi_data, "lo_data": 2.0 * nominal - hi_data}
-    lo = _ratio(down, nominal)
-    return {"hi": hi, "lo": lo}, {"hi_data": hi_data, "lo_data": jnp.where(filled, down / lo, nominal)}
-
-
-def _ratio(varied: Float[AnyArray, " bins"], nominal: Float[AnyArray, " bins"]) -> Float[Array, ""]:
-    above, below = varied.sum(), nominal.sum()
-    defined = (above > 0) & (below > 0)
-    return jnp.where(defined, jnp.where(defined, above, 1.0) / jnp.where(defined, below, 1.0), 1.0)
 
 
 def _json_sample(sample: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def summary_of(run):
         "templates": {f"{p}_{f}": {"yields": yields, "sumw2": {}} for p, f in keys},
         "fits": {f"{p}_{f}": fit for p, f in keys},
         "also": [],
+        "cautions": {f"{p}_{f}": [] for p, f in keys},
     }
 
 

@@ -16,7 +16,8 @@ from pipeline.containers import Templates
 from pipeline.errors import ConfigError
 from pipeline.likelihood import HistFactory, templates_from_workspace
 from pipeline.objective import OBJECTIVES
-from pipeline.workspace import axes, norm_plus_shape, specification, variations_of, workspace
+from pipeline.shapes import norm_plus_shape
+from pipeline.workspace import axes, specification, variations_of, workspace
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 

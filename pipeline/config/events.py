@@ -86,7 +86,8 @@ class Sample(Section):
     )
     variations: tuple[Name, ...] = Field(
         default=(),
-        description="further entries of the manifest read as samples of their own, as `sample__variation`",
+        description="further entries of the manifest read as samples of their own, as `sample__variation`: this "
+        "sample's variations of that name, also where the analysis makes such for other samples",
     )
     label: str | None = Field(default=None, description="name in figures")
 
@@ -177,6 +178,10 @@ class Data(Section):
                 raise ValueError(
                     f"sample {name!r}: '__' parts process and variation; name the process, and the variation under "
                     f"data.samples.{name.partition('__')[0]}.variations"
+                )
+            if name.endswith("_"):
+                raise ValueError(
+                    f"sample {name!r} ends in '_', which '__' before a variation would hide; rename it"
                 )
         return samples
 

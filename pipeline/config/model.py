@@ -140,7 +140,32 @@ class NormalizationSystematic(_Systematic):
 
     type: Literal["Normalization"] = Field(description="a relative change of the yield")
     up: float = Field(gt=-1, description="relative change at +1 sigma")
-    down: float = Field(gt=-1, description="relative change at -1 sigma")
+    down: float = Field(gt=-1, description="relative change at -1 sigma, of the other sign")
+    one_sided: bool = Field(
+        default=False,
+        description="true: `up` and `down` change the yield to one side, or one of them not at all, and that is meant",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _two_sided(self) -> "NormalizationSystematic":
+        if self.is_one_sided and not self.one_sided:
+            raise ValueError(
+                f"up {self.up} and down {self.down} do not change the yield to opposite sides, so that little or "
+                "nothing of the uncertainty is left at its nominal value, where fits of Asimov data are; a decrease is "
+                "negative, as in up: 0.1, down: -0.1; if it is meant, add one_sided: true"
+            )
+        if self.one_sided and not self.is_one_sided:
+            raise ValueError(
+                f"one_sided: true, but up {self.up} and down {self.down} are not on one side; remove it"
+            )
+        return self
+
+    @property
+    def is_one_sided(self) -> bool:
+        """Whether the yield changes, but not to both sides."""
+        return (self.up, self.down) != (0.0, 0.0) and (
+            min(self.up, self.down) >= 0 or max(self.up, self.down) <= 0
+        )
 
 
 class NormPlusShapeSystematic(_Systematic):
@@ -151,6 +176,24 @@ class NormPlusShapeSystematic(_Systematic):
     down: Name | None = Field(
         default=None, description="the same at -1 sigma; absent: `up` mirrored at the nominal"
     )
+    symmetrise: Literal["average", "largest", "mirror_up", "mirror_down"] | None = Field(
+        default=None,
+        description="what takes the place of the two templates, in each bin: nominal plus and minus half of up - down, "
+        "the larger of the two changes, that of `up`, that of `down`; absent: they stay as they are",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _two_templates(self) -> "NormPlusShapeSystematic":
+        if self.down is None and self.symmetrise not in (None, "mirror_up"):
+            raise ValueError(
+                f"symmetrise: {self.symmetrise} needs down; without it `up` is mirrored: add down or remove symmetrise"
+            )
+        if self.down == self.up:
+            raise ValueError(
+                f"up and down are the same variation {self.up!r}, an uncertainty that vanishes at its nominal value; "
+                "remove down, and `up` is mirrored, or correct one of the two"
+            )
+        return self
 
 
 Systematic = Annotated[NormalizationSystematic | NormPlusShapeSystematic, Field(discriminator="type")]

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import mplhep
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
 
 from pipeline.analysis import Free
 from pipeline.config import Config
@@ -83,15 +85,15 @@ def templates(config: Config, channel: str, summary: Mapping[str, Any], fold: st
             _scale(config, sample) * np.array(entry["yields"][channel][sample]["nominal"])
             for sample in config.data.samples
         ]
-        labels = [sample.label or name for name, sample in config.data.samples.items()]
+        labels = [settable(sample.label or name) for name, sample in config.data.samples.items()]
         mplhep.histplot(
             stacks, edges, stack=True, histtype="fill", label=labels, color=COLOURS[: len(stacks)], ax=axes
         )
         if fit := summary["fits"].get(f"{point}_{fold}"):
             _band(axes, edges, sum(stacks), np.array(fit["prefit_stdev"][channel]))
-        axes.set_title(f"{channel}, {point}, {fold.replace('_', '-')} events", fontsize=11)
+        axes.set_title(settable(f"{channel}, {point}, {fold.replace('_', '-')} events"), fontsize=11)
         axes.set_xlim(edges[0], edges[-1])
-        axes.set_xlabel(config.channels[channel].label)
+        axes.set_xlabel(settable(config.channels[channel].label))
         if config.channels[channel].edges is None:
             axes.set_xticks([])
     panels[0].set_ylabel(_per_bin(edges_of["initial"], config.channels[channel].label))
@@ -132,7 +134,7 @@ def ranking(config: Config, impacts: Sequence[Mapping[str, Any]]) -> Figure:
     axes.barh(rows, down, height=0.6, color="#E69F00", alpha=0.8, label=r"$-1\sigma$")
     axes.axvline(0, color="black", linewidth=0.8)
     axes.ticklabel_format(axis="x", style="plain")
-    axes.set_xlabel(f"shift of {config.model.poi}")
+    axes.set_xlabel(settable(f"shift of {config.model.poi}"))
     axes.legend(loc="upper right", ncols=2)
     return figure
 
@@ -141,7 +143,7 @@ def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
     """One row per label, from the top, and room for a legend above."""
     figure = Figure(figsize=(7, 1.6 + 0.36 * len(labels)), layout="constrained")
     axes = figure.subplots()
-    axes.set_yticks(np.arange(len(labels))[::-1], labels)
+    axes.set_yticks(np.arange(len(labels))[::-1], [settable(label) for label in labels])
     axes.set_ylim(-0.7, len(labels) + 0.3)
     axes.tick_params(axis="y", which="both", left=False, right=False)
     return figure, axes
@@ -174,8 +176,18 @@ def _band(axes: Axes, edges: Sequence[float], total: Any, stdev: np.ndarray) -> 
 def _per_bin(edges: Sequence[float], label: str) -> str:
     widths = {round(b - a, 9) for a, b in itertools.pairwise(edges)}
     unit = label.partition("[")[2].rstrip("]")
-    return f"events / {widths.pop():g} {unit}" if unit and len(widths) == 1 else "events per bin"
+    return settable(f"events / {widths.pop():g} {unit}") if unit and len(widths) == 1 else "events per bin"
 
 
 def _with_unit(name: str, unit: str) -> str:
-    return f"{name} [{unit}]" if unit else name
+    return settable(f"{name} [{unit}]" if unit else name)
+
+
+def settable(text: str) -> str:
+    """A text that matplotlib can draw: as it is, dollars and all, where its mathtext does not know what is in them."""
+    try:
+        for line in text.splitlines() if "$" in text else ():
+            MathTextParser("path").parse(line)
+    except Exception:  # of many kinds: the parser's own, ValueError, KeyError, RuntimeError
+        return re.sub(r"(?<!\\)\$", r"\\$", text)
+    return text

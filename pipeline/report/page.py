@@ -14,7 +14,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from pipeline import datasets, normalisation, problem
+from pipeline import cautions, datasets, normalisation, problem
 from pipeline.config import Config, written
 from pipeline.report import figures as draw
 from pipeline.store import write_text
@@ -58,6 +58,7 @@ def write(
         "parameters": _parameter_rows(config, summary),
         "moved_edges": _moved_edges(summary),
         "improvement": _improvement(summary),
+        "cautions": _cautions(summary),
         "samples": _sample_rows(config, provenances),
         "files": provenances,
         "left_out": [p for p in provenances if datasets.LEFT_OUT in p],
@@ -116,6 +117,12 @@ def _moved_edges(summary: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         for channel in points["initial"]
         if points["initial"][channel] != points["optimised"][channel]
     }
+
+
+def _cautions(summary: Mapping[str, Any], *, most: int = 30) -> list[str]:
+    """What to know of the uncertainties at the optimised parameters, on the last fold; at most so many of each kind."""
+    found = summary["cautions"][f"optimised_{summary['table'][-1]['fold']}"]
+    return cautions.summary([cautions.Caution(**caution) for caution in found], most)
 
 
 def _bootstrap_error(summary: Mapping[str, Any]) -> dict[str, Any] | None:

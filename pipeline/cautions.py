@@ -1,0 +1,256 @@
+"""What a reader has to know of the systematic uncertainties before a number is believed.
+
+HistFactory's likelihood bends where up and down change a yield to the same side: at the nominal value, where Asimov
+data have their minimum, it sees half of their difference, which may be nothing. And a mirror image may be below zero.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from pipeline.config import Config, Model, NormalizationSystematic, NormPlusShapeSystematic
+from pipeline.containers import Templates
+from pipeline.datasets import NOMINAL
+from pipeline.shapes import LEAST_MIRRORED, norm_plus_shape
+from pipeline.workspace import Axes, affecting, varied
+
+LEFT_OVER = (
+    0.1  # share of the size of an uncertainty: with less of it left at the nominal value, it has vanished
+)
+BEYOND_NOISE = (
+    2.0  # standard deviations of simulated events: smaller changes to one side are counted, not listed
+)
+ROUNDING = 1e-9  # of the yield of a template: what is smaller is a sum in another order
+NO_EFFECT, VANISHES, ONE_SIDED, MIRRORED = "no effect", "vanishes", "one-sided", "mirrored"
+
+Bins = Float[np.ndarray, " bins"]
+
+
+class Caution(NamedTuple):
+    """One thing to know of a systematic uncertainty; no sample or channel where it is all of them.
+
+    `size` orders them, relative to everything in the channel; `noise` counts bins on one side that may be chance.
+    """
+
+    kind: str
+    systematic: str
+    sample: str
+    channel: str
+    size: float
+    noise: int
+    text: str
+
+
+class _Place(NamedTuple):
+    """The templates of one variation of a sample in a channel.
+
+    Up and down as `given`, without those that are missing, and as `used`, symmetrised; `noise` of the changes given.
+    """
+
+    systematic: NormPlusShapeSystematic
+    sample: str
+    channel: str
+    nominal: Bins
+    given: list[Bins]
+    used: list[Bins]
+    noise: list[Bins]
+    filled: Bool[np.ndarray, " bins"]
+    total: float  # yield of all samples in the channel
+
+    def caution(self, kind: str, size: float, text: str, noise: int = 0) -> Caution:
+        where = f"{self.systematic.name!r} of sample {self.sample!r} in channel {self.channel!r}"
+        relative = float(size / self.total) if self.total > 0 else 0.0
+        name, sample, channel = self.systematic.name, self.sample, self.channel
+        return Caution(kind, name, sample, channel, relative, noise, f"{where}: {text}")
+
+
+def cautions(templates: Templates, axes: Axes, config: Config) -> list[Caution]:
+    """What there is to say of a run's uncertainties on concrete templates, the largest first."""
+    if not config.model.is_fitted:
+        return []
+    places = list(_places(templates, axes, config))
+    found = [*_normalizations(config.model), *_without_effect(places)]
+    for place in places:
+        found += [*_one_sided(place), *_mirrored(place)]
+    order = (NO_EFFECT, VANISHES, MIRRORED, ONE_SIDED)
+    return sorted(found, key=lambda caution: (order.index(caution.kind), -caution.size))
+
+
+def summary(found: Sequence[Caution], most: int) -> list[str]:
+    """Cautions as lines of a log: so many of each kind, and how many more there are."""
+    lines = []
+    for kind in (NO_EFFECT, VANISHES, MIRRORED, ONE_SIDED):
+        own = [caution for caution in found if caution.kind == kind and caution.text]
+        lines += [f"{kind}: {caution.text}" for caution in own[:most]]
+        if len(own) > most:
+            lines.append(f"{kind}: {len(own) - most} more such")
+    noise = sum(caution.noise for caution in found)
+    if noise:
+        lines.append(f"{ONE_SIDED}: {noise} bins more, within the noise of the simulated events")
+    return lines
+
+
+def _places(templates: Templates, axes: Axes, config: Config) -> Iterator[_Place]:
+    for channel in config.regions:
+        yields, sumw2 = np.asarray(templates.yields[channel]), np.asarray(templates.sumw2[channel])
+        everything = sum(yields[axes.row(sample, NOMINAL)] for sample in config.data.samples)
+        for sample in config.data.samples:
+            for systematic in affecting(config.model, sample):
+                if isinstance(systematic, NormPlusShapeSystematic):
+                    names = [name for name in (systematic.up, systematic.down) if name is not None]
+                    yield _Place(
+                        systematic,
+                        sample,
+                        channel,
+                        nominal=yields[axes.row(sample, NOMINAL)],
+                        given=[yields[axes.row(sample, name)] for name in names],
+                        used=[
+                            np.asarray(a) for a in varied(yields, axes, sample, systematic) if a is not None
+                        ],
+                        noise=[_noise(yields, sumw2, axes, sample, name) for name in names],
+                        filled=everything > 0,
+                        total=float(np.sum(everything)),
+                    )
+
+
+def _noise(
+    yields: Float[np.ndarray, "samples variations bins"],
+    sumw2: Float[np.ndarray, "samples bins"],
+    axes: Axes,
+    sample: str,
+    variation: str,
+) -> Bins:
+    """Standard deviation of what a variation changes in each bin.
+
+    Of other events than the nominal's: that of both. Of the same events, whose changes are correlated: that of as many
+    events of mean weight as would make the change, were they moved in or out.
+    """
+    (own, _), (other, row) = axes.row(sample, NOMINAL), axes.row(sample, variation)
+    nominal = yields[own, 0]
+    weight = np.divide(sumw2[own], nominal, out=np.zeros_like(nominal), where=nominal > 0)
+    moved = np.abs(yields[own, row] - nominal) * weight
+    return np.asarray(np.sqrt(moved if own == other else sumw2[own] + sumw2[other]))
+
+
+def _one_sided(place: _Place) -> Iterator[Caution]:
+    """Bins, and the yield, that up and down change to the same side."""
+    if len(place.given) < 2 or place.systematic.symmetrise not in (None, "average"):
+        return
+    up, down = (end - place.nominal for end in place.given)
+    least = ROUNDING * np.abs(place.nominal).sum()
+    size = np.maximum(np.abs(up), np.abs(down))[place.filled].sum()
+    if not size > least:
+        return
+    same = place.filled & (up * down > 0) & (np.minimum(np.abs(up), np.abs(down)) > least)
+    changes = f"its yield by {_percent(up.sum(), place)} and {_percent(down.sum(), place)}"
+    left = 0.5 * np.abs(up - down)[place.filled].sum() / size
+    if left < LEFT_OVER:
+        text = f"up and down change to one side, {100 * left:.0f} % of it is left at the nominal value:"
+        yield place.caution(VANISHES, size, f"{text} {changes}, {_bins(up, down, same, place)}")
+    elif place.systematic.symmetrise is None:
+        certain = (
+            same
+            & (np.abs(up) > BEYOND_NOISE * place.noise[0])
+            & (np.abs(down) > BEYOND_NOISE * place.noise[1])
+        )
+        parts = [_bins(up, down, certain, place)] if certain.any() else []
+        parts += [changes] if _is_whole(up, down, place, least) else []
+        noise = int(np.sum(same & ~certain))
+        found = place.caution(ONE_SIDED, size, f"up and down change to one side {' and '.join(parts)}", noise)
+        if parts or noise:
+            yield found if parts else found._replace(text="")
+
+
+def _is_whole(up: Bins, down: Bins, place: _Place, least: float) -> bool:
+    """Whether the yield of all bins changes to one side, beyond noise."""
+    noise = [max(BEYOND_NOISE * float(np.sqrt(np.sum(n**2))), least) for n in place.noise]
+    beyond = all(abs(c.sum()) > n for c, n in zip((up, down), noise, strict=True))
+    return beyond and bool(up.sum() * down.sum() > 0)
+
+
+def _bins(up: Bins, down: Bins, chosen: Bool[np.ndarray, " bins"], place: _Place) -> str:
+    """The bins that are concerned, and the changes in that where they are largest."""
+    if not chosen.any():
+        return "no single bin"
+    most = int(np.argmax(np.where(chosen, np.abs(up) + np.abs(down), -1.0)))
+    nominal = place.nominal[most]
+    sizes = (
+        f"{100 * up[most] / nominal:+.3g} % and {100 * down[most] / nominal:+.3g} %"
+        if nominal > 0
+        else f"{up[most]:+.3g} and {down[most]:+.3g} events"
+    )
+    return f"{_listed(chosen)} (bin {most}: {sizes})"
+
+
+def _listed(chosen: Bool[np.ndarray, " bins"], most: int = 8) -> str:
+    numbers = np.flatnonzero(chosen)
+    more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
+    return f"bin{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers[:most]))}{more} of {len(chosen)}"
+
+
+def _percent(change: float, place: _Place) -> str:
+    total = place.nominal.sum()
+    return f"{100 * change / total:+.3g} %" if total > 0 else f"{change:+.3g} events"
+
+
+def _mirrored(place: _Place) -> Iterator[Caution]:
+    """Mirror images below zero, of the yield or of bins."""
+    ends = place.used
+    if len(place.given) == 2 and place.systematic.symmetrise is None:
+        return
+    if len(ends) == 1:
+        _, shape = norm_plus_shape(place.nominal, place.used[0], None, place.filled)
+        ends = [np.asarray(shape["lo_data"])]
+        total = place.nominal.sum()
+        ratio = float(place.used[0].sum() / total) if total > 0 else 1.0
+        if 2.0 - ratio < LEAST_MIRRORED:
+            text = (
+                f"up has {ratio:.4g} times the nominal yield, its mirror image {2.0 - ratio:.4g} times; in its place "
+                f"is {LEAST_MIRRORED}"
+            )
+            yield place.caution(MIRRORED, np.abs(place.used[0] - place.nominal).sum(), text)
+    below = np.minimum.reduce(ends)
+    concerned = (below < -ROUNDING * np.abs(place.nominal).sum()) & (place.nominal >= 0) & place.filled
+    if concerned.any():
+        worst = int(np.argmin(np.where(concerned, below, 0.0)))
+        text = (
+            f"the mirror image is below zero in {_listed(concerned)} (bin {worst}: {below[worst]:.3g} events, nominal "
+            f"{place.nominal[worst]:.3g})"
+        )
+        yield place.caution(MIRRORED, -below[concerned].sum(), text)
+
+
+def _normalizations(model: Model) -> Iterator[Caution]:
+    """Of `Normalization`: those with `one_sided`, and those of no size."""
+    for systematic in model.systematics:
+        if not isinstance(systematic, NormalizationSystematic):
+            continue
+        up, down = systematic.up, systematic.down
+        where = "" if systematic.samples is None else f" of {', '.join(map(repr, systematic.samples))}"
+        size = max(abs(up), abs(down))
+        if size == 0.0:
+            text = f"{systematic.name!r}{where}: up and down are 0"
+            yield Caution(NO_EFFECT, systematic.name, "", "", 0.0, 0, text)
+        elif systematic.is_one_sided:
+            left = 0.5 * abs(up - down) / size
+            kind = VANISHES if left < LEFT_OVER else ONE_SIDED
+            text = (
+                f"{systematic.name!r}{where}: up {100 * up:+.3g} % and down {100 * down:+.3g} %, as one_sided: true "
+                f"says; {100 * left:.0f} % of it is left at the nominal value"
+            )
+            yield Caution(kind, systematic.name, "", "", size, 0, text)
+
+
+def _without_effect(places: Sequence[_Place]) -> Iterator[Caution]:
+    """Of `NormPlusShape`: those that change no template at all."""
+    by_name: dict[str, list[_Place]] = {}
+    for place in places:
+        by_name.setdefault(place.systematic.name, []).append(place)
+    for name, own in by_name.items():
+        ends = [(p.nominal, end) for p in own for end in p.given]
+        if all(np.array_equal(nominal, end) for nominal, end in ends):
+            names = " and ".join(repr(n) for n in (own[0].systematic.up, own[0].systematic.down) if n)
+            text = f"{name!r}: {names} changes no template of any sample and channel"
+            yield Caution(NO_EFFECT, name, "", "", 0.0, 0, text)

@@ -1,0 +1,142 @@
+"""What an analysis declares: the tree that it reads, its free parameters, a stage without a derivative."""
+
+import dataclasses
+import math
+import numbers
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Free:
+    """A free parameter: start value, allowed range, unit. Optimisers stay inside the bounds."""
+
+    initial: float
+    bounds: tuple[float, float]
+    unit: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class NanoAOD:
+    """Read with coffea's NanoAOD schema in virtual mode: `events.Jet.pt` is branch `Jet_pt`.
+
+    `event` is the branch that numbers the events and so decides, with nothing else, who is held out.
+    """
+
+    branches: tuple[str, ...]
+    tree: str = "Events"
+    event: str = "event"
+
+
+@dataclasses.dataclass(frozen=True)
+class FlatTree:
+    """Read with uproot, branches as they are: `events.Jet_Px`.
+
+    Without a branch that numbers the events, `event=None`, the entry's place in its file does.
+    """
+
+    branches: tuple[str, ...]
+    tree: str = "events"
+    event: str | None = None
+
+
+NOISE = "noise"  # the column of random numbers for what stands in for `Analysis.simulate`
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulated:
+    """What `Analysis.simulate` needs and makes; the configuration's `surrogate` says how its gradient is found.
+
+    Arguments:
+        parameters: free parameters that it depends on.
+        inputs: columns [events] that say of an event what its outputs depend on.
+        outputs: columns [events] that it makes.
+        noise: random numbers an event gives the generator, as column `noise` [events, noise]
+            (`pipeline.columns.noise`).
+    """
+
+    parameters: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    noise: int = 4
+
+
+def check(analysis: Any) -> None:
+    """Raise where an attribute of an analysis is not what the contract asks for.
+
+    Raises:
+        ConfigError: which, its value, and what it must be.
+    """
+    reads, parameters = getattr(analysis, "reads", None), getattr(analysis, "parameters", None)
+    branches, members, varied = (
+        getattr(reads, "branches", None),
+        analysis.collections,
+        analysis.weight_variations,
+    )
+    are_collections = isinstance(members, Mapping) and all(map(_are_names, members.values()))
+    allowed = {
+        "reads": (
+            reads,
+            isinstance(reads, NanoAOD | FlatTree),
+            "NanoAOD(branches=...) or FlatTree(branches=...)",
+        ),
+        "reads.branches": (branches, _are_names(branches), "a tuple of names"),
+        "parameters": (
+            parameters,
+            isinstance(parameters, Mapping),
+            "{name: Free(initial, bounds)}, {} where all that is free comes from init",
+        ),
+        "weight_variations": (varied, _are_names(varied), "a tuple of names"),
+        "collections": (members, are_collections, "{mask: (names of columns)}"),
+    }
+    for attribute, (value, fits, wanted) in allowed.items():
+        if not fits:
+            raise ConfigError(f"{type(analysis).__name__}.{attribute} is {short(value)}; it must be {wanted}")
+    _check_parameters(type(analysis).__name__, parameters)
+
+
+def _are_names(value: Any) -> bool:
+    return (
+        not isinstance(value, str) and isinstance(value, Sequence) and all(isinstance(n, str) for n in value)
+    )
+
+
+def short(value: Any) -> str:
+    """A value as messages show it: in one line, with its type."""
+    return textwrap.shorten(f"{value!r} ({type(value).__name__})", 200, placeholder=" ...")
+
+
+def _check_parameters(analysis: str, parameters: Mapping[Any, Any]) -> None:
+    """Raise where the free parameters are none that an optimiser could move."""
+    for name, free in parameters.items():
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"{analysis}: the parameter {name!r} needs a text for its name")
+        if reason := _fault(free):
+            raise ConfigError(f"{analysis}: parameter {name!r}: {reason}")
+
+
+def _fault(free: Any) -> str | None:
+    """What is wrong with a free parameter, if anything."""
+    if not isinstance(free, Free):
+        return f"{free!r} is no Free(initial, bounds=(lower, upper))"
+    if not (isinstance(free.bounds, tuple | list) and len(free.bounds) == 2):
+        return f"bounds {free.bounds!r} are not two numbers, (lower, upper)"
+    for what, value in {
+        "initial": free.initial,
+        "lower bound": free.bounds[0],
+        "upper bound": free.bounds[1],
+    }.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+            return (
+                f"{what} {value!r} is no finite number; the optimiser moves in units of the allowed range, so give the "
+                "range that the cut could sensibly have"
+            )
+    low, high = map(float, free.bounds)
+    if not low < high or not math.isfinite(high - low):
+        return f"bounds ({low}, {high}) must be two ascending numbers with a finite range"
+    if not low <= free.initial <= high:
+        return f"initial {free.initial} is outside its bounds ({low}, {high}); choose a value inside"
+    return None if isinstance(free.unit, str) else f"unit {free.unit!r} is no text"
