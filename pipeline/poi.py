@@ -29,8 +29,10 @@ def undetermined(model: HistFactory, templates: Templates | DenseTemplates | Non
             "channel of the fit"
         )
     free = ~np.asarray(model.fixed_parameters(dense))
+    if not free[poi]:
+        return f"the parameter of interest {name!r} is fixed by the measurement; let it float"
     partners = _partners(information[np.ix_(free, free)], int(np.sum(free[:poi])))
-    if not free[poi] or not partners:
+    if not partners:
         return None
     names = [n for n, is_free in zip(model.parameter_names, free, strict=True) if is_free]
     others = ", ".join(repr(names[place]) for place in partners[:MOST_NAMES])
