@@ -2,10 +2,12 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import cabinetry
 import iminuit
+import jax.numpy as jnp
 import numpy as np
 import pyhf
 import pytest
@@ -13,12 +15,16 @@ import scipy.optimize
 from workspaces import counting, modifier, workspace_of
 
 from pipeline import config as configuration
-from pipeline import minos
+from pipeline import datasets, minos
+from pipeline.centre import _why
+from pipeline.containers import Templates
 from pipeline.errors import FitError
 from pipeline.final import pyhf_fit, pyhf_objective, require_agreement
 from pipeline.interval import End, Interval, end_of
 from pipeline.likelihood import HistFactory, patched
+from pipeline.objective.value import without_fit
 from pipeline.poi import beyond_bounds, undetermined
+from pipeline.workspace import NOMINAL, Axes
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -294,3 +300,26 @@ def test_a19_a_workspace_that_contradicts_itself(case):
     change(workspace)
     with pytest.raises(ValueError, match=message):
         HistFactory.from_workspace(workspace)
+
+
+@pytest.mark.parametrize(
+    ("signal", "kind", "said"),
+    [
+        (0.0, "profile_interval", "no bin depends on the parameter of interest 'mu'"),
+        (
+            1.0,
+            "profile_interval",
+            r"'mu', nominally 1, has bounds \[0, 10\], and its profile-likelihood interval reaches",
+        ),
+        (1.0, "discovery", "the emptiest bin is bin 3"),
+    ],
+)
+def test_b_the_optimisation_names_the_poi(run, signal, kind, said):
+    """The four rows are signal, background and its variations; what the fit said does not matter."""
+    settings = run(kind)
+    samples = tuple(datasets.sample_names(settings))
+    rows = {"signal": signal * np.array([0.1, 0.2, 0.3, 0.4])}
+    yields = np.stack([rows.get(name, np.array([50.0, 40.0, 30.0, 20.0])) for name in samples])[:, None]
+    templates = Templates({"output": yields}, {"output": yields[:, 0]})
+    why = _why(settings, Axes(samples, (NOMINAL,)), templates, without_fit(jnp.asarray(math.nan)))
+    assert re.search(said, why)
