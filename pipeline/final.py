@@ -82,7 +82,7 @@ def pyhf_fit(config: Config, spec: Mapping[str, Any]) -> dict[str, Any]:
 def pyhf_objective(config: Config, spec: Mapping[str, Any]) -> float | None:
     """The `objective` of :func:`pyhf_fit` alone."""
     with pyhf_with(pyhf.optimize.scipy_optimizer()):
-        return _asimov_fit(config, spec).objective
+        return _asimov_fit(config, spec, report=False).objective
 
 
 def require_agreement(
@@ -131,34 +131,29 @@ def _fault(config: Config, ours: float, pyhfs: float) -> str:
     return f": the fit of {'pyhf' if ours_is_lower else 'ours'} is not at the lowest -2 ln L"
 
 
-def _asimov_fit(config: Config, spec: Mapping[str, Any]) -> _Asimov:
+def _asimov_fit(config: Config, spec: Mapping[str, Any], *, report: bool = True) -> _Asimov:
     """pyhf's fit of the Asimov data, the interval where the objective or the report needs it, the objective."""
     model, data = cabinetry.model_utils.model_and_data(dict(spec))
-    profile = Profile(spec)
+    needs_interval = bool(OF_THE_INTERVAL & kinds_of(config.objective))
+    profile = Profile(spec) if needs_interval or report else None
     fitted = valid_fit(model, data, STRATEGIES_OF_ASIMOV)
     if fitted is None:
         raise FitError(f"pyhf's fit of the Asimov data failed; {FEW_EVENTS}")
-    interval, missing = _interval(config, model, data, fitted, profile)
+    _require_closure(config, fitted.poi, profile.guess if profile else fitted.poi_uncertainty)
+    interval, missing = None, ""
+    try:
+        interval = poi_interval(model, data, fitted, profile) if profile else None
+    except FitError as error:
+        if needs_interval:
+            raise
+        missing = str(error)
     half = math.nan if interval is None else interval.half
-    _require_closure(config, fitted.poi, profile.guess if interval is None else half)
     number = judged(config.objective, model, data, half)
     if number is not None and not math.isfinite(number):
         raise FitError(
             f"the objective by pyhf is {number}: a tested hypothesis leaves a bin without expected events"
         )
     return _Asimov(model, fitted, interval, missing, number)
-
-
-def _interval(
-    config: Config, model: Any, data: Any, fitted: Fitted, profile: Profile
-) -> tuple[Interval | None, str]:
-    """The POI's interval, or why there is none where the objective is no number of it."""
-    try:
-        return poi_interval(model, data, fitted, profile), ""
-    except FitError as error:
-        if OF_THE_INTERVAL & kinds_of(config.objective):
-            raise
-        return None, str(error)
 
 
 def fit_table(spec: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -33,6 +33,11 @@ class Fitted(NamedTuple):
         """The fitted parameter of interest."""
         return float(self.bestfit[self.poi_index])
 
+    @property
+    def poi_uncertainty(self) -> float:
+        """Its uncertainty by iminuit's Hessian."""
+        return float(self.uncertainty[self.poi_index])
+
 
 def valid_fit(model: Any, data: Any, strategies: Sequence[int], *, widen: bool = True) -> Fitted | None:
     """pyhf's fit by the first of Minuit's strategies that calls its minimum valid; None where none does.
