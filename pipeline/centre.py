@@ -16,6 +16,7 @@ from pipeline.errors import ConfigError, FitError, Noting
 from pipeline.gradient import Centre, Parameters
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES, Term, total
+from pipeline.poi import beyond_bounds, undetermined
 from pipeline.problem import analysis
 from pipeline.workspace import Axes, specification, structure, sums
 
@@ -67,10 +68,16 @@ def _why(config: Config, axes: Axes, templates: Templates, result: Any) -> str:
     """Why there is no number."""
     if not config.objective.needs_fit:
         return f"its value {float(result.value):.6g} is not finite; do any events pass?"
+    model, spec = _model(config, axes, templates), specification(templates, axes, config)
+    if reason := undetermined(model, spec):
+        return reason
+    for term in config.objective.terms or (config.objective,):
+        if reason := beyond_bounds(model, spec, term.kind, term.options):
+            return reason
     return (
         f"the fit did not converge: value {float(result.value):.6g}, EDM {float(result.edm):.3g}, gradient norm "
         f"{float(result.gradient_norm):.3g} after {int(result.steps)} steps. {suspects(templates, axes)}. Is there a "
-        "bin with hardly any events, or no limit within the bounds?"
+        "bin with hardly any events?"
     )
 
 

@@ -1,8 +1,8 @@
-"""The final number is pyhf's: the workspace of the exact templates fitted by pyhf and iminuit, through cabinetry."""
+"""The final number is pyhf's: the workspace of the exact templates fitted by pyhf and iminuit."""
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import cabinetry
 import numpy as np
@@ -10,89 +10,154 @@ import pyhf
 
 from pipeline.config import Config
 from pipeline.errors import FitError
-from pipeline.judges import judged, variance_of_poi
-from pipeline.nuisance import best_fit, impacts, widths_before
+from pipeline.interval import Interval
+from pipeline.judges import contributions, judged, kinds_of
+from pipeline.minos import Fitted, poi_interval, valid_fit
+from pipeline.nuisance import Profile, best_fit, impacts, widths_before
+from pipeline.pyhf_state import pyhf_with
 
 # Of Minuit. Higher ones refine the steps of numerical derivatives by the distance to the minimum, which is zero to
 # rounding for Asimov data: on workspaces of these analyses their Hessian was off by factors, see docs/design.md.
-STRATEGY: Literal[0] = 0
-STRATEGIES: tuple[Literal[0, 1, 2], ...] = (1, 0, 2)  # of fits to other data, pyhf's own choice first
+STRATEGIES_OF_ASIMOV = (0, 1, 2)
+STRATEGIES = (1, 0, 2)  # of fits to other data, pyhf's own choice first
 MINIMA_APART = 0.01  # in -2 ln L: a hundredth of the distance of one standard deviation
-HESSIANS_APART = 0.01  # relative; central differences
+APART = 0.01  # relative, of two numbers that should be one; of a logarithm below 1 of the p-value itself
+OF_THE_INTERVAL = {"poi_uncertainty", "profile_interval"}
+MORE_IS_LOWER = {
+    "upper_limit",
+    "cls",
+    "discovery_p_value",
+}  # a lower -2 ln L makes these larger, significances smaller
 FEW_EVENTS = "is there a bin with hardly any events? Merge it with its neighbour in channels.*.edges"
 
 
-def pyhf_fit(config: Config, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Fit a workspace to its own (Asimov) data with pyhf and iminuit, through cabinetry.
+class _Asimov(NamedTuple):
+    """pyhf's model and Asimov data, its fit, the POI's interval and the objective."""
 
-    Returns: parameter labels, best fit and uncertainties, correlations; the POI's MINOS `interval`; `impacts` of the
+    model: Any
+    fitted: Fitted
+    interval: Interval | None
+    missing: str
+    objective: float | None
+
+
+def pyhf_fit(config: Config, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Fit a workspace to its own (Asimov) data with pyhf and iminuit.
+
+    Returns: parameter labels, best fit and uncertainties, correlations; the POI's `interval`, both sides relative to
+    the best fit, and `interval_method`, how each was found: `minos`, `profile` (by `fixed_poi_fit`), or `bound`, where
+    a bin would expect fewer than no events beyond and the other side alone is the uncertainty (both are None, and
+    `interval_missing` says why, where there is no interval and the objective is no number of it); `impacts` of the
     nuisance parameters; `prefit_stdev`, the total uncertainty of each bin; and the `objective` by pyhf: for an
-    uncertainty half the width of the profile-likelihood interval (MINOS), because iminuit's numerical Hessian can
-    be off by much at the minimum of Asimov data, see docs/design.md.
+    uncertainty half the width of the interval, because iminuit's numerical Hessian can be off by much at the minimum
+    of Asimov data, see docs/design.md.
 
     Raises:
-        FitError: the fit of Asimov data does not return the parameter of interest they were made with.
+        FitError: the fit of Asimov data does not return the parameter of interest they were made with, or the
+            interval is not that of our likelihood.
     """
-    model, data, result, (down, up) = _asimov_fit(config, spec)
-    prediction = cabinetry.model_utils.prediction(model)
-    before = cabinetry.model_utils.prefit_uncertainties(model)
+    with pyhf_with(pyhf.optimize.scipy_optimizer()):
+        found = _asimov_fit(config, spec)
+        model, fitted = found.model, found.fitted
+        prediction = cabinetry.model_utils.prediction(model)
+        before = cabinetry.model_utils.prefit_uncertainties(model)
     return {
-        "labels": list(result.labels),
+        "labels": list(model.config.par_names),
         "impacts": [impact._asdict() for impact in impacts(spec, widths_before(model, before))],
         "prefit_stdev": {
             channel: np.asarray(stdev[-1]).tolist()
             for channel, stdev in zip(model.config.channels, prediction.total_stdev_model_bins, strict=True)
         },
-        "interval": [down, up],
-        "bestfit": np.asarray(result.bestfit).tolist(),
-        "uncertainty": np.asarray(result.uncertainty).tolist(),
-        "correlation": np.asarray(result.corr_mat).tolist(),
-        "twice_nll": float(result.best_twice_nll),
-        "objective": judged(config.objective, model, data, (up - down) / 2),
+        "interval": found.interval and found.interval.signed,
+        "interval_method": found.interval and found.interval.methods,
+        "interval_missing": found.missing,
+        "bestfit": fitted.bestfit.tolist(),
+        "uncertainty": fitted.uncertainty.tolist(),
+        "correlation": fitted.correlation.tolist(),
+        "twice_nll": fitted.twice_nll,
+        "objective": found.objective,
     }
 
 
 def pyhf_objective(config: Config, spec: Mapping[str, Any]) -> float | None:
     """The `objective` of :func:`pyhf_fit` alone."""
-    model, data, _, (down, up) = _asimov_fit(config, spec)
-    return judged(config.objective, model, data, (up - down) / 2)
+    with pyhf_with(pyhf.optimize.scipy_optimizer()):
+        return _asimov_fit(config, spec, report=False).objective
 
 
 def require_agreement(
-    config: Config, spec: Mapping[str, Any], ours: float | None, pyhfs: float | None, *, apart: float = 0.3
+    config: Config, spec: Mapping[str, Any], ours: float | None, pyhfs: float | None
 ) -> None:
-    """Raise where pyhf has another number than our likelihood: Minuit may have lost its way.
+    """Raise where pyhf has another number than our likelihood, and say whose fit is at fault.
 
-    The final number of an uncertainty is half of an interval, which a likelihood that is no parabola makes another one
-    than its Hessian: then it is the Hessian of pyhf's own likelihood that must be ours.
+    Like is compared with like: the interval has been compared with our own by `pyhf_fit`, and where it makes another
+    number than the Hessian that `poi_uncertainty` optimises, it is the Hessian of pyhf's likelihood that must be ours.
     """
-    if pyhfs is None or ours is None or abs(pyhfs - ours) <= apart * abs(ours):
+    if pyhfs is None or ours is None or _agree(ours, pyhfs, [pyhfs], config):
         return
-    if config.objective.kind == "poi_uncertainty":
-        model, data = cabinetry.model_utils.model_and_data(dict(spec))
-        if abs(math.sqrt(variance_of_poi(model, data)) - ours) <= HESSIANS_APART * ours:
+    if "poi_uncertainty" in kinds_of(config.objective) or config.objective.terms:
+        parts = _like_ours(config, spec)
+        if parts is not None and _agree(ours, math.fsum(parts), parts, config):
             return
-    raise FitError(f"the objective is {ours:.4g} by our likelihood but {pyhfs:.4g} by pyhf; {FEW_EVENTS}")
+    raise FitError(
+        f"the objective is {ours:.4g} by our likelihood but {pyhfs:.4g} by pyhf{_fault(config, ours, pyhfs)}; "
+        f"{FEW_EVENTS}"
+    )
 
 
-def _asimov_fit(config: Config, spec: Mapping[str, Any]) -> tuple[Any, Any, Any, tuple[float, float]]:
-    """pyhf's model and Asimov data, cabinetry's result, and both sides of the POI's MINOS interval."""
-    poi = config.model.poi
+def _like_ours(config: Config, spec: Mapping[str, Any]) -> list[float] | None:
+    """What makes up pyhf's number, with the Hessian where our likelihood has it."""
+    with pyhf_with(pyhf.optimize.scipy_optimizer()):
+        model, data = cabinetry.model_utils.model_and_data(dict(spec))
+        needs_interval = "profile_interval" in kinds_of(config.objective)
+        interval = _asimov_fit(config, spec).interval if needs_interval else None
+        half = math.nan if interval is None else interval.half
+        return contributions(config.objective, model, data, half, by_hessian=True)
+
+
+def _agree(ours: float, pyhfs: float, parts: list[float], config: Config) -> bool:
+    """To 1 %: of the number, of a sum's terms without their signs, of a p-value where its logarithm is small."""
+    scale = math.fsum(map(abs, parts))
+    if kinds_of(config.objective) & {"cls", "discovery_p_value"}:
+        scale = max(scale, 1.0)
+    return abs(pyhfs - ours) <= APART * scale
+
+
+def _fault(config: Config, ours: float, pyhfs: float) -> str:
+    kind = config.objective.kind
+    if kind not in MORE_IS_LOWER | {"discovery", "asimov_significance"}:
+        return ""
+    ours_is_lower = (ours > pyhfs) == (kind in MORE_IS_LOWER)
+    return f": the fit of {'pyhf' if ours_is_lower else 'ours'} is not at the lowest -2 ln L"
+
+
+def _asimov_fit(config: Config, spec: Mapping[str, Any], *, report: bool = True) -> _Asimov:
+    """pyhf's fit of the Asimov data, the interval where the objective or the report needs it, the objective."""
     model, data = cabinetry.model_utils.model_and_data(dict(spec))
+    needs_interval = bool(OF_THE_INTERVAL & kinds_of(config.objective))
+    profile = Profile(spec) if needs_interval or report else None
+    fitted = valid_fit(model, data, STRATEGIES_OF_ASIMOV)
+    if fitted is None:
+        raise FitError(f"pyhf's fit of the Asimov data failed; {FEW_EVENTS}")
+    _require_closure(config, fitted.poi, profile.guess if profile else fitted.poi_uncertainty)
+    interval, missing = None, ""
     try:
-        result = cabinetry.fit.fit(model, data, minos=[poi], strategy=STRATEGY)
-    except (
-        pyhf.exceptions.FailedMinimization,
-        AttributeError,
-    ) as error:  # or Minuit gave cabinetry no covariance
-        raise FitError(f"pyhf's fit of the Asimov data failed; {FEW_EVENTS}") from error
-    down, up = (float(side) for side in result.minos_uncertainty[poi])
-    _require_closure(config, float(result.bestfit[result.labels.index(poi)]), (up - down) / 2)
-    return model, data, result, (down, up)
+        interval = poi_interval(model, data, fitted, profile) if profile else None
+    except FitError as error:
+        if needs_interval:
+            raise
+        missing = str(error)
+    half = math.nan if interval is None else interval.half
+    number = judged(config.objective, model, data, half)
+    if number is not None and not math.isfinite(number):
+        raise FitError(
+            f"the objective by pyhf is {number}: a tested hypothesis leaves a bin without expected events"
+        )
+    return _Asimov(model, fitted, interval, missing, number)
 
 
 def fit_table(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The best fit of a workspace to its observations: a row per parameter, by pyhf and iminuit through cabinetry.
+    """The best fit of a workspace to its observations: a row per parameter, by pyhf and iminuit.
 
     `uncertainty` is iminuit's, `hessian` that of the exact Hessian of our likelihood at our own minimum, `ours`. A
     fixed parameter has neither.
@@ -100,36 +165,26 @@ def fit_table(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     Raises:
         FitError: a fit did not converge, or the two minima of the likelihood differ.
     """
-    model, data = cabinetry.model_utils.model_and_data(dict(spec))
-    result = _fit_with_any_strategy(model, data)
-    ours, sigma, twice_nll = best_fit(spec)
-    if not abs(twice_nll - float(result.best_twice_nll)) < MINIMA_APART:
+    with pyhf_with(pyhf.optimize.scipy_optimizer()):
+        model, data = cabinetry.model_utils.model_and_data(dict(spec))
+        fitted = valid_fit(model, data, STRATEGIES, widen=False)
+    if fitted is None:
         raise FitError(
-            f"-2 ln L of the pseudodata is {twice_nll:.6g} at our minimum but {float(result.best_twice_nll):.6g} at "
-            f"pyhf's; {FEW_EVENTS}"
+            f"pyhf's fit of the pseudodata failed with Minuit's strategies {STRATEGIES}; {FEW_EVENTS}"
+        )
+    ours, sigma, twice_nll = best_fit(spec)
+    if not abs(twice_nll - fitted.twice_nll) < MINIMA_APART:
+        worse = "pyhf" if fitted.twice_nll > twice_nll else "ours"
+        raise FitError(
+            f"-2 ln L of the pseudodata is {twice_nll:.6g} at our minimum but {fitted.twice_nll:.6g} at "
+            f"pyhf's: the fit of {worse} is not at the lowest; {FEW_EVENTS}"
         )
     return [
-        {
-            "label": label,
-            "bestfit": float(fitted),
-            "uncertainty": float(error),
-            "ours": here,
-            "hessian": width,
-        }
-        for label, fitted, error, here, width in zip(
-            result.labels, result.bestfit, result.uncertainty, ours, sigma, strict=True
+        {"label": label, "bestfit": float(best), "uncertainty": float(error), "ours": here, "hessian": width}
+        for label, best, error, here, width in zip(
+            model.config.par_names, fitted.bestfit, fitted.uncertainty, ours, sigma, strict=True
         )
     ]
-
-
-def _fit_with_any_strategy(model: Any, data: Any) -> Any:
-    """cabinetry's fit by the first of Minuit's strategies that calls its minimum valid."""
-    for strategy in STRATEGIES:
-        try:
-            return cabinetry.fit.fit(model, data, strategy=strategy)
-        except pyhf.exceptions.FailedMinimization:
-            continue
-    raise FitError(f"pyhf's fit of the pseudodata failed with Minuit's strategies {STRATEGIES}; {FEW_EVENTS}")
 
 
 def _require_closure(config: Config, fitted: float, sigma: float, *, tolerance: float = 0.05) -> None:

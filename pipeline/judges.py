@@ -2,6 +2,7 @@
 
 import math
 import operator
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,29 +11,51 @@ import pyhf
 import scipy.optimize
 from jax.scipy.special import log_ndtr
 
+from pipeline.conditional import held_fit, twice_nll
 from pipeline.config import Objective, WeightedTerm
 from pipeline.errors import FitError
 from pipeline.objective import OBJECTIVES
+from pipeline.pyhf_state import pyhf_with
 
-OFFSETS = tuple(n / 4 for n in range(-12, 13))  # of a shape parameter, where a fit may start
+LEAST_LOG_CLS = math.log(sys.float_info.min)  # a root is not looked for from infinity
+STEP = 0.01  # of a parameter's width, of central differences: interpolation codes bend within a tenth of it
 
 
-def judged(objective: Objective | WeightedTerm, model: Any, data: Any, half: float) -> float | None:
+def judged(
+    objective: Objective | WeightedTerm, model: Any, data: Any, half: float, *, by_hessian: bool = False
+) -> float | None:
     """The objective by pyhf; None for one that is no number of the fit.
 
     Arguments:
         model: pyhf's, with its Asimov `data`.
-        half: half of the POI's MINOS interval.
+        half: half of the POI's interval.
+        by_hessian: `poi_uncertainty` by the Hessian, as our likelihood has it, not by the interval.
     """
+    parts = contributions(objective, model, data, half, by_hessian=by_hessian)
+    return None if parts is None else math.fsum(parts)
+
+
+def contributions(
+    objective: Objective | WeightedTerm, model: Any, data: Any, half: float, *, by_hessian: bool = False
+) -> list[float] | None:
+    """What `judged` adds up: of a sum its terms, each with weight and sign, of anything else the number alone."""
     terms = getattr(objective, "terms", ())
     if terms:
-        numbers = [judged(term, model, data, half) for term in terms]
+        numbers = [judged(term, model, data, half, by_hessian=by_hessian) for term in terms]
         signs = [OBJECTIVES[term.kind].sign * term.weight for term in terms]
         known = [n for n in numbers if n is not None]
-        return math.fsum(map(operator.mul, signs, known)) if len(known) == len(terms) else None
+        return list(map(operator.mul, signs, known)) if len(known) == len(terms) else None
     if OBJECTIVES[objective.kind].of_sums:
         return None
-    return JUDGES[objective.kind](model, data, half, **objective.options)
+    with pyhf_with(pyhf.optimize.scipy_optimizer()):
+        if by_hessian and objective.kind == "poi_uncertainty":
+            return [math.sqrt(variance_of_poi(model, data))]
+        return [JUDGES[objective.kind](model, data, half, **objective.options)]
+
+
+def kinds_of(objective: Objective | WeightedTerm) -> set[str]:
+    """The objective's kind, or those of its terms."""
+    return {term.kind for term in getattr(objective, "terms", ())} or {objective.kind}
 
 
 def _at(model: Any, poi: float) -> list[float]:
@@ -47,43 +70,17 @@ def _asimov(model: Any, poi: float) -> Any:
     return model.expected_data(_at(model, poi))
 
 
-def _with_scipy() -> None:
-    """Without nuisance parameters nothing is left to fit at a fixed mu, which iminuit refuses."""
-    pyhf.set_backend("numpy", pyhf.optimize.scipy_optimizer())
-
-
 def _root_of_q(model: Any, tested: float, truth: float) -> float:
     """sqrt(q) of a value of the parameter of interest on the Asimov data of another (arXiv:1007.1727).
 
-    Asimov data are their own best fit, so one fit is enough. It starts from the nominal parameters and from the lowest
-    point along each shape parameter: pyhf's minimiser stays in the valley that it starts in, and there may be several.
+    Asimov data are their own best fit, so one fit is enough: the lowest of several starts, as there may be several
+    valleys. Infinite where the tested value leaves a bin with data without any expected event.
     """
-    _with_scipy()
     data = _asimov(model, truth)
-
-    def twice_nll(parameters: Sequence[float]) -> float:
-        found = float(-2 * model.logpdf(parameters, data)[0])
-        return found if math.isfinite(found) else math.inf
-
-    def fitted(start: list[float]) -> float:
-        return float(pyhf.infer.mle.fixed_poi_fit(tested, data, model, start, return_fitted_val=True)[1])
-
-    nominal = _at(model, tested)
-    along = [_moved(model, nominal, name, offset) for name in _shapes(model) for offset in OFFSETS]
-    starts = [nominal, min(along, key=twice_nll)] if along else [nominal]
-    return math.sqrt(max(min(map(fitted, starts)) - twice_nll(_at(model, truth)), 0.0))
-
-
-def _shapes(model: Any) -> list[str]:
-    return sorted({name for name, kind in model.config.modifiers if kind == "histosys"})
-
-
-def _moved(model: Any, parameters: Sequence[float], name: str, value: float) -> list[float]:
-    moved = list(parameters)
-    place = model.config.par_slice(name).start
-    if not model.config.suggested_fixed()[place]:
-        moved[place] = value
-    return moved
+    found = held_fit(model, data, tested)
+    if found is None:
+        return math.inf
+    return math.sqrt(max(found.twice_nll - twice_nll(model, data, _at(model, truth)), 0.0))
 
 
 def _discovery(model: Any, data: Any, half: float, *, mu: float = 1.0) -> float:
@@ -127,32 +124,67 @@ def _upper_limit(model: Any, data: Any, half: float, *, level: float = 0.05, ban
     sigma = float(band)
 
     def above(mu: float) -> float:
-        return float(log_ndtr(sigma - _root_of_q(model, mu, 0.0)) - log_ndtr(sigma)) - math.log(level)
+        log_cls = float(log_ndtr(sigma - _root_of_q(model, mu, 0.0)) - log_ndtr(sigma))
+        return max(log_cls, LEAST_LOG_CLS) - math.log(level)
 
-    if above(high) > 0:
-        raise FitError(
-            f"upper_limit: CLs is above {level} up to the bound {high} of {model.config.poi_name!r}; raise the bound"
-        )
-    return float(scipy.optimize.brentq(above, max(low, 0.0), high, rtol=1e-6))
+    low, name = max(low, 0.0), model.config.poi_name
+    for bound, side, beyond in ((high, "above", above(high) > 0), (low, "below", above(low) < 0)):
+        if beyond:
+            raise FitError(
+                f"upper_limit: CLs is {side} {level} at the {'upper' if side == 'above' else 'lower'} bound {bound:g} "
+                f"of {name!r}, so the limit is beyond its bounds [{low:g}, {high:g}]; widen them"
+            )
+    return float(scipy.optimize.brentq(above, low, high, rtol=1e-6))
 
 
-def _covariance(model: Any, data: Any, *, step: float = 1e-3) -> np.ndarray:
+def _covariance(model: Any, data: Any) -> np.ndarray:
     """Inverse of the Hessian of pyhf's -ln L at its initial parameters, by central differences.
 
     iminuit's own can be off by factors at the minimum of Asimov data, see docs/design.md.
     """
-    start = np.asarray(model.config.suggested_init())
+    start = np.asarray(model.config.suggested_init(), dtype=float)
     free = np.flatnonzero(~np.asarray(model.config.suggested_fixed()))
-    units = step * np.eye(start.size)[free]
+    steps = STEP * _widths(model, start)[free]
+    units = np.zeros((free.size, start.size))
+    units[np.arange(free.size), free] = steps
 
     def difference(a: np.ndarray, b: np.ndarray) -> float:
         corners = [(s, t) for s in (1, -1) for t in (1, -1)]
         return sum(-s * t * float(model.logpdf(start + s * a + t * b, data)[0]) for s, t in corners)
 
-    hessian = np.array([[difference(a, b) for b in units] for a in units]) / (4 * step**2)
+    hessian = np.zeros((free.size, free.size))
+    for i in range(free.size):
+        for j in range(i + 1):
+            hessian[i, j] = hessian[j, i] = difference(units[i], units[j])
     covariance = np.zeros((start.size, start.size))
-    covariance[np.ix_(free, free)] = np.linalg.inv(hessian)
+    scaled = hessian / (4 * np.outer(steps, steps))
+    try:
+        covariance[np.ix_(free, free)] = np.linalg.inv(scaled)
+    except np.linalg.LinAlgError as error:
+        raise FitError(
+            f"the Hessian of pyhf's likelihood is singular: nothing determines {model.config.poi_name!r} or a nuisance "
+            "parameter; does its sample have events?"
+        ) from error
     return covariance
+
+
+def _widths(model: Any, start: np.ndarray, *, step: float = 1e-6) -> np.ndarray:
+    """Roughly the uncertainty of each parameter by the bins alone, at most 1 where there is a constraint term.
+
+    The scale of steps: a parameter of 1e9 signal events has a width of 1e-5, and a step that suits a shape parameter
+    is a hundred of it. Rates are nearly linear in each parameter, so `step` may be small.
+    """
+
+    def rates(parameters: np.ndarray) -> np.ndarray:
+        return np.asarray(model.expected_data(parameters.tolist(), include_auxdata=False))
+
+    nominal, moves = rates(start), step * np.eye(start.size)
+    slopes = np.array([(rates(start + move) - rates(start - move)) / (2 * step) for move in moves])
+    information = np.sum(slopes**2 / np.where(nominal > 0, nominal, np.inf), axis=1)
+    for name in model.config.par_order:
+        if model.config.param_set(name).constrained:
+            information[model.config.par_slice(name)] += 1.0
+    return 1 / np.sqrt(np.where(information > 0, information, 1.0))
 
 
 def _generalised_variance(model: Any, data: Any, half: float, *, parameters: Sequence[str] = ()) -> float:
@@ -162,8 +194,18 @@ def _generalised_variance(model: Any, data: Any, half: float, *, parameters: Seq
 
 
 def variance_of_poi(model: Any, data: Any) -> float:
-    """The POI's element of the inverse Hessian of pyhf's likelihood at its initial parameters."""
-    return _generalised_variance(model, data, 0.0)
+    """The POI's element of the inverse Hessian of pyhf's likelihood at its initial parameters.
+
+    Raises:
+        FitError: the likelihood has no minimum there.
+    """
+    found = _generalised_variance(model, data, 0.0)
+    if not 0 < found < math.inf:
+        raise FitError(
+            f"by the Hessian of pyhf's likelihood the variance of {model.config.poi_name!r} is {found:.4g}: "
+            "nothing determines it"
+        )
+    return found
 
 
 def _inferno(model: Any, data: Any, half: float, *, parameter: str | None = None) -> float:
@@ -181,4 +223,4 @@ JUDGES: dict[str, Callable[..., float]] = {
     "upper_limit": _upper_limit,
     "asimov_significance": _counting,
 }
-"""Every objective of the fit but the sum: model, data, half of the MINOS interval, options -> number."""
+"""Every objective of the fit but the sum: model, data, half of the interval, options -> number."""

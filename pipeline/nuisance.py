@@ -3,6 +3,7 @@
 By the project's own fit, whose Hessian is exact; `tests/test_nuisance.py` compares it with cabinetry.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -13,7 +14,10 @@ from jaxtyping import Array, Bool, Float
 
 from pipeline.errors import FitError
 from pipeline.fit import FitResult, FitStatus, covariance, fit
+from pipeline.hypotest import poi_of
+from pipeline.interval import NO_EVENTS, End, Interval, Rise, end_of
 from pipeline.likelihood import HistFactory
+from pipeline.poi import undetermined
 
 
 class Impact(NamedTuple):
@@ -67,6 +71,75 @@ def best_fit(spec: Mapping[str, Any]) -> tuple[list[float], list[float], float]:
     return best.parameters.tolist(), sigma.tolist(), float(best.twice_nll)
 
 
+class Profile:
+    """-2 ln L of a workspace's own data against the POI, everything else fitted, by the project's likelihood.
+
+    Raises:
+        FitError: the fit did not converge.
+    """
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        self._model, self._data, self._best, self._sigma = _fitted(spec)
+        self.poi = poi_of(self._model, "profile")
+        self.truth = float(self._best.parameters[self.poi])
+        self.lowest = float(self._best.twice_nll)
+
+    @property
+    def guess(self) -> float:
+        """Roughly how far an end of the interval is from the best fit."""
+        sigma = float(self._sigma[self.poi])
+        return sigma if 0 < sigma < math.inf else max(abs(self.truth), 1.0)
+
+    def twice_nll(self, poi: float) -> float | None:
+        """The profile at a value of the POI, also beyond its bounds; None where there is no likelihood.
+
+        Raises:
+            FitError: the fit did not converge.
+        """
+        found = self._at(poi, self._best.parameters)
+        return None if found is None else float(found.twice_nll)
+
+    def interval(self) -> Interval:
+        """Where -2 ln L has risen by 1, on both sides and whatever the bounds of the POI.
+
+        Raises:
+            FitError: a fit did not converge, or nothing determines the POI.
+        """
+        return Interval(*(self._end(sign) for sign in (-1.0, 1.0)))
+
+    def _end(self, sign: float) -> End:
+        found = end_of(self._rise(sign), self.guess)
+        if found is None:
+            name = self._model.parameter_names[self.poi]
+            raise FitError(
+                undetermined(self._model)
+                or f"-2 ln L does not rise by 1 {'below' if sign < 0 else 'above'} {name} = {self.truth:.6g}"
+            )
+        return found
+
+    def _rise(self, sign: float) -> Rise:
+        """The rise on one side; each fit starts where the one before it ended."""
+        latest = self._best.parameters
+
+        def rise(distance: float) -> float | None:
+            nonlocal latest
+            found = self._at(self.truth + sign * distance, latest)
+            if found is None:
+                return None
+            latest = found.parameters
+            return float(found.twice_nll) - self.lowest
+
+        return rise
+
+    def _at(self, poi: float, start: Float[Array, " params"]) -> FitResult | None:
+        fixed = self._model.fixed.at[self.poi].set(True)
+        found = _fit(self._model, self._data, start.at[self.poi].set(poi), fixed)
+        if int(found.status) == FitStatus.NOT_FINITE:
+            return None
+        rates = np.asarray(_rates(self._model, _converged(self._model, found).parameters))
+        return found if rates.min() >= NO_EVENTS * np.abs(rates).max() else None
+
+
 def widths_before(model: Any, prefit_uncertainties: Iterable[float]) -> dict[str, float]:
     """Standard deviations before the fit of a pyhf model's constrained parameters but those of single bins."""
     names = model.config.par_names
@@ -86,7 +159,10 @@ def _fitted(
     """The model and data of a workspace, the best fit, and the standard deviations there."""
     model = HistFactory.from_workspace(spec)
     data = model.data()
-    best = _converged(model, _fit(model, data, model.initial, model.fixed))
+    best = _fit(model, data, model.initial, model.fixed)
+    if not bool(best.converged) and model.poi_index is not None and (reason := undetermined(model)):
+        raise FitError(reason)
+    _converged(model, best)
     return model, data, best, jnp.sqrt(jnp.diagonal(_covariance(model, best.parameters, data)))
 
 
@@ -98,6 +174,11 @@ def _fit(
     fixed: Bool[Array, " params"],
 ) -> FitResult:
     return fit(model, data, init=start, fixed=fixed)
+
+
+@eqx.filter_jit
+def _rates(model: HistFactory, parameters: Float[Array, " params"]) -> Float[Array, " bins"]:
+    return model.expected_data(parameters, include_auxdata=False)
 
 
 @eqx.filter_jit
@@ -120,5 +201,5 @@ def _shift(
 
 def _converged(model: HistFactory, result: FitResult) -> FitResult:
     if not bool(result.converged):
-        raise FitError(f"ranking of nuisance parameters: {result.describe(model.parameter_names)}")
+        raise FitError(f"profile of the likelihood: {result.describe(model.parameter_names)}")
     return result

@@ -81,7 +81,7 @@ def test_a_signal_of_no_events_is_an_error(miniature, miniature_columns):
             if sample["name"] in poi.samples:
                 sample["data"] = [0.0 for _ in sample["data"]]
                 sample["modifiers"] = [m for m in sample["modifiers"] if m["type"] == "normfactor"]
-    with pytest.raises(FitError, match=r"pyhf's fit of (the )?Asimov data"):
+    with pytest.raises(FitError, match=r"no bin depends on the parameter of interest"):
         pyhf_fit(miniature, spec)
 
 

@@ -1,5 +1,6 @@
 """The parameters that a specification asks for: pyhf's order, values, bounds and constraints."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -169,6 +170,39 @@ def _complete(parameter: Parameter) -> Parameter:
     )
 
 
+def _consistent(parameter: Parameter) -> Parameter:
+    """Refuse values that contradict each other: no fit could say so, it would only end at a bound."""
+    for number, label in enumerate(parameter.labels):
+        where = f"measurement, parameter '{label}'"
+        fixed = parameter.fixed[number]
+        init = (parameter.inits or ())[number]
+        low, high = (parameter.bounds or ())[number]
+        if not (math.isfinite(low) and math.isfinite(high) and (low < high or (fixed and low == high))):
+            raise ValueError(f"{where}: bounds [{low:g}, {high:g}]; give two finite numbers, the lower first")
+        if not low <= init <= high:
+            raise ValueError(
+                f"{where}: inits {init:g} is outside its bounds [{low:g}, {high:g}]; change either of them"
+            )
+        for key, values, least in (
+            ("auxdata", parameter.auxdata, -math.inf),
+            (_width_key(parameter), parameter.widths, 0.0),
+        ):
+            value = 1.0 if values is None else values[number]
+            if not (math.isfinite(value) and value > least):
+                allowed = "a finite number" if least else "a finite number above 0"
+                raise ValueError(f"{where}: {key} {value:g}; allowed is {allowed}; change it")
+        if parameter.constraint == "poisson" and parameter.auxdata and parameter.auxdata[number] < 0:
+            raise ValueError(
+                f"{where}: auxdata {parameter.auxdata[number]:g} of a Poisson constraint; allowed is a number of at "
+                "least 0; change it"
+            )
+    return parameter
+
+
+def _width_key(parameter: Parameter) -> str:
+    return "factors" if parameter.constraint == "poisson" else "sigmas"
+
+
 def _constrained(parameter: Parameter, width: float | None) -> Parameter:
     """The parameter with another width of its Gaussian constraint, or (None) without its constraint term."""
     where = f"constraint_widths: '{parameter.name}'"
@@ -209,7 +243,7 @@ def parameters_of(
         raise ValueError(
             f"constraint_widths: no parameter '{unknown[0]}'; the model has {', '.join(p.name for p in required)}"
         )
-    found = [_complete(_configured(p, configs.get(p.name, {}))) for p in required]
+    found = [_consistent(_complete(_configured(p, configs.get(p.name, {})))) for p in required]
     return tuple(
         _constrained(p, constraint_widths[p.name]) if p.name in constraint_widths else p for p in found
     )

@@ -1,10 +1,13 @@
 """The pyhf workspace read once: checked, and keyed by names instead of listed."""
 
+import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+import jsonpatch
 import numpy as np
 import pyhf
 from jaxtyping import Array, Float
@@ -57,11 +60,18 @@ def patched(
     """The workspace with one patch of a pyhf patchset, by its name or its values; the digests are verified.
 
     Raises:
-        ValueError: no such patch, or a patchset of another workspace.
+        ValueError: no such patch, a patchset of another workspace, or a patch that does not apply to it.
     """
-    patches = pyhf.PatchSet(read_workspace(patchset))
+    validate(read_workspace(workspace))
+    background = pyhf.Workspace(read_workspace(workspace))
     try:
-        content: Workspace = patches.apply(pyhf.Workspace(read_workspace(workspace)), patch)
+        patches = pyhf.PatchSet(read_workspace(patchset))
+    except (pyhf.exceptions.InvalidSpecification, pyhf.exceptions.InvalidPatchSet) as error:
+        raise ValueError(
+            f"patchset: {error}; mend it as https://scikit-hep.org/pyhf/likelihood.html says"
+        ) from error
+    try:
+        content: Workspace = patches.apply(background, patch)
     except pyhf.exceptions.InvalidPatchLookup as error:
         names = ", ".join(p.name for p in patches.patches)
         raise ValueError(f"patchset: no patch {patch!r}; it has {names}") from error
@@ -69,7 +79,28 @@ def patched(
         raise ValueError(
             "patchset: its digests are those of another workspace; take the workspace it was made for"
         ) from error
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
+        raise ValueError(_unpatchable(background, patches[patch], error)) from error
+    except pyhf.exceptions.InvalidSpecification as error:
+        raise ValueError(
+            f"patch '{patches[patch].name}': what it makes of the workspace is none: {error}; correct its values"
+        ) from error
     return content
+
+
+def _unpatchable(workspace: Workspace, patch: Any, error: Exception) -> str:
+    """Which operation of a patch does not apply, and why; operations are applied one by one, as jsonpatch does."""
+    content: Any = workspace
+    for number, operation in enumerate(patch.patch):
+        try:
+            content = jsonpatch.JsonPatch([operation]).apply(content)
+        except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as found:
+            what = {key: value for key, value in operation.items() if key != "value"}
+            return (
+                f"patch '{patch.name}': operation {number}, {json.dumps(what)}, does not apply to the workspace: "
+                f"{found}; correct its path, or take the workspace it was made for"
+            )
+    return f"patch '{patch.name}': does not apply to the workspace: {error}"
 
 
 def codes_of(modifier_settings: Mapping[str, Mapping[str, str]]) -> tuple[str, str]:
@@ -93,7 +124,7 @@ def codes_of(modifier_settings: Mapping[str, Mapping[str, str]]) -> tuple[str, s
 
 def measurement_of(workspace: Workspace, name: str | None) -> Mapping[str, Any]:
     """The measurement of that name; without a name the first one, as pyhf does."""
-    measurements = {m["name"]: m for m in workspace.get("measurements", [])}
+    measurements = _keyed(workspace.get("measurements", []), "workspace, measurements")
     if not measurements:
         raise ValueError("workspace: 'measurements' is empty; add one with a POI ('' for none)")
     chosen = next(iter(measurements)) if name is None else name
@@ -113,22 +144,26 @@ def _keyed(items: Iterable[Mapping[str, Any]], where: str) -> dict[str, Mapping[
     return keyed
 
 
-def _bins(values: Any, size: int, where: str) -> Float[Array, " bins"]:
-    """Yields of one channel, with the channel's number of bins."""
-    array = jnp.asarray(np.asarray(values, dtype=np.float64))
+def _bins(values: Any, size: int, where: str, *, least: float = -math.inf) -> Float[Array, " bins"]:
+    """Yields of one channel, with the channel's number of bins; those of a sample may be negative."""
+    array = np.asarray(values, dtype=np.float64)
     if array.shape != (size,):
         raise ValueError(
             f"{where}: shape {array.shape}, but the channel has {size} bins; give one number per bin"
         )
-    return array
+    wrong = np.flatnonzero(~np.isfinite(array) | (array < least))
+    if wrong.size:
+        allowed = "finite numbers" if least == -math.inf else f"finite numbers of at least {least:g}"
+        raise ValueError(f"{where}: {array[wrong[0]]:g} in bin {wrong[0]}; allowed are {allowed}; mend it")
+    return jnp.asarray(array)
 
 
 def _normsys(values: Mapping[str, float], where: str) -> dict[str, Float[Array, ""]]:
     """The two factors of a normalisation uncertainty, neither of them negative."""
     for side in ("hi", "lo"):
-        if values[side] < 0:
+        if not 0 <= values[side] < math.inf:
             raise ValueError(
-                f"{where}: {side} = {values[side]}, but a normalisation factor is >= 0; "
+                f"{where}: {side} = {values[side]}, but a normalisation factor is >= 0 and finite; "
                 "use a histosys for yields that change sign"
             )
     return {side: jnp.asarray(np.float64(values[side])) for side in ("hi", "lo")}
@@ -144,7 +179,7 @@ def _modifier(modifier: Mapping[str, Any], size: int, where: str) -> Any:
         case "normsys":
             return _normsys(values, where)
         case "shapesys" | "staterror":
-            return _bins(values, size, where)
+            return _bins(values, size, where, least=0.0)
         case _:
             _check_type(kind, where)
             return None
@@ -185,8 +220,11 @@ def templates_from_workspace(workspace: Workspace | str | Path) -> Templates:
 
 def observations_of(workspace: Workspace, channels: Mapping[str, int]) -> Float[Array, " bins"] | None:
     """Observed yields, channels in the model's order; None when a channel has none."""
-    observed = {entry["name"]: entry["data"] for entry in workspace.get("observations", [])}
+    entries = _keyed(workspace.get("observations", []), "workspace, observations")
+    observed = {name: entry["data"] for name, entry in entries.items()}
     if not set(channels) <= set(observed):
         return None
-    parts = [_bins(observed[name], size, f"observation '{name}'") for name, size in channels.items()]
+    parts = [
+        _bins(observed[name], size, f"observation '{name}'", least=0.0) for name, size in channels.items()
+    ]
     return jnp.concatenate(parts)

@@ -1,0 +1,52 @@
+"""pyhf as it is needed for one call: NumPy in double precision, a minimiser, no word; afterwards as it was before."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import iminuit
+import numpy as np
+import pyhf
+
+SILENT = -1  # of Minuit: its C++ prints errors at 0, warnings at 1, past Python's own standard error
+_FAILURES = logging.getLogger(
+    "pyhf.optimize.mixins"
+)  # logs each failed fit with a traceback before it raises
+
+
+@contextlib.contextmanager
+def pyhf_with(optimizer: Any) -> Iterator[None]:
+    """Inside, pyhf computes with NumPy in float64 and minimises with `optimizer`; nothing is printed.
+
+    Backend, precision and optimiser are global in pyhf, the level of printing is global in Minuit: each is put back,
+    also after an exception. A fit that fails says so by its exception, not by a log or a warning.
+    """
+    backend, before = pyhf.get_backend()
+    level, muted = _level(SILENT), _FAILURES.disabled
+    try:
+        _FAILURES.disabled = True
+        pyhf.set_backend("numpy", optimizer, precision="64b")
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", RuntimeWarning
+            )  # SciPy's and NumPy's, of points beyond the likelihood
+            yield
+    finally:
+        pyhf.set_backend(backend, before)
+        _FAILURES.disabled = muted
+        _level(level)
+
+
+def minuit(**options: Any) -> Any:
+    """pyhf's optimiser that minimises with iminuit, silent."""
+    return pyhf.optimize.minuit_optimizer(verbose=SILENT, **options)
+
+
+def _level(new: int) -> int:
+    """Set how much Minuit prints; how much it did before."""
+    handle = iminuit.Minuit(lambda x: x * x, 0.0)
+    before = int(handle.print_level)
+    handle.print_level = new
+    return before
