@@ -49,6 +49,7 @@ class FlatTree:
     event: str | None = None
 
 
+EVENT_NUMBER = "event_number"  # the field, and column, of whole numbers by which the bootstrap knows an event
 NOISE = "noise"  # the column of random numbers for what stands in for `Analysis.simulate`
 
 
@@ -91,7 +92,9 @@ class Analysis:
     def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
         """Awkward events in, rectangular arrays of the preselected ones out; once per ROOT file.
 
-        The result holds [events] and [events, objects] arrays (see `pipeline.columns.pad`), one of them `weight`.
+        The result holds [events] and [events, objects] arrays (see `pipeline.columns.pad`), one of them `weight`. They
+        keep their types, of numbers or booleans; `weight` is kept in float64. A column `event_number` is for the
+        bootstrap alone: the events' field of that name, of the events that were kept.
         The preselection must keep every event that any allowed value of the parameters could select.
         """
         raise TypeError(f"{type(self).__name__} defines no method columns(events, dataset)")

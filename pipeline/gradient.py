@@ -9,15 +9,16 @@ travels grows with the number of events. Sums are done in float64 in an order fi
 their group, groups at the centre. The same bits come out for any number of workers.
 """
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
-from pipeline.chunks import resampled
+from pipeline.chunks import copies, parted
 from pipeline.containers import Columns, Templates
 from pipeline.datasets import NOMINAL
 from pipeline.errors import FitError
@@ -145,8 +146,9 @@ def _bad_group(group: Group, work: Work, parameters: Parameters, widths: Widths 
     """What is not finite in the first chunk of a group that has such events."""
     problem = work.problem
     for chunk in _events(group, work, parameters, widths):
-        worked_on = [_in_precision(problem, tree) for tree in (parameters, chunk, widths)]
-        found = bad_events(_recipe(problem, group.variations), *worked_on)
+        with mixed_as_numpy_does():
+            worked_on = _worked_on(problem, parameters, parted(chunk)[0], widths)
+            found = bad_events(_recipe(problem, group.variations), *worked_on)
         if found:
             return found
     return []
@@ -156,10 +158,19 @@ def _forward_group(
     group: Group, work: Work, parameters: Parameters, widths: Widths | None, replica: int | None
 ) -> Templates:
     compiled = _compiled(work.problem, group.variations)[0]
-    whole = _events(group, work, parameters, widths)
-    if replica is not None:
-        whole = (resampled(chunk, group, number, replica) for number, chunk in enumerate(whole))
-    total: Templates = _sum(compiled(parameters, chunk, widths) for chunk in whole)
+
+    def one(chunk: Columns) -> Templates:
+        columns, keys = parted(chunk)
+        # Exact sweeps are given copies always, so that no program is compiled for replicas.
+        found: Templates = compiled(
+            parameters,
+            columns,
+            widths,
+            copies(keys, replica) if widths is None or replica is not None else None,
+        )
+        return found
+
+    total: Templates = _sum(map(one, _events(group, work, parameters, widths)))
     return total
 
 
@@ -169,7 +180,8 @@ def _pullback_group(
     compiled = _compiled(work.problem, group.variations)[1]
     own = _part(cotangent, _rows(group, work.axes))
     total: Parameters = _sum(
-        compiled(parameters, chunk, widths, own) for chunk in _events(group, work, parameters, widths)
+        compiled(parameters, parted(chunk)[0], widths, own)
+        for chunk in _events(group, work, parameters, widths)
     )
     return total
 
@@ -184,15 +196,19 @@ def _events(group: Group, work: Work, parameters: Parameters, widths: Widths | N
 def _compiled(problem: Problem, variations: tuple[str, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Both sweeps of one chunk, compiled once per process; float64 goes in and comes out."""
 
-    def templates(parameters: Parameters, columns: Columns, widths: Widths | None) -> Templates:
-        worked_on = [_in_precision(problem, tree) for tree in (parameters, columns, widths)]
-        filled = fill(_recipe(problem, variations), *worked_on)
+    def templates(
+        parameters: Parameters, columns: Columns, widths: Widths | None, copies: Any = None
+    ) -> Templates:
+        with mixed_as_numpy_does():
+            worked_on = _worked_on(problem, parameters, columns, widths)
+            filled = fill(_recipe(problem, variations), *worked_on, copies)
         doubles: Templates = jax.tree.map(lambda array: array.astype(np.float64), filled)
         return doubles
 
     def pull(parameters: Parameters, columns: Columns, widths: Widths, cotangent: Templates) -> Parameters:
-        _, transpose = jax.vjp(lambda p: templates(p, columns, widths), parameters)
-        gradient: Parameters = transpose(cotangent)[0]
+        with mixed_as_numpy_does():
+            _, transpose = jax.vjp(lambda p: templates(p, columns, widths), parameters)
+            gradient: Parameters = transpose(cotangent)[0]
         return gradient
 
     return jax.jit(templates), jax.jit(pull)
@@ -202,9 +218,40 @@ def _recipe(problem: Problem, variations: tuple[str, ...]) -> Recipe:
     return Recipe(problem.analysis, problem.binnings, variations, problem.linear)
 
 
+@contextlib.contextmanager
+def mixed_as_numpy_does() -> Iterator[None]:
+    """Analyses mix types of columns freely, and no product of matrices is rounded to fewer bits than its type has."""
+    with jax.numpy_dtype_promotion("standard"), jax.default_matmul_precision("highest"):
+        yield
+
+
+def _worked_on(
+    problem: Problem, parameters: Parameters, columns: Columns, widths: Widths | None
+) -> tuple[Any, Any, Any]:
+    """What selection and observables are worked on: relaxed in the configured precision, but for whole numbers.
+
+    Exact ones are worked on in the columns' own types, at the very thresholds and edges.
+    """
+    if widths is not None:
+        return (
+            _in_precision(problem, parameters),
+            _in_precision(problem, columns),
+            _in_precision(problem, widths),
+        )
+    exact = {binning.parameter for binning in problem.binnings}
+    exact |= {name for name, array in parameters.items() if np.ndim(array) == 0}
+    arrays = {n: a if n in exact else _in_precision(problem, a) for n, a in parameters.items()}
+    return arrays, columns, None
+
+
 def _in_precision(problem: Problem, tree: Any) -> Any:
-    """The same numbers in the precision that selection and observables are worked on in."""
-    return jax.tree.map(lambda array: jax.numpy.asarray(array, dtype=problem.precision), tree)
+    """The same numbers in the precision of relaxed selections; whole numbers and booleans as they are."""
+
+    def one(array: Any) -> Any:
+        found = jax.numpy.asarray(array)
+        return found.astype(problem.precision) if jax.numpy.issubdtype(found.dtype, np.floating) else found
+
+    return jax.tree.map(one, tree)
 
 
 def _sum(results: Any) -> Any:

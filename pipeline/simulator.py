@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.analysis import Analysis, Simulated
-from pipeline.chunks import chunks
+from pipeline.chunks import chunks, parted
 from pipeline.containers import Columns
 from pipeline.errors import ConfigError, FitError, Noting
 from pipeline.observing import WEIGHT
@@ -133,7 +133,8 @@ def _called(
 
 
 def _arrays(chunk: Columns) -> Arrays:
-    return {name: np.asarray(array) for name, array in chunk.arrays.items()}
+    """The columns of a chunk, as the stage is given them."""
+    return {name: np.asarray(array) for name, array in parted(chunk)[0].arrays.items()}
 
 
 def _seed(group: Group) -> Iterator[int]:

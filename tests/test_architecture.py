@@ -26,6 +26,7 @@ ORDER = [
     "ntuples",
     "reading",
     "programs",
+    "padding",
     "columns",
     "requirements",
     "binning",
