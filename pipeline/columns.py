@@ -1,5 +1,6 @@
 """A ROOT file -> rectangular arrays of the preselected events; the last module to know awkward."""
 
+import inspect
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ import awkward as ak
 import numpy as np
 
 from pipeline import analysis as contract
-from pipeline import padding, reading, store
+from pipeline import reading, store
 from pipeline.analysis import EVENT_NUMBER, NOISE, Analysis
 from pipeline.config import Config
 from pipeline.datasets import HELD_OUT, LEFT_OUT, TRAIN, SourceFile, is_held_out
@@ -99,7 +100,7 @@ def _columns(file: SourceFile, analysis: Analysis, events: Any) -> Columns:
             made = analysis.columns(events, file.sample)
     except UnsuitableArray as error:
         raise InputError(
-            f"{where(file)}: {file.path}: {error}; {_place(error)} in columns() of {name}"
+            f"{where(file)}: {file.path}: {error}; {_place(analysis, error)} columns() of {name}"
         ) from error
     if not isinstance(made, Mapping) or "weight" not in made:
         found = f"the columns {list(made)}" if isinstance(made, Mapping) else f"a {type(made).__name__}"
@@ -115,11 +116,11 @@ def _columns(file: SourceFile, analysis: Analysis, events: Any) -> Columns:
     return columns
 
 
-def _place(error: BaseException) -> str:
-    """The line outside this package's own that an error passed through last."""
-    lines = traceback.extract_tb(error.__traceback__)
-    last = next(line for line in reversed(lines) if line.filename != padding.__file__)
-    return f"that is line {last.lineno} of {Path(last.filename).name},"
+def _place(analysis: Analysis, error: BaseException) -> str:
+    """The line of the analysis's own file that an error passed through last."""
+    file = inspect.getfile(type(analysis))
+    lines = [line for line in traceback.extract_tb(error.__traceback__) if line.filename == file]
+    return f"that is line {lines[-1].lineno} of {Path(file).name}, in" if lines else "that is in"
 
 
 def _rectangular(file: SourceFile, column: str, array: Any) -> np.ndarray:
