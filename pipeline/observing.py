@@ -54,8 +54,8 @@ def families(
         members.setdefault(changed or own, []).append(name)
     found = []
     for kinds, names in members.items():
-        changed = tuple(n for n, _ in kinds)
-        stacked = {n: jnp.stack([varied[v].arrays[n] for v in names]) for n in changed}
+        changed = [column for column, _ in kinds]
+        stacked = {name: jnp.stack([varied[v].arrays[name] for v in names]) for name in changed}
         found.append(
             Family(tuple(names), stacked, *_observe(analysis, binnings, parameters, columns, relax, stacked))
         )

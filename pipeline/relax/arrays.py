@@ -57,7 +57,7 @@ def _comparable_whole(
 ) -> tuple[Integer[Array, "..."], Integer[Array, "..."]]:
     """Return both in a dtype that holds them, without rounding; beyond the range of ``x``, two that compare alike."""
     if isinstance(other, int):
-        limits = jnp.iinfo(x.dtype)
+        limits = np.iinfo(x.dtype)
         if limits.min <= other <= limits.max:
             return x, jnp.asarray(other, dtype=x.dtype)
         return jnp.zeros_like(x, dtype=np.int32), jnp.asarray(-1 if other < 0 else 1, dtype=np.int32)
