@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline import targets
 from pipeline.containers import Columns, Observation, Parameters
+from pipeline.declarations import EVENT_NUMBER as EVENT_NUMBER
 from pipeline.declarations import NOISE as NOISE
 from pipeline.declarations import FlatTree as FlatTree
 from pipeline.declarations import Free as Free
@@ -46,7 +47,9 @@ class Analysis:
     def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
         """Awkward events in, rectangular arrays of the preselected ones out; once per ROOT file.
 
-        The result holds [events] and [events, objects] arrays (see `pipeline.columns.pad`), one of them `weight`.
+        The result holds [events] and [events, objects] arrays (see `pipeline.columns.pad`), one of them `weight`. They
+        keep their types, of numbers or booleans; `weight` is kept in float64. A column `event_number` is for the
+        bootstrap alone: the events' field of that name, of the events that were kept.
         The preselection must keep every event that any allowed value of the parameters could select.
         """
         raise TypeError(f"{type(self).__name__} defines no method columns(events, dataset)")

@@ -19,12 +19,15 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, UInt64
 
-from pipeline import store
-from pipeline.containers import Columns
+from pipeline import draws, store
+from pipeline.analysis import EVENT_NUMBER
+from pipeline.containers import AnyArray, Columns
 from pipeline.errors import OutputError
 from pipeline.observing import WEIGHT
 from pipeline.problem import Group, Layout, Problem
+from pipeline.provenance import ORIGIN
 
 Arrays = dict[str, np.ndarray]
 Kind = tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]  # names, shapes and types of a chunk's arrays
@@ -137,43 +140,52 @@ def keep(budget: float = math.inf, scratch: Path | None = None) -> None:
 def chunks(group: Group, problem: Problem) -> Iterable[Columns]:
     """A group's events as chunks of `problem.chunk_events` or fewer, the last of each shape filled up with weight 0.
 
-    Values stay in float32, as stored; weights are in float64, times the group's scale.
+    Values keep their types, as stored; weights are in float64, times the group's scale. In place of event numbers there
+    are keys, by which :func:`copies` knows the events.
     """
     return _RESIDENT.chunks(group, problem.layout)
 
 
-def resampled(chunk: Columns, group: Group, number: int, replica: int) -> Columns:
-    """A chunk of a bootstrap sample: each event's weight times a Poisson number of mean 1.
+def parted(chunk: Columns) -> tuple[Columns, UInt64[AnyArray, " events"]]:
+    """The columns of a chunk that an analysis sees, and its events' keys."""
+    return Columns({n: a for n, a in chunk.arrays.items() if n != EVENT_NUMBER}), chunk.arrays[EVENT_NUMBER]
 
-    The numbers depend on the events of the group, the chunk's place in it and the replica alone.
+
+def copies(keys: UInt64[AnyArray, " events"], replica: int | None) -> Float[np.ndarray, " events"]:
+    """How often each event is in a bootstrap sample, a Poisson number of mean 1; once each without a replica.
+
+    A function of the event's number, its file and the replica alone: copies of an event have the same, in any chunk.
     """
-    seed = [int(file.content[:16], 16) for file in group.files]
-    draws = np.random.default_rng([*seed, number, replica]).poisson(1.0, size=len(chunk.weight))
-    return chunk.replace(weight=chunk.weight * draws.astype(np.float64))
+    return np.ones(len(keys)) if replica is None else draws.poisson(np.asarray(keys), replica)
 
 
 def _arrays(group: Group, layout: Layout) -> Iterator[Arrays]:
     """The chunks of a group, a file in memory at a time: events that fill no chunk wait for those of the next file."""
-    waiting: dict[tuple[tuple[int, ...], ...], tuple[Arrays, int]] = {}
+    waiting: dict[tuple[Any, ...], tuple[Arrays, int]] = {}
     for part in _parts(group):
         for piece, length in _by_objects(part, layout):
-            shapes = tuple(array.shape[1:] for array in piece.values())
-            if shapes in waiting:
-                piece = {n: np.concatenate([a, piece[n]]) for n, a in waiting[shapes][0].items()}
+            kind = tuple(
+                (array.shape[1:], array.dtype) for array in piece.values()
+            )  # never mixed: that rounds
+            if kind in waiting:
+                piece = {n: np.concatenate([a, piece[n]]) for n, a in waiting[kind][0].items()}
             whole = len(piece[WEIGHT]) // length * length
             yield from _cut({n: a[:whole] for n, a in piece.items()}, length)
-            waiting[shapes] = {n: a[whole:].copy() for n, a in piece.items()}, length
+            waiting[kind] = {n: a[whole:].copy() for n, a in piece.items()}, length
     for rest, length in waiting.values():
         yield from _cut(rest, length)
 
 
 def _parts(group: Group) -> Iterator[Arrays]:
-    """Events of each file and fold, their weights times the group's scale."""
+    """Events of each file and fold, their weights times the group's scale, their numbers made keys."""
     for file in group.files:
         for fold in group.folds if file.events else ():
             part = store.read_columns(Path(file.path), fold, file.content)
             if len(part[WEIGHT]):
-                yield {**part, WEIGHT: part[WEIGHT].astype(np.float64) * group.scale}
+                weight = part[WEIGHT].astype(np.float64) * group.scale
+                origin = store.read_provenance(Path(file.path)).get(ORIGIN, file.content)
+                numbers = part.get(EVENT_NUMBER, np.arange(len(weight)))
+                yield {**part, WEIGHT: weight, EVENT_NUMBER: draws.keys(numbers, origin)}
 
 
 def _by_objects(arrays: Arrays, layout: Layout) -> Iterator[tuple[Arrays, int]]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import equinox as eqx
 import numpy.typing as npt
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 AnyArray = Array | npt.NDArray[Any]  # JAX inside a process, NumPy between processes
 
@@ -46,6 +46,10 @@ class Columns(Named):
             getattr(self, name)
         return Columns({**self.arrays, **arrays})
 
+    def widened(self) -> "Columns":
+        """The same, all in the weights' type: where differences of large numbers need more digits than float32 has."""
+        return Columns({name: array.astype(self.weight.dtype) for name, array in self.arrays.items()})
+
 
 class Parameters(Named):
     """The free parameters of the analysis at one point."""
@@ -59,7 +63,7 @@ class Observation(eqx.Module):
     """
 
     weight: Float[Array, " events"]
-    value: Float[Array, " events"] | None = None
+    value: Real[Array, " events"] | None = None
     shares: Float[Array, "events bins"] | None = None
 
     def __check_init__(self) -> None:

@@ -43,6 +43,7 @@ class FlatTree:
     event: str | None = None
 
 
+EVENT_NUMBER = "event_number"  # the field, and column, of whole numbers by which the bootstrap knows an event
 NOISE = "noise"  # the column of random numbers for what stands in for `Analysis.simulate`
 
 

@@ -3,12 +3,16 @@
 The hash is the finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
 """
 
+import hashlib
 import zlib
 
 import numpy as np
 import scipy.special
+import scipy.stats
 from jaxtyping import Float, Integer, UInt64
 
+MOST_COPIES = 20  # of an event in a replica: the probability of more is below 2^-64
+POISSON_CDF = scipy.stats.poisson.cdf(np.arange(MOST_COPIES), 1.0)  # of mean 1, at 0, 1, 2, ...
 LARGEST_NORMAL = 8.3  # what `normal` can give at most: the probability of more is 2^-54
 STEP = np.uint64(0x9E3779B97F4A7C15)
 
@@ -30,6 +34,18 @@ def normal(
     bits = _hashed(_hashed(key) + index.astype(np.uint64))
     open_interval = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53  # neither 0 nor 1
     return np.asarray(scipy.special.ndtri(open_interval))
+
+
+def keys(numbers: Integer[np.ndarray, " n"], origin: str) -> UInt64[np.ndarray, " n"]:
+    """One key per event: of its number, and of the file that it is from."""
+    file = np.uint64(int.from_bytes(hashlib.sha256(origin.encode()).digest()[:8]))
+    return _hashed(_hashed(numbers.astype(np.uint64)) ^ file)
+
+
+def poisson(keys: UInt64[np.ndarray, " n"], replica: int) -> Float[np.ndarray, " n"]:
+    """Numbers of copies of events in a bootstrap sample, of mean 1: functions of key and replica alone."""
+    bits = _hashed(keys + _hashed(np.array([replica], dtype=np.uint64)))
+    return np.searchsorted(POISSON_CDF, bits.astype(np.float64) / 2.0**64, side="right").astype(np.float64)
 
 
 def _hashed(bits: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:

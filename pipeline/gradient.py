@@ -17,17 +17,17 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from pipeline.chunks import resampled
+from pipeline.chunks import copies, parted
+from pipeline.compiled import compiled, in_types, mixed_as_numpy_does, recipe
 from pipeline.containers import Columns, Templates
 from pipeline.datasets import NOMINAL
 from pipeline.errors import FitError
-from pipeline.problem import Group, Problem, Work
+from pipeline.problem import Group, Work
 from pipeline.simulator import events
-from pipeline.templates import Recipe, Widths, bad_events, fill
+from pipeline.templates import Widths, bad_events
 from pipeline.workspace import Axes
 
 Parameters = dict[str, Any]
-Sweeps = tuple[Callable[..., Any], Callable[..., Any]]  # forward and back
 
 # Templates and parameters -> L, dL/dT, and what of dL/dp does not go through the templates (nothing, as a rule).
 Centre = Callable[[Templates, Parameters], tuple[float, Templates, Parameters]]
@@ -176,8 +176,9 @@ def _bad_group(group: Group, work: Work, parameters: Parameters, widths: Widths 
     """What is not finite in the first chunk of a group that has such events."""
     problem = work.problem
     for chunk in _events(group, work, parameters, widths):
-        worked_on = [in_precision(problem, tree) for tree in (parameters, chunk, widths)]
-        found = bad_events(_recipe(problem, group.variations), *worked_on)
+        with mixed_as_numpy_does():
+            worked_on = in_types(problem, parameters, parted(chunk)[0], widths)
+            found = bad_events(recipe(problem, group.variations), *worked_on)
         if found:
             return found
     return []
@@ -186,21 +187,30 @@ def _bad_group(group: Group, work: Work, parameters: Parameters, widths: Widths 
 def _forward_group(
     group: Group, work: Work, parameters: Parameters, widths: Widths | None, replica: int | None
 ) -> Templates:
-    compiled = _compiled(work.problem, group.variations)[0]
-    whole = _events(group, work, parameters, widths)
-    if replica is not None:
-        whole = (resampled(chunk, group, number, replica) for number, chunk in enumerate(whole))
-    total: Templates = _sum(compiled(parameters, chunk, widths) for chunk in whole)
+    sweep = compiled(work.problem, group.variations)[0]
+
+    def one(chunk: Columns) -> Templates:
+        columns, keys = parted(chunk)
+        # Exact sweeps are given copies always, so that no program is compiled for replicas.
+        found: Templates = sweep(
+            parameters,
+            columns,
+            widths,
+            copies(keys, replica) if widths is None or replica is not None else None,
+        )
+        return found
+
+    total: Templates = _sum(map(one, _events(group, work, parameters, widths)))
     return total
 
 
 def _pullback_group(
     group: Group, work: Work, parameters: Parameters, widths: Widths, cotangent: Templates
 ) -> Parameters:
-    compiled = _compiled(work.problem, group.variations)[1]
+    sweep = compiled(work.problem, group.variations)[1]
     own = _part(cotangent, _rows(group, work.axes))
     total: Parameters = _sum(
-        compiled(parameters, chunk, widths, own) for chunk in _events(group, work, parameters, widths)
+        sweep(parameters, parted(chunk)[0], widths, own) for chunk in _events(group, work, parameters, widths)
     )
     return total
 
@@ -209,53 +219,6 @@ def _events(group: Group, work: Work, parameters: Parameters, widths: Widths | N
     """The chunks of a group, complete: by the analysis's stage without a derivative, or by what stands in for it."""
     stand_in = widths is not None and widths.surrogate is not None
     return events(group, work.problem, parameters, stand_in=stand_in)
-
-
-class Programs:
-    """Compiled functions by problem and variations; of an analysis that is edited, those of its present source only."""
-
-    def __init__(self, make: Callable[[Problem, tuple[str, ...]], Sweeps]) -> None:
-        self._make = make
-        self._kept: dict[tuple[Problem, tuple[str, ...]], Sweeps] = {}
-
-    def __call__(self, problem: Problem, variations: tuple[str, ...]) -> Sweeps:
-        """Those of a problem, made where they are not there."""
-        key = (problem, variations)
-        if key not in self._kept:
-            self._kept = {k: sweeps for k, sweeps in self._kept.items() if not problem.succeeds(k[0])}
-            self._kept[key] = self._make(problem, variations)
-        return self._kept[key]
-
-    def cache_clear(self) -> None:
-        """Forget all."""
-        self._kept = {}
-
-
-@Programs
-def _compiled(problem: Problem, variations: tuple[str, ...]) -> Sweeps:
-    """Both sweeps of one chunk, compiled once per process; float64 goes in and comes out."""
-
-    def templates(parameters: Parameters, columns: Columns, widths: Widths | None) -> Templates:
-        worked_on = [in_precision(problem, tree) for tree in (parameters, columns, widths)]
-        filled = fill(_recipe(problem, variations), *worked_on)
-        doubles: Templates = jax.tree.map(lambda array: array.astype(np.float64), filled)
-        return doubles
-
-    def pull(parameters: Parameters, columns: Columns, widths: Widths, cotangent: Templates) -> Parameters:
-        _, transpose = jax.vjp(lambda p: templates(p, columns, widths), parameters)
-        gradient: Parameters = transpose(cotangent)[0]
-        return gradient
-
-    return jax.jit(templates), jax.jit(pull)
-
-
-def _recipe(problem: Problem, variations: tuple[str, ...]) -> Recipe:
-    return Recipe(problem.analysis, problem.binnings, variations, problem.linear)
-
-
-def in_precision(problem: Problem, tree: Any) -> Any:
-    """The same numbers in the precision that selection and observables are worked on in."""
-    return jax.tree.map(lambda array: jax.numpy.asarray(array, dtype=problem.precision), tree)
 
 
 def _sum(results: Any) -> Any:

@@ -1,5 +1,6 @@
 """Branches -> a ROOT file, whole or not there; and the generators that a configuration names."""
 
+import uuid
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,8 +21,16 @@ Generator = Callable[[str, int, np.random.Generator], Branches]
 
 
 def write(branches: Branches, path: Path) -> None:
-    """One tree with one cluster, written beside `path` and renamed, so that `path` is whole or not there."""
-    with store.replacing(path) as temporary, uproot.recreate(temporary, compression=COMPRESSION) as file:
+    """One tree with one cluster, written beside `path` and renamed, so that `path` is whole or not there.
+
+    The file's identity, by which the bootstrap knows it, is that of its name and event numbers: the same made anew.
+    """
+    first = np.asarray(branches.get("event", [0]))[:1]
+    own = uuid.uuid5(uuid.NAMESPACE_OID, f"{path.name} {first}")
+    with (
+        store.replacing(path) as temporary,
+        uproot.recreate(temporary, compression=COMPRESSION, uuid_function=lambda: own) as file,
+    ):
         types = {
             name: np.dtype((array.dtype, array.shape[1:])) if isinstance(array, np.ndarray) else array.type
             for name, array in branches.items()

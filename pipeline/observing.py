@@ -1,7 +1,7 @@
 """What an analysis observes in the events of a chunk, under the nominal conditions and every systematic variation."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +40,8 @@ def families(
 ) -> list[Family]:
     """Observations under the nominal conditions and the variations, the nominal first, in families.
 
-    Variations that change the same columns are observed together: with `vmap`, all that does not depend on those
-    columns is computed once, and a variation of the weight alone costs no selection of its own.
+    Variations that change the same columns, to the same types, are observed together: with `vmap`, all that does not
+    depend on those columns is computed once, and a variation of the weight alone costs no selection of its own.
     """
     transforms = analysis.transforms
     of_weight = [name for name in variations if name not in transforms]
@@ -55,13 +55,15 @@ def families(
                 f"variation {name!r} of {type(analysis).__name__} returns a {type(varied[name]).__name__}; it must "
                 "return the columns: c.replace(...)"
             )
-    members: dict[tuple[str, ...], list[str]] = {(WEIGHT,): []}
+    own = ((WEIGHT, columns.weight.dtype),)
+    members: dict[tuple[tuple[str, Any], ...], list[str]] = {own: []}
     for name, arrays in varied.items():
-        changed = tuple(n for n, array in arrays.arrays.items() if array is not columns.arrays[n])
-        members.setdefault(changed or (WEIGHT,), []).append(name)
+        changed = tuple((n, a.dtype) for n, a in arrays.arrays.items() if a is not columns.arrays[n])
+        members.setdefault(changed or own, []).append(name)
     found = []
-    for changed, names in members.items():
-        stacked = {n: jnp.stack([varied[v].arrays[n] for v in names]) for n in changed}
+    for kinds, names in members.items():
+        changed = [column for column, _ in kinds]
+        stacked = {name: jnp.stack([varied[v].arrays[name] for v in names]) for name in changed}
         found.append(
             Family(tuple(names), stacked, *_observe(analysis, binnings, parameters, columns, relax, stacked))
         )

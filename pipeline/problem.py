@@ -16,6 +16,7 @@ from pipeline.binning import Binning
 from pipeline.config import Anneal, Config
 from pipeline.errors import ConfigError, InputError, nearest
 from pipeline.observing import check_variations
+from pipeline.provenance import require_weights
 from pipeline.relax import anneal, edge_logits
 from pipeline.resolution import check_sizes
 from pipeline.targets import Content
@@ -121,7 +122,9 @@ def work(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work
         events = sum(provenance["entries_kept"][name] for name in folds)
         files.append(ColumnFile(sample, str(path.absolute()), provenance["content"], events))
     templates = axes(config, found.variation_names)
-    groups = _groups(files, templates, config, normalisation.scales(config, provenances, fold), folds)
+    scales = normalisation.scales(config, provenances, fold)
+    require_weights(config, provenances, scales)
+    groups = _groups(files, templates, config, scales, folds)
     return Work(_problem(config, groups), groups, templates)
 
 

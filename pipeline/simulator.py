@@ -9,13 +9,15 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.analysis import Analysis, Simulated
-from pipeline.chunks import chunks
+from pipeline.chunks import chunks, parted
 from pipeline.containers import Columns
 from pipeline.errors import ConfigError, FitError, Noting
 from pipeline.observing import WEIGHT
+from pipeline.padding import NUMBERS
 from pipeline.problem import Group, Problem, Work
 from pipeline.surrogate import Call
 
+LARGEST_WHOLE = 2**53  # of what float64 holds exactly
 Arrays = dict[str, np.ndarray]
 
 
@@ -122,8 +124,12 @@ def _called(
         raise ConfigError(
             f"simulate() of {name} returns a {type(made).__name__}; it must return {{column: array}}"
         )
-    found = {output: np.asarray(made[output], dtype=np.float64) for output in stage.outputs if output in made}
+    found = {output: np.asarray(made[output]) for output in stage.outputs if output in made}
     for output in stage.outputs:
+        if output in found and found[output].dtype.kind not in NUMBERS:
+            raise ConfigError(
+                f"simulate() of {name}: output {output!r} holds {found[output].dtype}, no numbers"
+            )
         if output not in found or found[output].shape != arrays[WEIGHT].shape:
             shape = f"has shape {found[output].shape}" if output in found else "is not there"
             raise ConfigError(
@@ -134,11 +140,23 @@ def _called(
             raise FitError(
                 f"simulate() of {name} at {values}: output {output!r} is not finite for some events"
             )
-    return found
+    return {output: _floating(name, output, array) for output, array in found.items()}
+
+
+def _floating(name: str, output: str, array: np.ndarray) -> np.ndarray:
+    """Outputs as they are, whole numbers in float64: what stands in for the stage makes no others."""
+    if array.dtype.kind == "f":
+        return array
+    if array.dtype.kind != "b" and np.any(np.abs(array) > LARGEST_WHOLE):
+        raise ConfigError(
+            f"simulate() of {name}: output {output!r} holds whole numbers above 2^53, which float64 rounds; give floats"
+        )
+    return array.astype(np.float64)
 
 
 def _arrays(chunk: Columns) -> Arrays:
-    return {name: np.asarray(array) for name, array in chunk.arrays.items()}
+    """The columns of a chunk, as the stage is given them."""
+    return {name: np.asarray(array) for name, array in parted(chunk)[0].arrays.items()}
 
 
 def _seed(group: Group) -> Iterator[int]:

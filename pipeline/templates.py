@@ -44,12 +44,17 @@ class Recipe(NamedTuple):
 
 
 def fill(
-    recipe: Recipe, parameters: Mapping[str, ArrayLike], columns: Columns, widths: Widths | None
+    recipe: Recipe,
+    parameters: Mapping[str, ArrayLike],
+    columns: Columns,
+    widths: Widths | None,
+    copies: Float[Array, " events"] | None = None,
 ) -> Templates:
     """Templates of one chunk of one sample: yields [variations, bins], nominal first, and sumw2 [bins].
 
     Arguments:
         widths: of the relaxed operations; None for exact cuts and plain histograms.
+        copies: how often each event is there; None for once. So n events of weight w make sumw2 n w^2.
     """
     relax, free = _operations(parameters, widths)
     columns = _completed(free, columns, widths)
@@ -63,14 +68,19 @@ def fill(
     for binning in recipe.binnings:
         rows: dict[str, Array] = {}
         for family in found:
-            rows |= zip(family.variations, draw(binning, *_of(family, binning)), strict=True)
+            weights, values = _of(family, binning)
+            rows |= zip(family.variations, draw(binning, _times(weights, copies), values), strict=True)
         for name in recipe.variations:
             if name in shifted:
                 shift, size = shifted[name]
                 rows[name] = rows[NOMINAL] + size * slopes[binning.channel][shift]
         yields[binning.channel] = jnp.stack([rows[name] for name in (NOMINAL, *recipe.variations)])
         weights, values = _of(found[0], binning)
-        sumw2[binning.channel] = draw(binning, weights[:1] ** 2, values)[0]
+        unit = _unit(weights[0])
+        squares = _times((weights[:1] / unit) ** 2, copies)
+        sumw2[binning.channel] = (
+            draw(binning, squares, values)[0].astype(jnp.float64) * unit.astype(jnp.float64) ** 2
+        )
     return Templates(yields=yields, sumw2=sumw2)
 
 
@@ -127,6 +137,20 @@ def _slopes(
     return {channel: dict(zip(names, array, strict=True)) for channel, array in slopes.items()}
 
 
+def _times(
+    weights: Float[Array, "variations events"], copies: Float[Array, " events"] | None
+) -> Float[Array, "variations events"]:
+    return weights if copies is None else weights * copies[None].astype(weights.dtype)
+
+
+def _unit(weights: Float[Array, " events"]) -> Float[Array, ""]:
+    """The power of 2 above all weights, a constant: in units of it, squares do not vanish in single precision."""
+    if weights.dtype == jnp.float64:
+        return jnp.ones((), dtype=weights.dtype)
+    largest = jnp.max(jnp.abs(jax.lax.stop_gradient(weights)))
+    return jnp.ldexp(jnp.ones_like(largest), jnp.frexp(largest)[1])
+
+
 def _of(family: Family, binning: Binning) -> tuple[Array, Array | None]:
     return family.weights[binning.channel], family.values.get(binning.channel)
 
@@ -145,7 +169,7 @@ def _draw(
         return jnp.sum(weights[:, :, None] * shares, axis=1, dtype=jnp.float64)
     edges = binning.edges_at(free.arrays)
     if edges is None or values is None:
-        return weights.sum(axis=1, keepdims=True)
+        return weights.sum(axis=1, keepdims=True, dtype=jnp.float64)
     if isinstance(relax, Exact) or widths is None:
         return Exact().histogram(values, binning.filled(edges), weights=weights)
     bandwidth = widths.bandwidths[binning.channel]

@@ -101,7 +101,7 @@ def _tidy():
     """Events and compiled programs of one file of tests are of no use to the next, and take gigabytes together."""
     yield
     keep()
-    gradient._compiled.cache_clear()
+    gradient.compiled.cache_clear()
     jax.clear_caches()
 
 

@@ -92,7 +92,7 @@ class AgcTtbar(Analysis):
         identified = fulfilled(events.Jet, self.jet, events.Jet.pt > LEAST_PT)
         possible = (ak.num(leptons.pt) >= 1) & (ak.sum(identified, axis=1) >= 4)
         jets, identified = events.Jet[possible], identified[possible]
-        resolution = normal(events.event[possible], jets.pt, "pt_res_up")
+        resolution = ak.values_astype(normal(events.event[possible], jets.pt, "pt_res_up"), np.float32)
         highest = jets.pt * np.maximum(JET_ENERGY_SCALE_UP, 1 + JET_RESOLUTION_UP * resolution)
         loose = identified & (highest > LOOSE_PT)
         selected = ak.sum(loose, axis=1) >= 4
@@ -101,6 +101,7 @@ class AgcTtbar(Analysis):
         kept = {name: jets[name][selected][loose] for name in ("pt", "eta", "phi", "mass", self.tagger)}
         return {
             "weight": np.ones(len(leptons)),
+            "event_number": events.event_number[possible][selected],
             "lepton": mask(leptons.pt, self.leptons),
             **{f"lepton_{name}": pad(leptons[name], self.leptons) for name in leptons.fields},
             "jet": mask(kept["pt"], self.jets),
@@ -157,7 +158,10 @@ class AgcTtbar(Analysis):
         leptons, jets, tags = self.decisions(p, c, relax)
         selected = c.weight * relax.exactly(leptons, 1) * relax.at_least(jets, 4)
         return {
-            "4j1b": Observation(weight=selected * relax.exactly(tags, 1), value=relax.sum(jets * c.jet_pt)),
+            "4j1b": Observation(
+                weight=selected * relax.exactly(tags, 1),
+                value=relax.sum(jets * c.jet_pt.astype(c.weight.dtype)),
+            ),
             "4j2b": Observation(
                 weight=selected * relax.at_least(tags, 2), value=_triplet_mass(c, jets, tags, relax)
             ),
@@ -170,11 +174,17 @@ def _triplet_mass(
     tags: Float[Array, "events objects"],
     relax: Relaxed | Exact,
 ) -> Float[Array, " events"]:
-    """Mass [GeV] of the selected jets' triplet with the largest pt among those with a b-tag."""
-    px, py = c.jet_pt * jnp.cos(c.jet_phi), c.jet_pt * jnp.sin(c.jet_phi)
-    pz = c.jet_pt * jnp.sinh(c.jet_eta)
-    energy = jnp.sqrt(px**2 + py**2 + pz**2 + c.jet_mass**2)
-    corners = _triplets(c.jet_pt.shape[1]).astype(c.jet_pt.dtype)
+    """Mass [GeV] of the selected jets' triplet with the largest pt among those with a b-tag.
+
+    In the weights' precision: energy^2 - momentum^2 is a small difference.
+    """
+    pt, eta, phi, jet_mass = (
+        array.astype(c.weight.dtype) for array in (c.jet_pt, c.jet_eta, c.jet_phi, c.jet_mass)
+    )
+    px, py = pt * jnp.cos(phi), pt * jnp.sin(phi)
+    pz = pt * jnp.sinh(eta)
+    energy = jnp.sqrt(px**2 + py**2 + pz**2 + jet_mass**2)
+    corners = _triplets(pt.shape[1]).astype(pt.dtype)
     px, py, pz, energy = (x @ corners.sum(axis=0) for x in (px, py, pz, energy))
     untagged = _product(jets - tags, corners)
     eligible = _product(jets, corners) - untagged

@@ -88,7 +88,7 @@ class Calorimeter(Analysis):
         return {
             "weight": np.ones(len(which)),
             "energy": np.asarray(ENERGIES)[which],
-            "of_energy": np.eye(len(ENERGIES))[which],
+            "of_energy": np.eye(len(ENERGIES), dtype=np.float32)[which],
             "alpha": events.alpha,
             "beta": events.beta,
             **kinds,
@@ -96,6 +96,7 @@ class Calorimeter(Analysis):
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
         """The energy measured by the layers in time, over the true one."""
+        c = c.widened()
         depth = borders(p.front, p.others)
         contained = jax.scipy.special.gammainc(c.alpha[:, None], c.beta[:, None] * depth[None])
         deposit = c.energy[:, None] * jnp.diff(contained, axis=1)

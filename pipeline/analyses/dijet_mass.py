@@ -30,12 +30,18 @@ class DijetMass(Analysis):
     def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
         """The first two jets of the events that have two."""
         del dataset
-        jets = events.Jet[ak.num(events.Jet.pt) >= 2][:, :2]
-        return {"weight": np.ones(len(jets)), **{f"jet_{name}": pad(jets[name], 2) for name in FIELDS}}
+        events = events[ak.num(events.Jet.pt) >= 2]
+        jets = events.Jet[:, :2]
+        return {
+            "weight": np.ones(len(jets)),
+            "event_number": events.event_number,
+            **{f"jet_{name}": pad(jets[name], 2) for name in FIELDS},
+        }
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
         """Every event, whatever alpha is."""
         del relax
+        c = c.widened()
         mass = _invariant_mass(c.jet_pt + PT_STEP * p.alpha, c.jet_eta, c.jet_phi, c.jet_mass)
         return {
             "dijet_mass": Observation(weight=c.weight, value=mass),

@@ -41,6 +41,7 @@ class HepTutorial(Analysis):
         events = events[events.triggerIsoMu24 & (ak.sum(good, axis=1) == 1)]
         return {
             "weight": events.EventWeight,
+            "event_number": events.event_number,
             "has_jet": ak.num(events.Jet_btag) > 0,
             "max_btag": ak.fill_none(ak.max(events.Jet_btag, axis=1), 0.0),
             "ht": ak.sum(np.hypot(events.Jet_Px, events.Jet_Py), axis=1),

@@ -50,7 +50,7 @@ class LadleFurnace(Analysis):
         which = np.asarray(events.which)
         return {
             "weight": np.ones(len(which)),
-            "of_height": np.eye(len(HEIGHTS))[which],
+            "of_height": np.eye(len(HEIGHTS), dtype=np.float32)[which],
             **{name: np.asarray(getattr(events, name)) for name in (*LINES, *NOISE)},
         }
 
@@ -60,6 +60,7 @@ class LadleFurnace(Analysis):
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
         """The mean height of where the muons seem to have scattered."""
+        c = c.widened()
         predicted = jax.vmap(lambda muons: self._height(p, muons, relax))(
             {name: c.arrays[name] for name in (*LINES, *NOISE)}
         )

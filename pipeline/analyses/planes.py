@@ -89,6 +89,7 @@ class Planes(Analysis):
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
         """Positions at the planes, the slope fitted to them, and how far it is off."""
         del relax
+        c = c.widened()
         z = jnp.stack([p.arrays[name] for name in NAMES])
         after = jnp.maximum(z[:, None] - z[None, :], 0.0)
         positions = RESOLUTION * c.noise + c.width[:, None] * (c.kick @ after.T)

@@ -126,6 +126,7 @@ class Tracker(Analysis):
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
         """What the fit of each track makes of its impact parameter and momentum."""
         del relax
+        c = c.widened()
         radii = jnp.stack([p.arrays[f"radius_{layer}"] for layer in range(LAYERS)])
         none = jnp.zeros_like(c.bend)
         truth = jnp.stack([none, none, c.bend], axis=1)

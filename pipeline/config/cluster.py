@@ -62,7 +62,9 @@ class Cluster(Section):
         default="cpu", description="what a worker computes on; `gpu`: one worker per device"
     )
     precision: Literal["float64", "float32"] = Field(
-        default="float64", description="of selection and observables; sums over events are in float64 always"
+        default="float64",
+        description="of relaxed selection and observables; exact ones are in the columns' own types, sums over "
+        "events in float64 always",
     )
     memory_mb: int | None = Field(
         default=None,

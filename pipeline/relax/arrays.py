@@ -8,7 +8,7 @@ setting.
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Real, Shaped
+from jaxtyping import Array, Float, Integer, Real, Shaped
 
 
 def as_float(x: Shaped[ArrayLike, "..."]) -> Float[Array, "..."]:
@@ -29,13 +29,44 @@ def spread(*arrays: Shaped[ArrayLike, "..."]) -> list[Shaped[Array, "..."]]:
 
 def comparable(
     x: Real[ArrayLike, "..."], other: Real[ArrayLike, "..."]
-) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Return both in the wider dtype, as NumPy compares them; a Python number takes the dtype of ``x``."""
-    first, second = as_float(x), as_float(other)
-    if isinstance(other, int | float):
-        return first, like(first, second)
+) -> tuple[Real[Array, "..."], Real[Array, "..."]]:
+    """Return both as NumPy compares them: in the wider dtype, whole numbers as such.
+
+    A single number takes the dtype of floating ``x``, as a Python number does in NumPy: 0.3 beside float32 is the
+    nearest float32.
+    """
+    values = jnp.asarray(x)
+    if jnp.issubdtype(values.dtype, jnp.integer) and _is_whole(other):
+        return _comparable_whole(values, other)
+    first = as_float(values)
+    if np.ndim(other) == 0 and jnp.issubdtype(values.dtype, jnp.floating):
+        return first, like(first, other)
+    second = as_float(other)
     wider = np.promote_types(first.dtype, second.dtype)
     return first.astype(wider), second.astype(wider)
+
+
+def _is_whole(number: Real[ArrayLike, "..."]) -> bool:
+    if isinstance(number, bool | int | float):
+        return type(number) is int
+    return bool(jnp.issubdtype(jnp.asarray(number).dtype, jnp.integer))
+
+
+def _comparable_whole(
+    x: Integer[Array, "..."], other: Integer[ArrayLike, "..."]
+) -> tuple[Integer[Array, "..."], Integer[Array, "..."]]:
+    """Return both in a dtype that holds them, without rounding; beyond the range of ``x``, two that compare alike."""
+    if isinstance(other, int):
+        limits = np.iinfo(x.dtype)
+        if limits.min <= other <= limits.max:
+            return x, jnp.asarray(other, dtype=x.dtype)
+        return jnp.zeros_like(x, dtype=np.int32), jnp.asarray(-1 if other < 0 else 1, dtype=np.int32)
+    second = jnp.asarray(other)
+    wider = np.promote_types(x.dtype, second.dtype)
+    if np.issubdtype(wider, np.integer):
+        return x.astype(wider), second.astype(wider)
+    most = np.iinfo(np.int64).max  # of uint64 beside int64, which have no common type
+    return tuple(jnp.where(a > most, most, a).astype(np.int64) for a in (x, second))  # type: ignore[return-value]
 
 
 def allowed_objects(x: Shaped[Array, "..."], mask: Shaped[ArrayLike, "..."] | None) -> Shaped[Array, "..."]:

@@ -107,7 +107,8 @@ def hard_greater(
 ) -> Float[Array, "..."]:
     """Return 1 where ``x > threshold`` (strictly) and the object is real, else 0; NaN fails, as in NumPy.
 
-    Values and threshold are compared in the wider of their dtypes; the decision has the dtype of the values.
+    Values and thresholds are compared in the wider of their dtypes, a single threshold in that of floating values;
+    the decision has the dtype of the values, of whole numbers and booleans JAX's default float type.
     """
     values, cut = comparable(x, threshold)
     values, cut, real = spread(values, cut, allowed_objects(values, mask))

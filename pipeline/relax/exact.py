@@ -1,4 +1,8 @@
-"""The hard operations, event by event what NumPy does: the limit of width 0 of :class:`Relaxed`."""
+"""The hard operations, event by event what NumPy does: the limit of width 0 of :class:`Relaxed`.
+
+Also where a value lies on a threshold or an edge: a single threshold acts as a Python number does in NumPy, in the
+dtype of the values; edges and values are compared in the wider of their dtypes, as by ``np.histogram``.
+"""
 
 import equinox as eqx
 from jax.typing import ArrayLike

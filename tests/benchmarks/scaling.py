@@ -62,8 +62,8 @@ class Timed:
 def timed(group, work, function, *broadcast):
     """One group on a worker, with its compiled programs under a clock."""
     if not hasattr(gradient, "_uncounted"):
-        gradient._uncounted = gradient._compiled
-        gradient._compiled = lambda *key: tuple(counted(f) for f in gradient._uncounted(*key))
+        gradient._uncounted = gradient.compiled
+        gradient.compiled = lambda *key: tuple(counted(f) for f in gradient._uncounted(*key))
     gradient._in_xla = 0.0
     started = time.perf_counter()
     result = function(group, work, *broadcast)

@@ -219,7 +219,7 @@ def edited_twice(path, text, executor):
         (path.parent / "tiny.py").write_text(edited)
         found, work, _ = observed(path, executor)
         np.testing.assert_allclose(found, factor * first, rtol=1e-12)
-    kept = {key[0].content for key in gradient._compiled._kept if key[0].target == work.problem.target}
+    kept = {key[0].content for key in gradient.compiled._kept if key[0].target == work.problem.target}
     assert kept <= {work.problem.content}
     with pytest.raises(ConfigError, match=r"was changed after the run had begun"):
         forward(executor, old._replace(problem=other_content(old.problem)), parameters, None)

@@ -62,10 +62,12 @@ def test_exact_cuts_are_strict():
     assert Relaxed(0.1).greater(x, 2.0)[1] == 0.5
 
 
-def test_exact_compares_in_the_wider_dtype_as_numpy_does():
+def test_exact_compares_as_numpy_does():
+    """Arrays in the wider dtype; a single threshold, of a free parameter too, as a Python number."""
     x, threshold = np.float32([0.1]), np.array(0.1)
-    assert np.array_equal(Exact().greater(x, threshold), x > threshold)
-    assert np.array_equal(Exact().greater(x, 0.1), x > 0.1)
+    assert np.array_equal(Exact().greater(x, threshold[None]), x > threshold[None])
+    for single in (threshold, jnp.asarray(threshold), 0.1):
+        assert np.array_equal(Exact().greater(x, single), x > 0.1)
     assert Exact().greater(x, threshold).dtype == np.float32
 
 

@@ -1,0 +1,98 @@
+"""Both sweeps of one chunk, compiled: its templates, and their pullback."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from pipeline.containers import Columns, Templates
+from pipeline.problem import Problem
+from pipeline.templates import Recipe, Widths, fill
+
+Parameters = dict[str, Any]
+Sweeps = tuple[Callable[..., Any], Callable[..., Any]]  # forward and back
+
+
+class Programs:
+    """Compiled functions by problem and variations; of an analysis that is edited, those of its present source only."""
+
+    def __init__(self, make: Callable[[Problem, tuple[str, ...]], Sweeps]) -> None:
+        self._make = make
+        self._kept: dict[tuple[Problem, tuple[str, ...]], Sweeps] = {}
+
+    def __call__(self, problem: Problem, variations: tuple[str, ...]) -> Sweeps:
+        """Those of a problem, made where they are not there."""
+        key = (problem, variations)
+        if key not in self._kept:
+            self._kept = {k: sweeps for k, sweeps in self._kept.items() if not problem.succeeds(k[0])}
+            self._kept[key] = self._make(problem, variations)
+        return self._kept[key]
+
+    def cache_clear(self) -> None:
+        """Forget all."""
+        self._kept = {}
+
+
+@Programs
+def compiled(problem: Problem, variations: tuple[str, ...]) -> Sweeps:
+    """Both sweeps of one chunk, compiled once per process; float64 goes in and comes out."""
+
+    def templates(
+        parameters: Parameters, columns: Columns, widths: Widths | None, copies: Any = None
+    ) -> Templates:
+        with mixed_as_numpy_does():
+            worked_on = in_types(problem, parameters, columns, widths)
+            filled = fill(recipe(problem, variations), *worked_on, copies)
+        doubles: Templates = jax.tree.map(lambda array: array.astype(np.float64), filled)
+        return doubles
+
+    def pull(parameters: Parameters, columns: Columns, widths: Widths, cotangent: Templates) -> Parameters:
+        with mixed_as_numpy_does():
+            _, transpose = jax.vjp(lambda p: templates(p, columns, widths), parameters)
+            gradient: Parameters = transpose(cotangent)[0]
+        return gradient
+
+    return jax.jit(templates), jax.jit(pull)
+
+
+def recipe(problem: Problem, variations: tuple[str, ...]) -> Recipe:
+    """What makes templates of events in a problem."""
+    return Recipe(problem.analysis, problem.binnings, variations, problem.linear)
+
+
+@contextlib.contextmanager
+def mixed_as_numpy_does() -> Iterator[None]:
+    """Analyses mix types of columns freely, and no product of matrices is rounded to fewer bits than its type has."""
+    with jax.numpy_dtype_promotion("standard"), jax.default_matmul_precision("highest"):
+        yield
+
+
+def in_types(
+    problem: Problem, parameters: Parameters, columns: Columns, widths: Widths | None
+) -> tuple[Any, Any, Any]:
+    """What selection and observables are worked on: relaxed in the configured precision, but for whole numbers.
+
+    Exact ones are worked on in the columns' own types, at the very thresholds and edges.
+    """
+    if widths is not None:
+        return (
+            in_precision(problem, parameters),
+            in_precision(problem, columns),
+            in_precision(problem, widths),
+        )
+    exact = {binning.parameter for binning in problem.binnings}
+    exact |= {name for name, array in parameters.items() if np.ndim(array) == 0}
+    arrays = {n: a if n in exact else in_precision(problem, a) for n, a in parameters.items()}
+    return arrays, columns, None
+
+
+def in_precision(problem: Problem, tree: Any) -> Any:
+    """The same numbers in the precision of relaxed selections; whole numbers and booleans as they are."""
+
+    def one(array: Any) -> Any:
+        found = jax.numpy.asarray(array)
+        return found.astype(problem.precision) if jax.numpy.issubdtype(found.dtype, np.floating) else found
+
+    return jax.tree.map(one, tree)
