@@ -57,6 +57,7 @@ ORDER = [
     "analyses",
     "reference",
     "progress",
+    "signals",
     "points",
     "scan",
     "arguments",

@@ -30,6 +30,7 @@ VERBS = {
     ],
     "schema": ["--folder"],
 }
+VERBS = {verb: [*own, "--debug"] for verb, own in VERBS.items()}
 FILE = ["--sample", "signal", "--index", "0"]
 PYTHON = [sys.executable, "-m", "pipeline"]
 
@@ -343,14 +344,16 @@ def test_interrupted(folder, capsys):
 
 
 def test_exceptions_of_the_analysis_keep_their_traceback(folder, capsys):
-    """They propagate, with a note that names method, sample and file; the log file holds all of it."""
+    """The log file holds all of it, with a note that names method, sample and file."""
     target = rootfiles.write_analysis(folder, "raising.py", columns="events.no_such_branch")
     arguments = columns(folder, "a.parquet", "--log", "a.log", "--set", f"analysis.target={target}")
-    with pytest.raises(AttributeError, match="no_such_branch"):
-        main([str(argument) for argument in arguments])
+    assert run(*arguments) == 1
+    said = capsys.readouterr().err
+    assert re.search("error: .*AttributeError.*no_such_branch", said)
+    assert "Traceback" not in said
     text = Path("a.log").read_text()
     assert "raising.py" in text
-    assert re.search(rf"in Tiny\.columns\(events, 'signal'\) on \d+ events of {folder}/signal\.root", text)
+    assert re.search(rf"in Tiny\.columns\(events, 'signal'\).* on \d+ events of {folder}/signal\.root", text)
     assert not Path("a.parquet").exists()
 
 
