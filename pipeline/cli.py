@@ -6,14 +6,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from pipeline.arguments import parser
 from pipeline.errors import OutputError, ThalwegError
-from pipeline.progress import Log, log
 from pipeline.runtime import environment
-from pipeline.signals import Ended, Signals
-from pipeline.verbs import VERBS
+from pipeline.signals import Signals
+
+if TYPE_CHECKING:
+    from pipeline.progress import Log
 
 # What the machine refuses whatever the program does: no space, no permission, too many open files, a broken disk.
 OF_THE_MACHINE = (
@@ -28,20 +28,33 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Exit code 0; 1 for an error, explained where it is the user's, and with its traceback in the log where it is ours;
     2 for wrong usage; 130 when interrupted, 143 when terminated, 129 when the terminal was closed, as shells say.
     """
-    options = parser(VERBS).parse_args(arguments)
     came = Signals()
+    code = 0
     try:
-        with came.watched(), log(getattr(options, "log", None)) as lines:
-            code = _ended(options, lines, came)
+        with came.watched():
+            code = _run(arguments, came)
     except OutputError as error:  # of the log itself
         sys.exit(f"error: {error}")
-    except (Ended, KeyboardInterrupt):  # before there was a log, or after
-        print(came.sentence, file=sys.stderr)
+    except BaseException as error:
+        if came.number is None and not isinstance(error, KeyboardInterrupt):
+            raise
+        print(came.sentence, file=sys.stderr)  # before there was a log, or after
         code = came.code
     sys.exit(code)
 
 
-def _ended(options: argparse.Namespace, lines: Log, came: Signals) -> int:
+def _run(arguments: Sequence[str] | None, came: Signals) -> int:
+    """What is imported here takes seconds; a signal may come meanwhile."""
+    from pipeline.arguments import parser
+    from pipeline.progress import log
+    from pipeline.verbs import VERBS
+
+    options = parser(VERBS).parse_args(arguments)
+    with log(getattr(options, "log", None)) as lines:
+        return _ended(options, lines, came)
+
+
+def _ended(options: argparse.Namespace, lines: "Log", came: Signals) -> int:
     """Run the verb; the exit code, after a line for whatever stopped it."""
     try:
         _set_up_jax()

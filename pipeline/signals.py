@@ -8,9 +8,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 WORDS: dict[int, str] = {
     signal.SIGINT: "interrupted",
@@ -37,6 +37,7 @@ class Signals:
     def __init__(self) -> None:
         self.number: int | None = None
         self._raised = False
+        self._repeated = False
 
     @property
     def sentence(self) -> str:
@@ -61,7 +62,8 @@ class Signals:
         os.set_blocking(writing, False)
         watch = threading.Thread(target=_watch, args=(reading, self), name="signals", daemon=True)
         watch.start()
-        before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        before, hook = signal.set_wakeup_fd(writing, warn_on_full_buffer=False), sys.unraisablehook
+        sys.unraisablehook = lambda lost: self._lost(lost, hook)
         try:
             for number in WORDS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
@@ -72,14 +74,36 @@ class Signals:
             for number, handler in kept.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(before)
+            sys.unraisablehook = hook
             os.close(writing)
             watch.join()
             os.close(reading)
 
     def _received(self, number: int, frame: FrameType | None) -> None:
-        if not self._raised:
-            self._raised, self.number = True, number
-            raise Ended
+        if self._raised:
+            return
+        self._raised, self.number = True, number
+        if _is_importing(frame):
+            self.end()
+        raise Ended
+
+    def end(self) -> NoReturn:
+        """The line, and the end, without tidying up."""
+        with contextlib.suppress(OSError, ValueError):
+            os.write(sys.stderr.fileno(), f"{self.sentence}\n".encode())
+        os._exit(self.code)
+
+    def _lost(self, lost: Any, otherwise: Callable[[Any], None]) -> None:
+        """Python drops what is raised while it collects garbage: raise it again, a moment later."""
+        if not isinstance(lost.exc_value, Ended) or self.number is None:
+            otherwise(lost)
+            return
+        self._raised, self._repeated = False, True
+        threading.Timer(0.01, os.kill, (os.getpid(), self.number)).start()
+
+    def _is_repeated(self) -> bool:
+        repeated, self._repeated = self._repeated, False
+        return repeated
 
 
 def _watch(reading: int, came: Signals) -> None:
@@ -92,12 +116,19 @@ def _watch(reading: int, came: Signals) -> None:
         content = os.read(reading, 1)
         if not content:
             return
-        if content[0] not in WORDS:
+        if content[0] not in WORDS or came._is_repeated():
             continue
         if began is not None and time.monotonic() >= began + AGAIN:
             break
         if began is None:
             began, came.number = time.monotonic(), content[0]
-    with contextlib.suppress(OSError, ValueError):
-        os.write(sys.stderr.fileno(), f"{came.sentence}\n".encode())
-    os._exit(came.code)
+    came.end()
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Compiled modules may crash when an exception comes while they are set up; and there is nothing to lose yet."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False

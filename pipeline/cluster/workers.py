@@ -40,6 +40,8 @@ DASK = {
     "distributed.scheduler.worker-ttl": None,  # compiling may keep a worker from its heartbeat for minutes
 }
 BATCH_MEMORY_MB = 4000
+# Python's helper process tidies up after one that was killed, and would say so.
+NO_WARNING = "ignore::UserWarning:multiprocessing.resource_tracker"
 EVENTS_SHARE = (
     0.5  # of a worker's memory; the other half is for compiling, compiled programs, and their arrays
 )
@@ -218,10 +220,13 @@ def _loop_without_ctrl_c() -> Iterator[IOLoop]:
 
     A thread or process begins with the mask of who began it.
     """
-    resource_tracker.ensure_running()  # begun by the loop, Python 3.11 would unmask the loop's signals for good
     runner = LoopRunner()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
+        # Begun by the loop, Python 3.11 would unmask the loop's signals for good.
+        with _environment(PYTHONWARNINGS=NO_WARNING):
+            resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         runner.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -229,6 +234,21 @@ def _loop_without_ctrl_c() -> Iterator[IOLoop]:
         yield runner.loop
     finally:
         runner.stop()
+
+
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Variables for processes that begin meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, text in before.items():
+            if text is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = text
 
 
 def _options(variables: dict[str, str]) -> dict[str, Any]:
