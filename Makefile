@@ -2,16 +2,18 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
-REQUIREMENTS := envs/requirements-cpu.txt
+# What `.venv` was made from stays until another one is asked for: make environment REQUIREMENTS=envs/requirements-gpu.txt
+INSTALLED := $(or $(shell cat .venv/ready 2>/dev/null),envs/requirements-cpu.txt)
+REQUIREMENTS ?= $(INSTALLED)
 # The configuration of `make run`, and what to override in it: make CONFIG=... ARGS='--config set="optimise.epochs=5"'
 CONFIG ?= config/agc_ttbar.yaml
 ARGS ?=
 
-.PHONY: run test lint types format environment requirements reference clean
+.PHONY: run test lint types format environment environment-htcondor requirements reference clean another
 
 run: environment ## the main job: simulate, read, optimise, evaluate, report
 	@echo "Running the workflow of $(CONFIG) with snakemake on all cores; the result is results/<run>/report.html"
-	$(BIN)/snakemake --cores all --rerun-incomplete --configfile $(CONFIG) $(ARGS)
+	$(BIN)/snakemake --cores all --configfile $(CONFIG) $(ARGS)
 
 test: environment ## all tests, three at a time: one of them mostly waits for Slurm
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
@@ -33,14 +35,21 @@ format: environment ## rewrite files in the house style
 reference: environment ## regenerate config/schema.json and the key table of config/README.md
 	$(BIN)/python -m pipeline schema --folder config
 
-environment: .venv/ready
+environment: .venv/ready ## .venv with the locked requirements
+
+environment-htcondor: ## the same, with what `--profile htcondor` needs; without it Snakemake says "invalid choice"
+	$(MAKE) environment REQUIREMENTS=envs/requirements-htcondor.txt
+
+ifneq ($(REQUIREMENTS),$(INSTALLED))
+.venv/ready: another
+endif
 
 .venv/ready: $(REQUIREMENTS) pyproject.toml | .uv/bin/uv
 	@echo "Setting up .venv from $(REQUIREMENTS) (with Pythia 8 and FastJet, GPL, for the embedded data set)"
 	.uv/bin/uv venv --quiet --clear --no-managed-python --python $(PYTHON) .venv
 	.uv/bin/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r $(REQUIREMENTS)
 	.uv/bin/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
-	@touch $@
+	@echo $(REQUIREMENTS) > $@
 
 .uv/bin/uv:
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv uv==$(UV_VERSION)

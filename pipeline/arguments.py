@@ -19,9 +19,12 @@ def parser(verbs: Iterable[Callable[..., None]]) -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"thalweg {pipeline.__version__}")
     choices = top.add_subparsers(required=True, metavar="VERB")
     options = _options()
+    debug: Options = {
+        "--debug": {"action": "store_true", "help": "print the traceback of an error too (default: no)"}
+    }
     for verb in verbs:
         own = choices.add_parser(verb.__name__, help=verb.__doc__, description=verb.__doc__)
-        for flag, settings in options[verb.__name__].items():
+        for flag, settings in (options[verb.__name__] | debug).items():
             own.add_argument(flag, **settings)
         own.set_defaults(verb=verb)
     return top

@@ -1,49 +1,112 @@
 """The command line; the only place that catches errors, prints and exits."""
 
 import argparse
+import errno
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-from pipeline.arguments import parser
 from pipeline.errors import OutputError, ThalwegError
-from pipeline.progress import Log, log
 from pipeline.runtime import environment
-from pipeline.verbs import VERBS
+from pipeline.signals import Signals
+
+if TYPE_CHECKING:
+    from pipeline.progress import Log
+
+# What the machine refuses whatever the program does: no space, no permission, too many open files, a broken disk.
+OF_THE_MACHINE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE),
+    *(errno.ENOMEM, errno.EAGAIN, errno.EIO, errno.ESTALE),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one verb and exit.
 
-    Exit code 0; 1 for an error, explained where it is the user's and with its traceback where it is in code; 2 for
-    wrong usage; 130 when interrupted, 143 when terminated, as batch systems do.
+    Exit code 0; 1 for an error, explained where it is the user's, and with its traceback in the log where it is ours;
+    2 for wrong usage; 130 when interrupted, 143 when terminated, 129 when the terminal was closed, as shells say.
     """
-    options = parser(VERBS).parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + signal.SIGTERM))
+    came = Signals()
+    code = 0
     try:
-        with log(getattr(options, "log", None)) as lines:
-            _explained(options, lines)
+        with came.watched():
+            code = _run(arguments, came)
     except OutputError as error:  # of the log itself
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("interrupted; finished files stay, nothing is half written", file=sys.stderr)
-        sys.exit(130)
-    sys.exit(0)
+    except BaseException as error:
+        if came.number is None and not isinstance(error, KeyboardInterrupt):
+            raise
+        print(came.sentence, file=sys.stderr)  # before there was a log, or after
+        code = came.code
+    sys.exit(code)
 
 
-def _explained(options: argparse.Namespace, lines: Log) -> None:
+def _run(arguments: Sequence[str] | None, came: Signals) -> int:
+    """What is imported here takes seconds; a signal may come meanwhile."""
+    from pipeline.arguments import parser
+    from pipeline.progress import log
+    from pipeline.verbs import VERBS
+
+    options = parser(VERBS).parse_args(arguments)
+    with log(getattr(options, "log", None)) as lines:
+        return _ended(options, lines, came)
+
+
+def _ended(options: argparse.Namespace, lines: "Log", came: Signals) -> int:
+    """Run the verb; the exit code, after a line for whatever stopped it."""
     try:
         _set_up_jax()
         options.verb(options, lines)
-    except ThalwegError as error:
-        lines.line(f"error: {error}")
-        sys.exit(1)
-    except SyntaxError as error:  # of the analysis: every other file was compiled before
-        place = f"{error.filename}, line {error.lineno}"
-        lines.line(f"error: {place}: {error.msg}; correct this file of the analysis")
-        sys.exit(1)
+        return 0
+    except BaseException as error:
+        if (
+            isinstance(error, SystemExit) and came.number is None
+        ):  # of a scheduler or worker that this process was
+            raise
+        ended = came.number is not None or isinstance(error, KeyboardInterrupt)
+        ours = not ended and _is_ours(error)
+        if ours or options.debug:
+            lines.traceback(error, shown=options.debug)
+        lines.line(came.sentence if ended else f"error: {_explained(error, options)}")
+        return came.code if ended else 1
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether an exception says that something is wrong with this program, and not with what it was given."""
+    if isinstance(error, OSError):
+        return error.errno not in OF_THE_MACHINE
+    return not isinstance(error, ThalwegError | SyntaxError | MemoryError) and not _is_memory(error)
+
+
+def _explained(error: BaseException, options: argparse.Namespace) -> str:
+    """What the user reads of an exception."""
+    if isinstance(error, ThalwegError):
+        return str(error)
+    if isinstance(error, SyntaxError):  # of the analysis: every other file was compiled before
+        return f"{error.filename}, line {error.lineno}: {error.msg}; correct this file of the analysis"
+    if _is_memory(error):
+        return "no memory is left; lower cluster.chunk_events or cluster.memory_mb, or take fewer --workers"
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    if not _is_ours(error):
+        return f"the system refused ({said}); check space and permissions, then run again"
+    log_file: Path | None = getattr(options, "log", None)
+    shown = (
+        "with what is printed above"
+        if options.debug
+        else f"with the file {log_file}, which holds the traceback"
+        if log_file
+        else "with what the same command prints when --debug is added"
+    )
+    return f"{said}; this is a fault of Thalweg and not yours: please report it, {shown}"
+
+
+def _is_memory(error: BaseException) -> bool:
+    """NumPy's and Python's own exception, or XLA's."""
+    return isinstance(error, MemoryError) or (
+        type(error).__name__ in ("XlaRuntimeError", "JaxRuntimeError") and "RESOURCE_EXHAUSTED" in str(error)
+    )
 
 
 def _set_up_jax() -> None:

@@ -15,6 +15,12 @@ from pipeline.errors import OutputError
 from pipeline.store import unwritable
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Rich would end the process."""
+        raise BrokenPipeError
+
+
 class Log:
     """Lines for people: to the log file where there is one, and to standard error.
 
@@ -24,22 +30,48 @@ class Log:
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self._begun = False
-        self._console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+        self._console = _Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
     def line(self, text: str) -> None:
         """One line, at once."""
         self.record(text)
         if not (self._stream and self._console.is_terminal):
+            self._show(text)
+
+    def _show(self, text: str) -> None:
+        """Print it; a run goes on whose terminal was closed, or whose reader has gone."""
+        try:
             self._console.print(text)
+        except OSError:
+            self._console.quiet = True
+            _to_nowhere(sys.stderr)
 
     def record(self, text: str) -> None:
-        """One line for the file alone."""
-        if self._stream is None:
+        """One line for the file alone.
+
+        Raises:
+            OutputError: it cannot be written; further lines are not tried.
+        """
+        stream = self._stream
+        if stream is None:
             return
-        if not self._begun:
-            self._stream.truncate(0)
-            self._begun = True
-        print(text, file=self._stream, flush=True)
+        try:
+            if not self._begun:
+                stream.truncate(0)
+                self._begun = True
+            print(text, file=stream, flush=True)
+        except OSError as error:
+            self._stream = None
+            _to_nowhere(stream)
+            raise unwritable(Path(stream.name), error) from error
+
+    def traceback(self, error: BaseException, *, shown: bool) -> None:
+        """Where an exception came from, for the file; and for people where `shown`."""
+        text = getattr(error, "details", "") or "".join(traceback.format_exception(error))
+        with contextlib.suppress(OutputError):  # the error itself is what matters
+            self.record(text.rstrip())
+        if shown:
+            self._show(text.rstrip())
 
     @contextlib.contextmanager
     def bar(self, what: str, total: int, start: int = 0) -> Iterator[Callable[[str], None]]:
@@ -60,7 +92,7 @@ class Log:
 
 @contextlib.contextmanager
 def log(path: Path | None) -> Iterator[Log]:
-    """The log of one verb; `path=None` is standard error alone. The file holds the traceback of an exception as well.
+    """The log of one verb; `path=None` is standard error alone.
 
     Raises:
         OutputError: the file cannot be written.
@@ -77,15 +109,7 @@ def log(path: Path | None) -> Iterator[Log]:
                 stream = stack.enter_context(path.open("a", encoding="utf-8", errors="backslashreplace"))
             except OSError as error:
                 raise unwritable(path, error) from error
-        lines = Log(stream)
-        stack.push(lambda kind, error, trace: _record(lines, error))
-        yield lines
-
-
-def _record(lines: Log, error: BaseException | None) -> bool:
-    if isinstance(error, Exception):
-        lines.record("".join(traceback.format_exception(error)).rstrip())
-    return False
+        yield Log(stream)
 
 
 def epoch_line(record: Mapping[str, Any]) -> str:
@@ -105,7 +129,11 @@ def to_standard_output(text: str) -> None:
     try:
         print(text, file=sys.stdout, flush=True)  # noqa: T201
     except OSError as error:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # else Python tries once more when it ends
+        _to_nowhere(sys.stdout)
         raise unwritable(Path("standard output"), error) from error
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    """What cannot be written is dropped; else Python tries once more when the stream is closed."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -92,7 +92,7 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
             f"--block {options.block}: run {config.run!r} has the blocks 1 to {len(blocks(config))}"
         )
     folder = store.Folder(config.run)
-    with _executor(config, options) as executor:
+    with _executor(config, options, lines) as executor:
         files = column_files(config)
         work = problem.work(config, files, datasets.TRAIN)
         fingerprint = problem.fingerprint(config, files)
@@ -123,7 +123,7 @@ def evaluate(options: argparse.Namespace, lines: Log) -> None:
 
     config = _config(options)
     folder = store.Folder(config.run)
-    with _executor(config, options) as executor:
+    with _executor(config, options, lines) as executor:
         files = column_files(config)
         _say(notes(config, files), lines)
         fingerprint = problem.fingerprint(config, files)
@@ -251,9 +251,14 @@ def _generator(section: Simulate) -> Callable[..., None]:
     return generate_embedded
 
 
-def _executor(config: Config, options: argparse.Namespace) -> contextlib.AbstractContextManager["Executor"]:
+def _executor(
+    config: Config, options: argparse.Namespace, lines: Log
+) -> contextlib.AbstractContextManager["Executor"]:
     from pipeline import cluster
 
+    warning = cluster.unprotected(config.cluster)
+    if warning is not None:
+        lines.line(warning)
     folder = store.Folder(config.run).root
     return cluster.executor(config.cluster, options.workers, folder, options.memory_mb)
 
@@ -267,7 +272,7 @@ def _sweeping_at_a_point(
 
     config, _ = config_and_values(options)
     with (
-        _executor(config, options) as executor,
+        _executor(config, options, lines) as executor,
         at_a_point(options, lines) as (config, work, parameters),
     ):
         yield config, executor, work, parameters

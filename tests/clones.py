@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-COPIED = ("Snakefile", "workflow", "config", "envs", "pipeline", "slurm", "htcondor")
+COPIED = ("Snakefile", "workflow", "config", "envs", "pipeline", "slurm", "htcondor", "profiles")
 
 
 def clone(folder):

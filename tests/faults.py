@@ -127,7 +127,7 @@ class Run:
         """Snakemake for the epochs of all blocks."""
         settings = f"set=cluster.address={address}" if address else "set="
         target = f"results/tiny/optimise/block_{BLOCKS}.npz"
-        flags = ["--cores", "2", "--rerun-incomplete", "--rerun-triggers", "mtime"]
+        flags = ["--cores", "2", "--rerun-triggers", "mtime"]
         return [
             *(sys.executable, "-m", "snakemake", target, "--configfile", self.config.name, *flags),
             *("--config", settings, *more),
@@ -149,6 +149,10 @@ class Run:
         """Final state, bytes by name."""
         path = self.folder / f"results/tiny/optimise/block_{BLOCKS}.npz"
         return {name: array.tobytes() for name, array in store.read_state(path)[0].items()}
+
+    def logs(self):
+        """What the jobs have written, by file."""
+        return {path: path.read_text() for path in (self.folder / "results" / "tiny").rglob("*.log")}
 
     def damaged(self):
         """State files that cannot be read."""
@@ -196,11 +200,12 @@ def disturbed(run, daemons, rng, kills, counts, messages):
                 daemons.ensure()
         output = process.communicate()[0]
         stop_orphans(run.folder)
+        for place, text in {"output": output, **run.logs()}.items():
+            assert "Traceback" not in text, f"{place}:\n{text}"
         if process.returncode == 0:
             return
         reasons = [line for line in output.splitlines() if "error:" in line or "Lock" in line]
         messages.update(line.strip()[:100] for line in reasons)
-        assert "Traceback" not in output, output
         if "--unlock" in output or process.returncode == -signal.SIGKILL:
             run.start(address, "--unlock").communicate()
 

@@ -82,6 +82,7 @@ ORDER = [
     "analyses",
     "reference",
     "progress",
+    "signals",
     "points",
     "scan",
     "arguments",

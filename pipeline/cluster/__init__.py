@@ -5,7 +5,6 @@ and however many come and go, the sums are the same (`pipeline.gradient`).
 """
 
 import contextlib
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,14 +13,14 @@ from distributed import Client
 
 from pipeline.chunks import keep
 from pipeline.cluster.batch import allocation, htcondor, slurm
-from pipeline.cluster.security import given
+from pipeline.cluster.security import given, unprotected
 from pipeline.cluster.sweeping import Distributed, InProcess, explained
-from pipeline.cluster.workers import DASK, Worker, budget, keep_programs, local, set_up
+from pipeline.cluster.workers import DASK, Worker, budget, keep_programs, local, quiet, set_up
 from pipeline.config import Cluster
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.gradient import Executor
 
-__all__ = ["Distributed", "InProcess", "executor"]
+__all__ = ["Distributed", "InProcess", "executor", "unprotected"]
 
 
 @contextlib.contextmanager
@@ -46,8 +45,7 @@ def executor(
         keep(bytes_of_events, scratch)
         yield InProcess()
         return
-    # What the client reports reaches us as an error.
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+    quiet()
     with dask.config.set(DASK), _client(cluster, workers, folder) as client:
         with explained():
             set_up(client, Worker(bytes_of_events, scratch, programs))

@@ -17,7 +17,7 @@ from typing import Any
 
 from distributed import Client
 
-from pipeline.cluster.security import given_or_made, shared
+from pipeline.cluster.security import given_or_made, private_folder, shared
 from pipeline.cluster.workers import memory_mb, worker_environment
 from pipeline.config import Cluster
 from pipeline.errors import ClusterError, ConfigError
@@ -66,8 +66,8 @@ def htcondor(cluster: Cluster, folder: Path) -> Any:
 def _started(cluster: Cluster, start: Callable[..., Any], folder: Path, **options: Any) -> Any:
     """A cluster of jobs; as many as asked for, lost ones replaced."""
     logs, certificates = folder / "logs" / "workers", folder / "certificates"
-    for needed in (logs, certificates):
-        needed.mkdir(parents=True, exist_ok=True, mode=0o700)
+    logs.mkdir(parents=True, exist_ok=True)
+    private_folder(certificates)
     exports = [f"export {name}={shlex.quote(text)}" for name, text in worker_environment(cluster).items()]
     try:
         made = start(

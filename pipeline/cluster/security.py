@@ -1,13 +1,15 @@
-"""TLS between the processes of a run on several machines; on one machine they use its loopback interface."""
+"""TLS between the processes of a run, on one machine and on several: others use them, and their network, too."""
 
 import json
+import os
+import stat
 import time
 from pathlib import Path
 
 from distributed.security import Security
 
 from pipeline import store
-from pipeline.config.cluster import Tls
+from pipeline.config.cluster import Cluster, Tls
 from pipeline.errors import ClusterError, ConfigError
 
 _FIELDS = ("tls_ca_file", "tls_client_key", "tls_client_cert")
@@ -33,7 +35,7 @@ def given_or_made(tls: Tls | None) -> Security:
         made: Security = Security.temporary()
     except ImportError as error:
         raise ConfigError(
-            "certificates cannot be made without the package 'cryptography'; pip install thalweg[slurm], or give "
+            "certificates cannot be made without the package 'cryptography'; pip install cryptography, or give "
             "cluster.tls"
         ) from error
     return made
@@ -55,6 +57,43 @@ def shared(tls: Tls | None, path: Path, *, make: bool) -> Security:
     return _security(*(content[name] for name in _FIELDS))
 
 
+def unprotected(cluster: Cluster) -> str | None:
+    """What to say of a scheduler that anybody may use who reaches its port; None where there is none."""
+    if cluster.executor != "address" or cluster.tls is not None:
+        return None
+    return (
+        f"warning: cluster.address {cluster.address} without cluster.tls: whoever reaches that port can run code as "
+        "the user of its workers; start scheduler and workers with certificates (docs/cluster.md)"
+    )
+
+
+def private_folder(path: Path) -> None:
+    """Make a folder that nobody else may enter, or close an own one that others may.
+
+    Raises:
+        ClusterError: there is something else, or a folder of somebody else's.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _require_own(path)
+        if path.is_symlink():
+            raise ClusterError(f"{path} is a link; keys of the run go there: remove it, or make it a folder")
+        path.chmod(0o700)
+    except OSError as error:
+        raise ClusterError(
+            f"{path} cannot be made a folder for the keys of the run: {error.strerror}"
+        ) from error
+
+
+def _require_own(path: Path) -> None:
+    status = path.lstat()
+    if status.st_uid != os.geteuid():
+        raise ClusterError(
+            f"{path} belongs to user {status.st_uid} and not to you, who could read the keys of the run; remove it, or "
+            "choose another name for the run"
+        )
+
+
 def _security(ca_file: str, key: str, certificate: str) -> Security:
     """One certificate for every role; each argument is a path or the text itself."""
     roles = {
@@ -68,6 +107,9 @@ def _security(ca_file: str, key: str, certificate: str) -> Security:
 def _when_there(path: Path) -> dict[str, str]:
     for _ in range(10 * PATIENCE):
         if path.exists():
+            _require_own(path)
+            if stat.S_IMODE(path.stat().st_mode) & 0o077:
+                raise ClusterError(f"{path} holds keys and others may open it; remove it and run again")
             content: dict[str, str] = store.read_json(path)
             return content
         time.sleep(0.1)

@@ -9,7 +9,6 @@ from typing import Any
 
 from distributed import Client, KilledWorker
 from distributed.client import Future
-from distributed.comm.core import CommClosedError
 from distributed.exceptions import WorkerStartTimeoutError
 
 from pipeline.cluster.assignment import Owners, assign
@@ -115,7 +114,9 @@ def explained() -> Iterator[None]:
             f"no worker has come to the scheduler in time ({error}); is the batch system's queue full? "
             "cluster.wait_minutes says how long to wait, results/<run>/logs/workers holds what workers wrote"
         ) from error
-    except (CancelledError, CommClosedError) as error:
+    except (CancelledError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's; Dask's own have no number
+            raise
         raise ClusterError(
             f"the scheduler does not answer any more ({type(error).__name__}: {error}); run again to go on from the "
             "last finished epoch"

@@ -1,20 +1,30 @@
 """What every worker process is, wherever it was started; and those of this machine."""
 
 import contextlib
+import errno
 import hashlib
+import logging
 import math
 import os
 import platform
+import signal
+import tempfile
 import time
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
+import dask
 import jax
 from distributed import Client, Nanny, Scheduler, SpecCluster, WorkerPlugin
 from distributed.comm.core import CommClosedError
 from distributed.system import MEMORY_LIMIT
+from distributed.utils import LoopRunner
+from tornado.ioloop import IOLoop
 
 from pipeline import chunks
+from pipeline.cluster.security import given_or_made
 from pipeline.config import Cluster
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.runtime import environment
@@ -24,6 +34,8 @@ from pipeline.runtime import environment
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "1073741824", "MALLOC_MMAP_THRESHOLD_": "1073741824"}
 DASK = {
     "distributed.nanny.pre-spawn-environ": KEEP_MEMORY,  # the C library reads it when a process starts
+    "distributed.scheduler.http.routes": [],  # web pages know no password
+    "distributed.worker.http.routes": [],
     "distributed.scheduler.allowed-failures": 10,  # workers that may die under one task before it is given up
     "distributed.scheduler.worker-ttl": None,  # compiling may keep a worker from its heartbeat for minutes
     # What Dask remembers of the past, for dashboards, grows with the epochs.
@@ -32,6 +44,8 @@ DASK = {
     "distributed.admin.system-monitor.log-length": 100,
 }
 BATCH_MEMORY_MB = 4000
+# Python's helper process tidies up after one that was killed, and would say so.
+NO_WARNING = "ignore::UserWarning:multiprocessing.resource_tracker"
 EVENTS_SHARE = (
     0.5  # of a worker's memory; the other half is for compiling, compiled programs, and their arrays
 )
@@ -50,10 +64,17 @@ class Worker(WorkerPlugin):
 
     def setup(self, worker: Any) -> None:
         """Called by Dask in the worker's process."""
-        del worker
+        worker.http_server.stop()
+        quiet()
         jax.config.update("jax_enable_x64", True)
         keep_programs(self._programs)
         chunks.keep(min(self._budget, _on_device()), self._scratch)
+
+
+def quiet() -> None:
+    """Silence Dask's own reports, with their tracebacks, of what is lost or closed: to the run it comes as an error."""
+    for name in ("distributed", "tornado.application", "tornado.general", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def set_up(client: Client, plugin: Worker) -> None:
@@ -116,37 +137,126 @@ def worker_environment(cluster: Cluster) -> dict[str, str]:
     return found
 
 
-def local(cluster: Cluster, workers: int) -> SpecCluster:
+@contextlib.contextmanager
+def local(cluster: Cluster, workers: int) -> Iterator[SpecCluster]:
     """Processes of this machine: `workers` of them, or one per GPU. Lost ones are started again.
 
-    Everything listens on the loopback interface alone.
+    Everything listens on the loopback interface alone, and talks to who has the key made for this run: other users of
+    the machine reach the interface as well. Ctrl-C reaches this process alone, which ends the others.
     """
     devices: list[dict[str, str]] = [{}] * workers
     if cluster.device == "gpu":
         devices = [{"CUDA_VISIBLE_DEVICES": device} for device in _devices()]
+    _require_temporary_folder()
+    here = {"host": "127.0.0.1", "protocol": "tls://", "security": given_or_made(cluster.tls)}
     spec = {
-        number: {"cls": Nanny, "options": _options({**worker_environment(cluster), **device})}
+        number: {"cls": Nanny, "options": _options({**worker_environment(cluster), **device}) | here}
         for number, device in enumerate(devices)
     }
-    options = {"host": "127.0.0.1", "port": cluster.port, "dashboard_address": "127.0.0.1:0"}
-    try:
-        made = SpecCluster(
-            workers=spec,
-            worker=spec[0],  # what `adapt` would add
-            scheduler={"cls": Scheduler, "options": options},
-            silence_logs="ERROR",
-        )
-    except (OSError, RuntimeError) as error:
-        raise ClusterError(
-            f"no scheduler can be started at port {cluster.port} of 127.0.0.1: {error}; is the port taken? "
+    options = {**here, "port": cluster.port, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+    with _loop_without_ctrl_c() as loop:
+        try:
+            made = SpecCluster(
+                workers=spec,
+                worker=spec[0],  # what `adapt` would add
+                scheduler={"cls": Scheduler, "options": options},
+                security=here["security"],
+                loop=loop,
+            )
+        except (OSError, RuntimeError) as error:
+            raise _not_started(cluster.port, error) from error
+        with made:
+            loop.add_callback(_without_web_pages, made)
+            made.adapt(minimum=len(spec), maximum=len(spec))
+            yield made
+
+
+def _without_web_pages(made: Any) -> None:
+    made.scheduler.http_server.stop()
+
+
+def _not_started(port: int, error: BaseException) -> ClusterError:
+    """Dask wraps what the system says; only a port that is taken is cured by another one."""
+    reasons: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        reasons.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    refused = next((e for e in reversed(reasons) if isinstance(e, OSError) and e.errno is not None), None)
+    if refused is not None and refused.errno == errno.EADDRINUSE:
+        return ClusterError(
+            f"no scheduler can be started at port {port} of 127.0.0.1: {refused.strerror}; the port is taken, "
             "cluster.port=0 takes any free one"
+        )
+    if refused is not None:
+        place = "" if refused.filename is None else f" ({refused.filename})"
+        why = f"{refused.strerror}{place}"
+    else:
+        why = str(error)
+    return ClusterError(
+        f"no workers can be started on this machine: {why}; cluster.executor=in_process does without them"
+    )
+
+
+def _require_temporary_folder() -> None:
+    """Dask's workers and the keys of the run need one; else they fail with words that do not name it.
+
+    Raises:
+        ClusterError: nothing can be written there.
+    """
+    folder = dask.config.get("temporary-directory", None)
+    try:
+        folder = folder or tempfile.gettempdir()
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+            file.flush()
+    except OSError as error:
+        raise ClusterError(
+            f"the temporary folder {folder or 'of this machine'} cannot be written: {error.strerror}; free space "
+            "there, or name another one by TMPDIR (or DASK_TEMPORARY_DIRECTORY, where that is set)"
         ) from error
-    made.adapt(minimum=len(spec), maximum=len(spec))
-    return made
+
+
+@contextlib.contextmanager
+def _loop_without_ctrl_c() -> Iterator[IOLoop]:
+    """Dask's event loop, in a thread of its own: neither it nor the workers that it starts see a terminal's signals.
+
+    A thread or process begins with the mask of who began it.
+    """
+    runner = LoopRunner()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        # Begun by the loop, Python 3.11 would unmask the loop's signals for good.
+        with _environment(PYTHONWARNINGS=NO_WARNING):
+            resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        runner.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        yield runner.loop
+    finally:
+        runner.stop()
+
+
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Variables for processes that begin meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, text in before.items():
+            if text is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = text
 
 
 def _options(variables: dict[str, str]) -> dict[str, Any]:
-    return {"nthreads": 1, "memory_limit": 0, "host": "127.0.0.1", "env": variables, "silence_logs": "ERROR"}
+    return {"nthreads": 1, "memory_limit": 0, "env": variables, "silence_logs": "CRITICAL"}
 
 
 def _devices() -> list[str]:

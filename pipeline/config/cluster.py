@@ -84,7 +84,7 @@ class Cluster(Section):
     )
     tls: Tls | None = Field(
         default=None,
-        description="certificates; absent: made for each run where workers are on other machines",
+        description="certificates; absent: made for each run; `address` has to be given its scheduler's",
     )
     job: BatchJob = BatchJob()
     chunk_events: int = Field(

@@ -25,5 +25,5 @@ rule columns:
     message:
         "Read file {wildcards.index} of {wildcards.sample} into columns"
     shell:
-        "thalweg columns --sample {wildcards.sample} --index {params.index}"
+        "verb columns --sample {wildcards.sample} --index {params.index}"
         " --output {output} --log {log}"

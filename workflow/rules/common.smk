@@ -1,4 +1,5 @@
 # The run, read once, and the input functions of the rules.
+import functools
 import hashlib
 import json
 import shlex
@@ -14,6 +15,11 @@ from pipeline.errors import ThalwegError
 from pipeline.provenance import branch_of_generator_weights
 from pipeline.store import Folder
 
+# The clone, as seen from the folder where Snakemake runs and results go; other folders than the clone will do.
+CLONE = Path(workflow.basedir)
+if CLONE.resolve() == Path.cwd().resolve():
+    CLONE = Path()
+
 
 def chosen_run():
     """The configuration of --configfile, or the shipped default, and its overrides `--config set="key=value ..."`.
@@ -21,7 +27,7 @@ def chosen_run():
     Also `--config set=[key=value,key=value]`: HTCondor's plugin loses the quotes of an argument with spaces, and Snakemake
     takes a text with a colon for YAML.
     """
-    files = workflow.overwrite_configfiles or [Path("config/agc_ttbar.yaml")]
+    files = workflow.overwrite_configfiles or [CLONE / "config/agc_ttbar.yaml"]
     given = workflow.config_settings.config or {}
     if len(files) > 1 or set(given) - {"set"}:
         raise WorkflowError(
@@ -106,7 +112,7 @@ FOLDER = Folder(RUN.run)
 POINTS = ("initial", "optimised")
 ANALYSIS = explained(lambda: [*RUN.analysis.sources, *RUN.analysis.files.values()])
 ANALYSIS_DIGEST = explained(lambda: RUN.analysis.digest)
-# `thalweg VERB ...` in a rule is `python -m pipeline VERB CONFIG --set ... ...`. The configuration is no part of params,
+# `verb VERB ...` in a rule is `python -m pipeline VERB CONFIG --set ... ...`. The configuration is no part of params,
 # so that a rule runs again only for what it takes from it. The python is Snakemake's own, or that of its conda environment.
 SET = " ".join(f"--set {shlex.quote(override)}" for override in OVERRIDES)
 PYTHON = (
@@ -114,6 +120,7 @@ PYTHON = (
     if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
     else sys.executable
 )
+SCRIPTS = CLONE / "workflow/scripts"
 # `sweep VERB ...` is the same for what goes through all events, with as many workers as there are threads, or with workers
 # elsewhere and one thread, or as the tasks of one Slurm job.
 ALLOCATION = RUN.cluster.executor == "slurm_allocation"
@@ -124,9 +131,9 @@ WORKER_MB = RUN.cluster.memory_mb or 4000
 SWEEP_THREADS = 16 if RUN.cluster.executor == "local" else 1
 LAUNCH = f"srun --mpi=none --kill-on-bad-exit --ntasks={TASKS} " if ALLOCATION else ""
 shell.prefix(
-    'thalweg() {{ {PYTHON:q} -m pipeline "$1" {CONFIG:q} {SET} "${{@:2}}"; }}; '
+    'verb() {{ {PYTHON:q} -m pipeline "$1" {CONFIG:q} {SET} "${{@:2}}"; }}; '
     'sweep() {{ {LAUNCH}{PYTHON:q} -m pipeline "$1" {CONFIG:q} {SET} "${{@:2}}"; }}; '
-    'script() {{ {PYTHON:q} workflow/scripts/"$1".py "${{@:2}}"; }}; '
+    'script() {{ {PYTHON:q} {SCRIPTS:q}/"$1".py "${{@:2}}"; }}; '
 )
 
 
@@ -204,16 +211,30 @@ def point_blocks(wildcards):
     return all_blocks(wildcards) if wildcards.point == "optimised" else []
 
 
-LIST = Path("workflow/published.yaml")
-STUDIES = explained(configuration.read_yaml, LIST, "list of studies")["studies"]
+LIST = CLONE / "workflow/published.yaml"
 NUMBERS = "results/published/{study}_{seed}.json"
+
+
+@functools.cache
+def studies():
+    """The list, by name; read for the target `published` alone."""
+    return explained(configuration.read_yaml, LIST, "list of studies")["studies"]
+
+
+def of(wildcards):
+    """One study of the list."""
+    if wildcards.study not in studies():
+        raise WorkflowError(
+            f"{LIST} has no study {wildcards.study!r}; it has {', '.join(studies())}"
+        )
+    return studies()[wildcards.study]
 
 
 def all_numbers(wildcards):
     """A file per study and seed, of those whose data are on this machine."""
     return [
         NUMBERS.format(study=name, seed=seed)
-        for name, study in STUDIES.items()
+        for name, study in studies().items()
         if Path(study.get("data", ".")).exists()
         for seed in range(1, study.get("seeds", 1) + 1)
     ]
@@ -221,5 +242,5 @@ def all_numbers(wildcards):
 
 def what_a_study_needs(wildcards):
     """A scan goes over the events of another study's run."""
-    scanned = STUDIES[wildcards.study].get("scan")
+    scanned = of(wildcards).get("scan")
     return [NUMBERS.format(study=scanned, seed=wildcards.seed)] if scanned else []

@@ -1,6 +1,6 @@
 # Published numbers beside ours: every study of workflow/published.yaml, as many at a time as there are cores (much of a
 # short study is compiling, on one core); then one file of all numbers, and the tables of the pages made of it.
-# `snakemake --cores all published`
+# `snakemake --cores all published`, from the clone: it writes into docs/. No other target reads the list.
 rule published_study:
     input:
         scanned=what_a_study_needs,
@@ -11,14 +11,14 @@ rule published_study:
     benchmark:
         "results/published/benchmarks/{study}_{seed}.tsv"
     wildcard_constraints:
-        study="|".join(STUDIES),
+        study=r"[\w.+-]+",
         seed=r"\d+",
     conda:
         "../../envs/thalweg.yaml"
-    threads: lambda wildcards: STUDIES[wildcards.study].get("cores", 1)
+    threads: lambda wildcards: of(wildcards).get("cores", 1)
     params:
         list=LIST,
-        study=lambda wildcards: fingerprint(STUDIES[wildcards.study]),
+        study=lambda wildcards: fingerprint(of(wildcards)),
         version=pipeline.__version__,
     message:
         "Study {wildcards.study}, seed {wildcards.seed}"

@@ -31,4 +31,4 @@ rule report:
     message:
         "Write {output.page}"
     shell:
-        "thalweg report --output {output.page} --figures {output.figures} --log {log}"
+        "verb report --output {output.page} --figures {output.figures} --log {log}"

@@ -18,7 +18,7 @@ rule simulate:
     message:
         "Generate {wildcards.events} {wildcards.sample} events, file {wildcards.index}"
     shell:
-        "thalweg simulate --sample {wildcards.sample} --index {params.index}"
+        "verb simulate --sample {wildcards.sample} --index {params.index}"
         " --output {output} --log {log}"
 
 
@@ -39,4 +39,4 @@ rule manifest:
     message:
         "List the simulated files in the AGC's manifest format"
     shell:
-        "thalweg manifest --output {output} --log {log}"
+        "verb manifest --output {output} --log {log}"
