@@ -1,6 +1,5 @@
 """The pyhf workspace read once: checked, and keyed by names instead of listed."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pyhf
 from jaxtyping import Array, Float
 
 from pipeline.likelihood.interpolation import FACTORS, SHIFTS
+from pipeline.store import read_json
 
 # {channel: {sample: {"data": bins, modifier type: {modifier name: its arrays, or None}}}}
 Templates = dict[str, Any]
@@ -24,7 +24,7 @@ def read_workspace(workspace: Workspace | str | Path) -> Workspace:
     """The workspace as a mapping, from a mapping or the path of its JSON."""
     if isinstance(workspace, Mapping):
         return workspace
-    loaded: Workspace = json.loads(Path(workspace).read_text(encoding="utf-8"))
+    loaded: Workspace = read_json(Path(workspace))
     return loaded
 
 

@@ -22,6 +22,7 @@ from pipeline import checksums, columns, config, datasets, normalisation, proble
 from pipeline.cli import main
 from pipeline.datasets import ALL, HELD_OUT, TRAIN
 from pipeline.errors import ConfigError, InputError
+from pipeline.likelihood import HistFactory
 from pipeline.provenance import outdated
 from pipeline.reading import UnreadableFile
 
@@ -510,3 +511,12 @@ def test_verb_manifest_takes_what_is_repeated_where_that_is_meant(run, tmp_path,
         == two["checksum"]
         == f"sha256:{hashlib.sha256(Path('copy.root').read_bytes()).hexdigest()}"
     )
+
+
+def test_a14_a_workspace_with_a_key_twice_is_refused(tmp_path):
+    path = tmp_path / "workspace.json"
+    path.write_text(
+        '{"channels": [], "observations": [], "measurements": [], "channels": [], "version": "1.0.0"}'
+    )
+    with pytest.raises(InputError, match=r"workspace\.json gives the key 'channels' twice"):
+        HistFactory.from_workspace(path)
