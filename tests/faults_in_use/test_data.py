@@ -139,6 +139,14 @@ def test_a7_weights_that_normalise_nothing_are_refused(run, tmp_path, weights, m
         predicted(settings, tmp_path)
 
 
+def test_a7_a_skim_that_is_normalised_by_its_events_is_warned_of(run, tmp_path):
+    entry = with_runs(write(tmp_path, "skim.root", genWeight=signed()), [1e5], [5600])
+    settings = run(*GENERATED[:2], "data.max_events_per_job=150", signal=[entry])
+    made_of = [store.read_provenance(path) for _, path in write_columns(settings, tmp_path / "columns")]
+    (note,) = normalisation.notes(settings, made_of)
+    assert "its files hold 400 of the 5600 that were generated for them" in note
+
+
 def test_a7_what_cannot_be_meant_is_refused(run, tmp_path):
     with pytest.raises(ConfigError, match=r"normalise: weights is for samples with a cross_section_pb"):
         run("data.normalise=weights")
