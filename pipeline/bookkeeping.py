@@ -38,10 +38,14 @@ def verify(file: SourceFile) -> None:
 
 
 def of_file(file: SourceFile, reads: NanoAOD | FlatTree, root: Any, branch: str | None) -> dict[str, Any]:
-    """Entries of a file's tree, its UUID and, where generator weights are asked for, their sum in its tree `Runs`."""
+    """Entries of a file's tree, its UUID, the events generated for it and, where asked for, the sum of their weights.
+
+    The last two are what the tree `Runs` says, None where it does not.
+    """
     return {
         "file_uuid": str(root.file.uuid),
         "entries_in_file": int(root[reads.tree].num_entries),
+        "events_in_runs": _in_runs(file, root, COUNTS),
         "weights_in_runs": None if branch is None else sum_in_runs(file, reads, root),
     }
 
@@ -110,24 +114,23 @@ def sum_in_runs(file: SourceFile, reads: NanoAOD | FlatTree, root: Any) -> float
     Raises:
         InputError: it counts fewer events than the file has, so it is of something else.
     """
-    with blaming(file):
-        if RUNS not in root.keys(cycle=False):
-            return None
-        runs = root[RUNS]
-        weights, counts = (next((n for n in names if n in runs.keys()), None) for names in (SUMS, COUNTS))  # noqa: SIM118
-        if weights is None:
-            return None
-        total = _summed(runs, weights)
-        generated = None if counts is None else _summed(runs, counts)
+    total, generated = _in_runs(file, root, SUMS), _in_runs(file, root, COUNTS)
     entries = int(root[reads.tree].num_entries)
-    if not np.isfinite(total) or (generated is not None and generated < entries):
+    if total is not None and (not np.isfinite(total) or (generated is not None and generated < entries)):
         events = "" if generated is None else f" of {generated:.0f} events"
         raise InputError(
-            f"{where(file)}: tree {RUNS!r} of {file.path} says {weights} = {total:g}{events}, and tree "
+            f"{where(file)}: tree {RUNS!r} of {file.path} says {SUMS[0]} = {total:g}{events}, and tree "
             f"{reads.tree!r} has {entries}: it is not of this file; mend the file, or use data.normalise: events"
         )
     return total
 
 
-def _summed(tree: Any, branch: str) -> float:
-    return float(np.sum(ak.to_numpy(tree.arrays([branch])[branch]), dtype=np.float64))
+def _in_runs(file: SourceFile, root: Any, names: Sequence[str]) -> float | None:
+    """The sum over the tree `Runs` of the first of some branches that it has; None where it has none."""
+    with blaming(file):
+        if RUNS not in root.keys(cycle=False) or root.classname_of(RUNS) not in ("TTree", "ROOT::RNTuple"):
+            return None
+        branch = next((name for name in names if name in root[RUNS].keys()), None)  # noqa: SIM118
+        if branch is None:
+            return None
+        return float(np.sum(ak.to_numpy(root[RUNS].arrays([branch])[branch]), dtype=np.float64))

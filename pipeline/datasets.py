@@ -6,6 +6,7 @@ What a manifest is, `pipeline.manifest` says.
 import dataclasses
 import hashlib
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -246,10 +247,10 @@ def places(path: str) -> list[str | tuple[int, int]]:
     """What tells a file from others: where it is and, where it can be seen, its number in the file system."""
     if "://" in path:
         return [path]
-    place = Path(path).resolve()
+    place = Path(os.path.realpath(path))
     try:
         status = place.stat()
-    except (OSError, ValueError):
+    except OSError:
         return [str(place)]
     return [str(place), (status.st_dev, status.st_ino)]
 

@@ -15,6 +15,7 @@ from pipeline.store import read_json
 
 SHAPE = "a manifest is process -> variation -> {nevts_total, files: [{path, nevts}]}, a file may have a 'checksum'"
 KEYS = ("path", "nevts", "checksum")
+PATH_LENGTH, NAME_BYTES = 4000, 255  # what Linux takes, with room for a folder before it
 ALIKE = 0.75  # of 1, by difflib: a key as close as this to one of the three is taken for a slip
 
 
@@ -78,6 +79,7 @@ def _file(file: Any, here: str) -> Listed:
         raise InputError(f"{here}: 'path' is {_short(path)}, not the path of a file; {SHAPE}")
     if events is not None and (type(events) is not int or events < 0):
         raise InputError(f"{here}: 'nevts' is {_short(events)}, not a number of events; {SHAPE}")
+    _require_possible(path, here)
     _require_no_slip(file, here)
     if file.get("checksum") is None:
         return Listed(path, events)
@@ -85,6 +87,20 @@ def _file(file: Any, here: str) -> Listed:
         return Listed(path, events, str(checksums.parse(file["checksum"])))
     except ValueError as error:
         raise InputError(f"{here}, {path}: {error}") from error
+
+
+def _require_possible(path: str, here: str) -> None:
+    """A path that no file system takes would be an error of the operating system's, and of no file."""
+    try:
+        names = path.encode().split(b"/")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{here}: 'path' {_short(path)} is no text: {error.reason}") from error
+    longest = 0 if "://" in path else max(map(len, names))
+    if "\0" in path or len(path) > PATH_LENGTH or longest > NAME_BYTES:
+        raise InputError(
+            f"{here}: 'path' {_short(path)} is none that a file can have: at most {PATH_LENGTH} characters, "
+            f"{NAME_BYTES} bytes between two /, none of them NUL; correct it"
+        )
 
 
 def _require_no_slip(file: Mapping[str, Any], here: str) -> None:

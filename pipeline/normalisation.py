@@ -167,12 +167,26 @@ def _weight_notes(config: Config, sample: str, files: Provenances) -> list[str]:
             f"sample {sample!r} is normalised by its generator weights, of mean {generated:g}, but the analysis's "
             f"weights have mean {mean:g}: are they a factor of its column 'weight'?"
         ]
+    found = _skim_notes(sample, files)
     if MEAN_WEIGHT[0] <= mean <= MEAN_WEIGHT[1] and negative <= NEGATIVE_SHARE:
-        return []
+        return found
     return [
+        *found,
         f"sample {sample!r} is normalised by its number of events, but its weights have mean {mean:g} and "
         f"{100 * negative:.3g} % of them, by size, are negative: if the generator's weight is a factor of them, use "
-        "data.normalise: weights"
+        "data.normalise: weights",
+    ]
+
+
+def _skim_notes(sample: str, files: Provenances) -> list[str]:
+    """The number of events of a skim is not that of its cross-section."""
+    first = {file["file"]: file for file in files if file.get("events_in_runs") is not None}.values()
+    generated, there = (sum(file[key] for file in first) for key in ("events_in_runs", "entries_in_file"))
+    if not generated > there:
+        return []
+    return [
+        f"sample {sample!r} is normalised by its number of events, but its files hold {there:.0f} of the "
+        f"{generated:.0f} that were generated for them, as their tree 'Runs' says: use data.normalise: weights"
     ]
 
 

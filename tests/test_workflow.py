@@ -164,7 +164,9 @@ def test_a_missing_file_may_be_left_out(finished, tmp_path):
     result = snakemake(finished, target, "--config", f"{setting}leave_out")
     assert result.returncode == 0, result.stdout
     assert "left out: sample 'ttbar': file nowhere.root does not exist" in result.stdout.replace("\n", " ")
-    assert snakemake(finished, "-n", target, "--config", f"{setting}fail").returncode != 0
+    result = snakemake(finished, "-n", target, "--config", f"{setting}fail")
+    assert result.returncode != 0
+    assert "where the data of the shipped runs come from is in docs/data.md" in result.stdout
 
 
 def test_an_unknown_key_stops_before_anything_runs(finished):

@@ -12,8 +12,8 @@ import numpy as np
 import pyhf
 from jaxtyping import Array, Float
 
-from pipeline import textfiles
 from pipeline.likelihood.interpolation import FACTORS, SHIFTS
+from pipeline.store import read_json
 
 # {channel: {sample: {"data": bins, modifier type: {modifier name: its arrays, or None}}}}
 Templates = dict[str, Any]
@@ -27,7 +27,7 @@ def read_workspace(workspace: Workspace | str | Path) -> Workspace:
     """The workspace as a mapping, from a mapping or the path of its JSON."""
     if isinstance(workspace, Mapping):
         return workspace
-    loaded: Workspace = textfiles.from_json(textfiles.read(Path(workspace), textfiles.LARGEST_JSON))
+    loaded: Workspace = read_json(Path(workspace))
     return loaded
 
 

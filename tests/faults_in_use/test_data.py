@@ -22,6 +22,7 @@ from pipeline import checksums, columns, config, datasets, normalisation, proble
 from pipeline.cli import main
 from pipeline.datasets import ALL, HELD_OUT, TRAIN
 from pipeline.errors import ConfigError, InputError
+from pipeline.likelihood import HistFactory
 from pipeline.provenance import outdated
 from pipeline.reading import UnreadableFile
 
@@ -136,6 +137,14 @@ def test_a7_weights_that_normalise_nothing_are_refused(run, tmp_path, weights, m
     settings = run(*GENERATED, signal=[write(tmp_path, "nlo.root", **weights)])
     with pytest.raises(InputError, match=message):
         predicted(settings, tmp_path)
+
+
+def test_a7_a_skim_that_is_normalised_by_its_events_is_warned_of(run, tmp_path):
+    entry = with_runs(write(tmp_path, "skim.root", genWeight=signed()), [1e5], [5600])
+    settings = run(*GENERATED[:2], "data.max_events_per_job=150", signal=[entry])
+    made_of = [store.read_provenance(path) for _, path in write_columns(settings, tmp_path / "columns")]
+    (note,) = normalisation.notes(settings, made_of)
+    assert "its files hold 400 of the 5600 that were generated for them" in note
 
 
 def test_a7_what_cannot_be_meant_is_refused(run, tmp_path):
@@ -510,3 +519,12 @@ def test_verb_manifest_takes_what_is_repeated_where_that_is_meant(run, tmp_path,
         == two["checksum"]
         == f"sha256:{hashlib.sha256(Path('copy.root').read_bytes()).hexdigest()}"
     )
+
+
+def test_a14_a_workspace_with_a_key_twice_is_refused(tmp_path):
+    path = tmp_path / "workspace.json"
+    path.write_text(
+        '{"channels": [], "observations": [], "measurements": [], "channels": [], "version": "1.0.0"}'
+    )
+    with pytest.raises(InputError, match=r"workspace\.json gives the key 'channels' twice"):
+        HistFactory.from_workspace(path)
