@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import numbers
+import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -51,6 +52,7 @@ class FlatTree:
     event: str | None = None
 
 
+LARGEST = sys.float_info.max
 NOISE = "noise"  # the column of random numbers for what stands in for `Analysis.simulate`
 
 
@@ -226,17 +228,15 @@ def _fault(free: Any) -> str | None:
     """What is wrong with a free parameter, if anything."""
     if not isinstance(free, Free):
         return f"{free!r} is no Free(initial, bounds=(lower, upper))"
-    if not (isinstance(free.bounds, tuple | list) and len(free.bounds) == 2):
-        return f"bounds {free.bounds!r} are not two numbers, (lower, upper)"
-    for what, value in {
-        "initial": free.initial,
-        "lower bound": free.bounds[0],
-        "upper bound": free.bounds[1],
-    }.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+    bounds: Any = free.bounds
+    if not (isinstance(bounds, tuple | list) and len(bounds) == 2):
+        return f"bounds {bounds!r} are not two numbers, (lower, upper)"
+    values: dict[str, Any] = {"initial": free.initial, "lower bound": bounds[0], "upper bound": bounds[1]}
+    for what, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not abs(value) <= LARGEST:
             return (
                 f"{what} {value!r} is no finite number; the optimiser moves in units of the allowed range, so give the "
-                "range that the cut could sensibly have"
+                "range that the parameter could sensibly have"
             )
     low, high = map(float, free.bounds)
     if not low < high or not math.isfinite(high - low):
