@@ -5,7 +5,6 @@ import functools
 import json
 import math
 import numbers
-import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -52,7 +51,6 @@ class FlatTree:
     event: str | None = None
 
 
-LARGEST = sys.float_info.max
 NOISE = "noise"  # the column of random numbers for what stands in for `Analysis.simulate`
 
 
@@ -233,7 +231,7 @@ def _fault(free: Any) -> str | None:
         return f"bounds {bounds!r} are not two numbers, (lower, upper)"
     values: dict[str, Any] = {"initial": free.initial, "lower bound": bounds[0], "upper bound": bounds[1]}
     for what, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not abs(value) <= LARGEST:
+        if not _is_finite(value):
             return (
                 f"{what} {value!r} is no finite number; the optimiser moves in units of the allowed range, so give the "
                 "range that the parameter could sensibly have"
@@ -244,3 +242,11 @@ def _fault(free: Any) -> str | None:
     if not low <= free.initial <= high:
         return f"initial {free.initial} is outside its bounds ({low}, {high}); choose a value inside"
     return None if isinstance(free.unit, str) else f"unit {free.unit!r} is no text"
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether something is a number that a float can hold; Python's truth values are none."""
+    try:
+        return isinstance(value, numbers.Real) and type(value) is not bool and math.isfinite(float(value))
+    except OverflowError:
+        return False
