@@ -246,7 +246,9 @@ def _fault(free: Any) -> str | None:
 
 def _is_finite(value: Any) -> bool:
     """Whether something is a number that a float can hold; Python's truth values are none."""
+    if isinstance(value, bool):
+        return False
     try:
-        return isinstance(value, numbers.Real) and type(value) is not bool and math.isfinite(float(value))
+        return isinstance(value, numbers.Real) and math.isfinite(float(value))
     except OverflowError:
         return False
