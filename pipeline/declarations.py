@@ -123,17 +123,15 @@ def _fault(free: Any) -> str | None:
     """What is wrong with a free parameter, if anything."""
     if not isinstance(free, Free):
         return f"{free!r} is no Free(initial, bounds=(lower, upper))"
-    if not (isinstance(free.bounds, tuple | list) and len(free.bounds) == 2):
-        return f"bounds {free.bounds!r} are not two numbers, (lower, upper)"
-    for what, value in {
-        "initial": free.initial,
-        "lower bound": free.bounds[0],
-        "upper bound": free.bounds[1],
-    }.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+    bounds: Any = free.bounds
+    if not (isinstance(bounds, tuple | list) and len(bounds) == 2):
+        return f"bounds {bounds!r} are not two numbers, (lower, upper)"
+    values: dict[str, Any] = {"initial": free.initial, "lower bound": bounds[0], "upper bound": bounds[1]}
+    for what, value in values.items():
+        if not _is_finite(value):
             return (
                 f"{what} {value!r} is no finite number; the optimiser moves in units of the allowed range, so give the "
-                "range that the cut could sensibly have"
+                "range that the parameter could sensibly have"
             )
     low, high = map(float, free.bounds)
     if not low < high or not math.isfinite(high - low):
@@ -141,3 +139,13 @@ def _fault(free: Any) -> str | None:
     if not low <= free.initial <= high:
         return f"initial {free.initial} is outside its bounds ({low}, {high}); choose a value inside"
     return None if isinstance(free.unit, str) else f"unit {free.unit!r} is no text"
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether something is a number that a float can hold; Python's truth values are none."""
+    if isinstance(value, bool):
+        return False
+    try:
+        return isinstance(value, numbers.Real) and math.isfinite(float(value))
+    except OverflowError:
+        return False

@@ -36,7 +36,7 @@ def _largest_change(
     found = [(0.0, "")]
     for process in axes.processes:
         nominal = yields[axes.row(process, NOMINAL)]
-        for variation in axes.variations_of(process):
+        for variation in axes.every_variation(process):
             varied = yields[axes.row(process, variation)]
             if not varied.any():  # a sample has no row of what does not vary it
                 continue

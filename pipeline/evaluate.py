@@ -56,9 +56,8 @@ def all_points(
                 say(f"note: {point}, {fold}: no number, {reason}")
             found[point, fold] = (own, result)
     cautious = {key: _cautions(config, *entry) for key, entry in found.items()}
-    for point in points:
-        for line in cautions.summary(cautious[point, list(works)[-1]], outset.MOST_LINES):
-            say(f"note: {point}: {line}")
+    for line in cautions.summary(list(cautious.values())[-1], outset.MOST_LINES):
+        say(f"note: {line}")
     if config.model.pseudodata:
         everything = work(config, columns, datasets.ALL)
         for point, parameters in points.items():

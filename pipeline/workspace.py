@@ -51,7 +51,7 @@ class Axes:
         """The samples that are no variation of another."""
         return tuple(name for name in self.samples if "__" not in name)
 
-    def variations_of(self, sample: str) -> tuple[str, ...]:
+    def every_variation(self, sample: str) -> tuple[str, ...]:
         """Every variation that the templates may hold of a sample, by whomever made."""
         own = tuple(
             name.removeprefix(f"{sample}__") for name in self.samples if name.startswith(f"{sample}__")

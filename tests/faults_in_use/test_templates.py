@@ -468,6 +468,7 @@ def loaded(folder, declaration):
         "Free(0.5, bounds=(0.5, 0.5))": r"bounds \(0.5, 0.5\) must be two ascending",
         "Free(0, bounds=(-1.5e308, 1.5e308))": "with a finite range",
         "Free(2.0, bounds=(0, 1))": r"initial 2.0 is outside its bounds \(0.0, 1.0\)",
+        "Free(10**400, bounds=(0, 1))": "is no finite number",
         "Free('0.5', bounds=(0, 1))": "initial '0.5' is no finite number",
         "Free(True, bounds=(0, 1))": "initial True is no finite number",
         "Free(None, bounds=(0, 1))": "initial None is no finite number",
