@@ -11,9 +11,6 @@ import functools
 import hashlib
 import json
 import os
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,11 +24,8 @@ from pipeline.errors import InputError, OutputError
 _PROVENANCE = b"thalweg"
 _PROVENANCE_DIGEST = b"thalweg_digest"
 _HEADER = "header"
-# What readers of Parquet, zip and npy files raise on bytes that make no sense.
-_DAMAGED = (
-    *(OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError, MemoryError, OverflowError),
-    *(zipfile.BadZipFile, zlib.error, struct.error, pa.ArrowException),
-)
+# There is no end to what readers of Parquet, zip and npy files raise on bytes that make no sense (even a TokenError).
+_DAMAGED = Exception
 
 
 @dataclasses.dataclass(frozen=True)
