@@ -1,5 +1,6 @@
 """The pyhf workspace read once: checked, and keyed by names instead of listed."""
 
+import contextlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -33,17 +34,35 @@ def read_workspace(workspace: Workspace | str | Path) -> Workspace:
 
 def validate(workspace: Workspace) -> None:
     """Refuse modifiers of unknown types, and whatever else pyhf's schema refuses; the message says where."""
-    for channel in workspace.get("channels", ()):
-        for sample in channel.get("samples", ()):
-            where = f"channel '{channel.get('name')}', sample '{sample.get('name')}'"
-            for modifier in sample.get("modifiers", ()):
-                _check_type(modifier.get("type"), f"{where}, modifier '{modifier.get('name')}'")
+    with contextlib.suppress(AttributeError, TypeError):  # of another structure: the schema says so
+        for channel in workspace.get("channels", ()):
+            for sample in channel.get("samples", ()):
+                where = f"channel '{channel.get('name')}', sample '{sample.get('name')}'"
+                for modifier in sample.get("modifiers", ()):
+                    _check_type(modifier.get("type"), f"{where}, modifier '{modifier.get('name')}'")
     try:
         pyhf.schema.validate(workspace, "workspace.json")
     except pyhf.exceptions.InvalidSpecification as error:
         raise ValueError(
             f"workspace: {error}; mend it as https://scikit-hep.org/pyhf/likelihood.html says"
         ) from error
+    _refuse_truths(workspace, "workspace")
+
+
+def _refuse_truths(content: Any, where: str) -> None:
+    """pyhf takes true and false for the numbers 1 and 0."""
+    if isinstance(content, bool):
+        raise ValueError(f"{where} is {str(content).lower()}, which is no number; write a number")
+    items = (
+        content.items() if isinstance(content, Mapping) else enumerate(content) if _is_list(content) else ()
+    )
+    for key, value in items:
+        if key != "fixed":
+            _refuse_truths(value, f"{where}[{key!r}]")
+
+
+def _is_list(content: Any) -> bool:
+    return isinstance(content, list | tuple)
 
 
 def _check_type(kind: Any, where: str) -> None:
