@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
+from dask.utils import key_split
 from distributed import Client, KilledWorker
 from distributed.client import Future
 from distributed.exceptions import WorkerStartTimeoutError
@@ -68,6 +69,7 @@ class Distributed:
                 for address, groups in shares
             ]  # fmt: skip
             results: list[list[Any]] = self._client.gather(futures)
+        key_split.cache_clear()
         found = {
             group: result
             for (_, groups), own in zip(shares, results, strict=True)
@@ -128,4 +130,5 @@ def _as_it_is(value: Any) -> Any:
 
 
 def _sweep(function: Function, work: Work, groups: Sequence[int], broadcast: tuple[Any, ...]) -> list[Any]:
+    key_split.cache_clear()  # Dask would remember the names of the last 100 000 tasks
     return [function(work.groups[group], work, *broadcast) for group in groups]
