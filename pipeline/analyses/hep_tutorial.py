@@ -43,7 +43,7 @@ class HepTutorial(Analysis):
             "weight": events.EventWeight,
             "event_number": events.event_number,
             "has_jet": ak.num(events.Jet_btag) > 0,
-            "max_btag": ak.fill_none(ak.max(events.Jet_btag, axis=1), 0.0),
+            "max_btag": ak.fill_none(ak.max(events.Jet_btag, axis=1), np.float32(0)),
             "ht": ak.sum(np.hypot(events.Jet_Px, events.Jet_Py), axis=1),
         }
 
