@@ -10,7 +10,7 @@ from types import ModuleType
 
 from pipeline.errors import ConfigError
 
-SPELLING = re.compile(r"(.+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):[A-Za-z_]\w*")
+SPELLING = re.compile(r"(.+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*){0,50}):[A-Za-z_]\w*")
 
 
 def source(target: str, key: str) -> Path:

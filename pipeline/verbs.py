@@ -112,9 +112,9 @@ def evaluate(options: argparse.Namespace, lines: Log) -> None:
     folder = store.Folder(config.run)
     with _executor(config, options) as executor:
         files = column_files(config)
-        points = {stage.INITIAL: problem.initial_parameters(config), "optimised": optimised(config, files)}
-        work = problem.work(config, files, datasets.TRAIN)
-        check_names(config, work, points[stage.INITIAL], relaxed=False)
+        start = problem.initial_parameters(config)
+        check_names(config, problem.work(config, files, datasets.TRAIN), start, relaxed=False)
+        points = {stage.INITIAL: start, "optimised": optimised(config, files)}
         result = stage.all_points(config, executor, files, points, lines.line)
     for (point, fold), workspace in result.workspaces.items():
         store.write_json(folder.workspace(point, fold), workspace)
