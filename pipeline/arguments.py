@@ -8,7 +8,7 @@ from typing import Any
 
 import pipeline
 from pipeline import checksums, datasets
-from pipeline.textfiles import shown, unnameable
+from pipeline.textfiles import impossible, shown
 
 Options = dict[str, dict[str, Any]]
 
@@ -134,12 +134,8 @@ def _run() -> Options:
 def _path(text: str) -> Path:
     """Type of an option that is the path of a file or folder, which need not be there."""
     path = Path(text)
-    if wrong := unnameable(path):
-        raise argparse.ArgumentTypeError(f"{shown(text)} is no path: it holds {wrong}")
-    try:
-        path.exists()
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{shown(text)}: {error.strerror}") from None
+    if wrong := impossible(path):
+        raise argparse.ArgumentTypeError(f"{shown(text)} can be no path: {wrong}")
     return path
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import draws, manifest
+from pipeline import draws, manifest, textfiles
 from pipeline.config import Config, Sample
 from pipeline.errors import ConfigError, InputError
 from pipeline.manifest import Listed
@@ -268,7 +268,9 @@ def _place(path: str, config: Config) -> str:
     if fitting:
         longest = max(fitting, key=len)
         path = config.data.prefixes[longest] + path.removeprefix(longest)
+    if "://" not in path and (wrong := textfiles.impossible(Path(path))):
+        raise InputError(f"manifest {config.data.manifest}: {textfiles.shown(path)} can be no path: {wrong}")
     if "://" in path or config.data.manifest is None or Path(path).exists():
         return path
     beside = config.data.manifest.parent / path
-    return str(beside) if beside.exists() else path
+    return str(beside) if not textfiles.impossible(beside) and beside.exists() else path

@@ -19,7 +19,7 @@ import psutil
 from pipeline import sources
 from pipeline.errors import ConfigError, Noting
 
-SPELLING = re.compile(r"(.+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):[A-Za-z_]\w*")
+SPELLING = re.compile(r"(.+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*){0,50}):[A-Za-z_]\w*")
 IMPORTED_AS = "__thalweg_source__"  # of a module imported here: the digest of all that was behind it then
 BEGAN_NS = int(
     (psutil.Process().create_time() - 1) * 1e9

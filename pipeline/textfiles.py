@@ -84,6 +84,17 @@ def unnameable(path: Path) -> str:
         return f"the character U+{ord(error.object[error.start]):04X}, which is in no {error.encoding}"
 
 
+def impossible(path: Path) -> str:
+    """Why no file can have this path; empty where one can, whether it is there or not."""
+    if wrong := unnameable(path):
+        return f"it holds {wrong}"
+    try:
+        path.exists()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
 def shown(value: Any) -> str:
     """A value as messages repeat it: in one line, shortened, any character printable."""
     text = ascii(value) if isinstance(value, str) and unusable(value) else repr(value)

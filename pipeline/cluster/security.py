@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distributed.security import Security
 
-from pipeline import store
+from pipeline import store, textfiles
 from pipeline.config.cluster import Cluster, Tls
 from pipeline.errors import ClusterError, ConfigError
 
@@ -21,8 +21,8 @@ def given(tls: Tls | None) -> Security | None:
     if tls is None:
         return None
     for name, path in tls.model_dump().items():
-        if not Path(path).is_file():
-            raise ConfigError(f"cluster.tls.{name}: there is no file {path}")
+        if textfiles.impossible(Path(path)) or not Path(path).is_file():
+            raise ConfigError(f"cluster.tls.{name}: there is no file {textfiles.shown(path)}")
     return _security(tls.ca_file, tls.key, tls.certificate)
 
 

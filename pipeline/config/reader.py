@@ -107,14 +107,11 @@ def _located(content: Mapping[Any, Any], folder: Path) -> dict[Any, Any]:
     """
 
     def find(path: Any, key: str) -> Any:
-        try:
-            here = isinstance(path, str) and not Path(path).exists() and (folder / path).exists()
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise ConfigError(
-                f"{key}: {reason}; give the path of a file (got {textfiles.shown(path)})"
-            ) from error
-        return str(folder / path) if here else path
+        if not isinstance(path, str):
+            return path
+        if wrong := textfiles.impossible(Path(path)) or textfiles.impossible(folder / path):
+            raise ConfigError(f"{key}: {wrong}; give the path of a file (got {textfiles.shown(path)})")
+        return str(folder / path) if not Path(path).exists() and (folder / path).exists() else path
 
     def find_target(target: Any, key: str) -> Any:
         name, colon, member = str(target).partition(":")

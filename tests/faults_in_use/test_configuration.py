@@ -284,6 +284,14 @@ def test_b_paths_on_the_command_line(place, capsys, tmp_path):
         config.load(tmp_path / place)
 
 
+def test_b_paths_in_manifests(path, tmp_path):
+    place = tmp_path / "manifest.json"
+    own = {name: {"nominal": {"files": [{"path": LONG, "nevts": 1}]}} for name in ("signal", "background")}
+    place.write_text(json.dumps(own), encoding="utf-8")
+    with pytest.raises(InputError, match=r"manifest\.json: 'x+\.\.\. can be no path: File name too long"):
+        datasets.source_files(config.load(path, [f"data.manifest={place}"]))
+
+
 def test_b_text_is_utf_8_whatever_the_locale(tmp_path, path):
     program = """if True:
         import sys
