@@ -154,9 +154,9 @@ def _weight_notes(config: Config, sample: str, files: Provenances) -> list[str]:
     kept = sum(sum(file["entries_kept"].values()) for file in files)
     if not kept or _cross_section(config, sample) is None:
         return []
-    total, absolute = (
-        sum(sum(file[key].values()) for file in files)
-        for key in ("sum_of_weights", "sum_of_absolute_weights")
+    total = sum(sum(file["sum_of_weights"].values()) for file in files)
+    absolute = sum(
+        sum(file.get("sum_of_absolute_weights", file["sum_of_weights"]).values()) for file in files
     )
     mean, negative = total / kept, (absolute - total) / 2 / absolute if absolute else 0.0
     if uses_generator_weights(config, sample):

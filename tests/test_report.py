@@ -91,6 +91,7 @@ def provenances_of(run):
             "entries_read": counts,
             "entries_kept": {"train": 6, "held_out": 4},
             "sum_of_weights": {"train": 6.0, "held_out": 4.0},
+            "sum_of_absolute_weights": {"train": 6.0, "held_out": 4.0},
         }
         for s in run.data.samples
     ]
