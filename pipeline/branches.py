@@ -93,13 +93,13 @@ def arrays(
             "read other branches, or replace the file if it is damaged"
         ) from error
     for name, array in made.items():
-        error = ak.validity_error(array)
+        fault = ak.validity_error(array)
         if "union[" in str(array.type):
             raise InputError(
                 f"{where(file)}: branch {name!r} of {file.path} holds {array.type.content}; read others"
             )
-        if error or len(array) != stop - start:
-            raise Senseless(f"branch {name!r}: {error or f'{len(array)} of {stop - start} entries'}")
+        if fault or len(array) != stop - start:
+            raise Senseless(f"branch {name!r}: {fault or f'{len(array)} of {stop - start} entries'}")
     return made | _counts(file, reads, made, found) if isinstance(reads, NanoAOD) else made
 
 

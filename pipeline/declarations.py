@@ -21,7 +21,9 @@ class Free:
 
 @dataclasses.dataclass(frozen=True)
 class NanoAOD:
-    """Read with coffea's NanoAOD schema in virtual mode: `events.Jet.pt` is branch `Jet_pt`.
+    """Read in coffea's NanoAOD schema: `events.Jet.pt` is branch `Jet_pt` of a TTree, or field `Jet_pt` of an RNTuple.
+
+    An RNTuple may also hold it as `Jet.pt`, and needs no counters `nJet`.
 
     `event` is the branch that numbers the events and so decides, with nothing else, who is held out.
     """
