@@ -145,7 +145,7 @@ def _bad_group(group: Group, work: Work, parameters: Parameters, widths: Widths 
     """What is not finite in the first chunk of a group that has such events."""
     problem = work.problem
     for chunk in _events(group, work, parameters, widths):
-        worked_on = [in_precision(problem, tree) for tree in (parameters, chunk, widths)]
+        worked_on = [_in_precision(problem, tree) for tree in (parameters, chunk, widths)]
         found = bad_events(_recipe(problem, group.variations), *worked_on)
         if found:
             return found
@@ -185,7 +185,7 @@ def _compiled(problem: Problem, variations: tuple[str, ...]) -> tuple[Callable[.
     """Both sweeps of one chunk, compiled once per process; float64 goes in and comes out."""
 
     def templates(parameters: Parameters, columns: Columns, widths: Widths | None) -> Templates:
-        worked_on = [in_precision(problem, tree) for tree in (parameters, columns, widths)]
+        worked_on = [_in_precision(problem, tree) for tree in (parameters, columns, widths)]
         filled = fill(_recipe(problem, variations), *worked_on)
         doubles: Templates = jax.tree.map(lambda array: array.astype(np.float64), filled)
         return doubles
@@ -202,7 +202,7 @@ def _recipe(problem: Problem, variations: tuple[str, ...]) -> Recipe:
     return Recipe(problem.analysis, problem.binnings, variations, problem.linear)
 
 
-def in_precision(problem: Problem, tree: Any) -> Any:
+def _in_precision(problem: Problem, tree: Any) -> Any:
     """The same numbers in the precision that selection and observables are worked on in."""
     return jax.tree.map(lambda array: jax.numpy.asarray(array, dtype=problem.precision), tree)
 

@@ -1,5 +1,6 @@
 """The pyhf workspace read once: checked, and keyed by names instead of listed."""
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import numpy as np
 import pyhf
 from jaxtyping import Array, Float
 
-from pipeline import textfiles
 from pipeline.likelihood.interpolation import FACTORS, SHIFTS
 
 # {channel: {sample: {"data": bins, modifier type: {modifier name: its arrays, or None}}}}
@@ -24,7 +24,7 @@ def read_workspace(workspace: Workspace | str | Path) -> Workspace:
     """The workspace as a mapping, from a mapping or the path of its JSON."""
     if isinstance(workspace, Mapping):
         return workspace
-    loaded: Workspace = textfiles.from_json(textfiles.read(Path(workspace), textfiles.LARGEST_JSON))
+    loaded: Workspace = json.loads(Path(workspace).read_text(encoding="utf-8"))
     return loaded
 
 
