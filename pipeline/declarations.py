@@ -98,7 +98,7 @@ def check(analysis: Any) -> None:
     for attribute, (value, fits, wanted) in allowed.items():
         if not fits:
             raise ConfigError(f"{type(analysis).__name__}.{attribute} is {short(value)}; it must be {wanted}")
-    _check_parameters(type(analysis).__name__, parameters)
+    _check_parameters(type(analysis).__name__, analysis.parameters)
 
 
 def _are_names(value: Any) -> bool:

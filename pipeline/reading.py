@@ -100,7 +100,7 @@ def entries(file: SourceFile, reads: NanoAOD | FlatTree, root: Any) -> range:
     Raises:
         UnreadableFile: there are none, or fewer than promised, in whatever range of the file.
     """
-    with _uproot(file):  # an RNTuple reads its footer only now
+    with blaming(file):  # an RNTuple reads its footer only now
         there = int(root[reads.tree].num_entries)
     place = f"tree {reads.tree!r} of {file.path}"
     if there == 0:

@@ -60,9 +60,14 @@ def from_json(text: str) -> Any:
         ValueError: it is no JSON, nested without need, has a number that no 64 bits hold, or gives a key of an object
             twice, of which the last would win.
     """
-    hooks = {"parse_int": _whole, "parse_float": _decimal, "parse_constant": _no_number}
     try:
-        content = json.loads(text, object_pairs_hook=_each_key_once, **hooks)
+        content = json.loads(
+            text,
+            object_pairs_hook=_each_key_once,
+            parse_int=_whole,
+            parse_float=_decimal,
+            parse_constant=_no_number,
+        )
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     _require_shallow(content)

@@ -6,6 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -14,8 +15,7 @@ from pipeline.analysis import Analysis
 from pipeline.config import Config
 from pipeline.containers import Columns, Parameters
 from pipeline.errors import ConfigError, nearest
-from pipeline.gradient import in_precision
-from pipeline.problem import Work
+from pipeline.problem import Problem, Work
 from pipeline.relax import Relaxed
 from pipeline.relax.widths import named_like
 
@@ -67,14 +67,23 @@ def _asked(work: Work, parameters: Mapping[str, Any]) -> set[str]:
     found = problem.analysis
 
     def observed(free: dict[str, Any], arrays: dict[str, Any]) -> Any:
-        p, c = in_precision(problem, Parameters(free)), in_precision(problem, Columns(arrays))
-        relax = _Asking({}, thresholds=p.arrays, names=names)
-        families = observing.families(found, problem.binnings, found.weight_variations, p, c, relax)
+        # Whole numbers stay such, and an analysis may mix them with others.
+        with jax.numpy_dtype_promotion("standard"):
+            p, c = Parameters(_in_precision(problem, free)), Columns(_in_precision(problem, arrays))
+            relax = _Asking({}, thresholds=p.arrays, names=names)
+            families = observing.families(found, problem.binnings, found.weight_variations, p, c, relax)
         return [(family.weights, family.values) for family in families]
 
     stored = _shapes(store.column_types(Path(work.groups[0].files[0].path)), found)
     jax.eval_shape(observed, {name: np.asarray(value) for name, value in parameters.items()}, stored)
     return names
+
+
+def _in_precision(problem: Problem, arrays: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: array.astype(problem.precision) if jnp.issubdtype(array.dtype, jnp.floating) else array
+        for name, array in arrays.items()
+    }
 
 
 def _shapes(

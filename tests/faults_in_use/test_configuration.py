@@ -256,6 +256,7 @@ LONG = "x" * 5000
         f"analysis.target={LONG}.py:A",
         f"run={LONG}",
         f"simulate.generator={LONG}.py:f",
+        f"analysis.target={'a.' * 2000}b:A",
         'data.manifest="a\\0b"',
         'run="a\\ud800"',
         'cluster.scratch="\\0"',
@@ -264,7 +265,9 @@ LONG = "x" * 5000
 )
 def test_b_paths_that_no_file_has(path, override):
     refused(
-        path, override, r"File name too long|at most 120 characters|holds U|holds the character U\+|required"
+        path,
+        override,
+        r"File name too long|at most 120 characters|holds the character U\+|required|write module:Class",
     )
 
 
