@@ -19,6 +19,8 @@ import dask
 import jax
 from distributed import Client, Nanny, Scheduler, SpecCluster, WorkerPlugin
 from distributed.comm.core import CommClosedError
+from distributed.scheduler import DEFAULT_EXTENSIONS
+from distributed.spans import SpansSchedulerExtension
 from distributed.system import MEMORY_LIMIT
 from distributed.utils import LoopRunner
 from tornado.ioloop import IOLoop
@@ -43,6 +45,18 @@ DASK = {
     "distributed.admin.low-level-log-length": 100,
     "distributed.admin.system-monitor.log-length": 100,
 }
+
+
+class Spans(SpansSchedulerExtension):  # type: ignore[misc]
+    """Dask's record of spans of time, without an entry for every task that was ever submitted."""
+
+    def observe_tasks(self, tss: Any, code: Any, span_metadata: Any) -> Any:
+        """Called by Dask's scheduler for new tasks."""
+        del span_metadata
+        return super().observe_tasks(tss, code, None)
+
+
+EXTENSIONS = {**DEFAULT_EXTENSIONS, "spans": Spans}  # of a scheduler in this process
 BATCH_MEMORY_MB = 4000
 # Python's helper process tidies up after one that was killed, and would say so.
 NO_WARNING = "ignore::UserWarning:multiprocessing.resource_tracker"
@@ -153,7 +167,13 @@ def local(cluster: Cluster, workers: int) -> Iterator[SpecCluster]:
         number: {"cls": Nanny, "options": _options({**worker_environment(cluster), **device}) | here}
         for number, device in enumerate(devices)
     }
-    options = {**here, "port": cluster.port, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+    options = {
+        **here,
+        "extensions": EXTENSIONS,
+        "port": cluster.port,
+        "dashboard": False,
+        "dashboard_address": "127.0.0.1:0",
+    }
     with _loop_without_ctrl_c() as loop:
         try:
             made = SpecCluster(
