@@ -20,7 +20,7 @@ import jax
 from distributed import Client, Nanny, Scheduler, SpecCluster, WorkerPlugin
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import DEFAULT_EXTENSIONS
-from distributed.spans import SpansSchedulerExtension
+from distributed.spans import SpanMetadata, SpansSchedulerExtension
 from distributed.system import MEMORY_LIMIT
 from distributed.utils import LoopRunner
 from tornado.ioloop import IOLoop
@@ -47,13 +47,13 @@ DASK = {
 }
 
 
-class Spans(SpansSchedulerExtension):  # type: ignore[misc]
+class Spans(SpansSchedulerExtension):
     """Dask's record of spans of time, without an entry for every task that was ever submitted."""
 
     def observe_tasks(self, tss: Any, code: Any, span_metadata: Any) -> Any:
         """Called by Dask's scheduler for new tasks."""
         del span_metadata
-        return super().observe_tasks(tss, code, None)
+        return super().observe_tasks(tss, code, SpanMetadata(collections=[]))
 
 
 EXTENSIONS = {**DEFAULT_EXTENSIONS, "spans": Spans}  # of a scheduler in this process
