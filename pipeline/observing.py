@@ -54,8 +54,7 @@ def families(
         members.setdefault(changed or own, []).append(name)
     found = []
     for kinds, names in members.items():
-        changed = [column for column, _ in kinds]
-        stacked = {name: jnp.stack([varied[v].arrays[name] for v in names]) for name in changed}
+        stacked = {column: jnp.stack([varied[v].arrays[column] for v in names]) for column, _ in kinds}
         found.append(
             Family(tuple(names), stacked, *_observe(analysis, binnings, parameters, columns, relax, stacked))
         )
