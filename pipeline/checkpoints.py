@@ -76,11 +76,7 @@ class Checkpoints:
         saved = sorted((epoch for epoch in self._saved() if start.epoch < epoch <= until), reverse=True)
         complete = (epoch for epoch in saved if all(e in ends for e in range(start.epoch, epoch)))
         resumed = next(filter(None, (self._loaded(e, start) for e in complete if usable(e))), start)
-        last = ends.get(resumed.epoch - 1)
-        if last is not None:
-            os.truncate(self._records, last)
-        else:
-            self._records.unlink(missing_ok=True)
+        self._cut_off(ends.get(resumed.epoch - 1))
         for epoch in self._saved():
             self._drop(epoch, resumed.epoch)
         return resumed
@@ -112,6 +108,16 @@ class Checkpoints:
                 "during the run? Run again"
             )
         return found
+
+    def _cut_off(self, end: int | None) -> None:
+        """Remove the records behind a byte of their file; None: all of them."""
+        try:
+            if end is None:
+                self._records.unlink(missing_ok=True)
+            else:
+                os.truncate(self._records, end)
+        except OSError as error:
+            raise store.unwritable(self._records, error) from error
 
     def _loaded(self, epoch: int, like: State) -> State | None:
         expected = {"kind": "epoch", "epoch": epoch, store.FINGERPRINT: self._fingerprint}
