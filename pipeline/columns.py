@@ -87,11 +87,11 @@ def read(
         for start in entries[::step_events]:
             stop = min(start + step_events, entries.stop)
             events, numbers = reading.events(file, analysis.reads, root, start, stop)
+            if start == 0:
+                facts |= bookkeeping.first_events(file, analysis.reads, root, events)
             if EVENT_NUMBER not in events.fields:
                 events = ak.with_field(events, numbers, EVENT_NUMBER)
             held_out = is_held_out(numbers, held_out_fraction)
-            if start == 0:
-                facts |= bookkeeping.first_events(file, analysis.reads, root, events)
             if generator_weight is not None:
                 weights.append(
                     bookkeeping.weights(file, analysis.reads, root, generator_weight, start, held_out)

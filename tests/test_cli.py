@@ -161,7 +161,7 @@ def test_version(capsys):
         ),
         (
             "model.systematics=[{name: a, type: NormPlusShape, up: x_upp}]",
-            "no variation 'x_upp'; nearest: 'x_up'",
+            "no variation 'x_upp', .*; nearest: 'x_up'",
         ),
         ("analysis.target=no.py:Tiny", r"analysis\.target 'no\.py:Tiny': there is no file no\.py"),
         ("analysis.target=no_module:Tiny", "no module 'no_module'; is it on PYTHONPATH"),
@@ -188,7 +188,7 @@ def test_wrong_class(name, says, folder, capsys):
 def test_analysis_that_is_no_python(folder, capsys):
     (folder / "broken.py").write_text("import os\ndef columns(:\n    pass\n")
     arguments = columns(folder, "out.parquet", "--set", f"analysis.target={folder}/broken.py:Tiny")
-    fails(capsys, *arguments, says=r"broken\.py, line 2: .*correct this file of the analysis")
+    fails(capsys, *arguments, says=r"SyntaxError in .*broken\.py, line 2: def columns\(:")
 
 
 def test_yields_of_wrong_points(folder, capsys):
@@ -411,6 +411,6 @@ def test_process_that_is_terminated(folder):
     process.terminate()
     _, text = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, text
-    said = [line for line in text.splitlines() if not line.startswith("epoch ")]
+    said = [line for line in text.splitlines() if not line.startswith(("epoch ", "compiling "))]
     assert said[1:] == ["terminated by SIGTERM; finished files stay, the same command goes on from there"]
     assert not [path for path in Path.cwd().rglob("*") if path.suffix == ".tmp" or path.name == "a.npz"]

@@ -111,9 +111,9 @@ def test_pyhf_has_no_such_number_but_still_fits(training, miniature_columns):
     said = []
     found = evaluate.all_points(training, InProcess(), miniature_columns, points, said.append)
     assert all(row["pyhf"] is None and row["exact"] > 0 for row in found.summary["table"])
-    assert "pyhf has no such number" in said[0]
+    assert any("pyhf has no such number" in line for line in said)
     fit = found.summary["fits"]["initial_train"]
-    assert fit["interval"][0] < 0 < fit["interval"][1]
+    assert fit["interval_missing"] or fit["interval"][0] < 0 < fit["interval"][1]
     assert sorted(fit["prefit_stdev"]) == ["4j1b", "4j2b"]
 
 

@@ -95,10 +95,13 @@ def test_the_agc_manifest_as_it_is(shared_data, tmp_path):
         (listing(signal=[{"path": 3}]), r"files\[0\]: 'path' is 3, not the path"),
         (listing(signal=[{"path": "a", "nevts": "x"}]), r"files\[0\]: 'nevts' is 'x', not a number"),
         (listing(signal=[{"path": "a", "nevts": -1}]), r"files\[0\]: 'nevts' is -1, not a number"),
-        (listing(signal=[{"path": "a\0b"}]), r"files\[0\]: 'path' 'a.x00b' is none that a file can have"),
+        (listing(signal=[{"path": "a\0b"}]), r"is not JSON: the text 'a.x00b' holds the character U\+0000"),
         (listing(signal=[{"path": "a" * 256}]), r"files\[0\]: 'path' 'a+\.\.\. is none that a file can have"),
         (listing(signal=[{"path": "a/" * 2500}]), r"files\[0\]: 'path' 'a/.*is none that a file can have"),
-        (listing(signal=[{"path": "a\ud800"}]), r"files\[0\]: 'path' 'a.ud800' is no text"),
+        (
+            listing(signal=[{"path": "a\ud800"}]),
+            r"is not JSON: the text 'a.ud800' holds the character U\+D800",
+        ),
         (listing(signal=[{"path": "a"}, {"path": "a"}]), r"files\[1\]: a is listed twice; .*count twice"),
     ],
 )

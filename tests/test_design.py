@@ -19,7 +19,7 @@ from pipeline import datasets, optimise, problem, store
 from pipeline.analyses import calorimeter, ladle_furnace, ladle_muons, planes, scattering
 from pipeline.centre import centre
 from pipeline.cluster import InProcess
-from pipeline.errors import ConfigError
+from pipeline.errors import AnalysisError, ConfigError
 from pipeline.evaluate import all_points
 from pipeline.gradient import forward, value_and_grad
 
@@ -282,5 +282,5 @@ def test_an_analysis_without_a_figure_of_merit_is_named(request, tmp_path):
     run = generated(path, {"signal": 50, "background": 50}, tmp_path, overrides)
     work = problem.work(run, write_columns(run, tmp_path), datasets.TRAIN)
     start = problem.initial_parameters(run)
-    with pytest.raises(TypeError, match=r"OneCut defines no method merit\(p, sums\)"):
+    with pytest.raises(AnalysisError, match=r"OneCut defines no method merit\(p, sums\)"):
         exact(run, work, start)

@@ -64,7 +64,7 @@ def test_an_epoch_moves_them_and_they_stay_ordered(free, miniature_columns):
     state = initial_state(free, start)
     for epoch in range(2):
         step = value_and_grad(InProcess(), work, state.parameters, problem.widths(free, epoch), evaluate)
-        state = update(free, state, step.gradient)
+        state = update(free, work.problem.analysis.parameters, state, step.gradient)
     for channel, edges in problem.edges(free, state.parameters).items():
         before = free.channels[channel].edges
         assert (edges[0], edges[-1]) == (before[0], before[-1])

@@ -36,7 +36,10 @@ def columns(branches):
     flat = {name: branches[name] for name in ("leptons",)}
     for kind in ("Tower", "Hadron"):
         flat |= {f"{kind}_{name}": branches[kind][name] for name in branches[kind].fields}
-    events = ak.zip({**flat, "event": np.arange(EVENTS, dtype=np.uint64)}, depth_limit=1)
+    events = ak.zip(
+        {**flat, **dict.fromkeys(("event", "event_number"), np.arange(EVENTS, dtype=np.uint64))},
+        depth_limit=1,
+    )
     found = JetDefinition().columns(events, "ttbar")
     return {name: np.concatenate([array, np.zeros_like(array[:1])]) for name, array in found.items()}
 

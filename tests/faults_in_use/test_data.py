@@ -526,5 +526,5 @@ def test_a14_a_workspace_with_a_key_twice_is_refused(tmp_path):
     path.write_text(
         '{"channels": [], "observations": [], "measurements": [], "channels": [], "version": "1.0.0"}'
     )
-    with pytest.raises(InputError, match=r"workspace\.json gives the key 'channels' twice"):
+    with pytest.raises(InputError, match=r"workspace\.json is not JSON: it gives the key 'channels' twice"):
         HistFactory.from_workspace(path)

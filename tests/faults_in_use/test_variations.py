@@ -448,6 +448,7 @@ def Free(initial, bounds, unit=""):
 
 
 class Own(analysis.Analysis):
+    reads = analysis.FlatTree(branches=("x",))
     {declaration}
 """
 
@@ -491,7 +492,7 @@ def test_b_bounds_of_other_numbers_are_fine_and_parameters_must_be_there(tmp_pat
         "parameters = [Free(0.5, bounds=(0, 1))]",
         "parameters = {1: Free(0.5, bounds=(0, 1))}",
     ):
-        with pytest.raises(ConfigError, match=r"bounds_.*:Own: (parameters is|the parameter 1)"):
+        with pytest.raises(ConfigError, match=r"Own(\.parameters is|: the parameter 1)"):
             loaded(tmp_path, declaration)
 
 

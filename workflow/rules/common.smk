@@ -156,7 +156,7 @@ def root_file(wildcards):
     file = RANGES[wildcards.sample, int(wildcards.index)]
     missing = not (file.simulated or file.is_remote or Path(file.path).exists())
     left_out = missing and RUN.data.unreadable_files == "leave_out"
-    if missing and not left_out and not FOLDER.columns(file.name).exists():
+    if missing and not left_out:
         raise WorkflowError(
             f"sample {file.sample!r}: file {file.path} does not exist here or beside the manifest; {file.cure_if_missing}"
         )
