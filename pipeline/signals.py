@@ -107,7 +107,11 @@ class Signals:
 
 
 def _watch(reading: int, came: Signals) -> None:
-    """End the process when a second signal comes, or some time after the first; return when the pipe is closed."""
+    """End the process when a second signal comes, or some time after the first; return when the pipe is closed.
+
+    What a signal means is for its handler to say: code that runs here may have one of its own, for an end in order.
+    """
+    first = 0
     began: float | None = None
     while began is None or time.monotonic() < began + GRACE:
         left = None if began is None else max(0.0, began + GRACE - time.monotonic())
@@ -121,7 +125,8 @@ def _watch(reading: int, came: Signals) -> None:
         if began is not None and time.monotonic() >= began + AGAIN:
             break
         if began is None:
-            began, came.number = time.monotonic(), content[0]
+            first, began = content[0], time.monotonic()
+    came.number = came.number or first
     came.end()
 
 
