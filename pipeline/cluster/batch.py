@@ -18,7 +18,7 @@ from typing import Any
 from distributed import Client
 
 from pipeline.cluster.security import given_or_made, private_folder, shared
-from pipeline.cluster.workers import memory_mb, worker_environment
+from pipeline.cluster.workers import EXTENSIONS, memory_mb, worker_environment
 from pipeline.config import Cluster
 from pipeline.errors import ClusterError, ConfigError
 
@@ -81,7 +81,7 @@ def _started(cluster: Cluster, start: Callable[..., Any], folder: Path, **option
             security=given_or_made(cluster.tls),
             protocol="tls://",
             interface=cluster.interface,
-            scheduler_options={"port": cluster.port, **UNSEEN},
+            scheduler_options={"port": cluster.port, "extensions": EXTENSIONS, **UNSEEN},
             **options,
         )
     except (OSError, RuntimeError, ValueError) as error:
@@ -109,7 +109,7 @@ def allocation(cluster: Cluster, folder: Path) -> Iterator[Client]:
     interrupt = signal.signal(signal.SIGINT, lambda number, frame: sys.exit(0))
     runner = start(
         scheduler_file=str(files[1].absolute()),
-        scheduler_options={**network, "port": cluster.port},
+        scheduler_options={**network, "port": cluster.port, "extensions": EXTENSIONS},
         worker_class="distributed.Nanny",
         worker_options={**network, "nthreads": 1, "memory_limit": 0, "env": worker_environment(cluster)},
     )
