@@ -12,6 +12,7 @@ Axis names used in every shape annotation of the package:
 ==============  ========================================================================
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,23 @@ from jaxtyping import Array, Float, Real
 AnyArray = Array | npt.NDArray[Any]  # JAX inside a process, NumPy between processes
 
 
-class Named(eqx.Module):
+class Message(eqx.Module):
+    """A module that travels between processes: it is pickled by its fields, and made anew there.
+
+    Pickle would make it without `__init__`. Equinox notes every module that is being made, and forgets it when that is
+    done: one without `__init__` it would hold for ever, and with it all arrays of every sweep.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return _made, (type(self), fields)
+
+
+def _made(kind: type[Message], fields: dict[str, Any]) -> Message:
+    return kind(**fields)
+
+
+class Named(Message):
     """Arrays by name, read as attributes: `c.jet_pt`, `p.lepton_pt`."""
 
     arrays: dict[str, Any]
@@ -71,7 +88,7 @@ class Observation(eqx.Module):
             raise ValueError("Observation: value and shares are both given; an event has one or the other")
 
 
-class Templates(eqx.Module):
+class Templates(Message):
     """Summed histograms of every channel; templates of disjoint sets of events add.
 
     `yields[channel]` is [samples, variations, bins] (or without the first axis, for one sample) and

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Key
 
 from pipeline.analysis import NOISE, Simulated
 from pipeline.config import Surrogate as Settings
-from pipeline.containers import AnyArray, Columns, Parameters
+from pipeline.containers import AnyArray, Columns, Message, Parameters
 
 CORNER = 1e-6  # of a distance at 0, where it has no derivative, in standard deviations of the outputs
 
@@ -36,7 +36,7 @@ class Call(NamedTuple):
     outputs: Float[np.ndarray, "events outputs"]
 
 
-class Scale(eqx.Module):
+class Scale(Message):
     """Numbers of order one: what is subtracted and what divided by."""
 
     middle: Float[AnyArray, " quantities"]
@@ -51,7 +51,7 @@ class Scale(eqx.Module):
         return self.middle[None] + self.width[None] * values
 
 
-class Surrogate(eqx.Module):
+class Surrogate(Message):
     """The generator at one epoch, good near the parameters of that epoch only."""
 
     stage: Simulated = eqx.field(static=True)

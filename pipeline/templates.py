@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
@@ -12,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Float
 from pipeline import observing
 from pipeline.analysis import Analysis
 from pipeline.binning import Binning
-from pipeline.containers import Columns, Parameters, Templates
+from pipeline.containers import Columns, Message, Parameters, Templates
 from pipeline.datasets import NOMINAL
 from pipeline.errors import Noting
 from pipeline.observing import Family
@@ -20,7 +19,7 @@ from pipeline.relax import Exact, Relaxed, fraction_of_bin
 from pipeline.surrogate import Surrogate
 
 
-class Widths(eqx.Module):
+class Widths(Message):
     """Widths of the relaxed operations by name, and of the histograms' kernels by channel, in the binning's unit.
 
     `surrogate` stands in for the analysis's stage without a derivative, where it has one.

@@ -1,13 +1,17 @@
 """What a result belongs to: the analysis with all that it imports; stored files that say what they are; checkpoints."""
 
+import gc
 import json
 import math
 import os
+import pickle
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from clones import clone
@@ -31,8 +35,10 @@ from pipeline import (
 )
 from pipeline.cluster import InProcess
 from pipeline.cluster.workers import Worker, set_up
+from pipeline.containers import Columns, Templates
 from pipeline.errors import ConfigError, InputError
 from pipeline.gradient import forward
+from pipeline.templates import Widths
 
 WEIGHTED = ANALYSIS.replace(
     "class Tiny(Analysis):", "from factors import FACTOR\n\n\nclass Tiny(Analysis):"
@@ -388,3 +394,24 @@ def test_d_a_resume_reads_one_checkpoint(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(store, "read_state", lambda path, *more: seen.append(path.name) or read(path, *more))
     epochs(tiny, tmp_path, keep_every=1)
     assert seen == ["epoch_000005.npz"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Templates({"sr": np.ones((2, 3))}, {"sr": np.ones(3)}),
+        Widths({"cut": np.float64(0.1)}, {}),
+        Columns({"weight": np.ones(4)}),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_d_what_came_from_another_process_is_forgotten(message):
+    """Equinox holds a module that is made without `__init__`, as pickle does, for ever."""
+    sent = pickle.dumps(message)
+    received = pickle.loads(sent)
+    assert type(received) is type(message)
+    np.testing.assert_equal(jax.tree.leaves(received), jax.tree.leaves(message))
+    alive = weakref.ref(received)
+    del received
+    gc.collect()
+    assert alive() is None
