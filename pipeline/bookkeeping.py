@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline import checksums, reading
 from pipeline.analysis import FlatTree, NanoAOD
+from pipeline.branches import key_of
 from pipeline.datasets import HELD_OUT, TRAIN, SourceFile
 from pipeline.errors import InputError, nearest
 from pipeline.reading import blaming, damaged, where
@@ -79,7 +80,8 @@ def weights(
         InputError: no such branch, or it does not hold one finite number per event.
     """
     tree = root[reads.tree]
-    if branch not in tree.keys():  # noqa: SIM118  (a tree is no dict)
+    key = key_of(reads, tree, branch, list(tree.keys()))
+    if key is None:
         if sum_in_runs(file, reads, root) is not None:
             return None
         raise InputError(
@@ -87,7 +89,7 @@ def weights(
             f"{SUMS[0]!r} in a tree {RUNS!r}; {nearest(branch, tree.keys())}; or use data.normalise: events"
         )
     with blaming(file):
-        found = tree.arrays([branch], entry_start=start, entry_stop=start + len(held_out))[branch]
+        found = tree[key].array(entry_start=start, entry_stop=start + len(held_out))
         numbers = ak.to_numpy(found) if found.ndim == 1 else np.empty(0, dtype=object)
     if numbers.dtype.kind not in "fiu" or not np.isfinite(numbers).all():
         raise InputError(

@@ -44,7 +44,7 @@ def places(file: SourceFile, reads: NanoAOD | FlatTree, tree: Any) -> dict[str, 
     there = list(tree.keys())
     found: dict[str, str | None] = {}
     for branch in [*reads.branches, *([reads.event] if reads.event else [])]:
-        place = _place(reads, tree, branch, there)
+        place = key_of(reads, tree, branch, there)
         if place is None:
             friends = "; branches of its friends are not read" if _has_friends(tree) else ""
             raise InputError(
@@ -172,7 +172,7 @@ def with_hint(error: AnalysisError, reads: NanoAOD | FlatTree) -> AnalysisError:
     return AnalysisError(f"{error}; {'; '.join(hints)}, or use FlatTree", error.details)
 
 
-def _place(reads: NanoAOD | FlatTree, tree: Any, branch: str, there: list[str]) -> str | None:
+def key_of(reads: NanoAOD | FlatTree, tree: Any, branch: str, there: list[str]) -> str | None:
     """The key of a branch. An RNTuple may hold `Jet_pt` as `Jet.pt`, or in a collection of any name as `Jet_pt`."""
     if branch in there:
         return branch

@@ -154,7 +154,8 @@ def _numbered(
         made, origin = numbers, identity
     else:
         made, origin = {fold: np.arange(number) for fold, number in rows.items()}, f"{identity} {file.start}"
-    kind = np.result_type(*(array for array in made.values() if len(array)))
+    kept = [array for array in made.values() if len(array)]
+    kind = np.result_type(*kept) if kept else np.dtype(np.int64)
     return {f: {**c, EVENT_NUMBER: made[f].astype(kind)} for f, c in folds.items()}, origin
 
 

@@ -54,6 +54,8 @@ def all_points(
             )
             for reason in result.missing:
                 say(f"note: {point}, {fold}: no number, {reason}")
+            if result.fit is not None and result.fit["interval_missing"]:
+                say(f"note: {point}, {fold}: no interval, {result.fit['interval_missing']}")
             found[point, fold] = (own, result)
     cautious = {key: _cautions(config, *entry) for key, entry in found.items()}
     for line in cautions.summary(list(cautious.values())[-1], outset.MOST_LINES):

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline import bookkeeping, checksums, datasets, reading
 from pipeline.analysis import FlatTree
+from pipeline.branches import key_of
 from pipeline.datasets import NOMINAL, TRAIN, SourceFile
 from pipeline.errors import ConfigError, InputError
 from pipeline.reading import UnreadableFile
@@ -105,13 +106,15 @@ def _described(name: str, path: str, tree: str, branch: str | None, algorithm: s
 def _sum_of_weights(file: SourceFile, reads: FlatTree, root: Any, branch: str | None) -> float | None:
     """Of all events that were generated for a file, as its tree `Runs` says, or of those in it."""
     in_runs = bookkeeping.sum_in_runs(file, reads, root)
-    if in_runs is not None or (branch is None and GENERATOR_WEIGHT not in root[reads.tree].keys()):  # noqa: SIM118
+    tree = root[reads.tree]
+    wanted = branch or GENERATOR_WEIGHT
+    if in_runs is not None or (branch is None and key_of(reads, tree, wanted, list(tree.keys())) is None):
         return in_runs
     entries = int(root[reads.tree].num_entries)
     total = 0.0
     for start in range(0, entries, STEP_EVENTS):
         everything = np.zeros(min(STEP_EVENTS, entries - start), dtype=bool)  # nothing held out
-        sums = bookkeeping.weights(file, reads, root, branch or GENERATOR_WEIGHT, start, everything)
+        sums = bookkeeping.weights(file, reads, root, wanted, start, everything)
         total += sums[TRAIN] if sums else 0.0
     return total
 

@@ -110,7 +110,8 @@ def _require_no_slip(file: Mapping[str, Any], here: str) -> None:
             continue
         if key.lower() in checksums.DIGITS:
             raise InputError(f"{here}: key {key!r}; write 'checksum': '{key.lower()}:{file[key]}'")
-        if close := difflib.get_close_matches(key.lower(), KEYS, n=1, cutoff=ALIKE):
+        missing = [known for known in KEYS if known not in file]
+        if close := difflib.get_close_matches(key.lower(), missing, n=1, cutoff=ALIKE):
             raise InputError(f"{here}: key {key!r} means nothing here; is {close[0]!r} meant?")
 
 

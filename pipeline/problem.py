@@ -1,9 +1,7 @@
 """Configuration and column files -> the work of the sweeps: groups of events, axes, start values."""
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +13,7 @@ from pipeline import datasets, normalisation, store
 from pipeline.binning import Binning
 from pipeline.config import Anneal, Config
 from pipeline.errors import ConfigError, InputError, nearest
+from pipeline.fingerprint import fingerprint as fingerprint
 from pipeline.observing import check_variations
 from pipeline.provenance import require_weights
 from pipeline.relax import anneal, edge_logits
@@ -259,17 +258,6 @@ def annealed(config: Config, schedule: Anneal, epoch: int) -> jax.Array:
     """A width at an epoch; see :func:`widths`."""
     progress = epoch / (config.optimise.anneal_fraction * config.optimise.epochs)
     return anneal(schedule.initial, schedule.final, progress)
-
-
-def fingerprint(config: Config, columns: Iterable[tuple[str, Path]]) -> str:
-    """What decides the parameters at every epoch: configuration, source of the analysis, events, version."""
-    content = {"physics": config.physics(), "columns": [_identity(path) for _, path in columns]}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _identity(path: Path) -> tuple[Any, ...]:
-    provenance = store.read_provenance(path)
-    return provenance["content"], provenance["version"]
 
 
 def _groups(

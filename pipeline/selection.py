@@ -85,6 +85,10 @@ def _rectangular(file: SourceFile, column: str, array: Any) -> np.ndarray:
             f"{where(file)}: column {column!r} holds {found.dtype}; it is for the numbers that the bootstrap knows "
             f"events by: return events.{EVENT_NUMBER} of the events kept, or give your column another name"
         )
+    if (
+        found.dtype == np.float16
+    ):  # its small numbers are so large that they would be lost, and few programs know it
+        found = found.astype(np.float32)
     if column == WEIGHT:
         return found.astype(np.float64)
     return found.astype(found.dtype.newbyteorder("="), copy=False)

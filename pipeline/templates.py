@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Float
 from pipeline import observing
 from pipeline.analysis import Analysis
 from pipeline.binning import Binning
-from pipeline.containers import Columns, Message, Parameters, Templates
+from pipeline.containers import AnyArray, Columns, Message, Parameters, Templates
 from pipeline.datasets import NOMINAL
 from pipeline.errors import Noting
 from pipeline.observing import Family
@@ -25,8 +25,8 @@ class Widths(Message):
     `surrogate` stands in for the analysis's stage without a derivative, where it has one.
     """
 
-    operations: dict[str, Float[Array, ""]]
-    bandwidths: dict[str, Float[Array, ""]]
+    operations: dict[str, Float[AnyArray, ""]]
+    bandwidths: dict[str, Float[AnyArray, ""]]
     surrogate: Surrogate | None = None
 
 

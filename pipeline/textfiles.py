@@ -152,7 +152,7 @@ def _whole(text: str) -> int:
 
 def _decimal(text: str) -> float:
     number = float(text)
-    if math.isinf(number):
+    if math.isinf(number) or (number == 0.0 and re.search("[1-9]", re.split("[eE]", text)[0])):
         raise ValueError(f"the number {shown(text)} is beyond what 64 bits hold")
     return number
 

@@ -1,5 +1,6 @@
 """The names of the widths that an analysis asks for, and those that a configuration gives."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,20 +63,26 @@ def check_names(config: Config, work: Work, parameters: Mapping[str, Any], *, re
 
 
 def _asked(work: Work, parameters: Mapping[str, Any]) -> set[str]:
-    """Names of the widths that an analysis asks for, found by tracing its selection without an event."""
+    """Names of the widths that an analysis asks for, found by tracing its selection of each sample without events."""
     problem, names = work.problem, set[str]()
-    found = problem.analysis
+    found, free = problem.analysis, {name: np.asarray(value) for name, value in parameters.items()}
 
-    def observed(free: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    def observed(variations: tuple[str, ...], free: dict[str, Any], arrays: dict[str, Any]) -> Any:
         # Whole numbers stay such, and an analysis may mix them with others.
         with jax.numpy_dtype_promotion("standard"):
             p, c = Parameters(_in_precision(problem, free)), Columns(_in_precision(problem, arrays))
             relax = _Asking({}, thresholds=p.arrays, names=names)
-            families = observing.families(found, problem.binnings, found.weight_variations, p, c, relax)
+            families = observing.families(found, problem.binnings, variations, p, c, relax)
         return [(family.weights, family.values) for family in families]
 
-    stored = _shapes(store.column_types(Path(work.groups[0].files[0].path)), found)
-    jax.eval_shape(observed, {name: np.asarray(value) for name, value in parameters.items()}, stored)
+    seen: list[Any] = []
+    for group in work.groups:
+        variations = tuple(name for name in group.variations if name in found.weight_variations)
+        file = next(file for file in group.files if file.events)
+        stored = store.column_types(Path(file.path))
+        if (variations, stored) not in seen:  # others of the same columns ask for the same
+            seen.append((variations, stored))
+            jax.eval_shape(functools.partial(observed, variations), free, _shapes(stored, found))
     return names
 
 

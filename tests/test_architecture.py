@@ -57,6 +57,7 @@ ORDER = [
     "poi",
     "interval",
     "nuisance",
+    "fingerprint",
     "problem",
     "widths",
     "chunks",

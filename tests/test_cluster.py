@@ -27,7 +27,8 @@ from pipeline import chunks, cluster, config, datasets, problem
 from pipeline.centre import centre
 from pipeline.cluster import InProcess
 from pipeline.cluster.assignment import assign
-from pipeline.cluster.workers import DASK, Worker, local, set_up
+from pipeline.cluster.settings import DASK
+from pipeline.cluster.workers import Worker, local, set_up
 from pipeline.errors import ClusterError, ConfigError, OutputError
 from pipeline.gradient import forward, value_and_grad
 

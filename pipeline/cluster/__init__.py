@@ -14,8 +14,9 @@ from distributed import Client
 from pipeline.chunks import keep
 from pipeline.cluster.batch import allocation, htcondor, slurm
 from pipeline.cluster.security import given, unprotected
+from pipeline.cluster.settings import DASK, quiet
 from pipeline.cluster.sweeping import Distributed, InProcess, explained
-from pipeline.cluster.workers import DASK, Worker, budget, keep_programs, local, quiet, set_up
+from pipeline.cluster.workers import Worker, budget, keep_programs, local, set_up
 from pipeline.config import Cluster
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.gradient import Executor
@@ -48,7 +49,8 @@ def executor(
     quiet()
     with dask.config.set(DASK), _client(cluster, workers, folder) as client:
         with explained():
-            set_up(client, Worker(bytes_of_events, scratch, programs))
+            own = cluster.executor != "address"
+            set_up(client, Worker(bytes_of_events, scratch, programs, of_run=own))
         yield Distributed(client, wait=60.0 * cluster.wait_minutes)
 
 

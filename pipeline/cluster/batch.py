@@ -18,7 +18,8 @@ from typing import Any
 from distributed import Client
 
 from pipeline.cluster.security import given_or_made, private_folder, shared
-from pipeline.cluster.workers import EXTENSIONS, memory_mb, worker_environment
+from pipeline.cluster.settings import EXTENSIONS
+from pipeline.cluster.workers import memory_mb, worker_environment
 from pipeline.config import Cluster
 from pipeline.errors import ClusterError, ConfigError
 

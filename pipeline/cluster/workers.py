@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import hashlib
-import logging
 import math
 import os
 import platform
@@ -19,50 +18,17 @@ import dask
 import jax
 from distributed import Client, Nanny, Scheduler, SpecCluster, WorkerPlugin
 from distributed.comm.core import CommClosedError
-from distributed.scheduler import DEFAULT_EXTENSIONS
 from distributed.system import MEMORY_LIMIT
 from distributed.utils import LoopRunner
 from tornado.ioloop import IOLoop
 
 from pipeline import chunks
 from pipeline.cluster.security import given_or_made
+from pipeline.cluster.settings import EXTENSIONS, KEEP_MEMORY, quiet
 from pipeline.config import Cluster
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.runtime import environment
 
-# Dask makes its workers return freed memory at once. A sweep's arrays would then be mapped anew, and zeroed by the
-# kernel, at every call, and sweeps take twice as long (docs/benchmarks.md). This much is kept.
-KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "1073741824", "MALLOC_MMAP_THRESHOLD_": "1073741824"}
-DASK = {
-    "distributed.nanny.pre-spawn-environ": KEEP_MEMORY,  # the C library reads it when a process starts
-    "distributed.scheduler.http.routes": [],  # web pages know no password
-    "distributed.worker.http.routes": [],
-    "distributed.scheduler.allowed-failures": 10,  # workers that may die under one task before it is given up
-    "distributed.scheduler.worker-ttl": None,  # compiling may keep a worker from its heartbeat for minutes
-    # What Dask remembers of the past, for dashboards, grows with the epochs.
-    "distributed.worker.profile.enabled": False,
-    "distributed.admin.low-level-log-length": 100,
-    "distributed.admin.system-monitor.log-length": 100,
-}
-
-
-class NoSpans:
-    """In place of Dask's record of spans of time: it begins one with every sweep, and counts each for ever."""
-
-    def __init__(self, scheduler: Any) -> None:
-        del scheduler
-
-    def observe_tasks(self, tasks: Any, code: Any, span_metadata: Any) -> dict[str, Any]:
-        """Called by Dask's scheduler for new tasks: they belong to no span."""
-        del tasks, code, span_metadata
-        return {}
-
-    def heartbeat(self, worker: Any, seconds: Any) -> None:
-        """Called by Dask's scheduler for each report of a worker."""
-        del worker, seconds
-
-
-EXTENSIONS = {**DEFAULT_EXTENSIONS, "spans": NoSpans}  # of a scheduler in this process
 BATCH_MEMORY_MB = 4000
 # Python's helper process tidies up after one that was killed, and would say so.
 NO_WARNING = "ignore::UserWarning:multiprocessing.resource_tracker"
@@ -79,22 +45,18 @@ class Worker(WorkerPlugin):
 
     name = "thalweg"
 
-    def __init__(self, budget: float, scratch: Path | None, programs: Path) -> None:
-        self._budget, self._scratch, self._programs = budget, scratch, programs
+    def __init__(self, budget: float, scratch: Path | None, programs: Path, *, of_run: bool = True) -> None:
+        """With `of_run` the workers are the run's own: nobody else wants their web pages and reports."""
+        self._budget, self._scratch, self._programs, self._of_run = budget, scratch, programs, of_run
 
     def setup(self, worker: Any) -> None:
         """Called by Dask in the worker's process."""
-        worker.http_server.stop()
-        quiet()
+        if self._of_run:
+            worker.http_server.stop()
+            quiet()
         jax.config.update("jax_enable_x64", True)
         keep_programs(self._programs)
         chunks.keep(min(self._budget, _on_device()), self._scratch)
-
-
-def quiet() -> None:
-    """Silence Dask's own reports, with their tracebacks, of what is lost or closed: to the run it comes as an error."""
-    for name in ("distributed", "tornado.application", "tornado.general", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def set_up(client: Client, plugin: Worker) -> None:

@@ -400,7 +400,7 @@ def test_d_a_resume_reads_one_checkpoint(tiny, tmp_path, monkeypatch):
     "message",
     [
         Templates({"sr": np.ones((2, 3))}, {"sr": np.ones(3)}),
-        Widths({"cut": np.float64(0.1)}, {}),
+        Widths({"cut": np.asarray(0.1)}, {}),
         Columns({"weight": np.ones(4)}),
     ],
     ids=lambda message: type(message).__name__,

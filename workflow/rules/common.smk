@@ -145,6 +145,14 @@ wildcard_constraints:
     sample=r"[A-Za-z0-9][A-Za-z0-9_+.-]*",
 
 
+# What is made up for in samples with absolute weights: it is in no file that a rule reads.
+ASIDE = explained(
+    lambda: {
+        name: datasets.not_used(RUN, name)
+        for name in datasets.sample_names(RUN)
+        if RUN.data.samples[name.partition("__")[0]].cross_section_pb is None
+    }
+)
 BINS = {
     name: channel.model_dump()["histogram"] for name, channel in RUN.channels.items()
 }
@@ -184,6 +192,11 @@ def previous_block(wildcards):
     """The state that a block of epochs starts from; the first one starts from the configuration."""
     block = int(wildcards.block)
     return [FOLDER.block(block - 1)] if block > 1 else []
+
+
+def last_epoch(wildcards):
+    """The epoch that a block ends at."""
+    return min(int(wildcards.block) * RUN.optimise.epochs_per_job, RUN.optimise.epochs)
 
 
 def all_blocks(wildcards):

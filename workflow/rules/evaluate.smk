@@ -18,7 +18,7 @@ rule evaluate:
         **needs_of_sweeps(minutes=120),
     params:
         physics=fingerprint(
-            [RUN.physics(), RUN.evaluate.model_dump(), RUN.model.pseudodata]
+            [RUN.physics(), ASIDE, RUN.evaluate.model_dump(), RUN.model.pseudodata]
         ),
         version=pipeline.__version__,
     message:
@@ -46,7 +46,7 @@ rule histograms:
     resources:
         **needs_of_sweeps(minutes=60),
     params:
-        physics=fingerprint([RUN.physics(), BINS, RUN.model.pseudodata]),
+        physics=fingerprint([RUN.physics(), ASIDE, BINS, RUN.model.pseudodata]),
         version=pipeline.__version__,
     message:
         "Write the exact histograms at the {wildcards.point} parameters"

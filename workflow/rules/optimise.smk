@@ -17,7 +17,8 @@ rule optimise:
     resources:
         **needs_of_sweeps(minutes=240),
     params:
-        physics=fingerprint(RUN.physics()),
+        physics=fingerprint([RUN.physics(), ASIDE]),
+        epochs=last_epoch,
         version=pipeline.__version__,
     message:
         "Optimise: block {wildcards.block} of epochs on {threads} workers"

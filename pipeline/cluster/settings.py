@@ -1,0 +1,46 @@
+"""What Dask is told: how to treat memory, what to forget, when to be quiet."""
+
+import logging
+from typing import Any
+
+from distributed.scheduler import DEFAULT_EXTENSIONS
+
+# Dask makes its workers return freed memory at once. A sweep's arrays would then be mapped anew, and zeroed by the
+# kernel, at every call, and sweeps take twice as long (docs/benchmarks.md). This much is kept.
+KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "1073741824", "MALLOC_MMAP_THRESHOLD_": "1073741824"}
+DASK = {
+    "distributed.nanny.pre-spawn-environ": KEEP_MEMORY,  # the C library reads it when a process starts
+    "distributed.scheduler.http.routes": [],  # web pages know no password
+    "distributed.worker.http.routes": [],
+    "distributed.scheduler.allowed-failures": 10,  # workers that may die under one task before it is given up
+    "distributed.scheduler.worker-ttl": None,  # compiling may keep a worker from its heartbeat for minutes
+    # What Dask remembers of the past, for dashboards, grows with the epochs.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.low-level-log-length": 100,
+    "distributed.admin.system-monitor.log-length": 100,
+}
+
+
+class NoSpans:
+    """In place of Dask's record of spans of time: it begins one with every sweep, and counts each for ever."""
+
+    def __init__(self, scheduler: Any) -> None:
+        del scheduler
+
+    def observe_tasks(self, tasks: Any, code: Any, span_metadata: Any) -> dict[str, Any]:
+        """Called by Dask's scheduler for new tasks: they belong to no span."""
+        del tasks, code, span_metadata
+        return {}
+
+    def heartbeat(self, worker: Any, seconds: Any) -> None:
+        """Called by Dask's scheduler for each report of a worker."""
+        del worker, seconds
+
+
+EXTENSIONS = {**DEFAULT_EXTENSIONS, "spans": NoSpans}  # of a scheduler in this process
+
+
+def quiet() -> None:
+    """Silence Dask's own reports, with their tracebacks, of what is lost or closed: to the run it comes as an error."""
+    for name in ("distributed", "tornado.application", "tornado.general", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)

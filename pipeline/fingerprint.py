@@ -1,0 +1,31 @@
+"""What decides the parameters of a run at every epoch, in one text: two runs that differ in it share no state."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pipeline import datasets, normalisation, store
+from pipeline.config import Config
+
+
+def fingerprint(config: Config, columns: Iterable[tuple[str, Path]]) -> str:
+    """Of the configuration, the source of the analysis, the events and their normalisation, and the version.
+
+    Arguments:
+        columns: (sample, column file).
+
+    Raises:
+        InputError: there is nothing to normalise a sample by, see `normalisation.scales`.
+    """
+    found = [(sample, store.read_provenance(path)) for sample, path in columns]
+    samples: dict[str, list[dict[str, Any]]] = {}
+    for sample, provenance in found:
+        samples.setdefault(sample, []).append(provenance)
+    content = {
+        "physics": config.physics(),
+        "columns": [(provenance["content"], provenance["version"]) for _, provenance in found],
+        "scales": {fold: normalisation.scales(config, samples, fold) for fold in datasets.folds(config)},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
