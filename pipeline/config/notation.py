@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.textfiles import DEEPEST, TOO_DEEP, WHOLE_NUMBERS, shown, unusable
 
 MOST_VALUES = 20_000  # of a text with its aliases written out, seconds of reading; shipped ones have hundreds
+_LINE_ENDS = "\x85\u2028\u2029"  # to YAML 1.1, by whose rules texts are folded when they are written
 _NULL = {"", "~", "null", "Null", "NULL"}
 _TRUTH = {text: truth for truth in (True, False) for t in [str(truth)] for text in (t, t.lower(), t.upper())}
 _SPECIAL = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
@@ -55,8 +56,15 @@ def _line(text: str, position: int) -> int:
 
 def written(content: Any) -> str:
     """A content in YAML, which :func:`parse_value` reads back."""
+    text = _dumped(content, escaped=False)
+    return _dumped(content, escaped=True) if any(character in text for character in _LINE_ENDS) else text
+
+
+def _dumped(content: Any, *, escaped: bool) -> str:
+    """In YAML; `escaped` writes every character that is not ASCII by its number."""
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
+    writer.allow_unicode = not escaped
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     stream = io.StringIO()
     writer.dump(content, stream)

@@ -12,7 +12,7 @@ import pytest
 import rootfiles
 import yaml
 from columnfiles import write_columns
-from hypothesis import given
+from hypothesis import example, given
 
 from pipeline import config, datasets, problem, store, textfiles
 from pipeline.arguments import parser
@@ -156,6 +156,8 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
+@example("\x85")
+@example({"a": "b\u2028c"})
 def test_a16_what_the_report_shows_of_a_configuration_reads_back(value):
     assert parse_value(written(value), "") == value
 
