@@ -101,7 +101,7 @@ class AgcTtbar(Analysis):
         kept = {name: jets[name][selected][loose] for name in ("pt", "eta", "phi", "mass", self.tagger)}
         return {
             "weight": np.ones(len(leptons)),
-            "event_number": events.event_number[possible][selected],
+            "event_number": events.event[possible][selected],
             "lepton": mask(leptons.pt, self.leptons),
             **{f"lepton_{name}": pad(leptons[name], self.leptons) for name in leptons.fields},
             "jet": mask(kept["pt"], self.jets),
