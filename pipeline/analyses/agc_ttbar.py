@@ -101,7 +101,7 @@ class AgcTtbar(Analysis):
         kept = {name: jets[name][selected][loose] for name in ("pt", "eta", "phi", "mass", self.tagger)}
         return {
             "weight": np.ones(len(leptons)),
-            "event_number": events.event_number[possible][selected],
+            "event_number": events.event[possible][selected],
             "lepton": mask(leptons.pt, self.leptons),
             **{f"lepton_{name}": pad(leptons[name], self.leptons) for name in leptons.fields},
             "jet": mask(kept["pt"], self.jets),
@@ -144,7 +144,8 @@ class AgcTtbar(Analysis):
     def weights(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Array]:
         """b-tagging tied to each of the first four selected jets, and the W+jets scale."""
         _, jets, _ = self.decisions(p, c, relax)
-        pt = jnp.stack([relax.sum(relax.nth_passing(jets, i + 1) * c.jet_pt) for i in range(VARIED_JETS)])
+        jet_pt = c.jet_pt.astype(c.weight.dtype)
+        pt = jnp.stack([relax.sum(relax.nth_passing(jets, i + 1) * jet_pt) for i in range(VARIED_JETS)])
         if isinstance(relax, Exact) and self.corrections is not None:
             shape = jax.ShapeDtypeStruct((len(WEIGHTS), pt.shape[1]), pt.dtype)
             evaluate = functools.partial(_evaluated, self.corrections)

@@ -34,7 +34,7 @@ class DijetMass(Analysis):
         jets = events.Jet[:, :2]
         return {
             "weight": np.ones(len(jets)),
-            "event_number": events.event_number,
+            "event_number": events.event,
             **{f"jet_{name}": pad(jets[name], 2) for name in FIELDS},
         }
 

@@ -70,7 +70,7 @@ class JetDefinition(Analysis):
         }
         return {
             "weight": np.ones(len(events)),
-            "event_number": events.event_number,
+            "event_number": events.event,
             "noise": noise(events.event, RANDOM),
             **kept,
             **_inputs(kept),
