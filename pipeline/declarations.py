@@ -46,6 +46,7 @@ class FlatTree:
 
 
 EVENT_NUMBER = "event_number"  # the field, and column, of whole numbers by which the bootstrap knows an event
+WEIGHT = "weight"  # the column of the event weights; an observable never depends on it
 NOISE = "noise"  # the column of random numbers for what stands in for `Analysis.simulate`
 
 

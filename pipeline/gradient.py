@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from pipeline.chunks import copies, parted
+from pipeline.compiled import Parameters as Parameters
 from pipeline.compiled import compiled, in_types, mixed_as_numpy_does, recipe
 from pipeline.containers import Columns, Templates
 from pipeline.datasets import NOMINAL
@@ -26,8 +27,6 @@ from pipeline.problem import Group, Work
 from pipeline.simulator import events
 from pipeline.templates import Widths, bad_events
 from pipeline.workspace import Axes
-
-Parameters = dict[str, Any]
 
 # Templates and parameters -> L, dL/dT, and what of dL/dp does not go through the templates (nothing, as a rule).
 Centre = Callable[[Templates, Parameters], tuple[float, Templates, Parameters]]

@@ -11,10 +11,9 @@ from pipeline.analysis import Analysis
 from pipeline.binning import Binning
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.datasets import NOMINAL
+from pipeline.declarations import WEIGHT as WEIGHT
 from pipeline.errors import ConfigError, Noting, nearest
 from pipeline.relax import Exact, Relaxed, status
-
-WEIGHT = "weight"  # the column of the event weights; an observable never depends on it
 
 
 class Family(NamedTuple):

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.analysis import EVENT_NUMBER, NOISE, Analysis
 from pipeline.branches import with_hint
 from pipeline.datasets import SourceFile
+from pipeline.declarations import WEIGHT as WEIGHT
 from pipeline.errors import AnalysisError, InputError, Noting
 from pipeline.padding import NUMBERS, UnsuitableArray
 from pipeline.reading import where
@@ -19,8 +20,7 @@ from pipeline.reading import where
 # longdouble, which few readers know, may be wider; NumPy and Parquet have the others on every machine.
 LARGEST_TYPE = np.dtype(np.float64).itemsize
 CURES = {"c": "return .real, .imag or abs() of it", "f": "return astype('float64') of it"}
-PER_EVENT = ("weight", EVENT_NUMBER)
-WEIGHT = "weight"
+PER_EVENT = (WEIGHT, EVENT_NUMBER)
 Columns = dict[str, np.ndarray]
 
 
