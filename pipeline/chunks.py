@@ -13,9 +13,9 @@ import itertools
 import math
 import mmap
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -77,38 +77,66 @@ def _views(mapped: mmap.mmap, begin: int, kind: Kind) -> Iterator[tuple[str, np.
         begin += number * dtype.itemsize
 
 
+class _Kept(NamedTuple):
+    """Chunks, the bytes of memory that they take, and what they were made for."""
+
+    chunks: Iterable[Columns]
+    size: int
+    version: Hashable
+
+
 class Resident:
-    """The chunks a process has read: in memory as far as `budget` bytes go, the others on disk."""
+    """The events that a process holds: in memory as far as `budget` bytes go, the others on disk.
+
+    The executor or the worker makes one and hands it to every function of a sweep.
+    """
 
     def __init__(self, budget: float = math.inf, scratch: Path | None = None) -> None:
         self.budget, self.scratch, self.used = budget, scratch, 0
-        self._groups: dict[tuple[Group, Layout], tuple[Iterable[Columns], int]] = {}
+        self._kept: dict[tuple[Group, Hashable], _Kept] = {}
 
-    def chunks(self, group: Group, layout: Layout) -> Iterable[Columns]:
-        """A group's chunks; see :func:`chunks`."""
-        key = (group, layout)
-        if key not in self._groups:
+    def chunks(self, group: Group, problem: Problem) -> Iterable[Columns]:
+        """A group's events as chunks of the layout's length or fewer, the last of each shape filled up with weight 0.
+
+        Values keep their types, as stored; weights are in float64, times the group's scale. In place of event numbers
+        there are keys, by which :func:`copies` knows the events.
+        """
+        key = (group, problem.layout)
+        if key not in self._kept:
             self._forget_former(group)
-            self._groups[key] = self._keep(_arrays(group, layout))
-        return self._groups[key][0]
+        return self.made(key, None, lambda: _arrays(group, problem.layout))
+
+    def made(
+        self, key: tuple[Group, Hashable], version: Hashable, make: Callable[[], Iterator[Arrays]]
+    ) -> Iterable[Columns]:
+        """Arrays for every chunk of a group, made where this version is not there; earlier ones go."""
+        known = self._kept.get(key)
+        if known is None or known.version != version:
+            self.drop(lambda other: other == key)
+            self._kept[key] = known = self._keep(make(), version)
+        return known.chunks
+
+    def drop(self, chosen: Callable[[tuple[Group, Hashable]], bool]) -> None:
+        """Forget what is kept by the chosen keys."""
+        for key in list(filter(chosen, self._kept)):
+            self.used -= self._kept.pop(key).size
 
     def _forget_former(self, group: Group) -> None:
         """Drop chunks of column files that hold other events by now, as after an edit of the analysis."""
         now = {file.path: file.content for file in group.files}
-        for known in list(self._groups):
-            if any(now.get(file.path, file.content) != file.content for file in known[0].files):
-                self.used -= self._groups.pop(known)[1]
+        self.drop(lambda key: any(now.get(f.path, f.content) != f.content for f in key[0].files))
 
-    def _keep(self, chunks: Iterator[Arrays]) -> tuple[Iterable[Columns], int]:
-        """The chunks and the bytes of memory that they take."""
+    def _keep(self, chunks: Iterator[Arrays], version: Hashable) -> _Kept:
+        """The chunks in memory, or on disk from the first one on that the budget has no room for."""
         held, size = [], 0
         for chunk in chunks:
             held.append(chunk)
             size += sum(array.nbytes for array in chunk.values())
             if self.used + size > self.budget:
-                return self._spilled(itertools.chain(_emptied(held), chunks)), 0
+                return _Kept(self._spilled(itertools.chain(_emptied(held), chunks)), 0, version)
         self.used += size
-        return [Columns({name: jnp.asarray(array) for name, array in chunk.items()}) for chunk in held], size
+        columns = [Columns({name: jnp.asarray(array) for name, array in chunk.items()}) for chunk in held]
+        return _Kept(columns, size, version)
 
     def _spilled(self, chunks: Iterable[Arrays]) -> _Scratch:
         try:
@@ -126,24 +154,6 @@ def _emptied(held: list[Arrays]) -> Iterator[Arrays]:
     held.reverse()
     while held:
         yield held.pop()
-
-
-_RESIDENT = Resident()
-
-
-def keep(budget: float = math.inf, scratch: Path | None = None) -> None:
-    """Forget all chunks that this process has read, and keep `budget` bytes of the next ones in memory."""
-    global _RESIDENT
-    _RESIDENT = Resident(budget, scratch)
-
-
-def chunks(group: Group, problem: Problem) -> Iterable[Columns]:
-    """A group's events as chunks of `problem.chunk_events` or fewer, the last of each shape filled up with weight 0.
-
-    Values keep their types, as stored; weights are in float64, times the group's scale. In place of event numbers there
-    are keys, by which :func:`copies` knows the events.
-    """
-    return _RESIDENT.chunks(group, problem.layout)
 
 
 def parted(chunk: Columns) -> tuple[Columns, UInt64[AnyArray, " events"]]:

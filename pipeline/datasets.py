@@ -100,12 +100,15 @@ def source_files(config: Config) -> list[SourceFile]:
     return [file for sample, files in used.items() for file in _ranges_of(sample, files, config)]
 
 
-def not_used(config: Config, sample: str) -> int | None:
-    """Events of the files that `data.max_files_per_process` leaves aside; None where the manifest does not say."""
-    if config.data.max_files_per_process == "all":
-        return 0
-    aside = [file.entries for file in _listed(config)[sample][config.data.max_files_per_process :]]
-    return None if None in aside else sum(entries or 0 for entries in aside)
+def not_used(config: Config) -> dict[str, int | None]:
+    """Events by sample of the files that `data.max_files_per_process` leaves aside; None: the manifest does not say."""
+    most = config.data.max_files_per_process
+    if most == "all":
+        return dict.fromkeys(sample_names(config), 0)
+    aside = {sample: [file.entries for file in files[most:]] for sample, files in _listed(config).items()}
+    return {
+        sample: None if None in entries else sum(filter(None, entries)) for sample, entries in aside.items()
+    }
 
 
 def simulated_path(config: Config, sample: str, index: int) -> str:

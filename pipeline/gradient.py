@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from pipeline.chunks import copies, parted
+from pipeline.chunks import Resident, copies, parted
 from pipeline.compiled import Parameters as Parameters
 from pipeline.compiled import compiled, in_types, mixed_as_numpy_does, recipe
 from pipeline.containers import Columns, Templates
@@ -42,7 +42,10 @@ class Executor(Protocol):
         ...
 
     def sweep(self, function: Callable[..., Any], work: Work, *broadcast: Any) -> list[Any]:
-        """`[function(group, work, *broadcast) for group in work.groups]`."""
+        """`[function(resident, group, work, *broadcast) for group in work.groups]`.
+
+        `resident` holds the events of the process that works on a group.
+        """
         ...
 
 
@@ -171,10 +174,12 @@ def _undefined(
     )
 
 
-def _bad_group(group: Group, work: Work, parameters: Parameters, widths: Widths | None) -> list[str]:
+def _bad_group(
+    resident: Resident, group: Group, work: Work, parameters: Parameters, widths: Widths | None
+) -> list[str]:
     """What is not finite in the first chunk of a group that has such events."""
     problem = work.problem
-    for chunk in _events(group, work, parameters, widths):
+    for chunk in _events(resident, group, work, parameters, widths):
         with mixed_as_numpy_does():
             worked_on = in_types(problem, parameters, parted(chunk)[0], widths)
             found = bad_events(recipe(problem, group.variations), *worked_on)
@@ -184,7 +189,12 @@ def _bad_group(group: Group, work: Work, parameters: Parameters, widths: Widths 
 
 
 def _forward_group(
-    group: Group, work: Work, parameters: Parameters, widths: Widths | None, replica: int | None
+    resident: Resident,
+    group: Group,
+    work: Work,
+    parameters: Parameters,
+    widths: Widths | None,
+    replica: int | None,
 ) -> Templates:
     sweep = compiled(work.problem, group.variations)[0]
 
@@ -199,25 +209,28 @@ def _forward_group(
         )
         return found
 
-    total: Templates = _sum(map(one, _events(group, work, parameters, widths)))
+    total: Templates = _sum(map(one, _events(resident, group, work, parameters, widths)))
     return total
 
 
 def _pullback_group(
-    group: Group, work: Work, parameters: Parameters, widths: Widths, cotangent: Templates
+    resident: Resident, group: Group, work: Work, parameters: Parameters, widths: Widths, cotangent: Templates
 ) -> Parameters:
     sweep = compiled(work.problem, group.variations)[1]
     own = _part(cotangent, _rows(group, work.axes))
     total: Parameters = _sum(
-        sweep(parameters, parted(chunk)[0], widths, own) for chunk in _events(group, work, parameters, widths)
+        sweep(parameters, parted(chunk)[0], widths, own)
+        for chunk in _events(resident, group, work, parameters, widths)
     )
     return total
 
 
-def _events(group: Group, work: Work, parameters: Parameters, widths: Widths | None) -> Iterable[Columns]:
+def _events(
+    resident: Resident, group: Group, work: Work, parameters: Parameters, widths: Widths | None
+) -> Iterable[Columns]:
     """The chunks of a group, complete: by the analysis's stage without a derivative, or by what stands in for it."""
     stand_in = widths is not None and widths.surrogate is not None
-    return events(group, work.problem, parameters, stand_in=stand_in)
+    return events(resident, group, work.problem, parameters, stand_in=stand_in)
 
 
 def _sum(results: Any) -> Any:

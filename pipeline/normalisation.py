@@ -34,7 +34,10 @@ def scales(config: Config, provenances: Mapping[str, Provenances], fold: str) ->
     """
     if not config.data.allow_repeated:
         require_different(provenances)
-    return {sample: _scale(config, sample, files, fold) for sample, files in provenances.items()}
+    aside = datasets.not_used(config)
+    return {
+        sample: _scale(config, sample, files, fold, aside[sample]) for sample, files in provenances.items()
+    }
 
 
 def uses_generator_weights(config: Config, sample: str) -> bool:
@@ -71,7 +74,8 @@ def require_different(provenances: Mapping[str, Provenances]) -> None:
             seen[identity] = file
 
 
-def _scale(config: Config, sample: str, files: Provenances, fold: str) -> float:
+def _scale(config: Config, sample: str, files: Provenances, fold: str, aside: int | None) -> float:
+    """The factor of one sample, `aside` events of which are in files that are not used."""
     if files and all(LEFT_OUT in file for file in files):
         raise InputError(
             f"sample {sample!r}: every file was left out (data.unreadable_files); the first because "
@@ -82,7 +86,7 @@ def _scale(config: Config, sample: str, files: Provenances, fold: str) -> float:
         raise InputError(f"sample {sample!r} has no event in fold {fold!r}; see data.held_out_fraction")
     cross_section = _cross_section(config, sample)
     if cross_section is None:
-        return _made_up_for(config, sample, files, total) / here
+        return _made_up_for(sample, files, total, aside) / here
     expected = cross_section * config.data.luminosity_per_pb
     return expected / (_generated(sample, files, fold) if uses_generator_weights(config, sample) else here)
 
@@ -99,10 +103,9 @@ def _folds(fold: str) -> tuple[str, ...]:
     return FOLDS if fold == ALL else (fold,)
 
 
-def _made_up_for(config: Config, sample: str, files: Provenances, total: int) -> int:
+def _made_up_for(sample: str, files: Provenances, total: int, aside: int | None) -> int:
     """Events that absolute weights stand for: those read, and those promised of the files that were not."""
     lost = [file["entries_promised"] for file in files if LEFT_OUT in file]
-    aside = datasets.not_used(config, sample)
     if None in lost or aside is None:
         key = "unreadable_files" if None in lost else "max_files_per_process"
         raise InputError(

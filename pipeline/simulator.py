@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.analysis import Analysis, Simulated
-from pipeline.chunks import chunks, parted
+from pipeline.chunks import Resident, parted
 from pipeline.containers import Columns
 from pipeline.errors import ConfigError, FitError, Noting
 from pipeline.observing import WEIGHT
@@ -21,58 +21,45 @@ LARGEST_WHOLE = 2**53  # of what float64 holds exactly
 Arrays = dict[str, np.ndarray]
 
 
-class Latest:
-    """What the stage made of each group at the parameters it was called for last."""
-
-    def __init__(self) -> None:
-        self._made: dict[tuple[Group, Problem], tuple[tuple[float, ...], list[Arrays]]] = {}
-
-    def made(
-        self, group: Group, problem: Problem, stage: Simulated, point: tuple[float, ...]
-    ) -> list[Arrays]:
-        """Outputs of every chunk of a group."""
-        known = self._made.get((group, problem))
-        if known is None or known[0] != point:
-            found = [
-                _called(
-                    problem.analysis,
-                    stage,
-                    point,
-                    _arrays(chunk),
-                    np.random.default_rng([*_seed(group), number]),
-                )
-                for number, chunk in enumerate(chunks(group, problem))
-            ]
-            self._made = {key: made for key, made in self._made.items() if not problem.succeeds(key[1])}
-            self._made[group, problem] = known = (point, found)
-        return known[1]
-
-
-_LATEST = Latest()
-
-
 def events(
-    group: Group, problem: Problem, parameters: Mapping[str, Any], *, stand_in: bool
+    resident: Resident, group: Group, problem: Problem, parameters: Mapping[str, Any], *, stand_in: bool
 ) -> Iterable[Columns]:
     """A group's chunks, with the columns of the analysis's stage without a derivative where it has one.
+
+    What the stage made at the parameters it was called for last is kept beside the events, in the same budget.
 
     Arguments:
         stand_in: a generator makes those columns later.
     """
     stage = problem.analysis.simulated
-    plain = chunks(group, problem)
+    plain = resident.chunks(group, problem)
     if stage is None or stand_in:
         return plain
+    resident.drop(lambda key: isinstance(key[1], Problem) and problem.succeeds(key[1]))
     point = tuple(float(parameters[name]) for name in stage.parameters)
-    made = _LATEST.made(group, problem, stage, point)
+    made = resident.made((group, problem), point, lambda: _outputs(resident, group, problem, stage, point))
     return (
-        Columns({**chunk.arrays, **{name: jnp.asarray(array) for name, array in outputs.items()}})
+        Columns({**chunk.arrays, **{name: jnp.asarray(array) for name, array in outputs.arrays.items()}})
         for chunk, outputs in zip(plain, made, strict=True)
     )
 
 
+def _outputs(
+    resident: Resident, group: Group, problem: Problem, stage: Simulated, point: tuple[float, ...]
+) -> Iterator[Arrays]:
+    """What the stage makes of every chunk of a group."""
+    for number, chunk in enumerate(resident.chunks(group, problem)):
+        rng = np.random.default_rng([*_seed(group), number])
+        yield _called(problem.analysis, stage, point, _arrays(chunk), rng)
+
+
 def draw(
-    group: Group, work: Work, points: Float[np.ndarray, "calls params"], number: int, seed: tuple[int, ...]
+    resident: Resident,
+    group: Group,
+    work: Work,
+    points: Float[np.ndarray, "calls params"],
+    number: int,
+    seed: tuple[int, ...],
 ) -> list[Call]:
     """A group's share of `number` events, at random and others for each point, as the stage makes them there."""
     stage = work.problem.analysis.simulated
@@ -81,7 +68,7 @@ def draw(
     before = sum(other.events for other in takewhile(lambda other: other != group, work.groups))
     rngs = [np.random.default_rng([*seed, *_seed(group), call]) for call in range(len(points))]
     found: list[list[Call]] = [[] for _ in points]
-    for chunk in chunks(group, work.problem):
+    for chunk in resident.chunks(group, work.problem):
         arrays = _arrays(chunk)
         there = np.flatnonzero(arrays[WEIGHT])
         share = _until(before + len(there), number, work.events) - _until(before, number, work.events)

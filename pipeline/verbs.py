@@ -259,6 +259,7 @@ def _executor(
     warning = cluster.unprotected(config.cluster)
     if warning is not None:
         lines.line(warning)
+    cluster.quiet()  # for good: Dask reports what was lost even after the run has ended
     folder = store.Folder(config.run).root
     return cluster.executor(config.cluster, options.workers, folder, options.memory_mb)
 

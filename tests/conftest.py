@@ -37,7 +37,6 @@ from columnfiles import write_columns
 from generated import make_files
 
 from pipeline import config, gradient, store
-from pipeline.chunks import keep
 from pipeline.simulate import simulate
 
 ROOT = Path(__file__).parent.parent
@@ -98,9 +97,8 @@ def miniature_columns(miniature, tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def _tidy():
-    """Events and compiled programs of one file of tests are of no use to the next, and take gigabytes together."""
+    """Compiled programs of one file of tests are of no use to the next, and take gigabytes together."""
     yield
-    keep()
     gradient.compiled.cache_clear()
     jax.clear_caches()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline import datasets, problem
-from pipeline.chunks import chunks, copies, parted
+from pipeline.chunks import Resident, copies, parted
 from pipeline.cluster import InProcess
 from pipeline.errors import ConfigError
 from pipeline.gradient import forward, pullback
@@ -21,7 +21,7 @@ def events_of(work):
     """Columns of the events with weight, their objects filled up to 12, in an order of their own."""
     rows = []
     for group in work.groups:
-        for chunk in chunks(group, work.problem):
+        for chunk in Resident().chunks(group, work.problem):
             present = np.asarray(chunk.weight) > 0
             jets = np.asarray(chunk.jet_pt)[present]
             padded = np.pad(jets, ((0, 0), (0, 12 - jets.shape[1])))
@@ -35,7 +35,9 @@ def test_trimmed_chunks_hold_the_same_events(miniature, miniature_columns, objec
     plain = work_of(miniature, miniature_columns, objects={})
     trimmed = work_of(miniature, miniature_columns, objects=objects, chunk_events=64)
     np.testing.assert_array_equal(events_of(trimmed), events_of(plain))
-    shapes = {chunk.jet_pt.shape for group in trimmed.groups for chunk in chunks(group, trimmed.problem)}
+    shapes = {
+        chunk.jet_pt.shape for group in trimmed.groups for chunk in Resident().chunks(group, trimmed.problem)
+    }
     sizes = [*(n for n in objects.get("jet", ()) if n < 12), 12]
     assert shapes <= {(64 >> step, size) for step, size in enumerate(sizes)}
     assert len(shapes) >= min(2, len(sizes))
@@ -66,7 +68,7 @@ def test_an_unknown_collection_is_named(miniature, miniature_columns):
 def test_replicas_are_poisson_reproducible_and_paired(miniature, miniature_columns):
     work = work_of(miniature, miniature_columns, objects={})
     group = max(work.groups, key=lambda group: group.events)
-    (chunk, *_) = chunks(group, work.problem)
+    (chunk, *_) = Resident().chunks(group, work.problem)
     real = np.asarray(chunk.weight) > 0
     factors = [copies(parted(chunk)[1], replica)[real] for replica in (0, 0, 1)]
     np.testing.assert_array_equal(factors[0], factors[1])

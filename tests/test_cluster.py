@@ -60,7 +60,7 @@ def expected(run):
     return bits(value_and_grad(InProcess(), *run[1:], centre(run[0], run[1].axes)))
 
 
-def slowly(group, work, seconds):
+def slowly(resident, group, work, seconds):
     """Something that takes its time and depends on the group."""
     time.sleep(seconds)
     return group.sample, group.events, os.getpid()
@@ -196,30 +196,23 @@ def test_a_slow_worker_changes_nothing(run, expected, tmp_path):
 # ---- events that do not fit in memory --------------------------------------------------------------------
 
 
-@pytest.fixture
-def own_chunks():
-    """Chunks of this process are forgotten before and after."""
-    chunks.keep()
-    yield
-    chunks.keep()
-
-
 @pytest.mark.parametrize("budget", [0.0, 5000.0])
-def test_streamed_events_give_the_same_bits(run, expected, tmp_path, own_chunks, budget):
-    chunks.keep(budget, tmp_path)
+def test_streamed_events_give_the_same_bits(run, expected, tmp_path, budget):
+    resident = chunks.Resident(budget, tmp_path)
+    executor = InProcess(resident)
     at_the_centre = centre(run[0], run[1].axes)
     for _ in range(2):
-        assert bits(value_and_grad(InProcess(), *run[1:], at_the_centre)) == expected
-    assert chunks._RESIDENT.used <= budget
-    held = [chunks._RESIDENT.chunks(g, run[1].problem.layout) for g in run[1].groups]
+        assert bits(value_and_grad(executor, *run[1:], at_the_centre)) == expected
+    assert resident.used <= budget
+    held = [resident.chunks(g, run[1].problem) for g in run[1].groups]
     assert (budget == 0) == all(isinstance(c, chunks._Scratch) for c in held)
     assert not list(tmp_path.iterdir())  # the scratch files have no name
 
 
-def test_a_scratch_folder_without_space_is_named(run, own_chunks):
-    chunks.keep(0.0, Path("/proc"))
+def test_a_scratch_folder_without_space_is_named(run):
+    executor = InProcess(chunks.Resident(0.0, Path("/proc")))
     with pytest.raises(OutputError, match=r"to the scratch folder /proc: .*set cluster\.scratch"):
-        forward(InProcess(), *run[1:])
+        forward(executor, *run[1:])
 
 
 # ---- what cannot run says why ----------------------------------------------------------------------------

@@ -29,6 +29,8 @@ def summary_of(run):
             {"label": "lumi", "pull": 0.0, "constraint": 0.99, "up": 0.01, "down": -0.01},
         ],
         "prefit_stdev": {c: [1.0] * BINS for c in run.channels},
+        "interval": [-0.15, 0.17],
+        "interval_method": {"down": "minos", "up": "profile"},
         "bestfit": [1.0, 0.0, 1.0, 1.0],
         "uncertainty": [0.1, 0.9, 0.03, 0.1],
         "correlation": np.eye(4).tolist(),
@@ -123,6 +125,8 @@ def test_the_page_says_what_was_found_and_run(page, run):
         assert f"<td>{name}</td>" in page
         assert f"<td>{name}.root</td>" in page
     assert "<td>10</td>" in page  # promised 110, read 100: ten events lost
+    assert "-0.15, +0.17" in page
+    assert "Lower end: MINOS; upper end: profile fits of pyhf" in page
     assert "learning_rate: 0.05" in page
     assert "jax " in page
 

@@ -16,6 +16,7 @@ from pipeline.analyses import rosenbrock, three_hump
 from pipeline.analysis import Simulated
 from pipeline.calls import Calls, around, region
 from pipeline.centre import centre
+from pipeline.chunks import Resident, _Scratch
 from pipeline.cluster import InProcess
 from pipeline.config import Surrogate as Settings
 from pipeline.containers import Columns, Parameters
@@ -127,14 +128,15 @@ def test_exact_mode_is_the_stage_itself(request, tmp_path):
     run, files = made(request, tmp_path, "three_hump", "cluster.chunk_events=256", events=1000)
     work = problem.work(run, files, datasets.TRAIN)
     parameters = problem.initial_parameters(run)
-    chunks = list(simulator.events(work.groups[0], work.problem, parameters, stand_in=False))
+    resident = Resident()
+    chunks = list(simulator.events(resident, work.groups[0], work.problem, parameters, stand_in=False))
     assert len(chunks) > 1
     total = sum(
         float(np.sum(c.weight * (scipy.special.expit(c.y - 10) - scipy.special.expit(c.y)))) for c in chunks
     )
     found = forward(InProcess(), work, parameters, None)
     np.testing.assert_allclose(found.yields["losses"].sum(), total, rtol=1e-12)
-    again = list(simulator.events(work.groups[0], work.problem, parameters, stand_in=False))
+    again = list(simulator.events(resident, work.groups[0], work.problem, parameters, stand_in=False))
     assert all(np.array_equal(a.y, b.y) for a, b in zip(chunks, again, strict=True))
     many = forward(
         InProcess(), work, parameters, problem.widths(run, 0)
@@ -183,6 +185,21 @@ def test_calls_count_and_stay_in_the_allowed_part_of_the_box(request, tmp_path):
     for some in (work, parted):
         shares = InProcess().sweep(simulator.draw, some, points, 301, (1, 0))
         assert [sum(len(share[call].inputs) for share in shares) for call in range(5)] == [301] * 5
+
+
+def test_outputs_of_the_stage_are_inside_the_memory_budget(request, tmp_path):
+    run, files = made(request, tmp_path, "three_hump", "cluster.chunk_events=256", events=1000)
+    work = problem.work(run, files, datasets.TRAIN)
+    start = problem.initial_parameters(run)
+    free, resident = Resident(), Resident(1000.0, tmp_path)
+    for step in (0.0, 0.1, 0.2):
+        parameters = {name: value + step for name, value in start.items()}
+        expected, found = (forward(InProcess(r), work, parameters, None) for r in (free, resident))
+        np.testing.assert_array_equal(expected.yields["losses"], found.yields["losses"])
+        assert resident.used <= 1000
+    made_by_stage = [kept.chunks for (_, key), kept in resident._kept.items() if key == work.problem]
+    assert len(made_by_stage) == len(work.groups)
+    assert all(isinstance(chunks, _Scratch) for chunks in made_by_stage)
 
 
 def test_the_three_hump_problem_is_solved(request, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import dask
 from distributed import Client
 
-from pipeline.chunks import keep
+from pipeline.chunks import Resident
 from pipeline.cluster.batch import allocation, htcondor, slurm
 from pipeline.cluster.security import given, unprotected
 from pipeline.cluster.settings import DASK, quiet
@@ -21,7 +21,7 @@ from pipeline.config import Cluster
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.gradient import Executor
 
-__all__ = ["Distributed", "InProcess", "executor", "unprotected"]
+__all__ = ["Distributed", "InProcess", "executor", "quiet", "unprotected"]
 
 
 @contextlib.contextmanager
@@ -43,11 +43,9 @@ def executor(
     alone = cluster.executor == "in_process"
     bytes_of_events = budget(cluster, 1 if alone else workers, memory_mb)
     if alone:
-        keep(bytes_of_events, scratch)
-        yield InProcess()
+        yield InProcess(Resident(bytes_of_events, scratch))
         return
-    quiet()
-    with dask.config.set(DASK), _client(cluster, workers, folder) as client:
+    with quiet(), dask.config.set(DASK), _client(cluster, workers, folder) as client:
         with explained():
             own = cluster.executor != "address"
             set_up(client, Worker(bytes_of_events, scratch, programs, of_run=own))

@@ -1,5 +1,6 @@
 """What Dask is told: how to treat memory, what to forget, when to be quiet."""
 
+import contextlib
 import logging
 from typing import Any
 
@@ -40,7 +41,14 @@ class NoSpans:
 EXTENSIONS = {**DEFAULT_EXTENSIONS, "spans": NoSpans}  # of a scheduler in this process
 
 
-def quiet() -> None:
-    """Silence Dask's own reports, with their tracebacks, of what is lost or closed: to the run it comes as an error."""
+def quiet() -> contextlib.ExitStack:
+    """Silence Dask's own reports, with their tracebacks, of what is lost or closed: to the run it comes as an error.
+
+    As a context, until its end; else for good.
+    """
+    back = contextlib.ExitStack()
     for name in ("distributed", "tornado.application", "tornado.general", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        logger = logging.getLogger(name)
+        back.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.CRITICAL + 1)
+    return back

@@ -8,11 +8,13 @@ from concurrent.futures import CancelledError
 from typing import Any
 
 from dask.utils import key_split
-from distributed import Client, KilledWorker
+from distributed import Client, KilledWorker, get_worker
 from distributed.client import Future
 from distributed.exceptions import WorkerStartTimeoutError
 
+from pipeline.chunks import Resident
 from pipeline.cluster.assignment import Owners, assign
+from pipeline.cluster.workers import resident_of
 from pipeline.errors import ClusterError
 from pipeline.problem import Work
 
@@ -24,9 +26,13 @@ class InProcess:
 
     workers = 1  # this process
 
+    def __init__(self, resident: Resident | None = None) -> None:
+        """With the events it holds; by default as many as it is asked for, in memory."""
+        self._resident = resident or Resident()
+
     def sweep(self, function: Function, work: Work, *broadcast: Any) -> list[Any]:
-        """`[function(group, work, *broadcast) for group in work.groups]`."""
-        return [function(group, work, *broadcast) for group in work.groups]
+        """`[function(resident, group, work, *broadcast) for group in work.groups]`."""
+        return [function(self._resident, group, work, *broadcast) for group in work.groups]
 
 
 class Distributed:
@@ -56,7 +62,7 @@ class Distributed:
             return len(self._addresses())
 
     def sweep(self, function: Function, work: Work, *broadcast: Any) -> list[Any]:
-        """`[function(group, work, *broadcast) for group in work.groups]`, one task per worker."""
+        """`[function(resident, group, work, *broadcast) for group in work.groups]`, one task per worker."""
         with explained():
             there = self._there(work)
             shares = self._shares(work)
@@ -131,4 +137,5 @@ def _as_it_is(value: Any) -> Any:
 
 def _sweep(function: Function, work: Work, groups: Sequence[int], broadcast: tuple[Any, ...]) -> list[Any]:
     key_split.cache_clear()  # Dask would remember the names of the last 100 000 tasks
-    return [function(work.groups[group], work, *broadcast) for group in groups]
+    resident = resident_of(get_worker())
+    return [function(resident, work.groups[group], work, *broadcast) for group in groups]

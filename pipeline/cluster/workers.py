@@ -22,7 +22,7 @@ from distributed.system import MEMORY_LIMIT
 from distributed.utils import LoopRunner
 from tornado.ioloop import IOLoop
 
-from pipeline import chunks
+from pipeline.chunks import Resident
 from pipeline.cluster.security import given_or_made
 from pipeline.cluster.settings import EXTENSIONS, KEEP_MEMORY, quiet
 from pipeline.config import Cluster
@@ -56,7 +56,13 @@ class Worker(WorkerPlugin):
             quiet()
         jax.config.update("jax_enable_x64", True)
         keep_programs(self._programs)
-        chunks.keep(min(self._budget, _on_device()), self._scratch)
+        self.resident = Resident(min(self._budget, _on_device()), self._scratch)
+
+
+def resident_of(worker: Any) -> Resident:
+    """The events that a worker's process holds."""
+    resident: Resident = worker.plugins[Worker.name].resident
+    return resident
 
 
 def set_up(client: Client, plugin: Worker) -> None:

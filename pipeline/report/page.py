@@ -59,6 +59,7 @@ def write(
         "moved_edges": _moved_edges(summary),
         "improvement": _improvement(summary),
         "cautions": _cautions(summary),
+        "interval": _interval(summary),
         "samples": _sample_rows(config, provenances),
         "files": provenances,
         "left_out": [p for p in provenances if datasets.LEFT_OUT in p],
@@ -123,6 +124,22 @@ def _cautions(summary: Mapping[str, Any], *, most: int = 30) -> list[str]:
     """What to know of the uncertainties at the optimised parameters, on the last fold; at most so many of each kind."""
     found = summary["cautions"][f"optimised_{summary['table'][-1]['fold']}"]
     return cautions.summary([cautions.Caution(**caution) for caution in found], most)
+
+
+HOW_FOUND = {
+    "minos": "MINOS",
+    "profile": "profile fits of pyhf, as MINOS found no end",
+    "bound": "none, a bin would expect less than no events beyond",
+}
+
+
+def _interval(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The POI's interval by pyhf at the optimised parameters, on the last fold; how each end was found."""
+    fit = summary["fits"].get(f"optimised_{summary['table'][-1]['fold']}")
+    if fit is None or fit["interval"] is None:
+        return None
+    found = {side: HOW_FOUND[method] for side, method in fit["interval_method"].items()}
+    return {**dict(zip(("down", "up"), fit["interval"], strict=True)), "found": found}
 
 
 def _bootstrap_error(summary: Mapping[str, Any]) -> dict[str, Any] | None:

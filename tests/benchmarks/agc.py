@@ -32,7 +32,7 @@ from columnfiles import write_columns
 from replicate import replicate
 
 from pipeline import columns, config, datasets, problem, store
-from pipeline.chunks import chunks, keep
+from pipeline.chunks import Resident
 from pipeline.cluster import InProcess
 from pipeline.gradient import forward, pullback
 from pipeline.histograms import histograms
@@ -104,7 +104,6 @@ def plain_uproot(settings: config.Config) -> None:
 
 def exact(settings: config.Config, files: list[tuple[str, Path]]) -> dict[str, object]:
     """Exact histograms of all variations from column files, read anew."""
-    keep()
     work = problem.work(settings, files, datasets.ALL)
     return histograms(settings, InProcess(), work, problem.initial_parameters(settings))
 
@@ -159,12 +158,12 @@ def resident_megabytes() -> float:
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1000
 
 
-def epoch(settings: config.Config, work: Work) -> float:
+def epoch(settings: config.Config, work: Work, executor: InProcess) -> float:
     """Seconds of both sweeps."""
     started = time.perf_counter()
     start, widths = problem.initial_parameters(settings), problem.widths(settings, 10)
-    templates = forward(InProcess(), work, start, widths)
-    pullback(InProcess(), work, start, widths, templates)
+    templates = forward(executor, work, start, widths)
+    pullback(executor, work, start, widths, templates)
     return time.perf_counter() - started
 
 
@@ -185,15 +184,13 @@ def at_size(path: Path, events: int, folder: Path) -> None:
     )
     work = problem.work(settings, files, datasets.ALL)
     before = resident_megabytes()
+    resident = Resident()
     times, megabytes = [], []
     for _ in range(5):
-        times.append(epoch(settings, work))
+        times.append(epoch(settings, work, InProcess(resident)))
         megabytes.append(resident_megabytes())
     rate = work.events / statistics.median(times[1:])
-    per_event = (
-        sum(a.nbytes for g in work.groups for c in chunks(g, work.problem) for a in c.arrays.values())
-        / work.events
-    )
+    per_event = resident.used / work.events
     shown = ", ".join(f"{m:.0f}" for m in megabytes)
     print(f"epochs of {work.events} preselected events, 12 templates each: {rate:.3g} events/s on one core")
     print(

@@ -34,7 +34,8 @@ def main() -> None:
     work = problem.work(settings, files, datasets.ALL)
     nominal = [work.axes.samples.index(process) for process in settings.data.samples]
     start, final = problem.initial_parameters(settings), problem.widths(settings, settings.optimise.epochs)
-    exact = forward(InProcess(), work, start, None).yields
+    executor = InProcess()
+    exact = forward(executor, work, start, None).yields
     print(f"{settings.run}: {work.events} preselected events at the initial parameters")
     print(
         "widths / final ones"
@@ -45,7 +46,7 @@ def main() -> None:
             {name: factor * width for name, width in final.operations.items()},
             {name: factor * width for name, width in final.bandwidths.items()},
         )
-        relaxed = forward(InProcess(), work, start, widths).yields
+        relaxed = forward(executor, work, start, widths).yields
         row = ""
         for channel, yields in exact.items():
             apart = np.abs(relaxed[channel][nominal].sum(axis=0) / yields[nominal].sum(axis=0) - 1)

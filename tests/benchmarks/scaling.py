@@ -25,7 +25,7 @@ jax.config.update("jax_enable_x64", True)
 import numpy as np
 from distributed import Client, LocalCluster
 
-from pipeline import chunks, cluster, columns, config, datasets, gradient, problem, store
+from pipeline import cluster, columns, config, datasets, gradient, problem, store
 from pipeline.centre import centre
 from pipeline.cluster import Distributed
 from pipeline.simulate import simulate
@@ -59,14 +59,14 @@ class Timed:
         return results
 
 
-def timed(group, work, function, *broadcast):
+def timed(resident, group, work, function, *broadcast):
     """One group on a worker, with its compiled programs under a clock."""
     if not hasattr(gradient, "_uncounted"):
         gradient._uncounted = gradient.compiled
         gradient.compiled = lambda *key: tuple(counted(f) for f in gradient._uncounted(*key))
     gradient._in_xla = 0.0
     started = time.perf_counter()
-    result = function(group, work, *broadcast)
+    result = function(resident, group, work, *broadcast)
     return result, os.getpid(), time.perf_counter() - started, gradient._in_xla, resident_mb()
 
 
@@ -211,7 +211,7 @@ def by_workers(options, folder):
         print(f"{count:10}{wall:10.2f}", flush=True)
 
 
-def nothing(group, work, broadcast):
+def nothing(resident, group, work, broadcast):
     """What a sweep costs when groups cost nothing."""
     return broadcast[: 15 * 12]
 
@@ -270,7 +270,6 @@ def main():
     print(
         f"medians of {options.repetitions} epochs, one from 1e7 events on; the first of each is not counted"
     )
-    chunks.keep()
     with tempfile.TemporaryDirectory() as folder:
         seconds_per_event = ladder(options, Path(folder)) * options.workers
         by_workers(options, Path(folder))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pipeline import analysis as contract
 from pipeline import columns, config, datasets, problem, store
 from pipeline.centre import centre
-from pipeline.chunks import chunks
+from pipeline.chunks import Resident
 from pipeline.cluster import InProcess
 from pipeline.datasets import TRAIN, SourceFile
 from pipeline.errors import InputError
@@ -211,7 +211,7 @@ def test_a13_whole_numbers_keep_their_type_to_the_last_digit(tmp_path):
     for name, array in identifiers.items():
         np.testing.assert_array_equal(kept[name], array, strict=True)
     work = problem.work(run, files, TRAIN)
-    (chunk, *_) = chunks(work.groups[0], work.problem)
+    (chunk, *_) = Resident().chunks(work.groups[0], work.problem)
     assert len(np.unique(np.asarray(chunk.whole)[np.asarray(chunk.weight) > 0])) == 900
     assert counts(templates(run, files), "large") == 900
     assert counts(templates(run, files), "double") == 900
@@ -328,7 +328,10 @@ def keys(run, files):
     work = problem.work(run, files, TRAIN)
     return {
         group.sample: np.concatenate(
-            [np.asarray(c.event_number)[np.asarray(c.weight) != 0] for c in chunks(group, work.problem)]
+            [
+                np.asarray(c.event_number)[np.asarray(c.weight) != 0]
+                for c in Resident().chunks(group, work.problem)
+            ]
         )
         for group in work.groups
     }

@@ -148,8 +148,8 @@ wildcard_constraints:
 # What is made up for in samples with absolute weights: it is in no file that a rule reads.
 ASIDE = explained(
     lambda: {
-        name: datasets.not_used(RUN, name)
-        for name in datasets.sample_names(RUN)
+        name: events
+        for name, events in datasets.not_used(RUN).items()
         if RUN.data.samples[name.partition("__")[0]].cross_section_pb is None
     }
 )
