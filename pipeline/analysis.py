@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from pipeline import targets
+from pipeline.config import targets
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.declarations import EVENT_NUMBER as EVENT_NUMBER
 from pipeline.declarations import NOISE as NOISE

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pipeline
-from pipeline import checksums, datasets
-from pipeline.textfiles import impossible, shown
+from pipeline.config.textfiles import impossible, shown
+from pipeline.data import checksums, datasets
 
 Options = dict[str, dict[str, Any]]
 

@@ -9,10 +9,11 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from pipeline import checksums, reading
+from pipeline import reading
 from pipeline.analysis import FlatTree, NanoAOD
 from pipeline.branches import key_of
-from pipeline.datasets import HELD_OUT, TRAIN, SourceFile
+from pipeline.data import checksums
+from pipeline.data.datasets import HELD_OUT, TRAIN, SourceFile
 from pipeline.errors import InputError, nearest
 from pipeline.reading import blaming, damaged, where
 

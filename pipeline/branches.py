@@ -10,7 +10,7 @@ from coffea.nanoevents import NanoAODSchema, NanoEventsFactory
 from coffea.nanoevents.mapping import SimplePreloadedColumnSource
 
 from pipeline.analysis import FlatTree, NanoAOD
-from pipeline.datasets import SourceFile
+from pipeline.data.datasets import SourceFile
 from pipeline.errors import AnalysisError, InputError, nearest
 
 TTREE, RNTUPLE = "TTree", "ROOT::RNTuple"

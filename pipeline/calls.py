@@ -12,8 +12,8 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
-from pipeline import store
 from pipeline.config import Config
+from pipeline.data import store
 from pipeline.errors import InputError
 from pipeline.gradient import Executor, Parameters
 from pipeline.problem import Work, analysis, annealed

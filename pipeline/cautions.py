@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 
 from pipeline.config import Config, Model, NormalizationSystematic, NormPlusShapeSystematic
 from pipeline.containers import Templates
-from pipeline.datasets import NOMINAL
+from pipeline.data.datasets import NOMINAL
 from pipeline.shapes import LEAST_MIRRORED, norm_plus_shape
 from pipeline.workspace import Axes, affecting, varied
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pipeline import store
+from pipeline.data import store
 from pipeline.errors import InputError
 from pipeline.gradient import Parameters
 

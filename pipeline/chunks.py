@@ -21,13 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt64
 
-from pipeline import draws, store
 from pipeline.analysis import EVENT_NUMBER
 from pipeline.containers import AnyArray, Columns
+from pipeline.data import event_random, store
+from pipeline.data.provenance import ORIGIN
 from pipeline.errors import OutputError
 from pipeline.observing import WEIGHT
 from pipeline.problem import Group, Layout, Problem
-from pipeline.provenance import ORIGIN
 
 Arrays = dict[str, np.ndarray]
 Kind = tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]  # names, shapes and types of a chunk's arrays
@@ -166,7 +166,7 @@ def copies(keys: UInt64[AnyArray, " events"], replica: int | None) -> Float[np.n
 
     A function of the event's number, its file and the replica alone: copies of an event have the same, in any chunk.
     """
-    return np.ones(len(keys)) if replica is None else draws.poisson(np.asarray(keys), replica)
+    return np.ones(len(keys)) if replica is None else event_random.poisson(np.asarray(keys), replica)
 
 
 def _arrays(group: Group, layout: Layout) -> Iterator[Arrays]:
@@ -195,7 +195,7 @@ def _parts(group: Group) -> Iterator[Arrays]:
                 weight = part[WEIGHT].astype(np.float64) * group.scale
                 origin = store.read_provenance(Path(file.path)).get(ORIGIN, file.content)
                 numbers = part.get(EVENT_NUMBER, np.arange(len(weight)))
-                yield {**part, WEIGHT: weight, EVENT_NUMBER: draws.keys(numbers, origin)}
+                yield {**part, WEIGHT: weight, EVENT_NUMBER: event_random.keys(numbers, origin)}
 
 
 def _by_objects(arrays: Arrays, layout: Layout) -> Iterator[tuple[Arrays, int]]:

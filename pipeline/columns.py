@@ -7,17 +7,18 @@ import awkward as ak
 import numpy as np
 
 from pipeline import analysis as contract
-from pipeline import bookkeeping, reading, store
+from pipeline import bookkeeping, reading
 from pipeline.analysis import EVENT_NUMBER, Analysis
 from pipeline.config import Config
-from pipeline.datasets import HELD_OUT, LEFT_OUT, TRAIN, SourceFile, is_held_out
+from pipeline.data import store
+from pipeline.data.datasets import HELD_OUT, LEFT_OUT, TRAIN, SourceFile, is_held_out
+from pipeline.data.provenance import LARGEST_WEIGHT, ORIGIN, branch_of_generator_weights, recipe
 from pipeline.errors import InputError
 from pipeline.padding import FLOATS
 from pipeline.padding import mask as mask
 from pipeline.padding import noise as noise
 from pipeline.padding import normal as normal
 from pipeline.padding import pad as pad
-from pipeline.provenance import LARGEST_WEIGHT, ORIGIN, branch_of_generator_weights, recipe
 from pipeline.reading import UnreadableFile, where
 from pipeline.selection import WEIGHT, Columns, selected
 

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.containers import AnyArray, Templates
-from pipeline.datasets import NOMINAL
+from pipeline.data.datasets import NOMINAL
 from pipeline.workspace import Axes
 
 LARGE = 1.0  # relative change of a bin, all samples together, that no shape uncertainty should have

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline import cautions, datasets, outset
+from pipeline import cautions, outset
 from pipeline.centre import described
 from pipeline.config import Config
 from pipeline.containers import Templates
-from pipeline.datasets import NOMINAL
+from pipeline.data import datasets
+from pipeline.data.datasets import NOMINAL
 from pipeline.errors import FitError
 from pipeline.final import fit_table
 from pipeline.gradient import Centre, Executor, Parameters, forward

@@ -21,7 +21,7 @@ from pipeline.chunks import Resident, copies, parted
 from pipeline.compiled import Parameters as Parameters
 from pipeline.compiled import compiled, in_types, mixed_as_numpy_does, recipe
 from pipeline.containers import Columns, Templates
-from pipeline.datasets import NOMINAL
+from pipeline.data.datasets import NOMINAL
 from pipeline.errors import FitError
 from pipeline.problem import Group, Work
 from pipeline.simulator import events

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from pipeline import problem
 from pipeline.binning import Binning
 from pipeline.config import Config
-from pipeline.datasets import NOMINAL
+from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, InputError
 from pipeline.gradient import Executor, Parameters, forward
 from pipeline.problem import Work

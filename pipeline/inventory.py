@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import bookkeeping, checksums, datasets, reading
+from pipeline import bookkeeping, reading
 from pipeline.analysis import FlatTree
 from pipeline.branches import key_of
-from pipeline.datasets import NOMINAL, TRAIN, SourceFile
+from pipeline.data import checksums, datasets
+from pipeline.data.datasets import NOMINAL, TRAIN, SourceFile
 from pipeline.errors import ConfigError, InputError
 from pipeline.reading import UnreadableFile
 

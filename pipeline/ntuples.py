@@ -9,7 +9,8 @@ import awkward as ak
 import numpy as np
 import uproot
 
-from pipeline import store, targets
+from pipeline.config import targets
+from pipeline.data import store
 from pipeline.errors import ConfigError, Noting
 
 TREE = "Events"

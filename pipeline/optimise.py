@@ -14,12 +14,13 @@ import jax
 import numpy as np
 import optax
 
-from pipeline import checkpoints, outset, store
+from pipeline import checkpoints, outset
 from pipeline.analysis import Free
 from pipeline.calls import Calls
 from pipeline.centre import centre
 from pipeline.checkpoints import Checkpoints, Record, State
 from pipeline.config import Config, Optimise
+from pipeline.data import store
 from pipeline.errors import FitError
 from pipeline.gradient import Centre, Executor, Parameters, Step, value_and_grad
 from pipeline.problem import Work, widths

@@ -5,7 +5,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from pipeline import draws
+from pipeline.data import event_random
 from pipeline.errors import InputError
 
 FLOATS, WHOLE = "f", "iub"  # kinds of NumPy's types that a column holds
@@ -56,7 +56,7 @@ def normal(event_numbers: Any, objects: Any, stream: str) -> ak.Array:
         )
     counts = ak.to_numpy(ak.num(found, axis=1))
     places = ak.to_numpy(ak.flatten(ak.local_index(found, axis=1), axis=1))
-    return ak.unflatten(draws.normal(np.repeat(numbers, counts), places, stream), counts)
+    return ak.unflatten(event_random.normal(np.repeat(numbers, counts), places, stream), counts)
 
 
 def noise(event_numbers: Any, number: int, stream: str = "noise") -> np.ndarray:
@@ -69,7 +69,7 @@ def noise(event_numbers: Any, number: int, stream: str = "noise") -> np.ndarray:
     """
     events = _whole("noise", event_numbers)
     index = np.tile(np.arange(_size("noise", number)), len(events))
-    drawn = draws.normal(np.repeat(events, number), index, stream)
+    drawn = event_random.normal(np.repeat(events, number), index, stream)
     return drawn.reshape(len(events), number).astype(np.float32)
 
 

@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 
 from pipeline import config as configuration
-from pipeline import datasets, optimise, problem, store
+from pipeline import optimise, problem
 from pipeline.columns import make
 from pipeline.config import Config, parse_value
+from pipeline.config.textfiles import LONGEST_SHOWN
+from pipeline.data import datasets, store
+from pipeline.data.fingerprint import fingerprint_of
+from pipeline.data.provenance import outdated
+from pipeline.data.run_files import Columns, blocks, notes
 from pipeline.errors import ConfigError, nearest
 from pipeline.gradient import Parameters
 from pipeline.progress import Log
-from pipeline.provenance import outdated
 from pipeline.relax import edge_logits
-from pipeline.runs import Columns, blocks, notes
-from pipeline.textfiles import LONGEST_SHOWN
 from pipeline.widths import check_names
 
 Value = float | list[float]  # of a free parameter; of free bin edges a list
@@ -79,7 +81,7 @@ def with_values(config: Config, parameters: Parameters, values: Mapping[str, Val
 def optimised(config: Config, files: Columns) -> Parameters:
     """The parameters that the run ended with."""
     start = problem.initial_parameters(config)
-    fingerprint = problem.fingerprint(config, files)
+    fingerprint = fingerprint_of(config, files)
     last = config.optimise.jobs
     return optimise.load(blocks(config)[-1], config, start, fingerprint, last)[0].parameters
 

@@ -9,16 +9,15 @@ import jax
 import numpy as np
 
 from pipeline import analysis as contract
-from pipeline import datasets, normalisation, store
 from pipeline.binning import Binning
 from pipeline.config import Anneal, Config
+from pipeline.config.targets import Content
+from pipeline.data import datasets, normalisation, store
+from pipeline.data.provenance import require_weights
 from pipeline.errors import ConfigError, InputError, nearest
-from pipeline.fingerprint import fingerprint as fingerprint
 from pipeline.observing import check_variations
-from pipeline.provenance import require_weights
 from pipeline.relax import anneal, edge_logits
 from pipeline.resolution import check_sizes
-from pipeline.targets import Content
 from pipeline.templates import Widths
 from pipeline.workspace import Axes, axes, variations_of, with_all_variations
 

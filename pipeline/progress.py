@@ -11,8 +11,8 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipeline.data.store import unwritable
 from pipeline.errors import OutputError
-from pipeline.store import unwritable
 
 
 class _Console(Console):

@@ -23,7 +23,7 @@ from pipeline import branches
 from pipeline.analysis import FlatTree, NanoAOD
 from pipeline.branches import RNTUPLE, TTREE
 from pipeline.branches import where as where
-from pipeline.datasets import SourceFile
+from pipeline.data.datasets import SourceFile
 from pipeline.errors import ConfigError, InputError, ThalwegError, nearest
 
 COMPRESSION_ERRORS: Any = (zlib.error, isal_zlib.error, cramjam.DecompressionError)

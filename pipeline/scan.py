@@ -9,11 +9,11 @@ import numpy as np
 
 from pipeline.centre import centre, described
 from pipeline.config import Config, parse_value
+from pipeline.config.textfiles import LONGEST_SHOWN
 from pipeline.errors import ConfigError, FitError
 from pipeline.gradient import Executor, Parameters, forward
 from pipeline.points import Value, checked_value, require_free, with_values
 from pipeline.problem import Work, widths
-from pipeline.textfiles import LONGEST_SHOWN
 
 MOST_POINTS = 100_000  # of a grid: each takes a sweep over all events, twice
 Grid = Mapping[str, Sequence[Value]]

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.analysis import EVENT_NUMBER, NOISE, Analysis
 from pipeline.branches import with_hint
-from pipeline.datasets import SourceFile
+from pipeline.data.datasets import SourceFile
 from pipeline.declarations import WEIGHT as WEIGHT
 from pipeline.errors import AnalysisError, InputError, Noting
 from pipeline.padding import NUMBERS, UnsuitableArray

@@ -12,7 +12,7 @@ from pipeline import observing
 from pipeline.analysis import Analysis
 from pipeline.binning import Binning
 from pipeline.containers import AnyArray, Columns, Message, Parameters, Templates
-from pipeline.datasets import NOMINAL
+from pipeline.data.datasets import NOMINAL
 from pipeline.errors import Noting
 from pipeline.observing import Family
 from pipeline.relax import Exact, Relaxed, fraction_of_bin

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import config as configuration
-from pipeline import datasets, results, store
 from pipeline.config import Config, Simulate
+from pipeline.data import datasets, results, store
+from pipeline.data.run_files import blocks, column_files, evaluation_header, notes, records
 from pipeline.errors import ConfigError, InputError
 from pipeline.progress import Log, epoch_line, to_standard_output
-from pipeline.runs import blocks, column_files, evaluation_header, notes, records
 
 if TYPE_CHECKING:
     from pipeline.gradient import Executor, Parameters
@@ -84,6 +84,7 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
     """Run one block of epochs."""
     from pipeline import optimise as epochs
     from pipeline import problem
+    from pipeline.data.fingerprint import fingerprint_of
     from pipeline.widths import check_names
 
     config = _config(options)
@@ -95,7 +96,7 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
     with _executor(config, options, lines) as executor:
         files = column_files(config)
         work = problem.work(config, files, datasets.TRAIN)
-        fingerprint = problem.fingerprint(config, files)
+        fingerprint = fingerprint_of(config, files)
         start = problem.initial_parameters(config)
         check_names(config, work, start, relaxed=True)
         state = epochs.initial_state(config, start)
@@ -118,6 +119,7 @@ def evaluate(options: argparse.Namespace, lines: Log) -> None:
     """Apply exact cuts before and after the optimisation, on every fold, and fit with pyhf."""
     from pipeline import evaluate as stage
     from pipeline import problem
+    from pipeline.data.fingerprint import fingerprint_of
     from pipeline.points import optimised
     from pipeline.widths import check_names
 
@@ -126,7 +128,7 @@ def evaluate(options: argparse.Namespace, lines: Log) -> None:
     with _executor(config, options, lines) as executor:
         files = column_files(config)
         _say(notes(config, files), lines)
-        fingerprint = problem.fingerprint(config, files)
+        fingerprint = fingerprint_of(config, files)
         points = {stage.INITIAL: problem.initial_parameters(config), "optimised": optimised(config, files)}
         work = problem.work(config, files, datasets.TRAIN)
         check_names(config, work, points[stage.INITIAL], relaxed=False)
@@ -138,12 +140,11 @@ def evaluate(options: argparse.Namespace, lines: Log) -> None:
 
 def report(options: argparse.Namespace, lines: Log) -> None:
     """Draw everything into one HTML page."""
-    from pipeline import problem
     from pipeline import report as stage
 
     config = _config(options)
     files = column_files(config)
-    fingerprint = problem.fingerprint(config, files)
+    fingerprint = fingerprint_of(config, files)
     epochs = records(config, fingerprint)
     provenances = [store.read_provenance(path) for _, path in files]
     summary = results.read(store.Folder(config.run).evaluation, evaluation_header(config, fingerprint))

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from pipeline import observing, store
+from pipeline import observing
 from pipeline.analysis import Analysis
 from pipeline.config import Config
 from pipeline.containers import Columns, Parameters
+from pipeline.data import store
 from pipeline.errors import ConfigError, nearest
 from pipeline.problem import Problem, Work
 from pipeline.relax import Relaxed

@@ -21,7 +21,7 @@ from pipeline.config import (
     NormPlusShapeSystematic,
 )
 from pipeline.containers import AnyArray, Templates
-from pipeline.datasets import NOMINAL, sample_names
+from pipeline.data.datasets import NOMINAL, sample_names
 from pipeline.errors import ConfigError
 from pipeline.shapes import norm_plus_shape, symmetrised
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from pipeline import datasets, problem
+from pipeline import problem
 from pipeline.centre import centre
 from pipeline.cluster import InProcess
+from pipeline.data import datasets
 from pipeline.gradient import value_and_grad
 
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from pipeline import columns, datasets, store
+from pipeline import columns
 from pipeline.config import Config
+from pipeline.data import datasets, store
 
 
 def write_columns(run: Config, folder: Path) -> list[tuple[str, Path]]:

@@ -36,7 +36,8 @@ hypothesis.settings.load_profile("thalweg")
 from columnfiles import write_columns
 from generated import make_files
 
-from pipeline import config, gradient, store
+from pipeline import config, gradient
+from pipeline.data import store
 from pipeline.simulate import simulate
 
 ROOT = Path(__file__).parent.parent

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import uproot
 
-from pipeline import datasets
+from pipeline.data import datasets
 
 
 def is_tight(muon):

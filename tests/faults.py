@@ -24,7 +24,7 @@ import psutil
 from clones import clone
 from rootfiles import write_run
 
-from pipeline import store
+from pipeline.data import store
 
 ROOT = Path(__file__).parent.parent
 EPOCHS, BLOCKS = 300, 3

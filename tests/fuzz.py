@@ -41,7 +41,8 @@ import rootfiles
 import uproot
 import yaml
 
-from pipeline import analysis, columns, config, datasets, store
+from pipeline import analysis, columns, config
+from pipeline.data import datasets, store
 from pipeline.errors import ThalwegError
 from pipeline.likelihood import HistFactory
 
@@ -441,9 +442,9 @@ def _model(path: Path) -> Any:
 
 def _evaluations() -> tuple[Callable[[Path, Any], None], Callable[[Path], Any]]:
     """What writes and reads evaluation.json: with the identity of its run where results have one."""
-    if importlib.util.find_spec("pipeline.results") is None:
+    if importlib.util.find_spec("pipeline.data.results") is None:
         return store.write_json, store.read_json
-    results = importlib.import_module("pipeline.results")
+    results = importlib.import_module("pipeline.data.results")
     header = {"kind": "evaluation", "fingerprint": "0" * 64}
     return lambda path, summary: results.write(path, summary, header), lambda path: results.read(path, header)
 

@@ -3,7 +3,8 @@
 import functools
 import json
 
-from pipeline import config, datasets, ntuples
+from pipeline import config, ntuples
+from pipeline.data import datasets
 
 
 def make_files(run, folder, generate):

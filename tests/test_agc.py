@@ -15,10 +15,11 @@ from coffea_agc import histograms as by_coffea
 from columnfiles import write_columns
 
 from pipeline import analysis as contract
-from pipeline import config, datasets, draws, problem
+from pipeline import config, problem
 from pipeline.analyses.agc_ttbar import JET_RESOLUTION_UP
 from pipeline.cluster import InProcess
 from pipeline.containers import Templates
+from pipeline.data import datasets, event_random
 from pipeline.errors import ConfigError
 from pipeline.final import fit_table
 from pipeline.gradient import forward
@@ -47,7 +48,9 @@ def resolution(events):
     numbers = np.repeat(ak.to_numpy(events.event), ak.to_numpy(counts))
     places = ak.to_numpy(ak.flatten(ak.local_index(events.Jet.pt)))
     # As the columns hold them: in float32.
-    return ak.unflatten(draws.normal(numbers, places, "pt_res_up").astype(np.float32).astype(float), counts)
+    return ak.unflatten(
+        event_random.normal(numbers, places, "pt_res_up").astype(np.float32).astype(float), counts
+    )
 
 
 def load(agc, *overrides):

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from pipeline import config as configuration
-from pipeline import datasets, problem
+from pipeline import problem
 from pipeline.analyses.agc_network import TOP_MASS, TOP_WIDTH
 from pipeline.centre import centre
 from pipeline.cluster import InProcess
+from pipeline.data import datasets
 from pipeline.gradient import forward, value_and_grad
 
 pytestmark = pytest.mark.simulate

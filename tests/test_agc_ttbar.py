@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from eventloop import loop
 
-from pipeline import datasets, problem
+from pipeline import problem
 from pipeline.cluster import InProcess
+from pipeline.data import datasets
 from pipeline.gradient import forward
 
 POINTS = [

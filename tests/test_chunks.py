@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from pipeline import datasets, problem
+from pipeline import problem
 from pipeline.chunks import Resident, copies, parted
 from pipeline.cluster import InProcess
+from pipeline.data import datasets
 from pipeline.errors import ConfigError
 from pipeline.gradient import forward, pullback
 

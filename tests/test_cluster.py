@@ -23,12 +23,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rootfiles import write_run
 
-from pipeline import chunks, cluster, config, datasets, problem
+from pipeline import chunks, cluster, config, problem
 from pipeline.centre import centre
 from pipeline.cluster import InProcess
 from pipeline.cluster.assignment import assign
 from pipeline.cluster.settings import DASK
 from pipeline.cluster.workers import Worker, local, set_up
+from pipeline.data import datasets
 from pipeline.errors import ClusterError, ConfigError, OutputError
 from pipeline.gradient import forward, value_and_grad
 

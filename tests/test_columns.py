@@ -17,7 +17,7 @@ from pipeline import columns
 from pipeline.analyses.agc_ttbar import AgcTtbar
 from pipeline.analyses.hep_tutorial import HepTutorial
 from pipeline.columns import mask, pad, read
-from pipeline.datasets import HELD_OUT, TRAIN, SourceFile
+from pipeline.data.datasets import HELD_OUT, TRAIN, SourceFile
 from pipeline.errors import AnalysisError, ConfigError, InputError
 from pipeline.padding import TooManyObjects
 

@@ -10,9 +10,10 @@ from jax.test_util import check_grads
 from workspaces import counting
 
 from pipeline import config as configuration
-from pipeline import datasets, evaluate, optimise, problem
+from pipeline import evaluate, optimise, problem
 from pipeline.centre import centre
 from pipeline.cluster import InProcess
+from pipeline.data import datasets
 from pipeline.errors import ConfigError
 from pipeline.gradient import value_and_grad
 from pipeline.likelihood import HistFactory

@@ -9,8 +9,9 @@ import rootfiles
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import config, datasets, normalisation
-from pipeline.datasets import ALL, HELD_OUT, TRAIN
+from pipeline import config
+from pipeline.data import datasets, normalisation
+from pipeline.data.datasets import ALL, HELD_OUT, TRAIN
 from pipeline.errors import ConfigError, InputError
 
 # process, variation: files, events; notes on the AGC's code of version 2

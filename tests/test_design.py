@@ -15,10 +15,11 @@ from columnfiles import write_columns
 from generated import generated
 
 from pipeline import config as configuration
-from pipeline import datasets, optimise, problem, store
+from pipeline import optimise, problem
 from pipeline.analyses import calorimeter, ladle_furnace, ladle_muons, planes, scattering
 from pipeline.centre import centre
 from pipeline.cluster import InProcess
+from pipeline.data import datasets, store
 from pipeline.errors import AnalysisError, ConfigError
 from pipeline.evaluate import all_points
 from pipeline.gradient import forward, value_and_grad

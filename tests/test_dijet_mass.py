@@ -9,9 +9,10 @@ from columnfiles import write_columns
 from jax.test_util import check_grads
 
 from pipeline import config as configuration
-from pipeline import datasets, optimise, problem
+from pipeline import optimise, problem
 from pipeline.centre import centre
 from pipeline.cluster import InProcess
+from pipeline.data import datasets
 from pipeline.errors import ConfigError
 from pipeline.gradient import value_and_grad
 from pipeline.objective import OBJECTIVES

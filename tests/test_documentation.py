@@ -12,9 +12,10 @@ import pytest
 import uproot
 from columnfiles import write_columns
 
-from pipeline import config, datasets, optimise, problem
+from pipeline import config, optimise, problem
 from pipeline.cli import main
 from pipeline.cluster import InProcess
+from pipeline.data import datasets
 from pipeline.verdict import objectives_of, verdict
 
 EVENTS = {"signal": 3000, "background": 5000}

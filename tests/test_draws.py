@@ -6,21 +6,22 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import columns, draws
+from pipeline import columns
+from pipeline.data import event_random
 
 NUMBERS = np.arange(227_000_000, 227_200_000, dtype=np.uint64)
 
 
 def of(numbers, place, stream="pt_res_up"):
-    return draws.normal(numbers, np.full(len(numbers), place), stream)
+    return event_random.normal(numbers, np.full(len(numbers), place), stream)
 
 
 def test_they_are_normal_and_independent():
     found = [of(NUMBERS, 0), of(NUMBERS, 1), of(NUMBERS + np.uint64(1), 0), of(NUMBERS, 0, "other")]
     for numbers in found:
         assert scipy.stats.kstest(numbers, "norm").pvalue > 1e-4
-        assert np.max(np.abs(numbers)) <= draws.LARGEST_NORMAL
-    held_out = draws.uniform(NUMBERS)
+        assert np.max(np.abs(numbers)) <= event_random.LARGEST_NORMAL
+    held_out = event_random.uniform(NUMBERS)
     correlations = np.corrcoef([*found[:2], found[3], held_out])
     np.testing.assert_allclose(correlations, np.eye(4), atol=5 / len(NUMBERS) ** 0.5)
     np.testing.assert_array_equal(found[2][:-1], found[0][1:])
@@ -28,7 +29,7 @@ def test_they_are_normal_and_independent():
 
 def test_the_largest_number():
     bits = 0.5 / 2.0**53
-    assert -scipy.stats.norm.ppf(bits) < draws.LARGEST_NORMAL
+    assert -scipy.stats.norm.ppf(bits) < event_random.LARGEST_NORMAL
 
 
 @given(st.lists(st.lists(st.floats(0, 1), max_size=5), min_size=1, max_size=20), st.integers(0, 20))

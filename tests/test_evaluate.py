@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from pipeline import datasets, problem
+from pipeline import problem
 from pipeline.cluster import InProcess
 from pipeline.containers import Templates
+from pipeline.data import datasets
 from pipeline.errors import ConfigError, FitError
 from pipeline.evaluate import all_points
 from pipeline.final import pyhf_fit

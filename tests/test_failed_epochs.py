@@ -7,9 +7,10 @@ import pytest
 from columnfiles import write_columns
 from rootfiles import write_analysis, write_run
 
-from pipeline import config, datasets, optimise, problem, store
+from pipeline import config, optimise, problem
 from pipeline.cluster import InProcess
 from pipeline.containers import Templates
+from pipeline.data import datasets, store
 from pipeline.diagnosis import suspects
 from pipeline.errors import FitError, OutputError
 from pipeline.workspace import Axes

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from pipeline import config as configuration
-from pipeline import datasets, problem
+from pipeline import problem
 from pipeline.binning import Binning
 from pipeline.centre import centre
 from pipeline.cluster import InProcess
+from pipeline.data import datasets
 from pipeline.errors import ConfigError
 from pipeline.gradient import forward, value_and_grad
 from pipeline.optimise import initial_state, update

@@ -10,9 +10,10 @@ from columnfiles import write_columns
 from generated import generated
 from scipy import stats
 
-from pipeline import datasets, optimise, problem, store
+from pipeline import optimise, problem
 from pipeline.analyses import counting
 from pipeline.cluster import InProcess
+from pipeline.data import datasets, store
 from pipeline.errors import ConfigError
 from pipeline.gradient import forward
 from pipeline.objective import counting_significance

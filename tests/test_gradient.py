@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from pipeline import config as config_module
-from pipeline import datasets, problem
+from pipeline import problem
 from pipeline.centre import centre
 from pipeline.cluster import InProcess
 from pipeline.containers import Columns
+from pipeline.data import datasets
+from pipeline.data.store import read_columns
 from pipeline.errors import FitError
 from pipeline.gradient import forward, pullback, value_and_grad
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES
 from pipeline.optimise import in_ranges
-from pipeline.store import read_columns
 from pipeline.templates import Recipe, fill
 from pipeline.workspace import specification, variations_of, workspace
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from columnfiles import write_columns
 
-from pipeline import cluster, config, datasets, optimise, problem
+from pipeline import cluster, config, optimise, problem
 from pipeline.cluster import InProcess
+from pipeline.data import datasets
 from pipeline.final import pyhf_fit
 from pipeline.gradient import forward
 from pipeline.workspace import workspace

@@ -17,7 +17,7 @@ import htcondor_pool
 import pytest
 from rootfiles import write_run
 
-from pipeline import store
+from pipeline.data import store
 
 ROOT = Path(__file__).parent.parent
 FOLDER = os.environ.get("THALWEG_HTCONDOR_POOL")

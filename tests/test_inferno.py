@@ -6,10 +6,11 @@ import pytest
 from columnfiles import write_columns
 from generated import generated
 
-from pipeline import datasets, optimise, problem, store
+from pipeline import optimise, problem
 from pipeline.analyses import inferno
 from pipeline.cluster import InProcess
 from pipeline.containers import Columns
+from pipeline.data import datasets, store
 from pipeline.gradient import forward
 from pipeline.templates import Recipe, fill
 from pipeline.verdict import objectives_of, verdict, work_of_all_models

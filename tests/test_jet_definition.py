@@ -12,10 +12,11 @@ from chunked import assert_chunks_are_the_whole
 from columnfiles import write_columns
 from generated import generated
 
-from pipeline import datasets, problem
+from pipeline import problem
 from pipeline.analyses.jet_definition import COLLECTIONS, COUNTS, INPUTS, RADII, JetDefinition
 from pipeline.calls import Calls
 from pipeline.cluster import InProcess
+from pipeline.data import datasets
 from pipeline.simulate import towers
 from pipeline.simulate.generator import generate
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import uproot
 
-from pipeline import config, datasets, ntuples
+from pipeline import config, ntuples
+from pipeline.data import datasets
 from pipeline.errors import AnalysisError, ConfigError
 
 MODULE = """

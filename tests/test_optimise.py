@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import config as configuration
-from pipeline import datasets, optimise, problem
+from pipeline import optimise, problem
 from pipeline.cluster import InProcess
+from pipeline.data import datasets
+from pipeline.data.fingerprint import fingerprint_of
 from pipeline.errors import InputError
 
 pytestmark = pytest.mark.simulate
@@ -35,7 +37,7 @@ def run(config, columns, folder, until, state=None):
     seen = []
     result = optimise.run(
         config, InProcess(), work, state, until=until, checkpoints=folder,
-        fingerprint=problem.fingerprint(config, columns), progress=seen.append,
+        fingerprint=fingerprint_of(config, columns), progress=seen.append,
     )  # fmt: skip
     return *result, seen
 
@@ -74,7 +76,7 @@ def test_restart_from_any_checkpoint_gives_the_same_bits(
 def test_two_blocks_equal_one(quick, miniature_columns, undisturbed, tmp_path):
     final = undisturbed[0]
     state, records, _ = run(quick, miniature_columns, tmp_path / "a", 3)
-    mark = problem.fingerprint(quick, miniature_columns)
+    mark = fingerprint_of(quick, miniature_columns)
     optimise.save(tmp_path / "block_1.npz", state, mark, records, 1)
     halves = quick.model_copy(update={"optimise": quick.optimise.model_copy(update={"epochs_per_job": 3})})
     start = problem.initial_parameters(quick)
@@ -110,7 +112,7 @@ def test_a_block_of_another_configuration_is_refused(quick, miniature_columns, u
             tmp_path / "block_1.npz",
             quick,
             problem.initial_parameters(quick),
-            problem.fingerprint(quick, miniature_columns),
+            fingerprint_of(quick, miniature_columns),
             1,
         )
 

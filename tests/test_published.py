@@ -6,9 +6,10 @@ from chunked import assert_chunks_are_the_whole
 from columnfiles import write_columns
 from generated import generated
 
-from pipeline import datasets, optimise, problem, report, store
+from pipeline import optimise, problem, report
 from pipeline.centre import centre
 from pipeline.cluster import InProcess
+from pipeline.data import datasets, store
 from pipeline.errors import FitError
 from pipeline.evaluate import all_points
 from pipeline.gradient import forward

@@ -9,11 +9,12 @@ import rootfiles
 import servers
 from columnfiles import write_columns
 
-from pipeline import columns, config, datasets, problem, reading, store
+from pipeline import columns, config, problem, reading
 from pipeline.cluster import InProcess
+from pipeline.data import datasets, store
+from pipeline.data.provenance import outdated
 from pipeline.errors import InputError
 from pipeline.gradient import forward
-from pipeline.provenance import outdated
 from pipeline.reading import UnreadableFile
 
 EVENTS = 200

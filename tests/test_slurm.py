@@ -11,7 +11,7 @@ import pytest
 from rootfiles import write_run
 
 import slurm
-from pipeline import store
+from pipeline.data import store
 
 pytestmark = [pytest.mark.workflow, pytest.mark.dask, pytest.mark.slurm]
 

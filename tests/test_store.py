@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline import store
+from pipeline.data import store
 from pipeline.errors import InputError, OutputError
 
 FLOATS = st.floats(width=32, allow_nan=False)

@@ -11,7 +11,7 @@ from chunked import assert_chunks_are_the_whole
 from columnfiles import write_columns
 from generated import generated
 
-from pipeline import datasets, optimise, problem, simulator
+from pipeline import optimise, problem, simulator
 from pipeline.analyses import rosenbrock, three_hump
 from pipeline.analysis import Simulated
 from pipeline.calls import Calls, around, region
@@ -20,6 +20,7 @@ from pipeline.chunks import Resident, _Scratch
 from pipeline.cluster import InProcess
 from pipeline.config import Surrogate as Settings
 from pipeline.containers import Columns, Parameters
+from pipeline.data import datasets
 from pipeline.errors import ConfigError, FitError, InputError
 from pipeline.gradient import forward, value_and_grad
 from pipeline.surrogate import Call, Scale, energy_score, fit

@@ -4,11 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pipeline import datasets, problem
+from pipeline import problem
 from pipeline.analysis import Analysis, FlatTree, Free
 from pipeline.binning import Binning
 from pipeline.cluster import InProcess
 from pipeline.containers import Columns, Observation
+from pipeline.data import datasets
 from pipeline.errors import FitError
 from pipeline.gradient import forward
 from pipeline.templates import Recipe, Widths, bad_events, fill

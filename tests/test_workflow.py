@@ -10,7 +10,8 @@ import pyhf
 import pytest
 from clones import clone
 
-from pipeline import config, datasets
+from pipeline import config
+from pipeline.data import datasets
 
 pytestmark = [pytest.mark.workflow, pytest.mark.simulate, pytest.mark.dask]
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from pipeline.analysis import Analysis, Free, NanoAOD
 from pipeline.columns import mask, normal, pad
 from pipeline.containers import Columns, Observation, Parameters
-from pipeline.draws import LARGEST_NORMAL
+from pipeline.data.event_random import LARGEST_NORMAL
 from pipeline.errors import ConfigError
 from pipeline.relax import Exact, Relaxed
 from pipeline.requirements import Requirement, fulfilled, requirements

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from distributed.security import Security
 
-from pipeline import store, textfiles
+from pipeline.config import textfiles
 from pipeline.config.cluster import Cluster, Tls
+from pipeline.data import store
 from pipeline.errors import ClusterError, ConfigError
 
 _FIELDS = ("tls_ca_file", "tls_client_key", "tls_client_cert")

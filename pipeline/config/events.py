@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field
 
-from pipeline import targets
+from pipeline.config import targets
 from pipeline.config.section import MOST, Name, Section
 from pipeline.errors import ConfigError
 

@@ -13,8 +13,8 @@ from ruamel.yaml import YAML, events
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
+from pipeline.config.textfiles import DEEPEST, TOO_DEEP, WHOLE_NUMBERS, shown, unusable
 from pipeline.errors import ConfigError
-from pipeline.textfiles import DEEPEST, TOO_DEEP, WHOLE_NUMBERS, shown, unusable
 
 MOST_VALUES = 20_000  # of a text with its aliases written out, seconds of reading; shipped ones have hundreds
 _LINE_ENDS = "\x85\u2028\u2029"  # to YAML 1.1, by whose rules texts are folded when they are written

@@ -7,7 +7,7 @@ from typing import Any
 
 import pydantic
 
-from pipeline import textfiles
+from pipeline.config import textfiles
 from pipeline.config.notation import parse_value
 from pipeline.config.section import Section
 from pipeline.config.sections import Config

@@ -13,8 +13,8 @@ import numpy as np
 import pyhf
 from jaxtyping import Array, Float
 
+from pipeline.data.store import read_json
 from pipeline.likelihood.interpolation import FACTORS, SHIFTS
-from pipeline.store import read_json
 
 # {channel: {sample: {"data": bins, modifier type: {modifier name: its arrays, or None}}}}
 Templates = dict[str, Any]

@@ -31,9 +31,10 @@ from coffea_agc import histograms as by_coffea
 from columnfiles import write_columns
 from replicate import replicate
 
-from pipeline import columns, config, datasets, problem, store
+from pipeline import columns, config, problem
 from pipeline.chunks import Resident
 from pipeline.cluster import InProcess
+from pipeline.data import datasets, store
 from pipeline.gradient import forward, pullback
 from pipeline.histograms import histograms
 from pipeline.problem import Work

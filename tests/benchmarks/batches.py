@@ -27,9 +27,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pipeline import config, problem, store, workspace
+from pipeline import config, problem, workspace
 from pipeline.analyses import inferno
 from pipeline.containers import Columns, Templates
+from pipeline.data import store
 from pipeline.likelihood import HistFactory
 from pipeline.objective import Term, total
 from pipeline.templates import Recipe, fill

@@ -17,8 +17,9 @@ import numpy as np
 
 jax.config.update("jax_enable_x64", True)
 
-from pipeline import config, datasets, problem, store
+from pipeline import config, problem
 from pipeline.cluster import InProcess
+from pipeline.data import datasets, store
 from pipeline.gradient import forward
 from pipeline.templates import Widths
 

@@ -6,8 +6,8 @@ From the repository: `.venv/bin/python tests/benchmarks/floor.py --output floor.
 import argparse
 from pathlib import Path
 
-from pipeline import store
 from pipeline.analyses import inferno
+from pipeline.data import store
 
 
 def main():

@@ -18,7 +18,8 @@ os.environ.update(environment())
 import jax
 import numpy as np
 
-from pipeline import cluster, columns, config, datasets, evaluate, optimise, problem, store
+from pipeline import cluster, columns, config, evaluate, optimise, problem
+from pipeline.data import datasets, store
 from pipeline.simulate import simulate
 
 ROOT = Path(__file__).parent.parent.parent

@@ -18,7 +18,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from columnfiles import write_columns
 from rootfiles import write_run
 
-from pipeline import config, store
+from pipeline import config
+from pipeline.data import store
 
 SETTLED = 200  # epochs after which everything is compiled and every buffer has its size
 

@@ -25,9 +25,10 @@ jax.config.update("jax_enable_x64", True)
 import numpy as np
 from distributed import Client, LocalCluster
 
-from pipeline import cluster, columns, config, datasets, gradient, problem, store
+from pipeline import cluster, columns, config, gradient, problem
 from pipeline.centre import centre
 from pipeline.cluster import Distributed
+from pipeline.data import datasets, store
 from pipeline.simulate import simulate
 
 ROOT = Path(__file__).parent.parent.parent

@@ -35,10 +35,11 @@ import optax
 import scipy.integrate
 import scipy.special
 
-from pipeline import columns, config, datasets, ntuples, optimise, problem, store
+from pipeline import columns, config, ntuples, optimise, problem
 from pipeline.analyses import rosenbrock, three_hump
 from pipeline.calls import Calls
 from pipeline.cluster import InProcess
+from pipeline.data import datasets, store
 
 ROOT = Path(__file__).parent.parent.parent
 DRAWS = 3000

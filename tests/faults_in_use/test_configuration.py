@@ -14,10 +14,11 @@ import yaml
 from columnfiles import write_columns
 from hypothesis import example, given
 
-from pipeline import config, datasets, problem, store, textfiles
+from pipeline import config, problem
 from pipeline.arguments import parser
 from pipeline.cli import main
-from pipeline.config import parse_value, written
+from pipeline.config import parse_value, textfiles, written
+from pipeline.data import datasets, store
 from pipeline.errors import ConfigError, InputError, OutputError
 from pipeline.verbs import VERBS
 from pipeline.widths import check_names

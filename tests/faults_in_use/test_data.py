@@ -18,12 +18,13 @@ import servers
 import uproot
 from columnfiles import write_columns
 
-from pipeline import checksums, columns, config, datasets, normalisation, problem, reading, store
+from pipeline import columns, config, problem, reading
 from pipeline.cli import main
-from pipeline.datasets import ALL, HELD_OUT, TRAIN
+from pipeline.data import checksums, datasets, normalisation, store
+from pipeline.data.datasets import ALL, HELD_OUT, TRAIN
+from pipeline.data.provenance import outdated
 from pipeline.errors import ConfigError, InputError
 from pipeline.likelihood import HistFactory
-from pipeline.provenance import outdated
 from pipeline.reading import UnreadableFile
 
 EVENTS = 400

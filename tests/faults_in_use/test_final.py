@@ -15,9 +15,10 @@ import scipy.optimize
 from workspaces import counting, modifier, workspace_of
 
 from pipeline import config as configuration
-from pipeline import datasets, minos
+from pipeline import minos
 from pipeline.centre import _why
 from pipeline.containers import Templates
+from pipeline.data import datasets
 from pipeline.errors import FitError
 from pipeline.final import pyhf_fit, pyhf_objective, require_agreement
 from pipeline.interval import End, Interval, end_of

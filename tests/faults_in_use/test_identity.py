@@ -19,22 +19,13 @@ from columnfiles import write_columns
 from distributed import Client, LocalCluster
 from rootfiles import ANALYSIS, write_run
 
-from pipeline import (
-    cli,
-    cluster,
-    config,
-    datasets,
-    gradient,
-    optimise,
-    problem,
-    results,
-    runs,
-    sources,
-    store,
-)
+from pipeline import cli, cluster, config, gradient, optimise, problem
 from pipeline.cluster import InProcess
 from pipeline.cluster.workers import Worker, set_up
+from pipeline.config import sources
 from pipeline.containers import Columns, Templates
+from pipeline.data import datasets, results, run_files, store
+from pipeline.data.fingerprint import fingerprint_of
 from pipeline.errors import ConfigError, InputError
 from pipeline.gradient import forward
 from pipeline.templates import Widths
@@ -78,7 +69,7 @@ def finished(tmp_path_factory):
             output = f"results/tiny/optimise/block_{block}.npz"
             assert thalweg("optimise", "tiny.yaml", "--block", block, "--output", output) == 0
         found = config.load(Path("tiny.yaml"))
-        header = runs.evaluation_header(found, problem.fingerprint(found, runs.column_files(found)))
+        header = run_files.evaluation_header(found, fingerprint_of(found, run_files.column_files(found)))
         results.write(Path("results/tiny/evaluation.json"), {"table": [{"exact": 0.1587}]}, header)
         results.write(Path("results/tiny/other.json"), {"table": []}, {**header, "kind": "scan"})
     return folder

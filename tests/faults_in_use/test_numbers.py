@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import analysis as contract
-from pipeline import columns, config, datasets, problem, store
+from pipeline import columns, config, problem
 from pipeline.centre import centre
 from pipeline.chunks import Resident
 from pipeline.cluster import InProcess
-from pipeline.datasets import TRAIN, SourceFile
+from pipeline.data import datasets, store
+from pipeline.data.datasets import TRAIN, SourceFile
 from pipeline.errors import InputError
 from pipeline.gradient import forward
 from pipeline.padding import UnsuitableArray, mask, noise, normal, pad

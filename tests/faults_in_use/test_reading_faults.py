@@ -13,11 +13,12 @@ import rootfiles
 import uproot
 
 from pipeline import analysis as contract
-from pipeline import columns, config, datasets, reading
+from pipeline import columns, config, reading
 from pipeline.analysis import Analysis, FlatTree, Free, NanoAOD, Simulated
 from pipeline.cli import main
 from pipeline.containers import Columns, Parameters
-from pipeline.datasets import SourceFile
+from pipeline.data import datasets
+from pipeline.data.datasets import SourceFile
 from pipeline.errors import AnalysisError, ConfigError, InputError
 from pipeline.observing import families, observe
 from pipeline.problem import initial_parameters

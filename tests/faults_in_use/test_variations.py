@@ -16,12 +16,13 @@ from hypothesis.extra import numpy as hnp
 from matplotlib.figure import Figure
 from rootfiles import arrays, write, write_analysis, write_run
 
-from pipeline import analysis, datasets, evaluate, histograms, optimise, problem, report
+from pipeline import analysis, evaluate, histograms, optimise, problem, report
 from pipeline import config as configuration
 from pipeline.cautions import cautions, summary
 from pipeline.cluster import InProcess
 from pipeline.config.sections import Alternative
 from pipeline.containers import Templates
+from pipeline.data import datasets
 from pipeline.diagnosis import suspects
 from pipeline.errors import ConfigError, FitError
 from pipeline.report.figures import settable

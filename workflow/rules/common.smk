@@ -10,10 +10,10 @@ from snakemake.settings.types import DeploymentMethod
 
 import pipeline
 from pipeline import config as configuration
-from pipeline import datasets
+from pipeline.data import datasets
+from pipeline.data.provenance import branch_of_generator_weights
+from pipeline.data.store import Folder
 from pipeline.errors import ThalwegError
-from pipeline.provenance import branch_of_generator_weights
-from pipeline.store import Folder
 
 # The clone, as seen from the folder where Snakemake runs and results go; other folders than the clone will do.
 CLONE = Path(workflow.basedir)

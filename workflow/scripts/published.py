@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import config as configuration
-from pipeline import results, runs, store
 from pipeline.config import Config
+from pipeline.data import results, run_files, store
 from pipeline.errors import InputError
 
 FOLDER = Path("results/published")
@@ -82,7 +82,7 @@ def numbers(run: Config) -> Numbers:
     `seconds` those of all epochs, `update_seconds` of a typical one, `gradient.cut` the derivative before the first.
     """
     summary = results.read(store.Folder(run.run).evaluation, {"kind": "evaluation"})
-    records = [record for block in runs.blocks(run) for record in store.read_state(block)[1]["records"]]
+    records = [record for block in run_files.blocks(run) for record in store.read_state(block)[1]["records"]]
     found = {
         "updates": float(len(records)),
         "claimed": _plain(run.objective.kind, records[-1]["objective"]),

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipeline import datasets, normalisation, store
 from pipeline.config import Config
+from pipeline.data import datasets, normalisation, store
 
 
-def fingerprint(config: Config, columns: Iterable[tuple[str, Path]]) -> str:
+def fingerprint_of(config: Config, columns: Iterable[tuple[str, Path]]) -> str:
     """Of the configuration, the source of the analysis, the events and their normalisation, and the version.
 
     Arguments:

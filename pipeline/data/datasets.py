@@ -1,6 +1,6 @@
 """Manifests -> the files of each sample, and the ranges of entries that are read of them.
 
-What a manifest is, `pipeline.manifest` says.
+What a manifest is, `pipeline.data.manifest` says.
 """
 
 import dataclasses
@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import draws, manifest, textfiles
-from pipeline.config import Config, Sample
+from pipeline.config import Config, Sample, textfiles
+from pipeline.data import event_random, manifest
+from pipeline.data.manifest import Listed
 from pipeline.errors import ConfigError, InputError
-from pipeline.manifest import Listed
 
 NOMINAL = "nominal"  # the variation that is none, in manifests and templates
 TRAIN = "train"
@@ -137,7 +137,7 @@ def is_held_out(event_numbers: np.ndarray, fraction: float) -> np.ndarray:
 
     So neither the order of the files nor a pattern in the numbers matters.
     """
-    return np.asarray(draws.uniform(event_numbers) < fraction)
+    return np.asarray(event_random.uniform(event_numbers) < fraction)
 
 
 def _names(process: str, sample: Sample) -> list[str]:

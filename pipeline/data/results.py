@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import store
+from pipeline.data import store
 from pipeline.errors import InputError
 
 HEADER, CONTENT = "header", "content"

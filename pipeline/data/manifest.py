@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline import checksums
+from pipeline.data import checksums
+from pipeline.data.store import read_json
 from pipeline.errors import InputError, nearest
-from pipeline.store import read_json
 
 SHAPE = "a manifest is process -> variation -> {nevts_total, files: [{path, nevts}]}, a file may have a 'checksum'"
 KEYS = ("path", "nevts", "checksum")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from pipeline import sources
+from pipeline.config import sources
 from pipeline.errors import ConfigError, Noting
 
 SPELLING = re.compile(r"(.+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*){0,50}):[A-Za-z_]\w*")

@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline import datasets, normalisation, store
 from pipeline.config import Config
+from pipeline.data import datasets, normalisation, store
+from pipeline.data.provenance import outdated
 from pipeline.errors import InputError
-from pipeline.provenance import outdated
 
 Columns = list[tuple[str, Path]]
 

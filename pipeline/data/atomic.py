@@ -5,8 +5,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.config.textfiles import named, shown, unnameable
 from pipeline.errors import OutputError
-from pipeline.textfiles import named, shown, unnameable
 
 
 @contextlib.contextmanager

@@ -6,9 +6,9 @@ from typing import Any
 
 import pipeline
 from pipeline.config import Config
-from pipeline.datasets import LEFT_OUT, SourceFile
+from pipeline.data.datasets import LEFT_OUT, SourceFile
+from pipeline.data.normalisation import uses_generator_weights
 from pipeline.errors import InputError
-from pipeline.normalisation import uses_generator_weights
 
 LARGEST_WEIGHT = "largest_weight"  # entry of a provenance, whatever its sign
 ORIGIN = (

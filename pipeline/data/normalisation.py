@@ -11,9 +11,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline import datasets
 from pipeline.config import Config
-from pipeline.datasets import ALL, HELD_OUT, LEFT_OUT, TRAIN, sample_names
+from pipeline.data import datasets
+from pipeline.data.datasets import ALL, HELD_OUT, LEFT_OUT, TRAIN, sample_names
 from pipeline.errors import InputError
 
 Provenances = Sequence[Mapping[str, Any]]

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import textfiles
-from pipeline.atomic import replacing as replacing
-from pipeline.atomic import unwritable as unwritable
+from pipeline.config import textfiles
+from pipeline.data.atomic import replacing as replacing
+from pipeline.data.atomic import unwritable as unwritable
 from pipeline.errors import InputError
 
 _PROVENANCE = b"thalweg"
