@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline import config as configuration
 from pipeline import optimise, problem
-from pipeline.columns import make
+from pipeline.columns.make import make_columns
 from pipeline.config import Config, parse_value
 from pipeline.config.textfiles import LONGEST_SHOWN
 from pipeline.data import datasets, store
@@ -132,6 +132,6 @@ def _current_columns(config: Config, scratch: Path, lines: Log) -> Columns:
         if made_of is None or datasets.LEFT_OUT in made_of or outdated(config, file, made_of):
             lines.line(f"reading {file.place} (no current column file of it in this run)")
             path = scratch / f"{file.name}.parquet"
-            store.write_columns(path, *make(config, file, lines.line))
+            store.write_columns(path, *make_columns(config, file, lines.line))
         found.append((file.sample, path))
     return found

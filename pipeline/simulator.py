@@ -10,10 +10,10 @@ from jaxtyping import Float
 
 from pipeline.analysis import Analysis, Simulated
 from pipeline.chunks import Resident, parted
+from pipeline.columns.padding import NUMBERS
 from pipeline.containers import Columns
 from pipeline.errors import ConfigError, FitError, Noting
 from pipeline.observing import WEIGHT
-from pipeline.padding import NUMBERS
 from pipeline.problem import Group, Problem, Work
 from pipeline.surrogate import Call
 

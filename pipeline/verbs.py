@@ -62,8 +62,8 @@ def manifest(options: argparse.Namespace, lines: Log) -> None:
 
 def columns(options: argparse.Namespace, lines: Log) -> None:
     """Read one ROOT file into rectangular columns."""
-    from pipeline.columns import make
-    from pipeline.reading import decompress_faster
+    from pipeline.columns.make import make_columns
+    from pipeline.columns.rootfile import decompress_faster
 
     decompress_faster()
     config = _config(options)
@@ -75,7 +75,7 @@ def columns(options: argparse.Namespace, lines: Log) -> None:
             f"run {config.run!r} has no range {options.index} of sample {options.sample!r}; it has {there}"
         )
     file = files[options.index]
-    folds, provenance = make(config, file, lines.line)
+    folds, provenance = make_columns(config, file, lines.line)
     store.write_columns(options.output, folds, provenance)
     lines.line(f"{file.place}: read {provenance['entries_read']}, kept {provenance['entries_kept']}")
 
@@ -141,6 +141,7 @@ def evaluate(options: argparse.Namespace, lines: Log) -> None:
 def report(options: argparse.Namespace, lines: Log) -> None:
     """Draw everything into one HTML page."""
     from pipeline import report as stage
+    from pipeline.data.fingerprint import fingerprint_of
 
     config = _config(options)
     files = column_files(config)
@@ -220,7 +221,7 @@ def _planned(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _inventory(options: argparse.Namespace, lines: Log) -> dict[str, Any]:
-    from pipeline import inventory
+    from pipeline.columns import inventory
 
     return inventory.taken(
         options.process,
@@ -240,11 +241,11 @@ def _say(notes: Iterable[str], lines: Log) -> None:
 def _generator(section: Simulate) -> Callable[..., None]:
     """What makes the events of a file: sample, path, number of events, seed."""
     if section.generator is not None:
-        from pipeline.ntuples import generate
+        from pipeline.simulate.generate import generate
 
         return functools.partial(generate, section.generator)
     try:
-        from pipeline.simulate import simulate as generate_embedded
+        from pipeline.simulate.pythia import simulate as generate_embedded
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"{error.name} is not installed; it is in the extra: pip install thalweg[simulate]"

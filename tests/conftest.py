@@ -38,7 +38,7 @@ from generated import make_files
 
 from pipeline import config, gradient
 from pipeline.data import store
-from pipeline.simulate import simulate
+from pipeline.simulate.pythia import simulate
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"

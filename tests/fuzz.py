@@ -41,7 +41,9 @@ import rootfiles
 import uproot
 import yaml
 
-from pipeline import analysis, columns, config
+from pipeline import analysis, config
+from pipeline.columns import pad
+from pipeline.columns.make import make_columns
 from pipeline.data import datasets, store
 from pipeline.errors import ThalwegError
 from pipeline.likelihood import HistFactory
@@ -320,7 +322,7 @@ def _root_kind(folder: Path, name: str, form: str, compression: Any, checked: bo
     (source,) = (file for file in datasets.source_files(settings) if file.sample == "signal")
 
     def read() -> str:
-        return _digest(columns.make(settings, source, lambda line: None)[0])
+        return _digest(make_columns(settings, source, lambda line: None)[0])
 
     unseen = not checked and (name.removeprefix("ROOT ") in UNCHECKED or form == "rntuple")
     names = tuple(damage.__name__ for damage in BYTES)
@@ -338,7 +340,7 @@ def _compressible(made: dict[str, Any]) -> dict[str, Any]:
 def _binary_kinds(folder: Path) -> list[Kind]:
     """Column files and states."""
     made = rootfiles.arrays(300)
-    arrays = {"weight": made["w"], "x": made["x"], "jet": columns.pad(made["jets"], 3)}
+    arrays = {"weight": made["w"], "x": made["x"], "jet": pad(made["jets"], 3)}
     parquet, npz = folder / "columns.parquet", folder / "state.npz"
     folds = {"train": arrays, "held_out": {n: a[:7] for n, a in arrays.items()}}
     store.write_columns(parquet, folds, {"sample": "signal", "entries_read": {"train": 300, "held_out": 7}})

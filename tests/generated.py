@@ -3,8 +3,9 @@
 import functools
 import json
 
-from pipeline import config, ntuples
+from pipeline import config
 from pipeline.data import datasets
+from pipeline.simulate import generate
 
 
 def make_files(run, folder, generate):
@@ -25,7 +26,7 @@ def generated(path, events, folder, overrides=()):
     """The configuration with so many events of each sample, in files made here, everything in this process."""
     sizes = [f"simulate.samples.{s}={{files: 1, events_per_file: {n}}}" for s, n in events.items()]
     planned = config.load(path, [*sizes, *overrides])
-    manifest = make_files(planned, folder, functools.partial(ntuples.generate, planned.simulate.generator))
+    manifest = make_files(planned, folder, functools.partial(generate.generate, planned.simulate.generator))
     (folder / "manifest.json").write_text(json.dumps(manifest))
     here = ["simulate=null", f"data.manifest={folder / 'manifest.json'}", "cluster.executor=in_process"]
     return config.load(path, [*overrides, *here])

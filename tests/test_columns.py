@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import analysis as contract
-from pipeline import columns
 from pipeline.analyses.agc_ttbar import AgcTtbar
 from pipeline.analyses.hep_tutorial import HepTutorial
-from pipeline.columns import mask, pad, read
-from pipeline.data.datasets import HELD_OUT, TRAIN, SourceFile
+from pipeline.columns import mask, normal, pad
+from pipeline.columns.make import read_events
+from pipeline.columns.padding import TooManyObjects
+from pipeline.data.datasets import HELD_OUT, TRAIN, SourceFile, is_held_out
 from pipeline.errors import AnalysisError, ConfigError, InputError
-from pipeline.padding import TooManyObjects
 
 JAGGED = st.lists(
     st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=4), max_size=6
@@ -35,7 +35,7 @@ def source(path, sample="a"):
 
 
 def both(path, analysis, **settings):
-    return read(source(path), analysis, held_out_fraction=0.4, **settings)
+    return read_events(source(path), analysis, held_out_fraction=0.4, **settings)
 
 
 def assert_same(found, expected):
@@ -91,13 +91,13 @@ def test_real_nanoaod_equals_uproot_alone(shared_data):
     electron = (events.Electron_pt > 20) & (abs(events.Electron_eta) < 2.1) & (events.Electron_cutBased == 4)
     electron = events.Electron_pt[electron & (events.Electron_sip3d < 4)]
     assert not ak.any(events.Muon_tightId)
-    draws = columns.normal(events.event, events.Jet_pt, "pt_res_up")
+    draws = normal(events.event, events.Jet_pt, "pt_res_up")
     varied = events.Jet_pt * np.maximum(
         1.03, 1 + 0.05 * draws
     )  # what a variation of the pt may lift above the cut
     good = (varied > 20) & (abs(events.Jet_eta) < 2.4) & (events.Jet_jetId == 6)
     selected = (ak.num(electron) >= 1) & (ak.sum(good, axis=1) >= 4)
-    held_out = columns.is_held_out(ak.to_numpy(events.event), 0.4)
+    held_out = is_held_out(ak.to_numpy(events.event), 0.4)
     folds, provenance = both(path, AgcTtbar())
     assert sum(provenance["entries_kept"].values()) == int(ak.sum(selected)) > 0
     for fold, chosen in ((TRAIN, ~held_out), (HELD_OUT, held_out)):
@@ -153,14 +153,16 @@ def test_folds_follow_the_event_number_alone(tmp_path, tiny):
 )
 def test_the_held_out_share_is_right_whatever_the_numbers(start, fraction, stride):
     numbers = start + stride * np.arange(20_000)
-    held_out = columns.is_held_out(numbers, fraction)
+    held_out = is_held_out(numbers, fraction)
     sigma = np.sqrt(fraction * (1 - fraction) / len(numbers))
     assert abs(held_out.mean() - fraction) < 6 * sigma
-    assert not np.any(held_out & ~columns.is_held_out(numbers, min(1.0, fraction + 0.01)))
+    assert not np.any(held_out & ~is_held_out(numbers, min(1.0, fraction + 0.01)))
 
 
 def test_nothing_held_out(tmp_path, tiny):
-    folds, provenance = read(source(rootfiles.write(tmp_path / "a.root")), tiny(), held_out_fraction=0.0)
+    folds, provenance = read_events(
+        source(rootfiles.write(tmp_path / "a.root")), tiny(), held_out_fraction=0.0
+    )
     assert provenance["entries_read"] == {TRAIN: 200, HELD_OUT: 0}
     assert folds[HELD_OUT]["jet"].shape == (0, 3)
 
@@ -282,7 +284,7 @@ def test_values_that_are_not_finite(value, branch, column, tmp_path, tiny):
     with pytest.raises(
         InputError, match=rf"'{column}' of {path} holds 2 values .*first: {value}, in .* event 3"
     ):
-        read(source(path), tiny(), held_out_fraction=0.0)
+        read_events(source(path), tiny(), held_out_fraction=0.0)
 
 
 def test_values_beyond_float32_are_kept(tmp_path, tiny):

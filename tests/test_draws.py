@@ -6,7 +6,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import columns
+from pipeline.columns import normal
 from pipeline.data import event_random
 
 NUMBERS = np.arange(227_000_000, 227_200_000, dtype=np.uint64)
@@ -36,7 +36,7 @@ def test_the_largest_number():
 def test_chunks_do_not_matter(jets, cut):
     events = np.arange(len(jets), dtype=np.uint64) + np.uint64(2**40)
     array = ak.values_astype(ak.Array([*jets, [0.5]]), "float32")[:-1]  # a type also where all are empty
-    whole = columns.normal(events, array, "stream")
-    parts = [columns.normal(events[s], array[s], "stream") for s in (slice(None, cut), slice(cut, None))]
+    whole = normal(events, array, "stream")
+    parts = [normal(events[s], array[s], "stream") for s in (slice(None, cut), slice(cut, None))]
     assert ak.concatenate(parts).to_list() == whole.to_list()
     assert ak.num(whole).to_list() == [len(jet) for jet in jets]

@@ -17,8 +17,8 @@ from pipeline.analyses.jet_definition import COLLECTIONS, COUNTS, INPUTS, RADII,
 from pipeline.calls import Calls
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
-from pipeline.simulate import towers
-from pipeline.simulate.generator import generate
+from pipeline.simulate.pythia import towers
+from pipeline.simulate.pythia.generator import generate
 
 pytestmark = pytest.mark.simulate
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import uproot
 
-from pipeline import config, ntuples
+from pipeline import config
 from pipeline.data import datasets
 from pipeline.errors import AnalysisError, ConfigError
+from pipeline.simulate import generate
 
 MODULE = """
 import numpy as np
@@ -42,11 +43,11 @@ def branches(path):
 def test_the_seed_and_the_sample_decide_the_events(module, tmp_path):
     files = {}
     for name, sample, seed in (("a", "s", 1), ("again", "s", 1), ("b", "t", 1), ("c", "s", 2)):
-        ntuples.generate(f"{module}:good", sample, tmp_path / f"{name}.root", events=50, seed=seed)
+        generate.generate(f"{module}:good", sample, tmp_path / f"{name}.root", events=50, seed=seed)
         files[name] = branches(tmp_path / f"{name}.root")
     assert all(np.array_equal(files["a"][n], files["again"][n]) for n in files["a"])
     assert len({files[name]["x"].tobytes() for name in ("a", "b", "c")}) == 3
-    assert files["a"]["event"].tolist() == list(range(ntuples.EVENTS_MAXIMUM, ntuples.EVENTS_MAXIMUM + 50))
+    assert files["a"]["event"].tolist() == list(range(generate.EVENTS_MAXIMUM, generate.EVENTS_MAXIMUM + 50))
     assert not set(files["a"]["event"]) & set(files["c"]["event"])
 
 
@@ -61,7 +62,7 @@ def test_the_seed_and_the_sample_decide_the_events(module, tmp_path):
 def test_what_is_wrong_is_named_and_no_file_is_left(module, tmp_path, function, events, message):
     path = tmp_path / "out.root"
     with pytest.raises(ConfigError, match=message):
-        ntuples.generate(f"{module}:{function}", "s", path, events=events, seed=1)
+        generate.generate(f"{module}:{function}", "s", path, events=events, seed=1)
     assert [p.name for p in tmp_path.iterdir() if p.suffix == ".root" or p.name.startswith(".")] == []
 
 
@@ -70,7 +71,7 @@ def test_an_exception_of_the_generator_says_whose_it_is(module, tmp_path):
         f"ZeroDivisionError in {module}:failing, sample 's': no message; {module}, line 14: raise"
     )
     with pytest.raises(AnalysisError, match=message):
-        ntuples.generate(f"{module}:failing", "s", tmp_path / "out.root", events=5, seed=1)
+        generate.generate(f"{module}:failing", "s", tmp_path / "out.root", events=5, seed=1)
 
 
 def test_the_folder_says_which_generator_made_the_events(module, request):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError, InputError
-from pipeline.programs import Program
+from pipeline.simulate.program import Program
 
 SCRIPT = """
 import sys

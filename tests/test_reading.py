@@ -9,20 +9,22 @@ import rootfiles
 import servers
 from columnfiles import write_columns
 
-from pipeline import columns, config, problem, reading
+from pipeline import config, problem
 from pipeline.cluster import InProcess
+from pipeline.columns import rootfile
+from pipeline.columns.make import make_columns
+from pipeline.columns.rootfile import UnreadableFile
 from pipeline.data import datasets, store
 from pipeline.data.provenance import outdated
 from pipeline.errors import InputError
 from pipeline.gradient import forward
-from pipeline.reading import UnreadableFile
 
 EVENTS = 200
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr(reading, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(rootfile, "FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def run(tmp_path):
 def made(settings, say=print):
     """Columns of each range of the signal, in order."""
     files = [file for file in datasets.source_files(settings) if file.sample == "signal"]
-    return [columns.make(settings, file, say) for file in files]
+    return [make_columns(settings, file, say) for file in files]
 
 
 def whole(parts):
@@ -179,7 +181,7 @@ def test_columns_of_something_else_are_outdated(run, tmp_path):
     first = run("data.max_events_per_job=100")
     file, second = (f for f in datasets.source_files(first) if f.sample == "signal")
     path = tmp_path / "columns.parquet"
-    store.write_columns(path, *columns.make(first, file, print))
+    store.write_columns(path, *make_columns(first, file, print))
     made_of = store.read_provenance(path)
     assert outdated(first, file, made_of) is None
     assert outdated(first, second, made_of) == "range was [0, 100] and is [100, None]"
@@ -197,7 +199,7 @@ def test_a_left_out_file_is_outdated_once_files_must_be_readable(run, tmp_path):
     lenient = run("data.unreadable_files=leave_out")
     (file,) = (f for f in datasets.source_files(lenient) if f.sample == "signal")
     path = tmp_path / "columns.parquet"
-    store.write_columns(path, *columns.make(lenient, file, print))
+    store.write_columns(path, *make_columns(lenient, file, print))
     made_of = store.read_provenance(path)
     assert outdated(lenient, file, made_of) is None
     assert "left out" in outdated(run(), file, made_of)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.columns.preselection import fulfilled, requirements
 from pipeline.errors import ConfigError
-from pipeline.requirements import fulfilled, requirements
 
 OBJECTS = {
     "eta": np.array([-2.5, -1.0, 0.0, 2.0]),

@@ -15,13 +15,13 @@ pytest.importorskip("fastjet", reason="the extra `simulate` is not installed")
 
 from coffea.nanoevents import NanoAODSchema, NanoEventsFactory
 
-from pipeline.ntuples import EVENTS_MAXIMUM, write
-from pipeline.simulate import PROCESSES, generator, simulate
-from pipeline.simulate.associated_top import squared_amplitude
-from pipeline.simulate.generator import generate, heaviest_quark, start
-from pipeline.simulate.jets import BOTTOM, CHARM, LIGHT, TAGS
-from pipeline.simulate.leptons import MUONS
-from pipeline.simulate.response import Resolution
+from pipeline.simulate.generate import EVENTS_MAXIMUM, write
+from pipeline.simulate.pythia import PROCESSES, generator, simulate
+from pipeline.simulate.pythia.associated_top import squared_amplitude
+from pipeline.simulate.pythia.generator import generate, heaviest_quark, start
+from pipeline.simulate.pythia.jets import BOTTOM, CHARM, LIGHT, TAGS
+from pipeline.simulate.pythia.leptons import MUONS
+from pipeline.simulate.pythia.response import Resolution
 
 pytestmark = pytest.mark.simulate
 

@@ -18,11 +18,11 @@ from jaxtyping import Array, Float
 
 from pipeline.analysis import Analysis, Free, NanoAOD
 from pipeline.columns import mask, normal, pad
+from pipeline.columns.preselection import Requirement, fulfilled, requirements
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.data.event_random import LARGEST_NORMAL
 from pipeline.errors import ConfigError
 from pipeline.relax import Exact, Relaxed
-from pipeline.requirements import Requirement, fulfilled, requirements
 
 LOOSE_PT = 20.0  # GeV; below every allowed cut, with room for the relaxed ones
 JET_ENERGY_SCALE_UP = 1.03

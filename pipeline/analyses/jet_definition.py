@@ -14,9 +14,9 @@ from pipeline.analysis import Analysis, FlatTree, Free, Simulated
 from pipeline.columns import noise, pad
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
-from pipeline.simulate import towers
-from pipeline.simulate.generator import heaviest_quark
-from pipeline.simulate.jets import BOTTOM
+from pipeline.simulate.pythia import towers
+from pipeline.simulate.pythia.generator import heaviest_quark
+from pipeline.simulate.pythia.jets import BOTTOM
 
 COLLECTIONS = {
     "Tower": (400, ("pt", "eta", "phi")),

@@ -13,10 +13,10 @@ from jaxtyping import Array, Float
 
 from pipeline.analyses.agc_ttbar import WEIGHTS, AgcTtbar, Decisions
 from pipeline.analysis import Free, NanoAOD
+from pipeline.columns.preselection import fulfilled, requirements
 from pipeline.containers import Columns, Parameters
 from pipeline.errors import ConfigError
 from pipeline.relax import Exact, Relaxed
-from pipeline.requirements import fulfilled, requirements
 
 LEPTON_PT = 30.0  # GeV
 JET_PT = (25.0, 30.0)  # GeV

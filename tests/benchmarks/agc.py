@@ -31,14 +31,15 @@ from coffea_agc import histograms as by_coffea
 from columnfiles import write_columns
 from replicate import replicate
 
-from pipeline import columns, config, problem
+from pipeline import config, problem
 from pipeline.chunks import Resident
 from pipeline.cluster import InProcess
+from pipeline.columns.make import make_columns
 from pipeline.data import datasets, store
 from pipeline.gradient import forward, pullback
 from pipeline.histograms import histograms
 from pipeline.problem import Work
-from pipeline.simulate import simulate
+from pipeline.simulate.pythia import simulate
 from pipeline.templates import Binning
 
 ROOT = Path(__file__).parent.parent.parent
@@ -175,7 +176,7 @@ def at_size(path: Path, events: int, folder: Path) -> None:
     started = time.process_time()
     for file in datasets.source_files(settings):
         target = folder / f"{file.name}.parquet"
-        store.write_columns(target, *columns.make(settings, file, print))
+        store.write_columns(target, *make_columns(settings, file, print))
         files.append((file.sample, target))
         megabytes.append(resident_megabytes())
     reading_rate = events / (time.process_time() - started)

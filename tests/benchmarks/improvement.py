@@ -18,9 +18,10 @@ os.environ.update(environment())
 import jax
 import numpy as np
 
-from pipeline import cluster, columns, config, evaluate, optimise, problem
+from pipeline import cluster, config, evaluate, optimise, problem
+from pipeline.columns.make import make_columns
 from pipeline.data import datasets, store
-from pipeline.simulate import simulate
+from pipeline.simulate.pythia import simulate
 
 ROOT = Path(__file__).parent.parent.parent
 RUNS = ("agc_ttbar", "agc_edges", "agc_network")
@@ -45,7 +46,7 @@ def prepare(task: tuple[config.Config, datasets.SourceFile, Path]) -> None:
         seed = datasets.file_seed(settings.simulate.seed, file.sample, index)
         events = settings.simulate.samples[file.sample].events_per_file
         simulate(file.sample, path, events=events, seed=seed)
-    store.write_columns(target, *columns.make(settings, file, print))
+    store.write_columns(target, *make_columns(settings, file, print))
 
 
 def prepared(settings: config.Config, folder: Path, workers: int) -> Files:

@@ -25,11 +25,12 @@ jax.config.update("jax_enable_x64", True)
 import numpy as np
 from distributed import Client, LocalCluster
 
-from pipeline import cluster, columns, config, gradient, problem
+from pipeline import cluster, config, gradient, problem
 from pipeline.centre import centre
 from pipeline.cluster import Distributed
+from pipeline.columns.make import make_columns
 from pipeline.data import datasets, store
-from pipeline.simulate import simulate
+from pipeline.simulate.pythia import simulate
 
 ROOT = Path(__file__).parent.parent.parent
 FILE_EVENTS = 25_000
@@ -107,7 +108,7 @@ def replicated(settings, folder):
     """A column file of FILE_EVENTS events: those of a simulated file again and again, jets smeared."""
     simulate("ttbar", folder / "ttbar.root", events=8000, seed=1)
     file = datasets.SourceFile("ttbar", 0, str(folder / "ttbar.root"), 8000)
-    folds, provenance = columns.make(settings, file, print)
+    folds, provenance = make_columns(settings, file, print)
     original = folds[datasets.TRAIN]
     rng = np.random.default_rng(1)
     chosen = rng.integers(0, len(original["weight"]), FILE_EVENTS)

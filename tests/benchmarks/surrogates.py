@@ -35,11 +35,13 @@ import optax
 import scipy.integrate
 import scipy.special
 
-from pipeline import columns, config, ntuples, optimise, problem
+from pipeline import config, optimise, problem
 from pipeline.analyses import rosenbrock, three_hump
 from pipeline.calls import Calls
 from pipeline.cluster import InProcess
+from pipeline.columns.make import make_columns
 from pipeline.data import datasets, store
+from pipeline.simulate import generate
 
 ROOT = Path(__file__).parent.parent.parent
 DRAWS = 3000
@@ -125,11 +127,11 @@ def local_surrogates(task, seed):
     with tempfile.TemporaryDirectory() as folder:
         file = dataclasses.replace(datasets.source_files(run)[0], path=f"{folder}/events.root")
         plan = run.simulate.samples["draws"]
-        ntuples.generate(
+        generate.generate(
             run.simulate.generator, "draws", Path(file.path), events=plan.events_per_file, seed=seed
         )
         path = Path(folder) / "draws.parquet"
-        store.write_columns(path, *columns.make(run, file, print))
+        store.write_columns(path, *make_columns(run, file, print))
         work = problem.work(run, [("draws", path)], datasets.TRAIN)
         start = optimise.initial_state(run, problem.initial_parameters(run))
         for state, record in optimise.epochs(

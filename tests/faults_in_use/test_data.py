@@ -18,14 +18,16 @@ import servers
 import uproot
 from columnfiles import write_columns
 
-from pipeline import columns, config, problem, reading
+from pipeline import config, problem
 from pipeline.cli import main
+from pipeline.columns import rootfile
+from pipeline.columns.make import make_columns
+from pipeline.columns.rootfile import UnreadableFile
 from pipeline.data import checksums, datasets, normalisation, store
 from pipeline.data.datasets import ALL, HELD_OUT, TRAIN
 from pipeline.data.provenance import outdated
 from pipeline.errors import ConfigError, InputError
 from pipeline.likelihood import HistFactory
-from pipeline.reading import UnreadableFile
 
 EVENTS = 400
 PB, LUMINOSITY = 2.0, 1000.0
@@ -231,7 +233,7 @@ def test_a11_fewer_events_than_promised_are_refused_however_they_are_read(run, t
         with pytest.raises(
             UnreadableFile, match=r"has 200 entries, fewer than the manifest promises; correct its"
         ):
-            columns.make(run(), file, print)
+            make_columns(run(), file, print)
 
 
 def test_a11_more_events_than_promised_are_read_and_said(run, tmp_path):
@@ -253,14 +255,14 @@ def test_a12_flipped_bits_are_refused_by_the_checksum(run, tmp_path, algorithm, 
     right = str(checksums.of(str(path), algorithm))
     entry = {"path": str(path), "nevts": 200, "checksum": right.upper().replace(algorithm.upper(), algorithm)}
     (file,) = (f for f in datasets.source_files(run(signal=[entry])) if f.sample == "signal")
-    columns.make(run(), file, print)
+    make_columns(run(), file, print)
     content = path.read_bytes()
     for place in np.random.default_rng(5).integers(0, len(content), 10):
         path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
         with pytest.raises(
             UnreadableFile, match=rf"its checksum is {algorithm}:\w+, and the manifest promises {right}"
         ):
-            columns.make(run(), file, print)
+            make_columns(run(), file, print)
 
 
 def test_a12_checksums_are_the_usual_ones(tmp_path):
@@ -275,7 +277,7 @@ def test_a12_checksums_are_the_usual_ones(tmp_path):
 
 
 def test_a12_a_remote_file_is_verified_as_well(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(rootfile, "FIRST_PAUSE", 0.01)
     entry = write(tmp_path, "signal.root", events=200)
     right = str(checksums.of(entry["path"], "sha256"))
     with servers.http(tmp_path) as (url, pending):
@@ -286,11 +288,11 @@ def test_a12_a_remote_file_is_verified_as_well(run, tmp_path, monkeypatch):
             if f.sample == "signal"
         )
         pending.extend([503])
-        columns.make(run(), file, print)
+        make_columns(run(), file, print)
         with pytest.raises(
             UnreadableFile, match=r"its checksum is adler32:.* the manifest promises adler32:00000001"
         ):
-            columns.make(run(), dataclasses.replace(file, checksum="adler32:00000001"), print)
+            make_columns(run(), dataclasses.replace(file, checksum="adler32:00000001"), print)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +318,7 @@ def test_a12_a_new_checksum_makes_columns_anew(run, tmp_path):
     entry = write(tmp_path, "a.root")
     settings = run(signal=[entry])
     (file,) = (f for f in datasets.source_files(settings) if f.sample == "signal")
-    made_of = columns.make(settings, file, print)[1]
+    made_of = make_columns(settings, file, print)[1]
     assert outdated(settings, file, made_of) is None
     other = dataclasses.replace(file, checksum="adler32:00000001")
     assert "checksum was None" in outdated(settings, other, made_of)
@@ -417,9 +419,9 @@ def test_b_a_missing_file_says_where_data_come_from(run):
     with pytest.raises(
         UnreadableFile, match=r"nowhere\.root does not exist here .*data\.prefixes; .* docs/data\.md"
     ):
-        columns.make(settings, file, print)
+        make_columns(settings, file, print)
     with pytest.raises(UnreadableFile, match="run `simulate` first"):
-        columns.make(settings, dataclasses.replace(file, simulated=True), print)
+        make_columns(settings, dataclasses.replace(file, simulated=True), print)
 
 
 def manifest_of(*arguments):

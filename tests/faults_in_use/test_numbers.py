@@ -14,15 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import analysis as contract
-from pipeline import columns, config, problem
+from pipeline import config, problem
 from pipeline.centre import centre
 from pipeline.chunks import Resident
 from pipeline.cluster import InProcess
+from pipeline.columns.make import make_columns, read_events
+from pipeline.columns.padding import UnsuitableArray, mask, noise, normal, pad
 from pipeline.data import datasets, store
 from pipeline.data.datasets import TRAIN, SourceFile
 from pipeline.errors import InputError
 from pipeline.gradient import forward
-from pipeline.padding import UnsuitableArray, mask, noise, normal, pad
 from pipeline.relax import Exact
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -244,7 +245,7 @@ def test_a24_columns_that_are_no_numbers_are_refused(column, name, tmp_path):
     with pytest.raises(
         InputError, match=rf"'signal'.*column '{name}' is no rectangular array of numbers.*{KINDS[column]}"
     ):
-        columns.read(file, analysis, held_out_fraction=0.0)
+        read_events(file, analysis, held_out_fraction=0.0)
 
 
 SIZES = {"signal": 1.0, "a": 2e-44, "b": 1e-46, "c": 1e-140, "d": 1e100}
@@ -281,7 +282,7 @@ def test_a22_values_too_small_for_their_type_are_said_to_be_0(tmp_path):
     said = []
     run, _ = run_of(tmp_path, signal=branches(single=tiny))
     (file,) = datasets.source_files(run)
-    folds, _ = columns.make(run, file, said.append)
+    folds, _ = make_columns(run, file, said.append)
     assert said == ["note: 7 values of column 'single' are too small for their type and were set to 0"]
     assert np.sum(folds[TRAIN]["single"] == 0) == 7
 
@@ -427,4 +428,4 @@ def test_b_the_message_names_the_line(tmp_path):
     with pytest.raises(
         InputError, match=rf"'signal': .*flat.* that is line {line} of flat.py, in columns\(\) of Ties"
     ):
-        columns.read(file, contract.load(f"{tmp_path}/flat.py:Ties"), held_out_fraction=0.0)
+        read_events(file, contract.load(f"{tmp_path}/flat.py:Ties"), held_out_fraction=0.0)

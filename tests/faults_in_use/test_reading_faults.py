@@ -13,16 +13,18 @@ import rootfiles
 import uproot
 
 from pipeline import analysis as contract
-from pipeline import columns, config, reading
+from pipeline import config
 from pipeline.analysis import Analysis, FlatTree, Free, NanoAOD, Simulated
 from pipeline.cli import main
+from pipeline.columns import rootfile
+from pipeline.columns.make import make_columns, read_events
+from pipeline.columns.rootfile import UnreadableFile
 from pipeline.containers import Columns, Parameters
 from pipeline.data import datasets
 from pipeline.data.datasets import SourceFile
 from pipeline.errors import AnalysisError, ConfigError, InputError
 from pipeline.observing import families, observe
 from pipeline.problem import initial_parameters
-from pipeline.reading import UnreadableFile
 from pipeline.relax import Exact
 from pipeline.simulator import _called
 
@@ -31,7 +33,7 @@ COUNTS = [2, 0, 1, 3]
 
 def read(path, analysis):
     """All events of a file, one fold."""
-    return columns.read(SourceFile("a", 0, str(path), None), analysis, held_out_fraction=0.0)[0][
+    return read_events(SourceFile("a", 0, str(path), None), analysis, held_out_fraction=0.0)[0][
         datasets.TRAIN
     ]
 
@@ -49,7 +51,7 @@ def test_a21_an_error_of_columns_is_the_users_and_drops_no_file(leave_out, tmp_p
     with pytest.raises(
         AnalysisError, match=rf"TypeError in Tiny\.columns\(.*{tmp_path}/own\.py, line 17: return"
     ):
-        columns.make(settings, file, print)
+        make_columns(settings, file, print)
     place = ["--sample", "signal", "--index", "0", "--output", str(tmp_path / "out.parquet")]
     with pytest.raises(SystemExit) as ended:
         main(
@@ -79,7 +81,7 @@ def test_a21_an_error_of_the_user_is_not_tried_again_as_a_remote_file_would_be()
 
     tries = []
     with pytest.raises(AnalysisError):
-        reading.retried(SourceFile("a", 0, "https://host/a.root", None), 4, tries.append)(fails)
+        rootfile.retried(SourceFile("a", 0, "https://host/a.root", None), 4, tries.append)(fails)
     assert not tries
 
 
@@ -326,14 +328,14 @@ def test_b_group_and_pointer_branches_of_a_sound_file(branch, said, leave_out, t
     settings = config.load(path, [target, f"data.unreadable_files={leave_out}"])
     file = SourceFile("signal", 0, str(POINTERS), None)
     with pytest.raises(InputError, match=re.escape(f"branch {branch!r} in tree 'tree' of {POINTERS} {said}")):
-        columns.make(settings, file, print)
+        make_columns(settings, file, print)
 
 
 def test_b_group_members_are_read_by_either_name(tmp_path):
     for name in ("branch/TObject/fBits", "fBits"):
         source, reads = SourceFile("a", 0, str(POINTERS), None), FlatTree((name,), tree="tree")
-        with reading.opened(source, reads) as root:
-            events, _ = reading.events(source, reads, root, 0, 1)
+        with rootfile.opened(source, reads) as root:
+            events, _ = rootfile.events(source, reads, root, 0, 1)
         assert events[name].to_list() == [33554432]  # TObject::kNotDeleted
 
 
@@ -347,10 +349,10 @@ def test_b_a_branch_without_a_rule(tmp_path):
     said = (
         r"branch 'x' in tree 'events' of .* which uproot cannot read as arrays \(none of the rules matched\)"
     )
-    with pytest.raises(InputError, match=said), reading.opened(source, FlatTree(("x",))):
+    with pytest.raises(InputError, match=said), rootfile.opened(source, FlatTree(("x",))):
         pass
-    with reading.opened(source, FlatTree(("y",))) as root:
-        assert reading.events(source, FlatTree(("y",)), root, 0, 3)[0].y.to_list() == [0.0, 1.0, 2.0]
+    with rootfile.opened(source, FlatTree(("y",))) as root:
+        assert rootfile.events(source, FlatTree(("y",)), root, 0, 3)[0].y.to_list() == [0.0, 1.0, 2.0]
 
 
 def test_b_names_places_and_cycles(tmp_path):
@@ -362,14 +364,14 @@ def test_b_names_places_and_cycles(tmp_path):
             file["d/Events"].extend({n: scale * np.arange(3, dtype=np.float32) for n in names})
     for tree, scale in (("d/Events", 2), ("d/Events;2", 2), ("d/Events;1", 1)):
         source, reads = SourceFile("a", 0, str(tmp_path / "a.root"), None), FlatTree(names, tree=tree)
-        with reading.opened(source, reads) as root:
-            events, _ = reading.events(source, reads, root, 1, 3)
+        with rootfile.opened(source, reads) as root:
+            events, _ = rootfile.events(source, reads, root, 1, 3)
         assert all(events[name].to_list() == [scale * 1.0, scale * 2.0] for name in names)
     for tree, said in (
         ("d", "'d' is a TDirectory there"),
         ("Events", "no tree 'Events' there; nearest: 'd/Events'"),
     ):
-        with pytest.raises(InputError, match=said), reading.opened(source, FlatTree(names, tree=tree)):
+        with pytest.raises(InputError, match=said), rootfile.opened(source, FlatTree(names, tree=tree)):
             pass
 
 
@@ -377,7 +379,7 @@ def test_b_isal_is_chosen_by_the_program_and_gives_the_same(tmp_path):
     path = rootfiles.write(tmp_path / "a.root")
     analysis = contract.load(rootfiles.write_analysis(tmp_path, "own.py"))
     before = read(path, analysis)
-    reading.decompress_faster()
+    rootfile.decompress_faster()
     for name, array in read(path, analysis).items():
         np.testing.assert_array_equal(array, before[name])
 

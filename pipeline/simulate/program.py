@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import uproot
 
-from pipeline import ntuples
 from pipeline.errors import ConfigError, InputError, nearest
+from pipeline.simulate import generate
 
 LAST_WORDS = 2000  # characters of what a program that failed said
 Arrays = Mapping[str, np.ndarray]
@@ -43,7 +43,7 @@ class Program:
         with tempfile.TemporaryDirectory() as scratch:
             source, made, folder = (Path(scratch) / name for name in ("input.root", "output.root", "folder"))
             folder.mkdir()
-            ntuples.write(dict(c), source)
+            generate.write(dict(c), source)
             own = {"input": source, "output": made, "folder": folder, "seed": int(rng.integers(1 << 31))}
             fields = {**p, **own}
             try:
@@ -75,9 +75,9 @@ def _branch(arguments: list[str], path: Path, name: str, events: int) -> np.ndar
     """A branch of what a program wrote."""
     try:
         with uproot.open(path) as file:
-            found: np.ndarray = file[ntuples.TREE][name].array(library="np")
+            found: np.ndarray = file[generate.TREE][name].array(library="np")
     except Exception as error:  # uproot's alone, on whatever the program wrote
-        reason = f"cannot be read from the tree {ntuples.TREE!r} of its output: {error}"
+        reason = f"cannot be read from the tree {generate.TREE!r} of its output: {error}"
         raise InputError(f"{shlex.join(arguments)}: branch {name!r} {reason}") from error
     if found.shape != (events,):
         raise InputError(

@@ -10,8 +10,8 @@ import numpy as np
 import pythia8mc
 from jaxtyping import Bool, Float64, Int, Int64
 
-from pipeline.simulate.associated_top import AssociatedTop
-from pipeline.simulate.processes import COMMON_SETTINGS, PROCESSES
+from pipeline.simulate.pythia.associated_top import AssociatedTop
+from pipeline.simulate.pythia.processes import COMMON_SETTINGS, PROCESSES
 
 SEED_MAXIMUM = 900_000_000  # Pythia's own limit
 EVENTS_PER_BATCH = 250  # bounds memory (about 40 MB of record); the content of a file depends on it

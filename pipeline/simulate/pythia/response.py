@@ -7,7 +7,7 @@ import awkward as ak
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Shaped
 
-from pipeline.simulate.generator import Particles
+from pipeline.simulate.pythia.generator import Particles
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

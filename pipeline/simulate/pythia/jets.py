@@ -9,9 +9,9 @@ import fastjet
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Int64
 
-from pipeline.simulate.generator import Particles, Record, heaviest_quark
-from pipeline.simulate.leptons import MUON, PHOTON
-from pipeline.simulate.response import Resolution, collection, pairs, wrap
+from pipeline.simulate.pythia.generator import Particles, Record, heaviest_quark
+from pipeline.simulate.pythia.leptons import MUON, PHOTON
+from pipeline.simulate.pythia.response import Resolution, collection, pairs, wrap
 
 CHARGED_HADRONS = (211, 321, 2212, 3112, 3222, 3312, 3334)  # those that are stable over 10 mm
 BOTTOM, CHARM, LIGHT = 5, 4, 0

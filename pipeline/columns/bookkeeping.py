@@ -9,13 +9,13 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from pipeline import reading
 from pipeline.analysis import FlatTree, NanoAOD
-from pipeline.branches import key_of
+from pipeline.columns import rootfile
+from pipeline.columns.branches import key_of
+from pipeline.columns.rootfile import blaming, damaged, where
 from pipeline.data import checksums
 from pipeline.data.datasets import HELD_OUT, TRAIN, SourceFile
 from pipeline.errors import InputError, nearest
-from pipeline.reading import blaming, damaged, where
 
 RUNS = "Runs"  # NanoAOD's tree with an entry per run and file; sums of the events before any skim
 SUMS = ("genEventSumw", "genEventSumw_")  # its name in most versions of NanoAOD, and in version 6
@@ -59,7 +59,7 @@ def first_events(file: SourceFile, reads: NanoAOD | FlatTree, root: Any, events:
     """
     first = min(FIRST_EVENTS, int(root[reads.tree].num_entries))
     if len(events) < first:  # a range of fewer
-        events, _ = reading.events(file, reads, root, 0, first)
+        events, _ = rootfile.events(file, reads, root, 0, first)
     _, length, buffers = ak.to_buffers(ak.to_packed(events[:first]))
     total = hashlib.sha256(f"{length} {sorted(ak.fields(events))}".encode())
     distinct = 0

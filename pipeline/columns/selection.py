@@ -10,12 +10,12 @@ import awkward as ak
 import numpy as np
 
 from pipeline.analysis import EVENT_NUMBER, NOISE, Analysis
-from pipeline.branches import with_hint
+from pipeline.analysis.declarations import WEIGHT as WEIGHT
+from pipeline.columns.branches import with_hint
+from pipeline.columns.padding import NUMBERS, UnsuitableArray
+from pipeline.columns.rootfile import where
 from pipeline.data.datasets import SourceFile
-from pipeline.declarations import WEIGHT as WEIGHT
 from pipeline.errors import AnalysisError, InputError, Noting
-from pipeline.padding import NUMBERS, UnsuitableArray
-from pipeline.reading import where
 
 # longdouble, which few readers know, may be wider; NumPy and Parquet have the others on every machine.
 LARGEST_TYPE = np.dtype(np.float64).itemsize

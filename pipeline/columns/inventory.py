@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import bookkeeping, reading
 from pipeline.analysis import FlatTree
-from pipeline.branches import key_of
+from pipeline.columns import bookkeeping, rootfile
+from pipeline.columns.branches import key_of
+from pipeline.columns.rootfile import UnreadableFile
 from pipeline.data import checksums, datasets
 from pipeline.data.datasets import NOMINAL, TRAIN, SourceFile
 from pipeline.errors import ConfigError, InputError
-from pipeline.reading import UnreadableFile
 
 GENERATOR_WEIGHT = "genWeight"  # NanoAOD's; a file without it just has no sum, unless the branch is asked for
 STEP_EVENTS = 1_000_000  # weights read at a time: bounds the memory, changes no result
@@ -91,8 +91,8 @@ def _matching(name: str, patterns: Iterable[str]) -> list[str]:
 def _described(name: str, path: str, tree: str, branch: str | None, algorithm: str | None) -> dict[str, Any]:
     file, reads = SourceFile(name, 0, path, None), FlatTree((), tree=tree)
     try:
-        with reading.opened(file, reads) as root:
-            entries = len(reading.entries(file, reads, root))
+        with rootfile.opened(file, reads) as root:
+            entries = len(rootfile.entries(file, reads, root))
             total = _sum_of_weights(file, reads, root, branch)
     except UnreadableFile:
         raise
@@ -121,7 +121,7 @@ def _sum_of_weights(file: SourceFile, reads: FlatTree, root: Any, branch: str | 
 
 
 def _checksum(file: SourceFile, algorithm: str) -> str:
-    with reading.blaming(file):
+    with rootfile.blaming(file):
         return str(checksums.of(file.path, algorithm))
 
 

@@ -6,8 +6,8 @@ import awkward as ak
 import numpy as np
 from jaxtyping import Float64
 
-from pipeline.simulate import jets, leptons
-from pipeline.simulate.generator import Particles, Record
+from pipeline.simulate.pythia import jets, leptons
+from pipeline.simulate.pythia.generator import Particles, Record
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

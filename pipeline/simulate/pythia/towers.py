@@ -11,10 +11,10 @@ import awkward as ak
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from pipeline.ntuples import Branches
-from pipeline.simulate import jets, leptons
-from pipeline.simulate.generator import SEED_MAXIMUM, Particles, Record, generate
-from pipeline.simulate.response import collection
+from pipeline.simulate.generate import Branches
+from pipeline.simulate.pythia import jets, leptons
+from pipeline.simulate.pythia.generator import SEED_MAXIMUM, Particles, Record, generate
+from pipeline.simulate.pythia.response import collection
 
 SIDE = 0.1  # of a tower, in pseudorapidity and azimuth
 LEAST_PT = 0.5  # GeV, of a tower

@@ -11,15 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from pipeline.analysis.declarations import FlatTree, Free, NanoAOD, Simulated, check, short
 from pipeline.config import targets
 from pipeline.containers import Columns, Observation, Parameters
-from pipeline.declarations import EVENT_NUMBER as EVENT_NUMBER
-from pipeline.declarations import NOISE as NOISE
-from pipeline.declarations import FlatTree as FlatTree
-from pipeline.declarations import Free as Free
-from pipeline.declarations import NanoAOD as NanoAOD
-from pipeline.declarations import Simulated as Simulated
-from pipeline.declarations import check, short
 from pipeline.errors import ConfigError, Noting, nearest
 from pipeline.relax import Exact, Relaxed
 

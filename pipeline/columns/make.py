@@ -7,26 +7,24 @@ import awkward as ak
 import numpy as np
 
 from pipeline import analysis as contract
-from pipeline import bookkeeping, reading
 from pipeline.analysis import EVENT_NUMBER, Analysis
+from pipeline.columns import bookkeeping, rootfile
+from pipeline.columns.padding import FLOATS
+from pipeline.columns.rootfile import UnreadableFile, where
+from pipeline.columns.selection import WEIGHT, Columns, selected
 from pipeline.config import Config
 from pipeline.data import store
 from pipeline.data.datasets import HELD_OUT, LEFT_OUT, TRAIN, SourceFile, is_held_out
 from pipeline.data.provenance import LARGEST_WEIGHT, ORIGIN, branch_of_generator_weights, recipe
 from pipeline.errors import InputError
-from pipeline.padding import FLOATS
-from pipeline.padding import mask as mask
-from pipeline.padding import noise as noise
-from pipeline.padding import normal as normal
-from pipeline.padding import pad as pad
-from pipeline.reading import UnreadableFile, where
-from pipeline.selection import WEIGHT, Columns, selected
 
 Folds = dict[str, Columns]
 SUBNORMAL = "subnormal"  # entry of a provenance: how many values of a column were too small for their type
 
 
-def make(config: Config, file: SourceFile, say: Callable[[str], None]) -> tuple[Folds, dict[str, Any]]:
+def make_columns(
+    config: Config, file: SourceFile, say: Callable[[str], None]
+) -> tuple[Folds, dict[str, Any]]:
     """Columns of one range of a file of a run, and their provenance: what was read, by which analysis and version.
 
     A file that cannot be read gives no columns at all where `data.unreadable_files` is `leave_out`: its provenance
@@ -34,10 +32,10 @@ def make(config: Config, file: SourceFile, say: Callable[[str], None]) -> tuple[
     """
     made_of = recipe(config, file)
     found = contract.load(config.analysis.target, config.analysis.options_json, config.analysis.content)
-    retried = reading.retried(file, config.data.read_attempts, say)
+    retried = rootfile.retried(file, config.data.read_attempts, say)
     try:
         folds, provenance = retried(
-            lambda: read(
+            lambda: read_events(
                 file,
                 found,
                 held_out_fraction=config.data.held_out_fraction,
@@ -59,7 +57,7 @@ def make(config: Config, file: SourceFile, say: Callable[[str], None]) -> tuple[
     return folds, {**provenance, **made_of}
 
 
-def read(
+def read_events(
     file: SourceFile,
     analysis: Analysis,
     *,
@@ -82,12 +80,12 @@ def read(
     numbers_given: dict[str, list[np.ndarray]] = {fold: [] for fold in pieces}
     weights = []
     bookkeeping.verify(file)
-    with reading.opened(file, analysis.reads) as root:
-        entries = reading.entries(file, analysis.reads, root)
+    with rootfile.opened(file, analysis.reads) as root:
+        entries = rootfile.entries(file, analysis.reads, root)
         facts = bookkeeping.of_file(file, analysis.reads, root, generator_weight)
         for start in entries[::step_events]:
             stop = min(start + step_events, entries.stop)
-            events, numbers = reading.events(file, analysis.reads, root, start, stop)
+            events, numbers = rootfile.events(file, analysis.reads, root, start, stop)
             if start == 0:
                 facts |= bookkeeping.first_events(file, analysis.reads, root, events)
             if EVENT_NUMBER not in events.fields:

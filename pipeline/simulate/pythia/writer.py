@@ -5,10 +5,10 @@ import pathlib
 import awkward as ak
 import numpy as np
 
-from pipeline.ntuples import EVENTS_MAXIMUM, Branches, event_numbers, stream, write
-from pipeline.simulate.detector import observe
-from pipeline.simulate.generator import SEED_MAXIMUM, generate
-from pipeline.simulate.processes import PROCESSES
+from pipeline.simulate.generate import EVENTS_MAXIMUM, Branches, event_numbers, stream, write
+from pipeline.simulate.pythia.detector import observe
+from pipeline.simulate.pythia.generator import SEED_MAXIMUM, generate
+from pipeline.simulate.pythia.processes import PROCESSES
 
 LUMINOSITY_BLOCK = 1000  # events
 

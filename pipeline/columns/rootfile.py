@@ -19,10 +19,10 @@ import tenacity
 import uproot
 from isal import isal_zlib
 
-from pipeline import branches
 from pipeline.analysis import FlatTree, NanoAOD
-from pipeline.branches import RNTUPLE, TTREE
-from pipeline.branches import where as where
+from pipeline.columns import branches
+from pipeline.columns.branches import RNTUPLE, TTREE
+from pipeline.columns.branches import where as where
 from pipeline.data.datasets import SourceFile
 from pipeline.errors import ConfigError, InputError, ThalwegError, nearest
 

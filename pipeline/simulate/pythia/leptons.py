@@ -6,8 +6,8 @@ import awkward as ak
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
-from pipeline.simulate.generator import Particles, Record, heaviest_quark
-from pipeline.simulate.response import Pairs, Resolution, collection, pairs
+from pipeline.simulate.pythia.generator import Particles, Record, heaviest_quark
+from pipeline.simulate.pythia.response import Pairs, Resolution, collection, pairs
 
 ELECTRON, MUON, TAU, PHOTON = 11, 13, 15, 22
 WEAK_BOSONS = (23, 24)

@@ -1,0 +1,11 @@
+"""The contract between a physicist's analysis and the pipeline: what a class says, and how it is loaded."""
+
+from pipeline.analysis.contract import Analysis as Analysis
+from pipeline.analysis.contract import load as load
+from pipeline.analysis.contract import start_arrays as start_arrays
+from pipeline.analysis.declarations import EVENT_NUMBER as EVENT_NUMBER
+from pipeline.analysis.declarations import NOISE as NOISE
+from pipeline.analysis.declarations import FlatTree as FlatTree
+from pipeline.analysis.declarations import Free as Free
+from pipeline.analysis.declarations import NanoAOD as NanoAOD
+from pipeline.analysis.declarations import Simulated as Simulated

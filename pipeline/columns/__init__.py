@@ -1,0 +1,6 @@
+"""ROOT files -> rectangular columns; here, what an analysis makes them with."""
+
+from pipeline.columns.padding import mask as mask
+from pipeline.columns.padding import noise as noise
+from pipeline.columns.padding import normal as normal
+from pipeline.columns.padding import pad as pad
