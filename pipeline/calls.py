@@ -18,7 +18,7 @@ from pipeline.errors import InputError
 from pipeline.gradient import Executor, Parameters
 from pipeline.problem import Work, analysis, annealed
 from pipeline.simulator import draw, joined
-from pipeline.surrogate import Call, Scale, Surrogate, fit
+from pipeline.templates.surrogate import Call, Scale, Surrogate, fit
 
 
 class Calls:

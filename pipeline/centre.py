@@ -13,12 +13,13 @@ from pipeline.containers import Parameters as Free
 from pipeline.containers import Templates
 from pipeline.diagnosis import suspects
 from pipeline.errors import ConfigError, FitError, Noting
+from pipeline.fit.poi import beyond_bounds, undetermined
 from pipeline.gradient import Centre, Parameters
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES, Term, total
-from pipeline.poi import beyond_bounds, undetermined
 from pipeline.problem import analysis
-from pipeline.workspace import Axes, specification, structure, sums
+from pipeline.templates.axes import Axes
+from pipeline.templates.specification import specification, structure, sums
 
 
 def centre(config: Config, axes: Axes) -> Centre:

@@ -26,8 +26,8 @@ from pipeline.containers import AnyArray, Columns
 from pipeline.data import event_random, store
 from pipeline.data.provenance import ORIGIN
 from pipeline.errors import OutputError
-from pipeline.observing import WEIGHT
 from pipeline.problem import Group, Layout, Problem
+from pipeline.templates.variations import WEIGHT
 
 Arrays = dict[str, np.ndarray]
 Kind = tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]  # names, shapes and types of a chunk's arrays

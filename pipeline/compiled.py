@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.containers import Columns, Templates
 from pipeline.problem import Problem
-from pipeline.templates import Recipe, Widths, fill
+from pipeline.templates.fill import Recipe, Widths, fill
 
 Parameters = dict[str, Any]
 Sweeps = tuple[Callable[..., Any], Callable[..., Any]]  # forward and back

@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 from pipeline.containers import AnyArray, Templates
 from pipeline.data.datasets import NOMINAL
-from pipeline.workspace import Axes
+from pipeline.templates.axes import Axes
 
 LARGE = 1.0  # relative change of a bin, all samples together, that no shape uncertainty should have
 

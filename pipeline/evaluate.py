@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline import cautions, outset
+from pipeline import outset
 from pipeline.centre import described
 from pipeline.config import Config
 from pipeline.containers import Templates
@@ -16,8 +16,10 @@ from pipeline.errors import FitError
 from pipeline.final import fit_table
 from pipeline.gradient import Centre, Executor, Parameters, forward
 from pipeline.problem import Work, edges, work
+from pipeline.templates import cautions
+from pipeline.templates.axes import variations_of
+from pipeline.templates.specification import beyond_pyhf, workspace
 from pipeline.verdict import Verdict, objectives_of, verdict, work_of_all_models
-from pipeline.workspace import beyond_pyhf, variations_of, workspace
 
 INITIAL, PSEUDODATA = "initial", "pseudodata"
 

@@ -10,10 +10,10 @@ import pyhf
 
 from pipeline.config import Config
 from pipeline.errors import FitError
-from pipeline.interval import Interval
+from pipeline.fit.impacts import Profile, best_fit, impacts, widths_before
+from pipeline.fit.interval import Interval
 from pipeline.judges import contributions, judged, kinds_of
 from pipeline.minos import Fitted, poi_interval, valid_fit
-from pipeline.nuisance import Profile, best_fit, impacts, widths_before
 from pipeline.pyhf_state import pyhf_with
 
 # Of Minuit. Higher ones refine the steps of numerical derivatives by the distance to the minimum, which is zero to

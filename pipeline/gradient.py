@@ -25,8 +25,8 @@ from pipeline.data.datasets import NOMINAL
 from pipeline.errors import FitError
 from pipeline.problem import Group, Work
 from pipeline.simulator import events
-from pipeline.templates import Widths, bad_events
-from pipeline.workspace import Axes
+from pipeline.templates.axes import Axes
+from pipeline.templates.fill import Widths, bad_events
 
 # Templates and parameters -> L, dL/dT, and what of dL/dp does not go through the templates (nothing, as a rule).
 Centre = Callable[[Templates, Parameters], tuple[float, Templates, Parameters]]

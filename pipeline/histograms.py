@@ -13,13 +13,13 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline import problem
-from pipeline.binning import Binning
 from pipeline.config import Config
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, InputError
 from pipeline.gradient import Executor, Parameters, forward
 from pipeline.problem import Work
-from pipeline.workspace import variations_of
+from pipeline.templates.axes import variations_of
+from pipeline.templates.binning import Binning
 
 Histogram = Mapping[str, list[Any]]
 COUNTED = (0.0, 1.0)  # edges of a channel that only counts

@@ -9,8 +9,8 @@ import pyhf
 
 from pipeline.conditional import held_fit, is_physical, twice_nll
 from pipeline.errors import FitError
-from pipeline.interval import End, Interval, end_of
-from pipeline.nuisance import Profile
+from pipeline.fit.impacts import Profile
+from pipeline.fit.interval import End, Interval, end_of
 from pipeline.pyhf_state import minuit, pyhf_with
 
 APART = 0.01  # relative to half of the interval

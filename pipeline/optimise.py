@@ -24,7 +24,7 @@ from pipeline.data import store
 from pipeline.errors import FitError
 from pipeline.gradient import Centre, Executor, Parameters, Step, value_and_grad
 from pipeline.problem import Work, widths
-from pipeline.templates import Widths
+from pipeline.templates.fill import Widths
 
 
 def _silent(line: str) -> None:

@@ -10,13 +10,13 @@ import jax
 import numpy as np
 
 from pipeline.analysis import Free
-from pipeline.cautions import cautions, summary
 from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.errors import FitError
 from pipeline.gradient import Executor, Parameters, Step, forward
 from pipeline.problem import Work, analysis
-from pipeline.templates import Widths
+from pipeline.templates.cautions import cautions, summary
+from pipeline.templates.fill import Widths
 
 Point = tuple[Parameters, Widths]
 

@@ -9,17 +9,17 @@ import jax
 import numpy as np
 
 from pipeline import analysis as contract
-from pipeline.binning import Binning
 from pipeline.config import Anneal, Config
 from pipeline.config.targets import Content
 from pipeline.data import datasets, normalisation, store
 from pipeline.data.provenance import require_weights
 from pipeline.errors import ConfigError, InputError, nearest
-from pipeline.observing import check_variations
 from pipeline.relax import anneal, edge_logits
 from pipeline.resolution import check_sizes
-from pipeline.templates import Widths
-from pipeline.workspace import Axes, axes, variations_of, with_all_variations
+from pipeline.templates.axes import Axes, axes_of, variations_of, with_all_variations
+from pipeline.templates.binning import Binning
+from pipeline.templates.fill import Widths
+from pipeline.templates.variations import check_variations
 
 
 class Layout(NamedTuple):
@@ -119,7 +119,7 @@ def work(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work
         provenances.setdefault(sample, []).append(provenance)
         events = sum(provenance["entries_kept"][name] for name in folds)
         files.append(ColumnFile(sample, str(path.absolute()), provenance["content"], events))
-    templates = axes(config, found.variation_names)
+    templates = axes_of(config, found.variation_names)
     scales = normalisation.scales(config, provenances, fold)
     require_weights(config, provenances, scales)
     groups = _groups(files, templates, config, scales, folds)

@@ -13,9 +13,9 @@ from pipeline.chunks import Resident, parted
 from pipeline.columns.padding import NUMBERS
 from pipeline.containers import Columns
 from pipeline.errors import ConfigError, FitError, Noting
-from pipeline.observing import WEIGHT
 from pipeline.problem import Group, Problem, Work
-from pipeline.surrogate import Call
+from pipeline.templates.surrogate import Call
+from pipeline.templates.variations import WEIGHT
 
 LARGEST_WHOLE = 2**53  # of what float64 holds exactly
 Arrays = dict[str, np.ndarray]

@@ -11,7 +11,8 @@ from pipeline.errors import FitError
 from pipeline.final import pyhf_fit, pyhf_objective, require_agreement
 from pipeline.gradient import Centre, Executor, Parameters, forward
 from pipeline.problem import Work, widths, work
-from pipeline.workspace import Axes, beyond_pyhf, with_all_variations, workspace
+from pipeline.templates.axes import Axes, with_all_variations
+from pipeline.templates.specification import beyond_pyhf, workspace
 
 Found = TypeVar("Found")
 Number = float | None  # None where there is none

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from pipeline import observing
 from pipeline.analysis import Analysis
 from pipeline.config import Config
 from pipeline.containers import Columns, Parameters
@@ -20,6 +19,7 @@ from pipeline.errors import ConfigError, nearest
 from pipeline.problem import Problem, Work
 from pipeline.relax import Relaxed
 from pipeline.relax.widths import named_like
+from pipeline.templates.variations import families
 
 EVENTS = 2  # of the chunk that shows which widths an analysis asks for; only its shape is looked at
 
@@ -73,8 +73,8 @@ def _asked(work: Work, parameters: Mapping[str, Any]) -> set[str]:
         with jax.numpy_dtype_promotion("standard"):
             p, c = Parameters(_in_precision(problem, free)), Columns(_in_precision(problem, arrays))
             relax = _Asking({}, thresholds=p.arrays, names=names)
-            families = observing.families(found, problem.binnings, variations, p, c, relax)
-        return [(family.weights, family.values) for family in families]
+            seen = families(found, problem.binnings, variations, p, c, relax)
+        return [(family.weights, family.values) for family in seen]
 
     seen: list[Any] = []
     for group in work.groups:

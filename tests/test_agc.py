@@ -24,7 +24,8 @@ from pipeline.errors import ConfigError
 from pipeline.final import fit_table
 from pipeline.gradient import forward
 from pipeline.histograms import differences, histograms
-from pipeline.workspace import axes, workspace
+from pipeline.templates.axes import axes_of
+from pipeline.templates.specification import workspace
 
 ROOT = Path(__file__).parent.parent
 V1_STYLE = ["analysis.options={electron: [], muon: [], jet: []}", "parameters={lepton_pt: 25, jet_pt: 25}"]
@@ -157,7 +158,7 @@ def test_the_manifest_as_it_is_gives_the_histograms_of_the_reference(site, refer
 
 def reference_templates(run, reference):
     """The reference histograms in the bins of the fit; as all weights are equal, a variance is content x weight."""
-    rows = axes(run, contract.load(run.analysis.target, run.analysis.options_json).variation_names)
+    rows = axes_of(run, contract.load(run.analysis.target, run.analysis.options_json).variation_names)
     manifest = json.loads(Path(run.data.manifest).read_text())
 
     def merged(name):

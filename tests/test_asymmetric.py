@@ -10,9 +10,9 @@ from workspaces import workspace_of
 from pipeline import config as configuration
 from pipeline.errors import FitError
 from pipeline.final import pyhf_fit, require_agreement
+from pipeline.fit.impacts import impacts
 from pipeline.judges import variance_of_poi
 from pipeline.likelihood import HistFactory
-from pipeline.nuisance import impacts
 from pipeline.objective import OBJECTIVES
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")

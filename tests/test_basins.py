@@ -9,7 +9,7 @@ from jax.test_util import check_grads
 
 from pipeline.config import Objective
 from pipeline.fit import fit
-from pipeline.hypotest import conditional_fit
+from pipeline.fit.hypotest import conditional_fit
 from pipeline.judges import judged
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES

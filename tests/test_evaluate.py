@@ -12,7 +12,7 @@ from pipeline.evaluate import all_points
 from pipeline.final import pyhf_fit
 from pipeline.gradient import forward
 from pipeline.points import with_values
-from pipeline.workspace import workspace
+from pipeline.templates.specification import workspace
 
 pytestmark = pytest.mark.simulate
 

@@ -13,7 +13,7 @@ from pipeline.containers import Templates
 from pipeline.data import datasets, store
 from pipeline.diagnosis import suspects
 from pipeline.errors import FitError, OutputError
-from pipeline.workspace import Axes
+from pipeline.templates.axes import Axes
 
 # No number above 0.55; the objective grows towards it.
 OBSERVE = """

@@ -6,7 +6,6 @@ import pytest
 
 from pipeline import config as configuration
 from pipeline import problem
-from pipeline.binning import Binning
 from pipeline.centre import centre
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
@@ -14,6 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.gradient import forward, value_and_grad
 from pipeline.optimise import initial_state, update
 from pipeline.relax import ordered_edges
+from pipeline.templates.binning import Binning
 
 pytestmark = pytest.mark.simulate
 LOGITS = ("edges_4j1b", "edges_4j2b")

@@ -19,8 +19,9 @@ from pipeline.gradient import forward, pullback, value_and_grad
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES
 from pipeline.optimise import in_ranges
-from pipeline.templates import Recipe, fill
-from pipeline.workspace import specification, variations_of, workspace
+from pipeline.templates.axes import variations_of
+from pipeline.templates.fill import Recipe, fill
+from pipeline.templates.specification import specification, workspace
 
 pytestmark = pytest.mark.simulate
 

@@ -9,7 +9,7 @@ from pipeline.cluster import InProcess
 from pipeline.data import datasets
 from pipeline.final import pyhf_fit
 from pipeline.gradient import forward
-from pipeline.workspace import workspace
+from pipeline.templates.specification import workspace
 
 
 @pytest.fixture(scope="module")

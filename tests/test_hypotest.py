@@ -8,7 +8,7 @@ import pytest
 from test_objective import directions, two_channels
 from workspaces import counting
 
-from pipeline.hypotest import BANDS, expected_upper_limit, falling_root, hypotest
+from pipeline.fit.hypotest import BANDS, expected_upper_limit, falling_root, hypotest
 from pipeline.likelihood import HistFactory
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")

@@ -12,7 +12,7 @@ from pipeline.cluster import InProcess
 from pipeline.containers import Columns
 from pipeline.data import datasets, store
 from pipeline.gradient import forward
-from pipeline.templates import Recipe, fill
+from pipeline.templates.fill import Recipe, fill
 from pipeline.verdict import objectives_of, verdict, work_of_all_models
 
 EVENTS = 3000

@@ -4,7 +4,7 @@ import cabinetry
 import numpy as np
 import pytest
 
-from pipeline.nuisance import impacts, widths_before
+from pipeline.fit.impacts import impacts, widths_before
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 

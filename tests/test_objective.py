@@ -8,7 +8,7 @@ import pytest
 from workspaces import agc_workspace, counting, modifier, workspace_of
 
 from pipeline.fit import fit
-from pipeline.hypotest import conditional_fit, falling_root
+from pipeline.fit.hypotest import conditional_fit, falling_root
 from pipeline.judges import JUDGES
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES, PENALTIES, Term, counting_significance, total

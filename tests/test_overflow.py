@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from pipeline.analysis import Analysis, FlatTree
-from pipeline.binning import Binning
 from pipeline.containers import Columns, Observation
 from pipeline.relax import edge_logits
-from pipeline.templates import Recipe, Widths, fill
+from pipeline.templates.binning import Binning
+from pipeline.templates.fill import Recipe, Widths, fill
 
 EDGES = (0.0, 0.25, 0.5, 1.0)
 

@@ -23,8 +23,8 @@ from pipeline.containers import Columns, Parameters
 from pipeline.data import datasets
 from pipeline.errors import ConfigError, FitError, InputError
 from pipeline.gradient import forward, value_and_grad
-from pipeline.surrogate import Call, Scale, energy_score, fit
-from pipeline.templates import Widths
+from pipeline.templates.fill import Widths
+from pipeline.templates.surrogate import Call, Scale, energy_score, fit
 
 STAGE = Simulated(parameters=("a",), inputs=("x",), outputs=("y", "z"), noise=3)
 

@@ -6,13 +6,13 @@ import pytest
 
 from pipeline import problem
 from pipeline.analysis import Analysis, FlatTree, Free
-from pipeline.binning import Binning
 from pipeline.cluster import InProcess
 from pipeline.containers import Columns, Observation
 from pipeline.data import datasets
 from pipeline.errors import FitError
 from pipeline.gradient import forward
-from pipeline.templates import Recipe, Widths, bad_events, fill
+from pipeline.templates.binning import Binning
+from pipeline.templates.fill import Recipe, Widths, bad_events, fill
 
 BINNINGS = (Binning("region", (0.0, 1.0, 2.0)), Binning("count", None))
 WIDTHS = Widths(operations={"x": jnp.asarray(0.1)}, bandwidths={"region": jnp.asarray(0.1)})

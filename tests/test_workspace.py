@@ -16,8 +16,9 @@ from pipeline.containers import Templates
 from pipeline.errors import ConfigError
 from pipeline.likelihood import HistFactory, templates_from_workspace
 from pipeline.objective import OBJECTIVES
-from pipeline.shapes import norm_plus_shape
-from pipeline.workspace import axes, specification, variations_of, workspace
+from pipeline.templates.axes import axes_of, variations_of
+from pipeline.templates.shapes import norm_plus_shape
+from pipeline.templates.specification import specification, workspace
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -35,7 +36,7 @@ def run(request):
 @pytest.fixture(scope="module")
 def templates(run):
     generator = np.random.default_rng(1)
-    rows = axes(run, VARIATIONS)
+    rows = axes_of(run, VARIATIONS)
     shape = (len(rows.samples), len(rows.variations), 3)
     return Templates(
         {name: generator.uniform(1, 50, shape) for name in run.channels},
@@ -44,7 +45,7 @@ def templates(run):
 
 
 def test_axes_hold_what_the_model_uses(run):
-    assert axes(run, VARIATIONS).variations == ("nominal", *VARIATIONS[1:])
+    assert axes_of(run, VARIATIONS).variations == ("nominal", *VARIATIONS[1:])
     assert variations_of(run, "ttbar") == ("pt_scale_up", "pt_res_up", *BTAG)
     assert variations_of(run, "wjets") == (
         "pt_scale_up",
@@ -56,7 +57,7 @@ def test_axes_hold_what_the_model_uses(run):
 
 
 def test_the_written_workspace_is_the_traced_specification(run, templates):
-    rows = axes(run, VARIATIONS)
+    rows = axes_of(run, VARIATIONS)
     written = templates_from_workspace(workspace(templates, rows, run))
     traced = jax.jit(lambda t: specification(t, rows, run))(jax.tree.map(jnp.asarray, templates))
     assert jax.tree.structure(written) == jax.tree.structure(traced)
@@ -73,7 +74,7 @@ def freed(run):
 
 
 def test_constraint_widths_are_optimised_but_never_dropped_from_a_workspace(run, templates):
-    other, rows = freed(run), axes(run, VARIATIONS)
+    other, rows = freed(run), axes_of(run, VARIATIONS)
     with pytest.raises(
         ConfigError, match="constraint_width of 'Jet energy scale', 'tW normalisation' is not 1; a pyhf"
     ):
@@ -90,7 +91,7 @@ def test_constraint_widths_are_optimised_but_never_dropped_from_a_workspace(run,
 
 def test_one_compilation_however_many_epochs(run, templates):
     """Other numbers, and a bin that empties, which fixes its staterror parameter, are the same program."""
-    evaluate = centre(run, axes(run, VARIATIONS))
+    evaluate = centre(run, axes_of(run, VARIATIONS))
     evaluate(templates, {})
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
@@ -109,7 +110,7 @@ def test_one_compilation_however_many_epochs(run, templates):
 
 
 def test_pyhf_and_ours_agree_on_it(run, templates):
-    spec = workspace(templates, axes(run, VARIATIONS), run)
+    spec = workspace(templates, axes_of(run, VARIATIONS), run)
     model, data = cabinetry.model_utils.model_and_data(spec)
     ours = HistFactory.from_workspace(spec)
     assert list(ours.parameter_names) == model.config.par_names
@@ -141,7 +142,7 @@ def test_a_missing_down_template_is_the_mirror(nominal, up):
 
 
 def test_empty_templates_have_finite_derivatives(run, templates):
-    rows = axes(run, VARIATIONS)
+    rows = axes_of(run, VARIATIONS)
     empty = jax.tree.map(lambda x: jnp.zeros_like(x), templates)
 
     def total(t):

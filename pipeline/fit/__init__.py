@@ -4,7 +4,7 @@ A fit never fails in silence: its status, the estimated distance to the minimum 
 bounds come back with it, and under ``vmap`` every member of the batch has its own.
 """
 
-from pipeline.fit.maximum_likelihood import (
+from pipeline.fit.fits import (
     FitResult,
     FitStatus,
     covariance,

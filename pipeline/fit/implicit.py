@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from pipeline.fit.basins import minimise
+from pipeline.fit.global_search import minimise
 from pipeline.fit.newton import FitOptions, Problem, State, solve_free
 
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pipeline.hypotest import poi_of
+from pipeline.fit.hypotest import poi_of
 from pipeline.likelihood import HistFactory, Templates
 from pipeline.objective.value import ObjectiveValue, without_fit
 

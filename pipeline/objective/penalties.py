@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from pipeline.hypotest import conditional_fit, poi_of
+from pipeline.fit.hypotest import conditional_fit, poi_of
 from pipeline.likelihood import HistFactory, Templates
 from pipeline.objective.precision import expected_covariance, place_of
 from pipeline.objective.value import ObjectiveValue, with_fit, without_fit

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from pipeline.errors import nearest
 from pipeline.fit import FitResult, expected_information, fit_with_covariance, inverse_free
-from pipeline.hypotest import falling_root, poi_of, q_asimov, root
+from pipeline.fit.hypotest import falling_root, poi_of, q_asimov, root
 from pipeline.likelihood import DenseTemplates, HistFactory, Templates
 from pipeline.objective.value import ObjectiveValue, with_fit, without_fit
 

@@ -3,7 +3,7 @@
 import numpy as np
 from jax.scipy.special import log_ndtr
 
-from pipeline.hypotest import expected_upper_limit, poi_of, q_asimov, root
+from pipeline.fit.hypotest import expected_upper_limit, poi_of, q_asimov, root
 from pipeline.likelihood import HistFactory, Templates
 from pipeline.objective.value import ObjectiveValue, with_fit, without_fit
 

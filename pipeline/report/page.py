@@ -14,11 +14,12 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from pipeline import cautions, problem
+from pipeline import problem
 from pipeline.config import Config, written
 from pipeline.data import datasets, normalisation
 from pipeline.data.store import write_text
 from pipeline.report import figures as draw
+from pipeline.templates import cautions
 
 PACKAGES = (
     "thalweg",

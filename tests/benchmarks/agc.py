@@ -40,7 +40,7 @@ from pipeline.gradient import forward, pullback
 from pipeline.histograms import histograms
 from pipeline.problem import Work
 from pipeline.simulate.pythia import simulate
-from pipeline.templates import Binning
+from pipeline.templates.fill import Binning
 
 ROOT = Path(__file__).parent.parent.parent
 STEP = 200_000  # entries at a time, for everybody

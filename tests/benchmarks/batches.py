@@ -27,13 +27,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pipeline import config, problem, workspace
+from pipeline import config, problem
 from pipeline.analyses import inferno
 from pipeline.containers import Columns, Templates
 from pipeline.data import store
 from pipeline.likelihood import HistFactory
 from pipeline.objective import Term, total
-from pipeline.templates import Recipe, fill
+from pipeline.templates.axes import axes_of
+from pipeline.templates.fill import Recipe, fill
+from pipeline.templates.specification import specification, structure
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLES = {"background": 1000.0, "signal": 1.0}
@@ -88,7 +90,7 @@ def events(sample, number, seed):
 
 def objective_of(run, kind, *, linear):
     """(parameters, columns of both samples, widths) -> the uncertainty on s, or its square; traced as one program."""
-    axes = workspace.axes(run, problem.analysis(run).variation_names)
+    axes = axes_of(run, problem.analysis(run).variation_names)
     binnings = problem.binnings(run)
     varied = Recipe(problem.analysis(run), binnings, axes.variations[1:], linear)
     shape = len(axes.samples), len(axes.variations)
@@ -97,7 +99,7 @@ def objective_of(run, kind, *, linear):
         {b.channel: np.ones((shape[0], b.bins)) for b in binnings},
     )
     model = HistFactory.from_workspace(
-        workspace.structure(ones, axes, run), constraint_widths=run.model.constraint_widths, check=False
+        structure(ones, axes, run), constraint_widths=run.model.constraint_widths, check=False
     )
 
     def templates(parameters, columns, widths):
@@ -117,7 +119,7 @@ def objective_of(run, kind, *, linear):
 
     def value(parameters, columns, widths):
         found = templates(parameters, columns, widths)
-        spec = workspace.specification(found, axes, run)
+        spec = specification(found, axes, run)
         return total(model, spec, objective=Term(kind))[0]
 
     return value

@@ -21,7 +21,7 @@ from pipeline import config, problem
 from pipeline.cluster import InProcess
 from pipeline.data import datasets, store
 from pipeline.gradient import forward
-from pipeline.templates import Widths
+from pipeline.templates.fill import Widths
 
 FACTORS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 

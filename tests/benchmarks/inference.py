@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from workspaces import AGC, agc_workspace, modifier, workspace_of
 
 from pipeline.fit import fit, fit_with_covariance
-from pipeline.hypotest import q_tilde
+from pipeline.fit.hypotest import q_tilde
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES
 

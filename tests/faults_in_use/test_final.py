@@ -21,11 +21,12 @@ from pipeline.containers import Templates
 from pipeline.data import datasets
 from pipeline.errors import FitError
 from pipeline.final import pyhf_fit, pyhf_objective, require_agreement
-from pipeline.interval import End, Interval, end_of
+from pipeline.fit.interval import End, Interval, end_of
+from pipeline.fit.poi import beyond_bounds, undetermined
 from pipeline.likelihood import HistFactory, patched
 from pipeline.objective.value import without_fit
-from pipeline.poi import beyond_bounds, undetermined
-from pipeline.workspace import NOMINAL, Axes
+from pipeline.templates.axes import Axes
+from pipeline.templates.specification import NOMINAL
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 

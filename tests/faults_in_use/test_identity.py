@@ -28,7 +28,7 @@ from pipeline.data import datasets, results, run_files, store
 from pipeline.data.fingerprint import fingerprint_of
 from pipeline.errors import ConfigError, InputError
 from pipeline.gradient import forward
-from pipeline.templates import Widths
+from pipeline.templates.fill import Widths
 
 WEIGHTED = ANALYSIS.replace(
     "class Tiny(Analysis):", "from factors import FACTOR\n\n\nclass Tiny(Analysis):"

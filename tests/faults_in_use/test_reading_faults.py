@@ -23,10 +23,10 @@ from pipeline.containers import Columns, Parameters
 from pipeline.data import datasets
 from pipeline.data.datasets import SourceFile
 from pipeline.errors import AnalysisError, ConfigError, InputError
-from pipeline.observing import families, observe
 from pipeline.problem import initial_parameters
 from pipeline.relax import Exact
 from pipeline.simulator import _called
+from pipeline.templates.variations import families, observe
 
 COUNTS = [2, 0, 1, 3]
 

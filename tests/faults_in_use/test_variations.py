@@ -18,7 +18,6 @@ from rootfiles import arrays, write, write_analysis, write_run
 
 from pipeline import analysis, evaluate, histograms, optimise, problem, report
 from pipeline import config as configuration
-from pipeline.cautions import cautions, summary
 from pipeline.cluster import InProcess
 from pipeline.config.sections import Alternative
 from pipeline.containers import Templates
@@ -26,8 +25,10 @@ from pipeline.data import datasets
 from pipeline.diagnosis import suspects
 from pipeline.errors import ConfigError, FitError
 from pipeline.report.figures import settable
-from pipeline.shapes import symmetrised
-from pipeline.workspace import Axes, axes, specification, sums, variations_of, workspace
+from pipeline.templates.axes import Axes, axes_of, variations_of
+from pipeline.templates.cautions import cautions, summary
+from pipeline.templates.shapes import symmetrised
+from pipeline.templates.specification import specification, sums, workspace
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -97,7 +98,7 @@ def test_a5_every_sample_has_its_own_source_of_a_variation(manifest, seed):
         ),
         objective={"kind": "merit"},
     )
-    rows = axes(run, NAMES)
+    rows = axes_of(run, NAMES)
     yields = np.random.default_rng(seed).uniform(1, 9, (len(rows.samples), len(rows.variations), 2))
 
     def expected(process, name):
@@ -210,7 +211,7 @@ def uncertainty(**keys):
     """Of the signal's yield, 10 events over 500: inverse Hessian of pyhf's likelihood by central differences."""
     run = configured(model=model_of(normalization(**keys)), **COUNTING)
     yields = np.array([10.0, 500.0, 0.0]).reshape(3, 1, 1)
-    spec = workspace(Templates({"all": yields}, {"all": yields[:, 0]}), axes(run, ()), run)
+    spec = workspace(Templates({"all": yields}, {"all": yields[:, 0]}), axes_of(run, ()), run)
     model = pyhf.Workspace(spec).model()
     start = np.array(model.config.suggested_init())
     data = model.expected_data(start)
@@ -240,7 +241,7 @@ def test_a6_a_normalization_on_one_side_is_refused_unless_it_is_meant(ends):
     ):
         configured(model=model_of(normalization(**keys)), **COUNTING)
     run = configured(model=model_of(normalization(one_sided=True, **keys)), **COUNTING)
-    rows = axes(run, ())
+    rows = axes_of(run, ())
     yields = np.full((3, 1, 1), 10.0)
     (found,) = cautions(Templates({"all": yields}, {"all": yields[:, 0]}), rows, run)
     assert found.kind == ("vanishes" if ends[0] == ends[1] else "one-sided")
@@ -282,7 +283,7 @@ def test_a6_workspace_and_optimisation_have_the_symmetrised_templates(how):
     """Ratio times shape is the template, and its derivative is that of a plain difference."""
     systematic = shape(name="x", up="x_up", down="x_down", samples=["ttbar"], symmetrise=how)
     run = configured(model=model_of(systematic))
-    rows = axes(run, NAMES)
+    rows = axes_of(run, NAMES)
     yields = np.full((3, 3, 2), 50.0)
     yields[1, :, :] = [[100.0, 200.0], [110.0, 230.0], [105.0, 190.0]]
 
@@ -318,7 +319,7 @@ def shapes(nominal, up, down=None, *, sumw2=None, **keys):
         name="jes", up="x_up", samples=["ttbar"], **({"down": "x_down"} if down else {}), **keys
     )
     run = configured(model=model_of(systematic))
-    rows = axes(run, NAMES)
+    rows = axes_of(run, NAMES)
     yields = np.full((3, len(rows.variations), 2), 1000.0)
     for variation, content in enumerate((nominal, up, down)[: len(rows.variations)]):
         yields[1, variation] = content
@@ -512,12 +513,12 @@ LABELS = [
 
 def test_b_any_label_can_be_drawn():
     figure = Figure()
-    axes = figure.subplots()
-    axes.set_yticks(range(len(LABELS)), [settable(label) for label in LABELS])
-    axes.set_title(settable(LABELS[0]))
+    axes_of = figure.subplots()
+    axes_of.set_yticks(range(len(LABELS)), [settable(label) for label in LABELS])
+    axes_of.set_title(settable(LABELS[0]))
     stream = io.StringIO()
     figure.savefig(stream, format="svg")
-    assert axes.get_title() == r"\$\PW\$+jets"  # drawn as $\PW$+jets
+    assert axes_of.get_title() == r"\$\PW\$+jets"  # drawn as $\PW$+jets
     for fine in (r"$\mathrm{t\bar{t}}$ [GeV]", "x [GeV]", r"\$5", "100 % of a_b", ""):
         assert settable(fine) == fine
 

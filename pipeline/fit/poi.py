@@ -10,7 +10,7 @@ from jax.scipy.special import log_ndtr, ndtri
 from jaxtyping import Array, Float
 
 from pipeline.fit import expected_information
-from pipeline.hypotest import poi_of, q_asimov, root
+from pipeline.fit.hypotest import poi_of, q_asimov, root
 from pipeline.likelihood import DenseTemplates, HistFactory, Templates
 
 SINGULAR = 1e-10  # relative eigenvalue of the information: what rounding leaves of none

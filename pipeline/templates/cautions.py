@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float
 from pipeline.config import Config, Model, NormalizationSystematic, NormPlusShapeSystematic
 from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL
-from pipeline.shapes import LEAST_MIRRORED, norm_plus_shape
-from pipeline.workspace import Axes, affecting, varied
+from pipeline.templates.axes import Axes, affecting
+from pipeline.templates.shapes import LEAST_MIRRORED, norm_plus_shape
+from pipeline.templates.specification import varied
 
 LEFT_OVER = (
     0.1  # share of the size of an uncertainty: with less of it left at the nominal value, it has vanished

@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from pipeline import observing
 from pipeline.analysis import Analysis
-from pipeline.binning import Binning
 from pipeline.containers import AnyArray, Columns, Message, Parameters, Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import Noting
-from pipeline.observing import Family
 from pipeline.relax import Exact, Relaxed, fraction_of_bin
-from pipeline.surrogate import Surrogate
+from pipeline.templates import variations
+from pipeline.templates.binning import Binning
+from pipeline.templates.surrogate import Surrogate
+from pipeline.templates.variations import Family, families, observe
 
 
 class Widths(Message):
@@ -60,7 +60,7 @@ def fill(
     draw = functools.partial(_draw, free, relax, widths)
     shifted = recipe.analysis.shifted if recipe.linear and widths is not None else {}
     finite = [name for name in recipe.variations if name not in shifted]
-    found = observing.families(recipe.analysis, recipe.binnings, finite, free, columns, relax)
+    found = families(recipe.analysis, recipe.binnings, finite, free, columns, relax)
     wanted = tuple(dict.fromkeys(shifted[name][0] for name in recipe.variations if name in shifted))
     slopes = _slopes(recipe, wanted, free, columns, relax, draw)
     yields, sumw2 = {}, {}
@@ -89,8 +89,8 @@ def bad_events(
     """What makes the templates of :func:`fill`, same arguments, not finite: columns first, then observables."""
     relax, free = _operations(parameters, widths)
     columns = _completed(free, columns, widths)
-    found = observing.families(recipe.analysis, recipe.binnings, recipe.variations, free, columns, relax)
-    return observing.bad_events(recipe.binnings, found)
+    found = families(recipe.analysis, recipe.binnings, recipe.variations, free, columns, relax)
+    return variations.bad_events(recipe.binnings, found)
 
 
 def _operations(
@@ -126,7 +126,7 @@ def _slopes(
         for name, size in zip(names, sizes, strict=True):
             with Noting(f"in shift {name!r} of {type(recipe.analysis).__name__}"):
                 moved = shifts[name](moved, size)
-        weights, values = observing.observe(recipe.analysis, recipe.binnings, free, moved, relax)
+        weights, values = observe(recipe.analysis, recipe.binnings, free, moved, relax)
         drawn = {b.channel: draw(b, weights[b.channel][None], values.get(b.channel)) for b in recipe.binnings}
         return {channel: rows[0] for channel, rows in drawn.items()}
 

@@ -14,10 +14,10 @@ from jaxtyping import Array, Bool, Float
 
 from pipeline.errors import FitError
 from pipeline.fit import FitResult, FitStatus, covariance, fit
-from pipeline.hypotest import poi_of
-from pipeline.interval import NO_EVENTS, End, Interval, Rise, end_of
+from pipeline.fit.hypotest import poi_of
+from pipeline.fit.interval import NO_EVENTS, End, Interval, Rise, end_of
+from pipeline.fit.poi import undetermined
 from pipeline.likelihood import HistFactory
-from pipeline.poi import undetermined
 
 
 class Impact(NamedTuple):

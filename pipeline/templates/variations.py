@@ -9,11 +9,11 @@ from jaxtyping import Array, Float
 
 from pipeline.analysis import Analysis
 from pipeline.analysis.declarations import WEIGHT as WEIGHT
-from pipeline.binning import Binning
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, Noting, nearest
 from pipeline.relax import Exact, Relaxed, status
+from pipeline.templates.binning import Binning
 
 
 class Family(NamedTuple):

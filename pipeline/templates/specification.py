@@ -4,7 +4,6 @@ The same function serves both: the optimisation differentiates through the very 
 workspace hands to pyhf, with cabinetry's meaning of each systematic type.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,72 +20,13 @@ from pipeline.config import (
     NormPlusShapeSystematic,
 )
 from pipeline.containers import AnyArray, Templates
-from pipeline.data.datasets import NOMINAL, sample_names
+from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError
-from pipeline.shapes import norm_plus_shape, symmetrised
+from pipeline.templates.axes import Axes, affecting, variations_of
+from pipeline.templates.shapes import norm_plus_shape, symmetrised
 
 # {channel: {sample: {"data": [bins], modifier type: {modifier name: data}}}}, see `likelihood.HistFactory`
 Specification = dict[str, dict[str, dict[str, Any]]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Axes:
-    """What the rows of the templates are: samples, and variations of which the first is the nominal."""
-
-    samples: tuple[str, ...]
-    variations: tuple[str, ...]
-
-    def row(self, sample: str, variation: str) -> tuple[int, int]:
-        """Where the templates hold a variation of a sample: a sample of its own, else made by the analysis.
-
-        Decided for each sample: one may have from the manifest what the analysis makes for another.
-        """
-        own = f"{sample}__{variation}"
-        if own in self.samples:
-            return self.samples.index(own), 0
-        return self.samples.index(sample), self.variations.index(variation)
-
-    @property
-    def processes(self) -> tuple[str, ...]:
-        """The samples that are no variation of another."""
-        return tuple(name for name in self.samples if "__" not in name)
-
-    def every_variation(self, sample: str) -> tuple[str, ...]:
-        """Every variation that the templates may hold of a sample, by whomever made."""
-        own = tuple(
-            name.removeprefix(f"{sample}__") for name in self.samples if name.startswith(f"{sample}__")
-        )
-        return tuple(dict.fromkeys((*own, *self.variations[1:])))
-
-
-def axes(config: Config, analysis_variations: tuple[str, ...]) -> Axes:
-    """Every sample, and those of the analysis's variations that the model uses, in the analysis's order."""
-    used = {name for process in config.data.samples for name in variations_of(config, process)}
-    return Axes(
-        tuple(sample_names(config)), (NOMINAL, *(name for name in analysis_variations if name in used))
-    )
-
-
-def variations_of(config: Config, sample: str) -> tuple[str, ...]:
-    """Variations made by the analysis that the model uses for a sample: not those that its manifest entry has."""
-    if sample not in config.data.samples:
-        return ()
-    own = config.data.samples[sample].variations
-    wanted = [
-        name
-        for systematic in affecting(config.model, sample)
-        if isinstance(systematic, NormPlusShapeSystematic)
-        for name in (systematic.up, systematic.down)
-        if name is not None and name not in own
-    ]
-    return tuple(dict.fromkeys(wanted))
-
-
-def with_all_variations(config: Config) -> Config:
-    """The run with the systematic uncertainties of its further models too: for templates that serve all of them."""
-    models = [config.model, *(other.model for other in config.evaluate.also.values())]
-    everything = tuple(systematic for model in models for systematic in model.systematics)
-    return config.model_copy(update={"model": config.model.model_copy(update={"systematics": everything})})
 
 
 def specification(templates: Templates, axes: Axes, config: Config) -> Specification:
@@ -190,11 +130,6 @@ def _pseudodata(templates: Templates, axes: Axes, config: Config, channel: str) 
         factor * np.asarray(templates.yields[channel][axes.row(sample, NOMINAL)])
         for sample, factor in config.model.pseudodata.items()
     )
-
-
-def affecting(model: Model, sample: str) -> list[NormalizationSystematic | NormPlusShapeSystematic]:
-    """The systematic uncertainties of a sample."""
-    return [s for s in model.systematics if s.samples is None or sample in s.samples]
 
 
 def varied(

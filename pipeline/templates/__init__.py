@@ -1,0 +1,1 @@
+"""Columns and parameters -> templates, and templates -> the specification of a likelihood."""
