@@ -6,16 +6,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline import outset
-from pipeline.centre import described
 from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.data import datasets
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import FitError
 from pipeline.final import fit_table
-from pipeline.gradient import Centre, Executor, Parameters, forward
-from pipeline.problem import Work, edges, work
+from pipeline.gradient.loss import described
+from pipeline.gradient.sweeps import Centre, Executor, Parameters, forward
+from pipeline.gradient.work import Work, prepare_work
+from pipeline.optimise import first_step
+from pipeline.optimise.parameters import edges_at
 from pipeline.templates import cautions
 from pipeline.templates.axes import variations_of
 from pipeline.templates.specification import beyond_pyhf, workspace
@@ -45,7 +46,7 @@ def all_points(
     found, fitted = {}, {}
     works = {fold: work_of_all_models(config, columns, fold) for fold in datasets.folds(config)}
     objectives = objectives_of(config, works[datasets.TRAIN].axes)
-    say(outset.compiling())
+    say(first_step.compiling())
     if reason := beyond_pyhf(config):
         say(f"note: no pyhf. {reason}")
     for fold, own in works.items():
@@ -61,17 +62,17 @@ def all_points(
                 say(f"note: {point}, {fold}: no interval, {result.fit['interval_missing']}")
             found[point, fold] = (own, result)
     cautious = {key: _cautions(config, *entry) for key, entry in found.items()}
-    for line in cautions.summary(list(cautious.values())[-1], outset.MOST_LINES):
+    for line in cautions.summary(list(cautious.values())[-1], first_step.MOST_LINES):
         say(f"note: {line}")
     if config.model.pseudodata:
-        everything = work(config, columns, datasets.ALL)
+        everything = prepare_work(config, columns, datasets.ALL)
         for point, parameters in points.items():
             fitted[point] = _fit_pseudodata(config, executor, everything, parameters)
             say(f"{point}, pseudodata: {_poi_of(config, fitted[point][1])}")
     summary = {
         "objective": described(config),
         "points": {point: _scalars(parameters) for point, parameters in points.items()},
-        "edges": {point: edges(config, parameters) for point, parameters in points.items()},
+        "edges": {point: edges_at(config, parameters) for point, parameters in points.items()},
         "table": [_row(point, fold, *entry) for (point, fold), entry in found.items()],
         "also": [row for key, (_, e) in found.items() for row in _also(config, *key, e)],
         "cautions": {
@@ -144,7 +145,7 @@ def yields(config: Config, executor: Executor, fold_work: Work, parameters: Para
     exact = forward(executor, fold_work, parameters, None)
     return {
         "parameters": _scalars(parameters),
-        "edges": edges(config, parameters),
+        "edges": edges_at(config, parameters),
         **_tables(config, exact, fold_work),
     }
 

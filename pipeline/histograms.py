@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from pipeline import problem
 from pipeline.config import Config
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, InputError
-from pipeline.gradient import Executor, Parameters, forward
-from pipeline.problem import Work
+from pipeline.gradient.sweeps import Executor, Parameters, forward
+from pipeline.gradient.work import Work
+from pipeline.optimise.parameters import edges_at
 from pipeline.templates.axes import variations_of
 from pipeline.templates.binning import Binning
 
@@ -127,7 +127,7 @@ def _edges(config: Config, channel: str, parameters: Parameters) -> tuple[float,
     chosen = config.channels[channel].histogram
     if chosen is not None:
         return chosen.edges
-    return tuple(problem.edges(config, parameters)[channel] or COUNTED)
+    return tuple(edges_at(config, parameters)[channel] or COUNTED)
 
 
 def _with_flow(contents: Float[np.ndarray, " bins"], edges: int) -> Float[np.ndarray, " flow"]:

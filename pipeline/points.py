@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from pipeline import config as configuration
-from pipeline import optimise, problem
+from pipeline import optimise
+from pipeline.analysis import analysis_of
 from pipeline.columns.make import make_columns
 from pipeline.config import Config, parse_value
 from pipeline.config.textfiles import LONGEST_SHOWN
@@ -19,10 +20,13 @@ from pipeline.data.fingerprint import fingerprint_of
 from pipeline.data.provenance import outdated
 from pipeline.data.run_files import Columns, blocks, notes
 from pipeline.errors import ConfigError, nearest
-from pipeline.gradient import Parameters
+from pipeline.gradient.sweeps import Parameters
+from pipeline.gradient.work import Work, prepare_work
+from pipeline.optimise.parameters import check_bounds, initial_parameters
+from pipeline.optimise.width_names import check_names
 from pipeline.progress import Log
 from pipeline.relax import edge_logits
-from pipeline.widths import check_names
+from pipeline.templates.binning import binnings_of
 
 Value = float | list[float]  # of a free parameter; of free bin edges a list
 
@@ -39,7 +43,7 @@ def config_and_values(options: argparse.Namespace) -> tuple[Config, dict[str, Va
 
 def require_free(config: Config, where: str, name: str) -> None:
     """Raise where a name is no free parameter that a value can be given for."""
-    known = {*problem.analysis(config).parameters, *_free_edges(config)}
+    known = {*analysis_of(config).parameters, *_free_edges(config)}
     if name not in known:
         raise ConfigError(
             f"{where}: no free parameter of the analysis and no key of the configuration; "
@@ -64,7 +68,7 @@ def checked_value(where: str, given: Any) -> Value:
 
 def with_values(config: Config, parameters: Parameters, values: Mapping[str, Value]) -> Parameters:
     """A point with some parameters set by hand: cuts inside their bounds, a channel's edges by `edges_<channel>`."""
-    free, edges = problem.analysis(config).parameters, _free_edges(config)
+    free, edges = analysis_of(config).parameters, _free_edges(config)
     changed: Parameters = {}
     for name, value in values.items():
         if isinstance(value, list) != (name in edges):
@@ -73,29 +77,29 @@ def with_values(config: Config, parameters: Parameters, values: Mapping[str, Val
         if isinstance(value, list):
             changed[name] = _logits(config, edges[name], value)
         else:
-            problem.check_bounds(name, value, free[name])
+            check_bounds(name, value, free[name])
             changed[name] = np.float64(value)
     return {**parameters, **changed}
 
 
 def optimised(config: Config, files: Columns) -> Parameters:
     """The parameters that the run ended with."""
-    start = problem.initial_parameters(config)
+    start = initial_parameters(config)
     fingerprint = fingerprint_of(config, files)
     last = config.optimise.jobs
     return optimise.load(blocks(config)[-1], config, start, fingerprint, last)[0].parameters
 
 
 @contextlib.contextmanager
-def at_a_point(options: argparse.Namespace, lines: Log) -> Iterator[tuple[Config, problem.Work, Parameters]]:
+def at_a_point(options: argparse.Namespace, lines: Log) -> Iterator[tuple[Config, Work, Parameters]]:
     """Configuration, events of a fold, and the initial or optimised parameters, with some set by hand."""
     config, values = config_and_values(options)
-    start = with_values(config, problem.initial_parameters(config), values)
+    start = with_values(config, initial_parameters(config), values)
     with tempfile.TemporaryDirectory() as scratch:
         files = _current_columns(config, Path(scratch), lines)
         if options.parameters == "optimised":
             start = optimised(config, files)
-        work, parameters = problem.work(config, files, options.fold), with_values(config, start, values)
+        work, parameters = prepare_work(config, files, options.fold), with_values(config, start, values)
         check_names(config, work, parameters, relaxed=False)
         for note in notes(config, files):
             lines.line(note)
@@ -104,7 +108,7 @@ def at_a_point(options: argparse.Namespace, lines: Log) -> Iterator[tuple[Config
 
 def _free_edges(config: Config) -> dict[str, str]:
     """Channels with free bin edges, by the name of their parameter."""
-    return {b.parameter: b.channel for b in problem.binnings(config) if b.smallest is not None}
+    return {b.parameter: b.channel for b in binnings_of(config) if b.smallest is not None}
 
 
 def _logits(config: Config, channel: str, edges: Sequence[float]) -> np.ndarray:

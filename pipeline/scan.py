@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.centre import centre, described
 from pipeline.config import Config, parse_value
 from pipeline.config.textfiles import LONGEST_SHOWN
 from pipeline.errors import ConfigError, FitError
-from pipeline.gradient import Executor, Parameters, forward
+from pipeline.gradient.loss import centre, described
+from pipeline.gradient.sweeps import Executor, Parameters, forward
+from pipeline.gradient.work import Work
+from pipeline.optimise.schedule import widths_at
 from pipeline.points import Value, checked_value, require_free, with_values
-from pipeline.problem import Work, widths
 
 MOST_POINTS = 100_000  # of a grid: each takes a sweep over all events, twice
 Grid = Mapping[str, Sequence[Value]]
@@ -59,7 +60,7 @@ def scan(
     """
     points = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
     objective = centre(config, work.axes)
-    last = widths(config, config.optimise.epochs)
+    last = widths_at(config, config.optimise.epochs)
     rows = []
     for number, values in enumerate(points):
         parameters = with_values(config, start, values)

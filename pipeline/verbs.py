@@ -16,8 +16,8 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.progress import Log, epoch_line, to_standard_output
 
 if TYPE_CHECKING:
-    from pipeline.gradient import Executor, Parameters
-    from pipeline.problem import Work
+    from pipeline.gradient.sweeps import Executor, Parameters
+    from pipeline.gradient.work import Work
 
 
 def simulate(options: argparse.Namespace, lines: Log) -> None:
@@ -83,9 +83,10 @@ def columns(options: argparse.Namespace, lines: Log) -> None:
 def optimise(options: argparse.Namespace, lines: Log) -> None:
     """Run one block of epochs."""
     from pipeline import optimise as epochs
-    from pipeline import problem
     from pipeline.data.fingerprint import fingerprint_of
-    from pipeline.widths import check_names
+    from pipeline.gradient.work import prepare_work
+    from pipeline.optimise.parameters import initial_parameters
+    from pipeline.optimise.width_names import check_names
 
     config = _config(options)
     if not 1 <= options.block <= len(blocks(config)):
@@ -95,9 +96,9 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
     folder = store.Folder(config.run)
     with _executor(config, options, lines) as executor:
         files = column_files(config)
-        work = problem.work(config, files, datasets.TRAIN)
+        work = prepare_work(config, files, datasets.TRAIN)
         fingerprint = fingerprint_of(config, files)
-        start = problem.initial_parameters(config)
+        start = initial_parameters(config)
         check_names(config, work, start, relaxed=True)
         state = epochs.initial_state(config, start)
         if options.block > 1:
@@ -118,10 +119,11 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
 def evaluate(options: argparse.Namespace, lines: Log) -> None:
     """Apply exact cuts before and after the optimisation, on every fold, and fit with pyhf."""
     from pipeline import evaluate as stage
-    from pipeline import problem
     from pipeline.data.fingerprint import fingerprint_of
+    from pipeline.gradient.work import prepare_work
+    from pipeline.optimise.parameters import initial_parameters
+    from pipeline.optimise.width_names import check_names
     from pipeline.points import optimised
-    from pipeline.widths import check_names
 
     config = _config(options)
     folder = store.Folder(config.run)
@@ -129,8 +131,8 @@ def evaluate(options: argparse.Namespace, lines: Log) -> None:
         files = column_files(config)
         _say(notes(config, files), lines)
         fingerprint = fingerprint_of(config, files)
-        points = {stage.INITIAL: problem.initial_parameters(config), "optimised": optimised(config, files)}
-        work = problem.work(config, files, datasets.TRAIN)
+        points = {stage.INITIAL: initial_parameters(config), "optimised": optimised(config, files)}
+        work = prepare_work(config, files, datasets.TRAIN)
         check_names(config, work, points[stage.INITIAL], relaxed=False)
         result = stage.all_points(config, executor, files, points, lines.line)
     for (point, fold), workspace in result.workspaces.items():
@@ -176,7 +178,7 @@ def histograms(options: argparse.Namespace, lines: Log) -> None:
 def scan(options: argparse.Namespace, lines: Log) -> None:
     """Write the objective, with exact cuts and relaxed, on a grid of free parameters as JSON."""
     from pipeline import scan as stage
-    from pipeline.widths import check_names
+    from pipeline.optimise.width_names import check_names
 
     with _sweeping_at_a_point(options, lines) as (config, executor, work, parameters):
         check_names(config, work, parameters, relaxed=True)
@@ -283,12 +285,13 @@ def _sweeping_at_a_point(
 
 def _check(config: Config) -> None:
     """What can be known to be wrong before a single event is read, which may take hours."""
-    from pipeline import problem
+    from pipeline.gradient.work import check_surrogate, check_variations_used, collection_sizes
+    from pipeline.optimise.parameters import initial_parameters
 
-    problem.initial_parameters(config)
-    problem.check_variations_used(config)
-    problem.check_surrogate(config)
-    problem.collection_sizes(config)
+    initial_parameters(config)
+    check_variations_used(config)
+    check_surrogate(config)
+    collection_sizes(config)
 
 
 def _listed(config: Config) -> str:

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from pipeline.centre import centre
 from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.errors import FitError
 from pipeline.final import pyhf_fit, pyhf_objective, require_agreement
-from pipeline.gradient import Centre, Executor, Parameters, forward
-from pipeline.problem import Work, widths, work
+from pipeline.gradient.loss import centre
+from pipeline.gradient.sweeps import Centre, Executor, Parameters, forward
+from pipeline.gradient.work import Work, prepare_work
+from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import Axes, with_all_variations
 from pipeline.templates.specification import beyond_pyhf, workspace
 
@@ -54,7 +55,7 @@ def objectives_of(config: Config, axes: Axes) -> Objectives:
 
 def work_of_all_models(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work:
     """The events of a fold, with the variations that any of the run's models needs."""
-    return work(with_all_variations(config), columns, fold)
+    return prepare_work(with_all_variations(config), columns, fold)
 
 
 def verdict(
@@ -78,7 +79,7 @@ def verdict(
         FitError: a fit that is needed, ours or pyhf's, did not converge, or the two differ.
     """
     exact = forward(executor, events, parameters, None)
-    relaxed = forward(executor, events, parameters, widths(config, config.optimise.epochs))
+    relaxed = forward(executor, events, parameters, widths_at(config, config.optimise.epochs))
     spec = None if beyond_pyhf(config) else workspace(exact, events.axes, config)
     missing: list[str] = []
     attempt, own = _Attempt("", needed, missing), _at(objectives.own, parameters)

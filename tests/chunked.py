@@ -2,24 +2,26 @@
 
 import numpy as np
 
-from pipeline import problem
-from pipeline.centre import centre
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
-from pipeline.gradient import value_and_grad
+from pipeline.gradient.loss import centre
+from pipeline.gradient.sweeps import value_and_grad
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
 
 
 def assert_chunks_are_the_whole(run, files, *, small=32, large=1024, surrogate=None):
     """Objective and gradient at the start, in float64, from chunks of few and of many events."""
-    smooth = problem.widths(run, 0)
+    smooth = widths_at(run, 0)
     smooth = type(smooth)(smooth.operations, smooth.bandwidths, surrogate)
     found = []
     for events in (small, large):
         changed = {"precision": "float64", "chunk_events": events, "group_events": events}
         settings = run.model_copy(update={"cluster": run.cluster.model_copy(update=changed)})
-        work = problem.work(settings, files, datasets.TRAIN)
+        work = prepare_work(settings, files, datasets.TRAIN)
         at_the_centre = centre(settings, work.axes)
-        start = problem.initial_parameters(settings)
+        start = initial_parameters(settings)
         found.append(value_and_grad(InProcess(), work, start, smooth, at_the_centre))
     chunked, whole = found
     np.testing.assert_allclose(chunked.objective, whole.objective, rtol=1e-10)

@@ -36,8 +36,9 @@ hypothesis.settings.load_profile("thalweg")
 from columnfiles import write_columns
 from generated import make_files
 
-from pipeline import config, gradient
+from pipeline import config
 from pipeline.data import store
+from pipeline.gradient.sweeps import compiled
 from pipeline.simulate.pythia import simulate
 
 ROOT = Path(__file__).parent.parent
@@ -100,7 +101,7 @@ def miniature_columns(miniature, tmp_path_factory):
 def _tidy():
     """Compiled programs of one file of tests are of no use to the next, and take gigabytes together."""
     yield
-    gradient.compiled.cache_clear()
+    compiled.cache_clear()
     jax.clear_caches()
 
 

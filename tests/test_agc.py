@@ -15,15 +15,19 @@ from coffea_agc import histograms as by_coffea
 from columnfiles import write_columns
 
 from pipeline import analysis as contract
-from pipeline import config, problem
+from pipeline import config
 from pipeline.analyses.agc_ttbar import JET_RESOLUTION_UP
+from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
 from pipeline.containers import Templates
 from pipeline.data import datasets, event_random
 from pipeline.errors import ConfigError
 from pipeline.final import fit_table
-from pipeline.gradient import forward
+from pipeline.gradient.sweeps import forward
+from pipeline.gradient.work import prepare_work
 from pipeline.histograms import differences, histograms
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import axes_of
 from pipeline.templates.specification import workspace
 
@@ -61,8 +65,8 @@ def load(agc, *overrides):
 
 
 def exact_histograms(run, folder):
-    work = problem.work(run, write_columns(run, folder), datasets.ALL)
-    return histograms(run, InProcess(), work, problem.initial_parameters(run))
+    work = prepare_work(run, write_columns(run, folder), datasets.ALL)
+    return histograms(run, InProcess(), work, initial_parameters(run))
 
 
 @pytest.fixture
@@ -246,20 +250,20 @@ def test_other_corrections_are_refused(agc, tmp_path):
     (tmp_path / "corrections.json").write_text(changed)
     run = load(agc, f"analysis.files.corrections={tmp_path / 'corrections.json'}")
     with pytest.raises(ConfigError, match=r"differ by up to 0\.02 from the formula"):
-        problem.analysis(run)
+        analysis_of(run)
     (tmp_path / "corrections.json").write_text("{}")
     with pytest.raises(ConfigError, match="is not the challenge's correctionlib file"):
-        problem.analysis(run)
+        analysis_of(run)
 
 
 @pytest.mark.simulate
 def test_relaxed_yields_converge_to_the_exact_ones(miniature, miniature_columns):
-    work = problem.work(miniature, miniature_columns, datasets.ALL)
-    start = problem.initial_parameters(miniature)
+    work = prepare_work(miniature, miniature_columns, datasets.ALL)
+    start = initial_parameters(miniature)
     exact = forward(InProcess(), work, start, None)
     apart = []
     for factor in (1.0, 0.1, 0.01, 0.001):
-        narrow = problem.widths(miniature, 0)
+        narrow = widths_at(miniature, 0)
         narrow = type(narrow)(
             {n: factor * w for n, w in narrow.operations.items()},
             {n: factor * w for n, w in narrow.bandwidths.items()},

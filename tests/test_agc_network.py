@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from pipeline import config as configuration
-from pipeline import problem
 from pipeline.analyses.agc_network import TOP_MASS, TOP_WIDTH
-from pipeline.centre import centre
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
-from pipeline.gradient import forward, value_and_grad
+from pipeline.gradient.loss import centre
+from pipeline.gradient.sweeps import forward, value_and_grad
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
 
 pytestmark = pytest.mark.simulate
 EDGES = (0.0, 0.3, 0.5, 0.7, 1.0)
@@ -38,8 +40,8 @@ def test_it_starts_as_the_triplet_mass(network, miniature, miniature_columns):
     by_mass, by_network = (
         forward(
             InProcess(),
-            problem.work(run, miniature_columns, datasets.ALL),
-            problem.initial_parameters(run),
+            prepare_work(run, miniature_columns, datasets.ALL),
+            initial_parameters(run),
             None,
         ).yields["4j2b"]
         for run in (mass, network)
@@ -49,8 +51,8 @@ def test_it_starts_as_the_triplet_mass(network, miniature, miniature_columns):
 
 
 def test_its_gradient_is_that_of_finite_differences(network, miniature_columns):
-    work = problem.work(network, miniature_columns, datasets.TRAIN)
-    widths, start = problem.widths(network, 0), problem.initial_parameters(network)
+    work = prepare_work(network, miniature_columns, datasets.TRAIN)
+    widths, start = widths_at(network, 0), initial_parameters(network)
     start["network_out"] = np.array([0.3, -0.2, 0.4])  # at 0 the first layer has no gradient
     evaluate = centre(network, work.axes)
     step = value_and_grad(InProcess(), work, start, widths, evaluate)

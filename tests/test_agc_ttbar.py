@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from eventloop import loop
 
-from pipeline import problem
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
-from pipeline.gradient import forward
+from pipeline.gradient.sweeps import forward
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
 
 POINTS = [
     {},
@@ -19,8 +20,8 @@ POINTS = [
 @pytest.mark.simulate
 @pytest.mark.parametrize("point", POINTS, ids=["initial", "tight", "loose"])
 def test_exact_yields_equal_an_event_loop(miniature, miniature_columns, point):
-    parameters = {**problem.initial_parameters(miniature), **point}
-    work = problem.work(miniature, miniature_columns, datasets.ALL)
+    parameters = {**initial_parameters(miniature), **point}
+    work = prepare_work(miniature, miniature_columns, datasets.ALL)
     templates = forward(InProcess(), work, parameters, None)
     for variation, scale in (("nominal", 1.0), ("pt_scale_up", 1.03)):
         expected = loop(miniature, parameters, scale)
@@ -35,8 +36,8 @@ def test_exact_yields_equal_an_event_loop(miniature, miniature_columns, point):
 
 @pytest.mark.simulate
 def test_weight_variations(miniature, miniature_columns):
-    work = problem.work(miniature, miniature_columns, datasets.ALL)
-    templates = forward(InProcess(), work, problem.initial_parameters(miniature), None)
+    work = prepare_work(miniature, miniature_columns, datasets.ALL)
+    templates = forward(InProcess(), work, initial_parameters(miniature), None)
     for channel, yields in templates.yields.items():
         nominal, up, down = (
             yields[work.axes.row("wjets", v)] for v in ("nominal", "scale_var_up", "scale_var_down")

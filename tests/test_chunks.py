@@ -3,19 +3,21 @@
 import numpy as np
 import pytest
 
-from pipeline import problem
-from pipeline.chunks import Resident, copies, parted
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
 from pipeline.errors import ConfigError
-from pipeline.gradient import forward, pullback
+from pipeline.gradient.chunks import Resident, copies, parted
+from pipeline.gradient.sweeps import forward, pullback
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
 
 pytestmark = pytest.mark.simulate
 
 
 def work_of(miniature, files, **cluster):
     settings = miniature.cluster.model_copy(update=cluster)
-    return problem.work(miniature.model_copy(update={"cluster": settings}), files, datasets.TRAIN)
+    return prepare_work(miniature.model_copy(update={"cluster": settings}), files, datasets.TRAIN)
 
 
 def events_of(work):
@@ -45,7 +47,7 @@ def test_trimmed_chunks_hold_the_same_events(miniature, miniature_columns, objec
 
 
 def test_trimmed_chunks_give_the_same_templates_and_gradient(miniature, miniature_columns):
-    start, widths = problem.initial_parameters(miniature), problem.widths(miniature, 0)
+    start, widths = initial_parameters(miniature), widths_at(miniature, 0)
     found = []
     for objects in ({}, {"jet": (5, 6)}):
         work = work_of(miniature, miniature_columns, objects=objects, chunk_events=256)
@@ -77,7 +79,7 @@ def test_replicas_are_poisson_reproducible_and_paired(miniature, miniature_colum
     np.testing.assert_array_equal(factors[0], np.round(factors[0]))
     assert abs(np.mean(factors) - 1) < 5 / real.sum() ** 0.5
     assert abs(np.var(factors[0]) - 1) < 10 / real.sum() ** 0.5
-    start = problem.initial_parameters(miniature)
+    start = initial_parameters(miniature)
     nominal = forward(InProcess(), work, start, None).yields["4j2b"]
     again = forward(InProcess(), work, start, None, replica=3).yields["4j2b"]
     assert 0.3 < again.sum() / nominal.sum() < 3

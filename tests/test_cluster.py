@@ -23,15 +23,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rootfiles import write_run
 
-from pipeline import chunks, cluster, config, problem
-from pipeline.centre import centre
+from pipeline import cluster, config
 from pipeline.cluster import InProcess
 from pipeline.cluster.assignment import assign
 from pipeline.cluster.settings import DASK
 from pipeline.cluster.workers import Worker, local, set_up
 from pipeline.data import datasets
 from pipeline.errors import ClusterError, ConfigError, OutputError
-from pipeline.gradient import forward, value_and_grad
+from pipeline.gradient import chunks
+from pipeline.gradient.loss import centre
+from pipeline.gradient.sweeps import forward, value_and_grad
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
 
 FILES = 6
 
@@ -42,9 +46,9 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     cuts = ["cluster.chunk_events=64", "cluster.group_events=100"]
     found = config.load(write_run(folder, files=FILES), cuts)
-    work = problem.work(found, write_columns(found, folder / "columns"), datasets.TRAIN)
+    work = prepare_work(found, write_columns(found, folder / "columns"), datasets.TRAIN)
     assert len(work.groups) == 2 * FILES
-    return found, work, problem.initial_parameters(found), problem.widths(found, 0)
+    return found, work, initial_parameters(found), widths_at(found, 0)
 
 
 def settings(run, **changes):

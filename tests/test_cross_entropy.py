@@ -10,12 +10,13 @@ from jax.test_util import check_grads
 from workspaces import counting
 
 from pipeline import config as configuration
-from pipeline import evaluate, optimise, problem
-from pipeline.centre import centre
+from pipeline import evaluate, optimise
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
 from pipeline.errors import ConfigError
-from pipeline.gradient import value_and_grad
+from pipeline.gradient.loss import centre
+from pipeline.gradient.sweeps import value_and_grad
+from pipeline.gradient.work import prepare_work
 from pipeline.likelihood import HistFactory
 from pipeline.objective import (
     OBJECTIVES,
@@ -24,6 +25,8 @@ from pipeline.objective import (
     categorical_cross_entropy,
     total,
 )
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -90,10 +93,10 @@ def training(simulated):
 @pytest.mark.simulate
 def test_a_classifier_is_trained_over_chunks(training, miniature_columns):
     config = training.model_copy(update={"cluster": training.cluster.model_copy(update={"chunk_events": 32})})
-    found = problem.work(config, miniature_columns, datasets.TRAIN)
-    start = problem.initial_parameters(config)
-    widths = problem.widths(config, 0)
-    whole = problem.work(training, miniature_columns, datasets.TRAIN)
+    found = prepare_work(config, miniature_columns, datasets.TRAIN)
+    start = initial_parameters(config)
+    widths = widths_at(config, 0)
+    whole = prepare_work(training, miniature_columns, datasets.TRAIN)
     steps = [
         value_and_grad(InProcess(), work, start, widths, centre(config, work.axes)) for work in (found, whole)
     ]
@@ -108,7 +111,7 @@ def test_a_classifier_is_trained_over_chunks(training, miniature_columns):
 
 @pytest.mark.simulate
 def test_pyhf_has_no_such_number_but_still_fits(training, miniature_columns):
-    points = {"initial": problem.initial_parameters(training)}
+    points = {"initial": initial_parameters(training)}
     said = []
     found = evaluate.all_points(training, InProcess(), miniature_columns, points, said.append)
     assert all(row["pyhf"] is None and row["exact"] > 0 for row in found.summary["table"])

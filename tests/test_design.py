@@ -15,14 +15,18 @@ from columnfiles import write_columns
 from generated import generated
 
 from pipeline import config as configuration
-from pipeline import optimise, problem
+from pipeline import optimise
 from pipeline.analyses import calorimeter, ladle_furnace, ladle_muons, planes, scattering
-from pipeline.centre import centre
+from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
 from pipeline.data import datasets, store
 from pipeline.errors import AnalysisError, ConfigError
 from pipeline.evaluate import all_points
-from pipeline.gradient import forward, value_and_grad
+from pipeline.gradient.loss import centre
+from pipeline.gradient.sweeps import forward, value_and_grad
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
 
 CHOSEN = {
     "planes": ("z_1", "z_4"),
@@ -47,9 +51,9 @@ def made(request, tmp_path, name, *overrides, events=None):
 
 def optimised(run, files, tmp_path):
     """Parameters after all epochs, and the exact number there on the training events."""
-    work = problem.work(run, files, datasets.TRAIN)
+    work = prepare_work(run, files, datasets.TRAIN)
     state, _ = optimise.run(
-        run, InProcess(), work, optimise.initial_state(run, problem.initial_parameters(run)),
+        run, InProcess(), work, optimise.initial_state(run, initial_parameters(run)),
         until=run.optimise.epochs, checkpoints=tmp_path / "checkpoints", fingerprint="", progress=lambda _: None,
     )  # fmt: skip
     return state.parameters, exact(run, work, state.parameters)
@@ -69,10 +73,10 @@ def test_the_gradient_over_chunks_is_that_of_the_whole(request, tmp_path, name):
 def test_the_gradient_is_that_of_finite_differences(request, tmp_path, name):
     """Through the sums, and, where a parameter has a price, past them."""
     run, files = made(request, tmp_path, name)
-    work, widths = problem.work(run, files, datasets.TRAIN), problem.widths(run, 0)
+    work, widths = prepare_work(run, files, datasets.TRAIN), widths_at(run, 0)
     evaluate = centre(run, work.axes)
-    start = problem.initial_parameters(run)
-    free = problem.analysis(run).parameters
+    start = initial_parameters(run)
+    free = analysis_of(run).parameters
     inside = {n: 0.9 * v + 0.1 * np.mean(free[n].bounds) for n, v in start.items()}  # not at a bound
     gradient = value_and_grad(InProcess(), work, inside, widths, evaluate).gradient
     for parameter in CHOSEN[name]:
@@ -84,9 +88,9 @@ def test_the_gradient_is_that_of_finite_differences(request, tmp_path, name):
 
 def test_half_of_the_planes_end_at_either_end(request, tmp_path):
     run, files = made(request, tmp_path, "planes")
-    work = problem.work(run, files, datasets.TRAIN)
+    work = prepare_work(run, files, datasets.TRAIN)
     found, number = optimised(run, files, tmp_path)
-    ratio = exact(run, work, problem.initial_parameters(run)) / number
+    ratio = exact(run, work, initial_parameters(run)) / number
     np.testing.assert_allclose(ratio, math.sqrt(3 * 5 / 7), rtol=1e-3)
     assert sorted(round(float(z), 2) for z in found.values()) == [0, 0, 0, 1, 1, 1]
 
@@ -109,8 +113,8 @@ def test_planes_that_scatter_end_where_a_grid_says(request, tmp_path, radiation_
 def test_the_fit_knows_its_own_error(request, tmp_path):
     """Pulls of the slope, and the covariance of the positions by brute force."""
     run, files = made(request, tmp_path, "planes", "analysis.options={radiation_lengths: 0.007}")
-    work = problem.work(run, files, datasets.ALL)
-    templates = forward(InProcess(), work, problem.initial_parameters(run), None)
+    work = prepare_work(run, files, datasets.ALL)
+    templates = forward(InProcess(), work, initial_parameters(run), None)
     pulls, number = (templates.yields[channel].sum() for channel in ("pulls", "tracks"))
     assert abs(pulls / number - 1) < 5 * math.sqrt(2 / number)
     z, width = np.array([0.0, 0.3, 0.1, 0.9]), 2e-4
@@ -136,12 +140,12 @@ def calorimeter_in_numpy(columns, front, others, window):
 
 def test_exact_calorimeter_is_numpy_and_its_optimum_that_of_a_grid(request, tmp_path):
     run, files = made(request, tmp_path, "calorimeter")
-    work = problem.work(run, files, datasets.TRAIN)
+    work = prepare_work(run, files, datasets.TRAIN)
     columns = {
         name: np.concatenate([store.read_columns(file, datasets.TRAIN)[name] for _, file in files])
         for name in ("alpha", "beta", "energy", "of_energy", *calorimeter.KINDS)
     }
-    start = problem.initial_parameters(run)
+    start = initial_parameters(run)
     templates = forward(InProcess(), work, start, None)
     scale = templates.yields["showers"].sum() / len(columns["alpha"])
     powers = calorimeter_in_numpy(columns, **start)
@@ -177,7 +181,7 @@ def test_a_deeper_calorimeter_leaks_less():
 
 def test_exact_tomography_is_numpy_muon_by_muon(request, tmp_path):
     run, files = made(request, tmp_path, "ladle_furnace", "data.held_out_fraction=0", events={"ladles": 2})
-    work = problem.work(run, files, datasets.TRAIN)
+    work = prepare_work(run, files, datasets.TRAIN)
     rng = np.random.default_rng(4)
     heights = [*rng.uniform(1.4, 1.8, 4), *rng.uniform(0, 0.4, 4)]
     point = {
@@ -203,12 +207,12 @@ def test_tomography_from_the_corner(request, tmp_path):
     """A few updates of few ladles, from panels at the corner: hard panels, of the same cost, see ten times better."""
     short = ["optimise.epochs=12", "optimise.learning_rate=0.08"]
     run, files = made(request, tmp_path, "ladle_furnace", *short, events={"ladles": 48})
-    work = problem.work(run, files, datasets.TRAIN)
-    before = exact(run, work, problem.initial_parameters(run))
+    work = prepare_work(run, files, datasets.TRAIN)
+    before = exact(run, work, initial_parameters(run))
     found, after = optimised(run, files, tmp_path)
     assert before > 0.03
     assert after < 0.1 * before
-    analysis = problem.analysis(run)
+    analysis = analysis_of(run)
     areas = analysis.areas(ladle_furnace.Parameters({n: jnp.asarray(v) for n, v in found.items()}))
     np.testing.assert_allclose(areas.sum(), 6.0, rtol=1e-9)
 
@@ -248,7 +252,7 @@ def test_a_ladle_is_a_row_of_muons_in_a_root_file(request, tmp_path):
 
 def test_a_run_without_a_model_says_so_and_has_no_pyhf(request, tmp_path):
     run, files = made(request, tmp_path, "calorimeter")
-    start = problem.initial_parameters(run)
+    start = initial_parameters(run)
     lines = []
     found = all_points(run, InProcess(), files, {"initial": start, "optimised": start}, lines.append)
     assert not found.workspaces
@@ -281,7 +285,7 @@ def test_an_analysis_without_a_figure_of_merit_is_named(request, tmp_path):
     path = request.config.rootpath / "config" / "one_cut.yaml"
     overrides = ["channels={selected: {in_fit: false}}", "model={}", "objective={kind: merit}"]
     run = generated(path, {"signal": 50, "background": 50}, tmp_path, overrides)
-    work = problem.work(run, write_columns(run, tmp_path), datasets.TRAIN)
-    start = problem.initial_parameters(run)
+    work = prepare_work(run, write_columns(run, tmp_path), datasets.TRAIN)
+    start = initial_parameters(run)
     with pytest.raises(AnalysisError, match=r"OneCut defines no method merit\(p, sums\)"):
         exact(run, work, start)

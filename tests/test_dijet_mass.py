@@ -9,13 +9,16 @@ from columnfiles import write_columns
 from jax.test_util import check_grads
 
 from pipeline import config as configuration
-from pipeline import optimise, problem
-from pipeline.centre import centre
+from pipeline import optimise
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
 from pipeline.errors import ConfigError
-from pipeline.gradient import value_and_grad
+from pipeline.gradient.loss import centre
+from pipeline.gradient.sweeps import value_and_grad
+from pipeline.gradient.work import prepare_work
 from pipeline.objective import OBJECTIVES
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
 from pipeline.verdict import objectives_of, verdict
 
 GRADIENT = {"published, single precision": (-77.54979, 2e-6), "double precision": (-77.549905, 1e-8)}
@@ -64,10 +67,10 @@ def step_of(run, files, alpha, chunk_events=2048):
     """Mean and gradient over chunks of that size."""
     changed = run.cluster.model_copy(update={"chunk_events": chunk_events})
     settings = run.model_copy(update={"cluster": changed, "parameters": {"alpha": alpha}})
-    work = problem.work(settings, files, datasets.TRAIN)
+    work = prepare_work(settings, files, datasets.TRAIN)
     return value_and_grad(
-        *(InProcess(), work, problem.initial_parameters(settings)),
-        *(problem.widths(settings, 0), centre(settings, work.axes)),
+        *(InProcess(), work, initial_parameters(settings)),
+        *(widths_at(settings, 0), centre(settings, work.axes)),
     )
 
 
@@ -88,9 +91,9 @@ def test_chunks_numpy_and_finite_differences_agree(run, files, mean_mass, alpha)
 
 
 def test_the_epochs_are_the_notebook_s_steps(run, files, mean_mass, tmp_path):
-    work = problem.work(run, files, datasets.TRAIN)
+    work = prepare_work(run, files, datasets.TRAIN)
     state, records = optimise.run(
-        run, InProcess(), work, optimise.initial_state(run, problem.initial_parameters(run)),
+        run, InProcess(), work, optimise.initial_state(run, initial_parameters(run)),
         until=run.optimise.epochs, checkpoints=tmp_path, fingerprint="", progress=lambda _: None,
     )  # fmt: skip
     assert run.optimise.epochs == 50

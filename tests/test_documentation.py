@@ -12,10 +12,12 @@ import pytest
 import uproot
 from columnfiles import write_columns
 
-from pipeline import config, optimise, problem
+from pipeline import config, optimise
 from pipeline.cli import main
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
 from pipeline.verdict import objectives_of, verdict
 
 EVENTS = {"signal": 3000, "background": 5000}
@@ -79,8 +81,8 @@ def test_the_page_gives_the_yields_of_a_plain_selection(folder, capsys):
 def test_the_page_optimises(folder, tmp_path):
     with contextlib.chdir(folder):
         run = config.load(folder / "my_run.yaml", ["cluster.executor=in_process"])
-        work = problem.work(run, write_columns(run, tmp_path), datasets.TRAIN)
-        start = problem.initial_parameters(run)
+        work = prepare_work(run, write_columns(run, tmp_path), datasets.TRAIN)
+        start = initial_parameters(run)
         state, _ = optimise.run(
             run, InProcess(), work, optimise.initial_state(run, start),
             until=run.optimise.epochs, checkpoints=tmp_path / "checkpoints", fingerprint="", progress=lambda _: None,

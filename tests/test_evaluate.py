@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from pipeline import problem
 from pipeline.cluster import InProcess
 from pipeline.containers import Templates
 from pipeline.data import datasets
 from pipeline.errors import ConfigError, FitError
 from pipeline.evaluate import all_points
 from pipeline.final import pyhf_fit
-from pipeline.gradient import forward
+from pipeline.gradient.sweeps import forward
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
 from pipeline.points import with_values
 from pipeline.templates.specification import workspace
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.simulate
 @pytest.fixture(scope="module")
 def results(miniature, miniature_columns):
     """Two points on both folds."""
-    start = problem.initial_parameters(miniature)
+    start = initial_parameters(miniature)
     points = {"initial": start, "optimised": with_values(miniature, start, {"btag": 0.4})}
     lines = []
     return all_points(miniature, InProcess(), miniature_columns, points, lines.append), lines
@@ -64,8 +65,8 @@ def test_folds_predict_the_same_yield_within_statistics(results, miniature):
 
 
 def test_a_fit_that_does_not_close_is_an_error(miniature, miniature_columns):
-    work = problem.work(miniature, miniature_columns, datasets.TRAIN)
-    exact = forward(InProcess(), work, problem.initial_parameters(miniature), None)
+    work = prepare_work(miniature, miniature_columns, datasets.TRAIN)
+    exact = forward(InProcess(), work, initial_parameters(miniature), None)
     spec = workspace(Templates(exact.yields, exact.sumw2), work.axes, miniature)
     spec["observations"] = [{**o, "data": [1.1 * n for n in o["data"]]} for o in spec["observations"]]
     with pytest.raises(FitError, match=r"pyhf's fit of (the )?Asimov data"):
@@ -73,8 +74,8 @@ def test_a_fit_that_does_not_close_is_an_error(miniature, miniature_columns):
 
 
 def test_a_signal_of_no_events_is_an_error(miniature, miniature_columns):
-    work = problem.work(miniature, miniature_columns, datasets.TRAIN)
-    exact = forward(InProcess(), work, problem.initial_parameters(miniature), None)
+    work = prepare_work(miniature, miniature_columns, datasets.TRAIN)
+    exact = forward(InProcess(), work, initial_parameters(miniature), None)
     spec = workspace(Templates(exact.yields, exact.sumw2), work.axes, miniature)
     poi = next(n for n in miniature.model.normfactors if n.name == miniature.model.poi)
     for channel in spec["channels"]:
@@ -88,4 +89,4 @@ def test_a_signal_of_no_events_is_an_error(miniature, miniature_columns):
 
 def test_values_outside_the_bounds_are_refused(miniature):
     with pytest.raises(ConfigError, match=r"btag.*outside"):
-        with_values(miniature, problem.initial_parameters(miniature), {"btag": 3.0})
+        with_values(miniature, initial_parameters(miniature), {"btag": 3.0})

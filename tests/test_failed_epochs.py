@@ -7,12 +7,14 @@ import pytest
 from columnfiles import write_columns
 from rootfiles import write_analysis, write_run
 
-from pipeline import config, optimise, problem
+from pipeline import config, optimise
 from pipeline.cluster import InProcess
 from pipeline.containers import Templates
 from pipeline.data import datasets, store
-from pipeline.diagnosis import suspects
 from pipeline.errors import FitError, OutputError
+from pipeline.gradient.suspects import suspects
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
 from pipeline.templates.axes import Axes
 
 # No number above 0.55; the objective grows towards it.
@@ -34,13 +36,13 @@ def run(tmp_path):
 
     def make(*overrides):
         found = config.load(path, list(overrides))
-        return found, problem.work(found, write_columns(found, tmp_path / "columns"), datasets.TRAIN)
+        return found, prepare_work(found, write_columns(found, tmp_path / "columns"), datasets.TRAIN)
 
     return make
 
 
 def epochs(found, work, folder, until=None):
-    state = optimise.initial_state(found, problem.initial_parameters(found))
+    state = optimise.initial_state(found, initial_parameters(found))
     return optimise.run(
         found, InProcess(), work, state, until=until or found.optimise.epochs, checkpoints=folder, fingerprint="",
         progress=lambda record: None,

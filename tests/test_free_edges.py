@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 
 from pipeline import config as configuration
-from pipeline import problem
-from pipeline.centre import centre
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
 from pipeline.errors import ConfigError
-from pipeline.gradient import forward, value_and_grad
+from pipeline.gradient.loss import centre
+from pipeline.gradient.sweeps import forward, value_and_grad
+from pipeline.gradient.work import prepare_work
 from pipeline.optimise import initial_state, update
+from pipeline.optimise.parameters import edges_at, initial_parameters
+from pipeline.optimise.schedule import widths_at
 from pipeline.relax import ordered_edges
 from pipeline.templates.binning import Binning
 
@@ -36,15 +38,15 @@ def free(request, miniature):
 
 
 def test_they_start_where_the_configuration_says(free):
-    start = problem.initial_parameters(free)
+    start = initial_parameters(free)
     assert set(LOGITS) <= set(start)
-    for channel, edges in problem.edges(free, start).items():
+    for channel, edges in edges_at(free, start).items():
         np.testing.assert_allclose(edges, free.channels[channel].edges, rtol=1e-12)
 
 
 def test_their_gradient_is_that_of_finite_differences(free, miniature_columns):
-    work = problem.work(free, miniature_columns, datasets.TRAIN)
-    widths, start = problem.widths(free, 0), problem.initial_parameters(free)
+    work = prepare_work(free, miniature_columns, datasets.TRAIN)
+    widths, start = widths_at(free, 0), initial_parameters(free)
     evaluate = centre(free, work.axes)
     random = np.random.default_rng(2)  # away from equal bins, where a fraction of the narrower one has a kink
     start |= {name: start[name] + random.normal(scale=0.2, size=3) for name in LOGITS}
@@ -59,14 +61,14 @@ def test_their_gradient_is_that_of_finite_differences(free, miniature_columns):
 
 
 def test_an_epoch_moves_them_and_they_stay_ordered(free, miniature_columns):
-    work = problem.work(free, miniature_columns, datasets.TRAIN)
-    start = problem.initial_parameters(free)
+    work = prepare_work(free, miniature_columns, datasets.TRAIN)
+    start = initial_parameters(free)
     evaluate = centre(free, work.axes)
     state = initial_state(free, start)
     for epoch in range(2):
-        step = value_and_grad(InProcess(), work, state.parameters, problem.widths(free, epoch), evaluate)
+        step = value_and_grad(InProcess(), work, state.parameters, widths_at(free, epoch), evaluate)
         state = update(free, work.problem.analysis.parameters, state, step.gradient)
-    for channel, edges in problem.edges(free, state.parameters).items():
+    for channel, edges in edges_at(free, state.parameters).items():
         before = free.channels[channel].edges
         assert (edges[0], edges[-1]) == (before[0], before[-1])
         assert np.all(np.diff(edges) >= 20)
@@ -75,16 +77,16 @@ def test_an_epoch_moves_them_and_they_stay_ordered(free, miniature_columns):
 
 def test_exact_yields_are_those_of_the_edges(free, miniature_columns):
     """With moved edges the exact templates are those of a configuration that has these edges fixed."""
-    start = problem.initial_parameters(free)
+    start = initial_parameters(free)
     moved = {**start, "edges_4j1b": start["edges_4j1b"] + np.array([0.3, 0.0, -0.3])}
-    found = forward(InProcess(), problem.work(free, miniature_columns, datasets.ALL), moved, None)
-    edges = problem.edges(free, moved)
+    found = forward(InProcess(), prepare_work(free, miniature_columns, datasets.ALL), moved, None)
+    edges = edges_at(free, moved)
     fixed = {
         name: channel.model_copy(update={"free_edges": None, "edges": tuple(edges[name])})
         for name, channel in free.channels.items()
     }
     run = free.model_copy(update={"channels": fixed})
-    expected = forward(InProcess(), problem.work(run, miniature_columns, datasets.ALL), start, None)
+    expected = forward(InProcess(), prepare_work(run, miniature_columns, datasets.ALL), start, None)
     for channel, yields in expected.yields.items():
         np.testing.assert_allclose(found.yields[channel], yields, rtol=1e-12)
 

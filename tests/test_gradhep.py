@@ -10,13 +10,15 @@ from columnfiles import write_columns
 from generated import generated
 from scipy import stats
 
-from pipeline import optimise, problem
+from pipeline import optimise
 from pipeline.analyses import counting
 from pipeline.cluster import InProcess
 from pipeline.data import datasets, store
 from pipeline.errors import ConfigError
-from pipeline.gradient import forward
+from pipeline.gradient.sweeps import forward
+from pipeline.gradient.work import prepare_work
 from pipeline.objective import counting_significance
+from pipeline.optimise.parameters import edges_at, initial_parameters
 from pipeline.scan import scan
 
 RUNS = {
@@ -51,7 +53,7 @@ def made(request, tmp_path_factory):
 
 def optimised(run, work, folder):
     """Parameters after the configured updates."""
-    start = problem.initial_parameters(run)
+    start = initial_parameters(run)
     state, _ = optimise.run(
         run, InProcess(), work, optimise.initial_state(run, start),
         until=run.optimise.epochs, checkpoints=folder, fingerprint="", progress=lambda _: None,
@@ -61,7 +63,7 @@ def optimised(run, work, folder):
 
 def scanned(run, work, over):
     """The scan's results, of exact cuts."""
-    return scan(run, InProcess(), work, problem.initial_parameters(run), over, lambda _: None)
+    return scan(run, InProcess(), work, initial_parameters(run), over, lambda _: None)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -72,7 +74,7 @@ def test_the_gradient_over_chunks_is_that_of_the_whole(name, made):
 @pytest.mark.parametrize("law", counting.LAWS)
 def test_the_bin_holds_what_the_formulas_say(law, made):
     run, files = made(law)
-    work = problem.work(run, files, datasets.HELD_OUT)
+    work = prepare_work(run, files, datasets.HELD_OUT)
     found = forward(InProcess(), work, {"phi": np.float64(3.0)}, None).yields["bin"][..., 0]
     sigma = {"steep": 1.4, "quadratic": 1.36, "steeper": 2.8}[law]
     rows = [("signal", "nominal"), ("background", "nominal")]
@@ -85,7 +87,7 @@ def test_the_bin_holds_what_the_formulas_say(law, made):
 def test_the_best_trade_off_is_the_scan_s(law, made, tmp_path):
     """Near the optimum of the formula, whose background is constrained by counting; not at the best s/b, phi = 10."""
     run, files = made(law)
-    work = problem.work(run, files, datasets.TRAIN)
+    work = prepare_work(run, files, datasets.TRAIN)
     step = 0.1
     best = scanned(run, work, {"phi": np.linspace(0, 10, 101).tolist()})["best"]["exact"]
     found = float(optimised(run, work, tmp_path)["phi"])
@@ -98,7 +100,7 @@ def test_the_best_trade_off_is_the_scan_s(law, made, tmp_path):
 @pytest.mark.parametrize("name", CUTS)
 def test_exact_cuts_count_as_numpy_does(name, made):
     run, files = made(name)
-    work = problem.work(run, files, datasets.HELD_OUT)
+    work = prepare_work(run, files, datasets.HELD_OUT)
     cut = 43.0 if name == "held_cut" else 1.3
     found = forward(InProcess(), work, {"cut": np.float64(cut)}, None).yields["selected"][:, 0, 0]
     for sample, path in files:
@@ -123,7 +125,7 @@ def densities_optimum(name):
 def test_the_best_cut_is_the_scan_s_within_fifty_updates(name, made, tmp_path):
     run, files = made(name, EVENTS[name])
     assert run.optimise.epochs < 50
-    work = problem.work(run, files, datasets.TRAIN)
+    work = prepare_work(run, files, datasets.TRAIN)
     step, cuts = CUTS[name]
     best = scanned(run, work, {"cut": cuts.tolist()})["best"]["exact"]
     found = float(optimised(run, work, tmp_path)["cut"])
@@ -133,8 +135,8 @@ def test_the_best_cut_is_the_scan_s_within_fifty_updates(name, made, tmp_path):
 
 def test_exact_bins_are_numpy_s_histograms(made):
     run, files = made("bin_edges_shifted")
-    work = problem.work(run, files, datasets.HELD_OUT)
-    found = forward(InProcess(), work, problem.initial_parameters(run), None).yields["x"]
+    work = prepare_work(run, files, datasets.HELD_OUT)
+    found = forward(InProcess(), work, initial_parameters(run), None).yields["x"]
     for sample, path in files:
         x = store.read_columns(path, datasets.HELD_OUT)["x"].astype(float)
         scale = run.data.samples[sample].cross_section_pb / len(x)
@@ -153,12 +155,12 @@ def test_the_best_edges_are_the_scan_s_and_the_uncertainty_moves_them(made, tmp_
     first = {}
     for name in EDGES:
         run, files = made(name, EVENTS[name])
-        work = problem.work(run, files, datasets.TRAIN)
+        work = prepare_work(run, files, datasets.TRAIN)
         inner = itertools.combinations(np.arange(EDGE_STEP, 4, EDGE_STEP), 2)
         over = {"edges_x": [[0.0, float(a), float(b), 8.0] for a, b in inner]}
         best = scanned(run, work, over)["best"]["exact"]["values"]["edges_x"]
         parameters = optimised(run, work, tmp_path / name)
-        found = problem.edges(run, parameters)["x"]
+        found = edges_at(run, parameters)["x"]
         np.testing.assert_allclose(found, best, rtol=0, atol=EDGE_STEP)
         first[name] = found[1]
     assert first["bin_edges"] - first["bin_edges_shifted"] > 4 * EDGE_STEP

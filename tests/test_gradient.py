@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 
 from pipeline import config as config_module
-from pipeline import problem
-from pipeline.centre import centre
+from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
 from pipeline.containers import Columns
 from pipeline.data import datasets
 from pipeline.data.store import read_columns
 from pipeline.errors import FitError
-from pipeline.gradient import forward, pullback, value_and_grad
+from pipeline.gradient.loss import centre
+from pipeline.gradient.sweeps import forward, pullback, value_and_grad
+from pipeline.gradient.work import prepare_work
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES
 from pipeline.optimise import in_ranges
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import variations_of
 from pipeline.templates.fill import Recipe, fill
 from pipeline.templates.specification import specification, workspace
@@ -60,7 +63,7 @@ def whole(config, work, widths):
 
         return jax.vmap(of_sample)(jnp.stack(weights))
 
-    start = problem.initial_parameters(config)
+    start = initial_parameters(config)
     model = HistFactory.from_workspace(workspace(jax.jit(templates)(start), work.axes, config))
 
     def objective(parameters):
@@ -87,7 +90,7 @@ def test_the_miniature_has_all_that_the_shipped_analysis_has(miniature, request)
 @pytest.fixture(scope="module")
 def work(miniature, miniature_columns):
     """The training events."""
-    return problem.work(miniature, miniature_columns, datasets.TRAIN)
+    return prepare_work(miniature, miniature_columns, datasets.TRAIN)
 
 
 @pytest.fixture(scope="module")
@@ -99,24 +102,24 @@ def evaluate(miniature, work):
 @pytest.fixture(scope="module")
 def reference(miniature, work):
     """Objective and jax.grad over all events in one process."""
-    return whole(miniature, work, problem.widths(miniature, 1))
+    return whole(miniature, work, widths_at(miniature, 1))
 
 
 @pytest.fixture(scope="module", params=[1, 2, 7])
 def pieces(request, miniature, miniature_columns, work):
     """The same events in 1, 2 and 7 chunks a group."""
     config = chunked(miniature, -(-largest_group(work) // request.param))
-    return problem.work(config, miniature_columns, datasets.TRAIN)
+    return prepare_work(config, miniature_columns, datasets.TRAIN)
 
 
 def test_chunks_equal_whole(miniature, evaluate, reference, pieces):
-    start, widths = problem.initial_parameters(miniature), problem.widths(miniature, 1)
+    start, widths = initial_parameters(miniature), widths_at(miniature, 1)
     step = value_and_grad(InProcess(), pieces, start, widths, evaluate)
     value, gradient = reference
     np.testing.assert_allclose(step.objective, value, rtol=1e-10)
     # As a vector, in units of the allowed ranges: a component far smaller than the others is the difference of large
     # terms, and the inverse Hessian of the fit multiplies the templates' rounding by its condition number.
-    free = problem.analysis(miniature).parameters
+    free = analysis_of(miniature).parameters
     found, expected = (np.array(list(in_ranges(g, free).values())) for g in (step.gradient, gradient))
     assert list(step.gradient) == list(gradient)
     assert np.all(np.abs(expected) > 0)
@@ -124,7 +127,7 @@ def test_chunks_equal_whole(miniature, evaluate, reference, pieces):
 
 
 def test_sweeps_over_chunks_equal_one_chunk(miniature, work, evaluate, pieces):
-    start, widths = problem.initial_parameters(miniature), problem.widths(miniature, 1)
+    start, widths = initial_parameters(miniature), widths_at(miniature, 1)
     templates = forward(InProcess(), work, start, widths)
     again = forward(InProcess(), pieces, start, widths)
     for channel, yields in templates.yields.items():
@@ -137,7 +140,7 @@ def test_sweeps_over_chunks_equal_one_chunk(miniature, work, evaluate, pieces):
 
 
 def test_finite_differences_of_the_whole_chain(miniature, work, evaluate):
-    widths, start = problem.widths(miniature, 1), problem.initial_parameters(miniature)
+    widths, start = widths_at(miniature, 1), initial_parameters(miniature)
 
     def objective(**moved):
         parameters = {**start, **{name: start[name] + step for name, step in moved.items()}}
@@ -150,11 +153,11 @@ def test_finite_differences_of_the_whole_chain(miniature, work, evaluate):
 
 
 def test_small_widths_tend_to_exact(miniature, work):
-    parameters = problem.initial_parameters(miniature)
+    parameters = initial_parameters(miniature)
     exact = forward(InProcess(), work, parameters, None)
     distances = []
     for factor in (1e-1, 1e-3, 1e-6):
-        widths = jax.tree.map(lambda w, f=factor: w * f, problem.widths(miniature, 10_000))
+        widths = jax.tree.map(lambda w, f=factor: w * f, widths_at(miniature, 10_000))
         relaxed = forward(InProcess(), work, parameters, widths)
         distances.append(max(np.abs(exact.yields[c] - relaxed.yields[c]).max() for c in exact.yields))
     assert distances[0] > distances[1] >= distances[2]
@@ -162,15 +165,15 @@ def test_small_widths_tend_to_exact(miniature, work):
 
 
 def test_a_template_that_is_not_finite_is_named(miniature, work, evaluate):
-    parameters = {**problem.initial_parameters(miniature), "jet_pt": np.float64("nan")}
+    parameters = {**initial_parameters(miniature), "jet_pt": np.float64("nan")}
     with pytest.raises(FitError, match=r"template '4j1b' \(sample 'wjets', .* bin 0\) is not finite"):
-        value_and_grad(InProcess(), work, parameters, problem.widths(miniature, 0), evaluate)
+        value_and_grad(InProcess(), work, parameters, widths_at(miniature, 0), evaluate)
 
 
 def test_single_precision_gives_the_same_within_its_rounding(miniature, miniature_columns, work, evaluate):
-    start, widths = problem.initial_parameters(miniature), problem.widths(miniature, 0)
+    start, widths = initial_parameters(miniature), widths_at(miniature, 0)
     cluster_section = miniature.cluster.model_copy(update={"precision": "float32"})
-    single = problem.work(
+    single = prepare_work(
         miniature.model_copy(update={"cluster": cluster_section}), miniature_columns, datasets.TRAIN
     )
     assert single.problem.precision == "float32"

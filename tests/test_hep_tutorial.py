@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from columnfiles import write_columns
 
-from pipeline import cluster, config, optimise, problem
+from pipeline import cluster, config, optimise
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
 from pipeline.final import pyhf_fit
-from pipeline.gradient import forward
+from pipeline.gradient.sweeps import forward
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
 from pipeline.templates.specification import workspace
 
 
@@ -20,7 +22,7 @@ def run(shared_data, request, tmp_path_factory):
         request.config.rootpath / "config" / "hep_tutorial.yaml", ["cluster.executor=in_process"]
     )
     files = write_columns(settings, folder)
-    return settings, files, problem.work(settings, files, datasets.TRAIN)
+    return settings, files, prepare_work(settings, files, datasets.TRAIN)
 
 
 def z_asimov(signal, background):
@@ -51,10 +53,10 @@ def test_the_optimiser_reaches_the_optimum(run, tmp_path, start):
     settings, files, _ = run
     settings = settings.model_copy(update={"parameters": dict(zip(("btag", "ht"), start, strict=True))})
     assert settings.optimise.epochs <= 200
-    work = problem.work(settings, files, datasets.TRAIN)
+    work = prepare_work(settings, files, datasets.TRAIN)
     with cluster.executor(settings.cluster, 1, tmp_path) as executor:
         state, _ = optimise.run(
-            settings, executor, work, optimise.initial_state(settings, problem.initial_parameters(settings)),
+            settings, executor, work, optimise.initial_state(settings, initial_parameters(settings)),
             until=settings.optimise.epochs, checkpoints=tmp_path, fingerprint="", progress=lambda record: None,
         )  # fmt: skip
     assert z_asimov(*counts(work, **state.parameters)) >= 12.96

@@ -6,12 +6,16 @@ import pytest
 from columnfiles import write_columns
 from generated import generated
 
-from pipeline import optimise, problem
+from pipeline import optimise
 from pipeline.analyses import inferno
+from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
 from pipeline.containers import Columns
 from pipeline.data import datasets, store
-from pipeline.gradient import forward
+from pipeline.gradient.sweeps import forward
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
 from pipeline.templates.fill import Recipe, fill
 from pipeline.verdict import objectives_of, verdict, work_of_all_models
 
@@ -40,7 +44,7 @@ def test_the_floor_of_the_paper():
 
 def test_hard_bins_are_those_of_numpy(run, files):
     work = work_of_all_models(run, files, datasets.HELD_OUT)
-    start = problem.initial_parameters(run)
+    start = initial_parameters(run)
     found = forward(InProcess(), work, start, None).yields["bins"]
     for name, scale in (("signal", 1.0), ("background", 1000.0)):
         events = read(files, name)
@@ -77,13 +81,13 @@ def bins_of(events, p):
 
 def test_derivatives_are_those_of_the_templates(run, files):
     """The row of a shift is the nominal one plus the slope of the templates in its size."""
-    work = problem.work(run, files, datasets.TRAIN)
-    found, start = problem.analysis(run), problem.initial_parameters(run)
+    work = prepare_work(run, files, datasets.TRAIN)
+    found, start = analysis_of(run), initial_parameters(run)
     events = {n: np.asarray(a, dtype=np.float64) for n, a in read(files, "background").items()}
     columns = columns_of(events)
     names = ("r_up", "r_down", "lambda_up")
     recipe = Recipe(found, work.problem.binnings, names, linear=True)
-    nominal, up, down, rate_up = fill(recipe, start, columns, problem.widths(run, 0)).yields["bins"]
+    nominal, up, down, rate_up = fill(recipe, start, columns, widths_at(run, 0)).yields["bins"]
     np.testing.assert_allclose(up + down, 2 * nominal, rtol=1e-12)
     h = 1e-4
     for row, shift in ((up, "r"), (rate_up, "lambda")):
@@ -92,7 +96,7 @@ def test_derivatives_are_those_of_the_templates(run, files):
                 recipe._replace(variations=()),
                 start,
                 found.shifts()[shift](columns, s * h),
-                problem.widths(run, 0),
+                widths_at(run, 0),
             )
             for s in (1.0, -1.0)
         ]
@@ -110,8 +114,8 @@ def columns_of(events):
 def test_learning_pays_and_every_model_judges(run, files, tmp_path):
     """A few epochs; the benchmark without constraints has no number of pyhf's, those with have."""
     short = run.model_copy(update={"optimise": run.optimise.model_copy(update={"epochs": 12})})
-    work = problem.work(short, files, datasets.TRAIN)
-    start = problem.initial_parameters(short)
+    work = prepare_work(short, files, datasets.TRAIN)
+    start = initial_parameters(short)
     state, _ = optimise.run(
         short, InProcess(), work, optimise.initial_state(short, start),
         until=12, checkpoints=tmp_path, fingerprint="", progress=lambda _: None,

@@ -12,11 +12,12 @@ from chunked import assert_chunks_are_the_whole
 from columnfiles import write_columns
 from generated import generated
 
-from pipeline import problem
 from pipeline.analyses.jet_definition import COLLECTIONS, COUNTS, INPUTS, RADII, JetDefinition
-from pipeline.calls import Calls
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.surrogate_calls import Calls
 from pipeline.simulate.pythia import towers
 from pipeline.simulate.pythia.generator import generate
 
@@ -127,8 +128,8 @@ def test_the_gradient_over_chunks_is_that_of_the_whole(request, tmp_path):
         ["cluster.precision=float64", "surrogate.draws=100", "surrogate.steps=20"],
     )
     files = write_columns(run, tmp_path)
-    work = problem.work(run, files, datasets.TRAIN)
-    parameters = problem.initial_parameters(run)
+    work = prepare_work(run, files, datasets.TRAIN)
+    parameters = initial_parameters(run)
     surrogate, counts = Calls(run).learnt(InProcess(), work, 0, parameters)
     assert counts["calls"] == 5
     assert_chunks_are_the_whole(run, files, surrogate=surrogate)

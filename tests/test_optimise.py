@@ -9,11 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import config as configuration
-from pipeline import optimise, problem
+from pipeline import optimise
+from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
 from pipeline.data.fingerprint import fingerprint_of
 from pipeline.errors import InputError
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
 
 pytestmark = pytest.mark.simulate
 
@@ -32,8 +36,8 @@ def quick(simulated, request):
 
 
 def run(config, columns, folder, until, state=None):
-    work = problem.work(config, columns, datasets.TRAIN)
-    state = state or optimise.initial_state(config, problem.initial_parameters(config))
+    work = prepare_work(config, columns, datasets.TRAIN)
+    state = state or optimise.initial_state(config, initial_parameters(config))
     seen = []
     result = optimise.run(
         config, InProcess(), work, state, until=until, checkpoints=folder,
@@ -79,7 +83,7 @@ def test_two_blocks_equal_one(quick, miniature_columns, undisturbed, tmp_path):
     mark = fingerprint_of(quick, miniature_columns)
     optimise.save(tmp_path / "block_1.npz", state, mark, records, 1)
     halves = quick.model_copy(update={"optimise": quick.optimise.model_copy(update={"epochs_per_job": 3})})
-    start = problem.initial_parameters(quick)
+    start = initial_parameters(quick)
     loaded, stored = optimise.load(tmp_path / "block_1.npz", halves, start, mark, 1)
     assert stored == records
     assert bits(run(quick, miniature_columns, tmp_path / "b", 6, loaded)[0]) == bits(final)
@@ -111,7 +115,7 @@ def test_a_block_of_another_configuration_is_refused(quick, miniature_columns, u
         optimise.load(
             tmp_path / "block_1.npz",
             quick,
-            problem.initial_parameters(quick),
+            initial_parameters(quick),
             fingerprint_of(quick, miniature_columns),
             1,
         )
@@ -119,8 +123,8 @@ def test_a_block_of_another_configuration_is_refused(quick, miniature_columns, u
 
 @given(st.floats(-1e6, 1e6), st.integers(0, 5))
 def test_updates_stay_inside_the_bounds(quick, size, epoch):
-    free = problem.analysis(quick).parameters
-    state = optimise.initial_state(quick, problem.initial_parameters(quick))._replace(epoch=epoch)
+    free = analysis_of(quick).parameters
+    state = optimise.initial_state(quick, initial_parameters(quick))._replace(epoch=epoch)
     moved = optimise.update(quick, free, state, {name: np.float64(size) for name in free})
     assert moved.epoch == epoch + 1
     for name, parameter in moved.parameters.items():
@@ -130,7 +134,7 @@ def test_updates_stay_inside_the_bounds(quick, size, epoch):
 
 
 def test_widths_shrink_to_the_final_ones(quick):
-    path = [problem.widths(quick, epoch) for epoch in range(quick.optimise.epochs + 1)]
+    path = [widths_at(quick, epoch) for epoch in range(quick.optimise.epochs + 1)]
     for name, anneal in quick.widths.items():
         values = [float(w.operations[name]) for w in path]
         assert values[0] == anneal.initial

@@ -6,13 +6,16 @@ from chunked import assert_chunks_are_the_whole
 from columnfiles import write_columns
 from generated import generated
 
-from pipeline import optimise, problem, report
-from pipeline.centre import centre
+from pipeline import optimise, report
 from pipeline.cluster import InProcess
 from pipeline.data import datasets, store
 from pipeline.errors import FitError
 from pipeline.evaluate import all_points
-from pipeline.gradient import forward
+from pipeline.gradient.loss import centre
+from pipeline.gradient.sweeps import forward
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
 from pipeline.verdict import objectives_of, verdict, work_of_all_models
 
 CLOUDS = ("signal", "background", "background__up", "background__down")
@@ -60,8 +63,8 @@ def test_neos_learns_to_exclude(request, tmp_path):
     short = ["analysis.options={hidden: [12]}", "optimise.learning_rate=0.02", "data.held_out_fraction=0.5"]
     run = generated(path, dict.fromkeys(CLOUDS, 4000), tmp_path, short)
     files = write_columns(run, tmp_path)
-    work = problem.work(run, files, datasets.TRAIN)
-    start = problem.initial_parameters(run)
+    work = prepare_work(run, files, datasets.TRAIN)
+    start = initial_parameters(run)
     state, _ = optimise.run(
         run, InProcess(), work, optimise.initial_state(run, start),
         until=6, checkpoints=tmp_path / "checkpoints", fingerprint="", progress=lambda _: None,
@@ -85,8 +88,8 @@ def test_a_cross_entropy_counts_the_variations_where_it_should(request, tmp_path
     short = ["analysis.options={hidden: [12]}", "data.held_out_fraction=0", "cluster.precision=float64"]
     run = generated(path, dict.fromkeys(CLOUDS, 300), tmp_path, [loss, objective, *short])
     files = write_columns(run, tmp_path)
-    work, start = problem.work(run, files, datasets.TRAIN), problem.initial_parameters(run)
-    templates = forward(InProcess(), work, start, problem.widths(run, 0))
+    work, start = prepare_work(run, files, datasets.TRAIN), initial_parameters(run)
+    templates = forward(InProcess(), work, start, widths_at(run, 0))
     found = centre(run, work.axes)(templates, start)[0]
     expected = 0.0
     for sample, file in files:
@@ -104,9 +107,9 @@ def test_a_start_without_a_number_does_not_end_the_run(request, tmp_path):
     short = ["analysis.options={hidden: [12]}", "data.held_out_fraction=0.5"]
     run = generated(path, dict.fromkeys(CLOUDS[:2], 2000), tmp_path, short)
     files = write_columns(run, tmp_path)
-    learnt = problem.initial_parameters(run)
+    learnt = initial_parameters(run)
     state, records = optimise.run(
-        run, InProcess(), problem.work(run, files, datasets.TRAIN), optimise.initial_state(run, learnt),
+        run, InProcess(), prepare_work(run, files, datasets.TRAIN), optimise.initial_state(run, learnt),
         until=1, checkpoints=tmp_path / "checkpoints", fingerprint="", progress=lambda _: None,
     )  # fmt: skip
     one_bin = {**learnt, "biases_1": np.where(np.arange(10) == 3, 1e3, 0.0)}

@@ -9,7 +9,7 @@ import rootfiles
 import servers
 from columnfiles import write_columns
 
-from pipeline import config, problem
+from pipeline import config
 from pipeline.cluster import InProcess
 from pipeline.columns import rootfile
 from pipeline.columns.make import make_columns
@@ -17,7 +17,8 @@ from pipeline.columns.rootfile import UnreadableFile
 from pipeline.data import datasets, store
 from pipeline.data.provenance import outdated
 from pipeline.errors import InputError
-from pipeline.gradient import forward
+from pipeline.gradient.sweeps import forward
+from pipeline.gradient.work import prepare_work
 
 EVENTS = 200
 
@@ -160,7 +161,7 @@ def test_a_bad_file_fails_the_run_or_is_left_out_and_made_up_for(run, tmp_path, 
     lost = [store.read_provenance(path) for sample, path in files if sample == "signal"]
     assert ["left_out" in provenance for provenance in lost] == [False, True, False]
     assert [sum(p["entries_read"].values()) for p in lost] == [EVENTS, 0, EVENTS]
-    work = problem.work(settings, files, datasets.ALL)
+    work = prepare_work(settings, files, datasets.ALL)
     found = forward(InProcess(), work, {"cut": np.float64(0.0)}, None).yields["all"]
     kept = [store.read_columns(path, f) for s, path in files if s == "signal" for f in ("train", "held_out")]
     weights = sum(c["weight"].sum(dtype=float) for c in kept if c)
@@ -174,7 +175,7 @@ def test_a_sample_without_any_readable_file_is_an_error(run, tmp_path):
     settings = run("data.unreadable_files=leave_out")
     files = write_columns(settings, tmp_path / "columns")
     with pytest.raises(InputError, match=r"sample 'signal': every file was left out .*cannot be read"):
-        problem.work(settings, files, datasets.ALL)
+        prepare_work(settings, files, datasets.ALL)
 
 
 def test_columns_of_something_else_are_outdated(run, tmp_path):

@@ -10,9 +10,9 @@ import pytest
 import rootfiles
 
 from pipeline import config as configuration
-from pipeline import problem
 from pipeline.cli import main
 from pipeline.errors import ConfigError
+from pipeline.optimise.parameters import edges_at, initial_parameters
 from pipeline.points import with_values
 from pipeline.scan import grid
 
@@ -87,10 +87,10 @@ def test_mistakes_are_named(path, capsys, over, says):
 
 def test_free_edges_are_set_by_their_edges(path):
     config = configuration.load(path, [f"channels.all={json.dumps(EDGES)}"])
-    start = problem.initial_parameters(config)
+    start = initial_parameters(config)
     moved = with_values(config, start, {"edges_all": [0.0, 0.25, 0.5, 1.0]})
-    np.testing.assert_allclose(problem.edges(config, moved)["all"], [0, 0.25, 0.5, 1], rtol=1e-12)
-    np.testing.assert_allclose(problem.edges(config, start)["all"], EDGES["edges"], rtol=1e-12)
+    np.testing.assert_allclose(edges_at(config, moved)["all"], [0, 0.25, 0.5, 1], rtol=1e-12)
+    np.testing.assert_allclose(edges_at(config, start)["all"], EDGES["edges"], rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -105,4 +105,4 @@ def test_free_edges_are_set_by_their_edges(path):
 def test_edges_that_cannot_be(path, edges, says):
     config = configuration.load(path, [f"channels.all={json.dumps(EDGES)}"])
     with pytest.raises(ConfigError, match=says):
-        with_values(config, problem.initial_parameters(config), {"edges_all": edges})
+        with_values(config, initial_parameters(config), {"edges_all": edges})

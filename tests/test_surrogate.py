@@ -11,18 +11,22 @@ from chunked import assert_chunks_are_the_whole
 from columnfiles import write_columns
 from generated import generated
 
-from pipeline import optimise, problem, simulator
+from pipeline import optimise
 from pipeline.analyses import rosenbrock, three_hump
 from pipeline.analysis import Simulated
-from pipeline.calls import Calls, around, region
-from pipeline.centre import centre
-from pipeline.chunks import Resident, _Scratch
 from pipeline.cluster import InProcess
 from pipeline.config import Surrogate as Settings
 from pipeline.containers import Columns, Parameters
 from pipeline.data import datasets
 from pipeline.errors import ConfigError, FitError, InputError
-from pipeline.gradient import forward, value_and_grad
+from pipeline.gradient import black_box
+from pipeline.gradient.chunks import Resident, _Scratch
+from pipeline.gradient.loss import centre
+from pipeline.gradient.sweeps import forward, value_and_grad
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
+from pipeline.optimise.surrogate_calls import Calls, around, region
 from pipeline.templates.fill import Widths
 from pipeline.templates.surrogate import Call, Scale, energy_score, fit
 
@@ -38,8 +42,8 @@ def made(request, tmp_path, name, *overrides, events=4000):
 
 def generator(run, files, epoch=0):
     """The generator at the start, and the work it is for."""
-    work = problem.work(run, files, datasets.TRAIN)
-    surrogate, _ = Calls(run).learnt(InProcess(), work, epoch, problem.initial_parameters(run))
+    work = prepare_work(run, files, datasets.TRAIN)
+    surrogate, _ = Calls(run).learnt(InProcess(), work, epoch, initial_parameters(run))
     return work, surrogate
 
 
@@ -111,7 +115,7 @@ def test_its_gradient_at_the_start_points_where_the_true_one_does(request, tmp_p
     run, files = made(request, tmp_path, name, start, events=20_000)
     work, surrogate = generator(run, files)
     smooth = Widths({}, {}, surrogate)
-    parameters = problem.initial_parameters(run)
+    parameters = initial_parameters(run)
     found = value_and_grad(InProcess(), work, parameters, smooth, centre(run, work.axes)).gradient
     gradient, known = np.array([found[n] for n in surrogate.stage.parameters]), true()
     assert gradient @ known > 0.9 * np.linalg.norm(gradient) * np.linalg.norm(known)
@@ -127,30 +131,28 @@ def test_the_gradient_over_chunks_is_that_of_the_whole(request, tmp_path, name):
 def test_exact_mode_is_the_stage_itself(request, tmp_path):
     """Event by event, with the random numbers of its group and chunk."""
     run, files = made(request, tmp_path, "three_hump", "cluster.chunk_events=256", events=1000)
-    work = problem.work(run, files, datasets.TRAIN)
-    parameters = problem.initial_parameters(run)
+    work = prepare_work(run, files, datasets.TRAIN)
+    parameters = initial_parameters(run)
     resident = Resident()
-    chunks = list(simulator.events(resident, work.groups[0], work.problem, parameters, stand_in=False))
+    chunks = list(black_box.events(resident, work.groups[0], work.problem, parameters, stand_in=False))
     assert len(chunks) > 1
     total = sum(
         float(np.sum(c.weight * (scipy.special.expit(c.y - 10) - scipy.special.expit(c.y)))) for c in chunks
     )
     found = forward(InProcess(), work, parameters, None)
     np.testing.assert_allclose(found.yields["losses"].sum(), total, rtol=1e-12)
-    again = list(simulator.events(resident, work.groups[0], work.problem, parameters, stand_in=False))
+    again = list(black_box.events(resident, work.groups[0], work.problem, parameters, stand_in=False))
     assert all(np.array_equal(a.y, b.y) for a, b in zip(chunks, again, strict=True))
-    many = forward(
-        InProcess(), work, parameters, problem.widths(run, 0)
-    )  # no generator: the stage, softly cut
+    many = forward(InProcess(), work, parameters, widths_at(run, 0))  # no generator: the stage, softly cut
     np.testing.assert_allclose(many.yields["losses"].sum(), total, rtol=1e-12)
     with pytest.raises(TypeError, match="surrogate"):
-        value_and_grad(InProcess(), work, parameters, problem.widths(run, 0), centre(run, work.axes))
+        value_and_grad(InProcess(), work, parameters, widths_at(run, 0), centre(run, work.axes))
 
 
 def run_until(run, files, folder, until):
-    work = problem.work(run, files, datasets.TRAIN)
+    work = prepare_work(run, files, datasets.TRAIN)
     return optimise.run(
-        run, InProcess(), work, optimise.initial_state(run, problem.initial_parameters(run)),
+        run, InProcess(), work, optimise.initial_state(run, initial_parameters(run)),
         until=until, checkpoints=folder / "checkpoints", fingerprint="of this run", progress=lambda _: None,
     )  # fmt: skip
 
@@ -168,30 +170,30 @@ def test_a_run_that_is_continued_learns_from_the_same_calls(request, tmp_path):
     shutil.copy(tmp_path / "parts/calls/epoch_000001.npz", tmp_path / "parts/calls/epoch_000000.npz")
     calls = Calls(run, tmp_path / "parts/calls", "of this run")
     with pytest.raises(InputError, match="epoch_000000"):
-        calls.learnt(InProcess(), problem.work(run, files, datasets.TRAIN), 2, whole.parameters)
+        calls.learnt(InProcess(), prepare_work(run, files, datasets.TRAIN), 2, whole.parameters)
 
 
 def test_calls_count_and_stay_in_the_allowed_part_of_the_box(request, tmp_path):
     run, files = made(
         request, tmp_path, "three_hump", "parameters={a: 2.9, b: -3}", "surrogate.draws=301", events=1000
     )
-    work = problem.work(run, files, datasets.TRAIN)
-    box, bounds = region(run, 0, problem.initial_parameters(run))
+    work = prepare_work(run, files, datasets.TRAIN)
+    box, bounds = region(run, 0, initial_parameters(run))
     points = around(box, bounds, 4, (1, 0))
     assert len({tuple(p) for p in points}) == 5
     assert np.all(points >= bounds[0])
     assert np.all(points <= bounds[1])
     groups = {"cluster": run.cluster.model_copy(update={"group_events": 100, "chunk_events": 64})}
-    parted = problem.work(run.model_copy(update=groups), files, datasets.TRAIN)
+    parted = prepare_work(run.model_copy(update=groups), files, datasets.TRAIN)
     for some in (work, parted):
-        shares = InProcess().sweep(simulator.draw, some, points, 301, (1, 0))
+        shares = InProcess().sweep(black_box.draw, some, points, 301, (1, 0))
         assert [sum(len(share[call].inputs) for share in shares) for call in range(5)] == [301] * 5
 
 
 def test_outputs_of_the_stage_are_inside_the_memory_budget(request, tmp_path):
     run, files = made(request, tmp_path, "three_hump", "cluster.chunk_events=256", events=1000)
-    work = problem.work(run, files, datasets.TRAIN)
-    start = problem.initial_parameters(run)
+    work = prepare_work(run, files, datasets.TRAIN)
+    start = initial_parameters(run)
     free, resident = Resident(), Resident(1000.0, tmp_path)
     for step in (0.0, 0.1, 0.2):
         parameters = {name: value + step for name, value in start.items()}
@@ -234,9 +236,9 @@ class Wrong(three_hump.ThreeHump):
 def test_a_stage_that_does_not_make_what_it_declares_is_refused(request, tmp_path, outcome, error, message):
     overrides = [f"analysis.target={__file__}:Wrong", f"analysis.options={{outcome: {outcome}}}"]
     run, files = made(request, tmp_path, "three_hump", *overrides, events=200)
-    work = problem.work(run, files, datasets.TRAIN)
+    work = prepare_work(run, files, datasets.TRAIN)
     with pytest.raises(error, match=message):
-        forward(InProcess(), work, problem.initial_parameters(run), None)
+        forward(InProcess(), work, initial_parameters(run), None)
 
 
 @pytest.mark.parametrize(
@@ -250,4 +252,4 @@ def test_a_stage_needs_the_section_and_the_section_a_stage(request, tmp_path, na
     events = {"three_hump": {"draws": 100}, "planes": {"tracks": 100}}[name]
     run = generated(request.config.rootpath / "config" / f"{name}.yaml", events, tmp_path, [override])
     with pytest.raises(ConfigError, match=message):
-        problem.work(run, write_columns(run, tmp_path), datasets.TRAIN)
+        prepare_work(run, write_columns(run, tmp_path), datasets.TRAIN)

@@ -4,13 +4,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pipeline import problem
 from pipeline.analysis import Analysis, FlatTree, Free
 from pipeline.cluster import InProcess
 from pipeline.containers import Columns, Observation
 from pipeline.data import datasets
 from pipeline.errors import FitError
-from pipeline.gradient import forward
+from pipeline.gradient.sweeps import forward
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
 from pipeline.templates.binning import Binning
 from pipeline.templates.fill import Recipe, Widths, bad_events, fill
 
@@ -76,7 +78,7 @@ def test_bad_weights_are_named():
 
 @pytest.mark.simulate
 def test_the_sweep_names_the_parameter_or_the_cure(miniature, miniature_columns):
-    work = problem.work(miniature, miniature_columns, datasets.TRAIN)
-    parameters = {**problem.initial_parameters(miniature), "jet_pt": np.float64("nan")}
+    work = prepare_work(miniature, miniature_columns, datasets.TRAIN)
+    parameters = {**initial_parameters(miniature), "jet_pt": np.float64("nan")}
     with pytest.raises(FitError, match=r"template '4j1b' .* is not finite: parameters .* jet_pt; mask such"):
-        forward(InProcess(), work, parameters, problem.widths(miniature, 0))
+        forward(InProcess(), work, parameters, widths_at(miniature, 0))

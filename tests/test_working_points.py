@@ -9,12 +9,16 @@ from columnfiles import write_columns
 from eventloop import is_tight, loop
 
 from pipeline import config as configuration
-from pipeline import optimise, problem
-from pipeline.centre import centre
+from pipeline import optimise
+from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
 from pipeline.errors import ConfigError
-from pipeline.gradient import forward, value_and_grad
+from pipeline.gradient.loss import centre
+from pipeline.gradient.sweeps import forward, value_and_grad
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
 
 pytestmark = pytest.mark.simulate
 GRID = [{"tight_muon": t, "jet_30": j} for t, j in itertools.product((0.0, 1.0), (0.0, 1.0))]
@@ -68,7 +72,7 @@ def is_medium(muon):
 
 @pytest.mark.parametrize("point", GRID, ids=str)
 def test_exact_yields_equal_an_event_loop(run, files, point):
-    work = problem.work(run, files, datasets.ALL)
+    work = prepare_work(run, files, datasets.ALL)
     found = forward(InProcess(), work, at(point), None)
     cuts = {"lepton_pt": 30.0, "btag": 0.5, "jet_pt": 30.0 if point["jet_30"] else 25.0}
     expected = loop(run, cuts, identified=is_tight if point["tight_muon"] else is_medium)
@@ -85,18 +89,18 @@ def test_exact_yields_equal_an_event_loop(run, files, point):
 
 
 def test_the_looser_working_point_keeps_what_the_tighter_one_does(run, files):
-    work = problem.work(run, files, datasets.ALL)
+    work = prepare_work(run, files, datasets.ALL)
     yields = [sum(a.sum() for a in forward(InProcess(), work, at(p), None).yields.values()) for p in GRID]
     assert yields[0] > yields[2]
     assert yields[0] > yields[1] > yields[3]
 
 
 def test_the_gradient_is_that_of_the_whole_and_of_finite_differences(run, files):
-    start, widths = at({"tight_muon": 0.4, "jet_30": 0.7}), problem.widths(run, 0)
+    start, widths = at({"tight_muon": 0.4, "jet_30": 0.7}), widths_at(run, 0)
     small = run.model_copy(update={"cluster": run.cluster.model_copy(update={"chunk_events": 64})})
     steps = []
     for settings in (small, run):
-        work = problem.work(settings, files, datasets.TRAIN)
+        work = prepare_work(settings, files, datasets.TRAIN)
         evaluate = centre(settings, work.axes)
         steps.append(value_and_grad(InProcess(), work, start, widths, evaluate))
     chunked, whole = steps
@@ -109,11 +113,11 @@ def test_the_gradient_is_that_of_the_whole_and_of_finite_differences(run, files)
 
 
 def test_the_optimiser_chooses_as_the_scan_does(run, files, tmp_path):
-    work = problem.work(run, files, datasets.TRAIN)
+    work = prepare_work(run, files, datasets.TRAIN)
     evaluate = centre(run, work.axes)
     scan = [evaluate(forward(InProcess(), work, at(point), None), at(point))[0] for point in GRID]
     state, _ = optimise.run(
-        run, InProcess(), work, optimise.initial_state(run, problem.initial_parameters(run)),
+        run, InProcess(), work, optimise.initial_state(run, initial_parameters(run)),
         until=run.optimise.epochs, checkpoints=tmp_path, fingerprint="", progress=lambda _: None,
     )  # fmt: skip
     best = GRID[int(np.argmin(scan))]
@@ -125,4 +129,4 @@ def test_the_optimiser_chooses_as_the_scan_does(run, files, tmp_path):
 @pytest.mark.parametrize("sizes", [[0.1], [0.1, -0.1], [0.1, 1.0]], ids=str)
 def test_uncertainties_are_checked(request, simulated, sizes):
     with pytest.raises(ConfigError, match=r"analysis\.options\.uncertainties: .* are not two numbers"):
-        problem.analysis(load(request.config.rootpath, simulated, sizes))
+        analysis_of(load(request.config.rootpath, simulated, sizes))

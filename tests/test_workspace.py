@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipeline import config as configuration
-from pipeline.centre import centre
 from pipeline.containers import Templates
 from pipeline.errors import ConfigError
+from pipeline.gradient.loss import centre
 from pipeline.likelihood import HistFactory, templates_from_workspace
 from pipeline.objective import OBJECTIVES
 from pipeline.templates.axes import axes_of, variations_of

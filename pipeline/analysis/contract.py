@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from pipeline.analysis.declarations import FlatTree, Free, NanoAOD, Simulated, check, short
-from pipeline.config import targets
+from pipeline.config import Config, targets
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.errors import ConfigError, Noting, nearest
 from pipeline.relax import Exact, Relaxed
@@ -203,3 +203,8 @@ def _built(target: str, options: str, content: targets.Content) -> Analysis:
         analysis: Analysis = found(**given)
     check(analysis)
     return analysis
+
+
+def analysis_of(config: Config) -> Analysis:
+    """The analysis of a configuration as its files are now."""
+    return load(config.analysis.target, config.analysis.options_json, config.analysis.content)

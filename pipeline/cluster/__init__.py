@@ -11,7 +11,6 @@ from pathlib import Path
 import dask
 from distributed import Client
 
-from pipeline.chunks import Resident
 from pipeline.cluster.batch import allocation, htcondor, slurm
 from pipeline.cluster.security import given, unprotected
 from pipeline.cluster.settings import DASK, quiet
@@ -19,7 +18,8 @@ from pipeline.cluster.sweeping import Distributed, InProcess, explained
 from pipeline.cluster.workers import Worker, budget, keep_programs, local, set_up
 from pipeline.config import Cluster
 from pipeline.errors import ClusterError, ConfigError
-from pipeline.gradient import Executor
+from pipeline.gradient.chunks import Resident
+from pipeline.gradient.sweeps import Executor
 
 __all__ = ["Distributed", "InProcess", "executor", "quiet", "unprotected"]
 

@@ -12,11 +12,11 @@ from distributed import Client, KilledWorker, get_worker
 from distributed.client import Future
 from distributed.exceptions import WorkerStartTimeoutError
 
-from pipeline.chunks import Resident
 from pipeline.cluster.assignment import Owners, assign
 from pipeline.cluster.workers import resident_of
 from pipeline.errors import ClusterError
-from pipeline.problem import Work
+from pipeline.gradient.chunks import Resident
+from pipeline.gradient.work import Work
 
 Function = Callable[..., Any]
 

@@ -22,11 +22,11 @@ from distributed.system import MEMORY_LIMIT
 from distributed.utils import LoopRunner
 from tornado.ioloop import IOLoop
 
-from pipeline.chunks import Resident
 from pipeline.cluster.security import given_or_made
 from pipeline.cluster.settings import EXTENSIONS, KEEP_MEMORY, quiet
 from pipeline.config import Cluster
 from pipeline.errors import ClusterError, ConfigError
+from pipeline.gradient.chunks import Resident
 from pipeline.runtime import environment
 
 BATCH_MEMORY_MB = 4000

@@ -14,7 +14,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from pipeline import problem
+from pipeline.analysis import analysis_of
 from pipeline.config import Config, written
 from pipeline.data import datasets, normalisation
 from pipeline.data.store import write_text
@@ -80,7 +80,7 @@ def _figures(
     config: Config, records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]
 ) -> dict[str, Figure]:
     fold = datasets.folds(config)[-1]
-    free = problem.analysis(config).parameters
+    free = analysis_of(config).parameters
     drawn = {
         "objective": draw.objective(records, summary),
         **({"parameters": draw.parameters(records, summary, free)} if summary["points"]["optimised"] else {}),
@@ -99,7 +99,7 @@ def _svg(figure: Figure) -> str:
 
 
 def _parameter_rows(config: Config, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    free = problem.analysis(config).parameters
+    free = analysis_of(config).parameters
     return [
         {
             "name": name,

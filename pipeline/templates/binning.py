@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from pipeline.config import Config
 from pipeline.relax import ordered_edges
 
 
@@ -46,3 +47,18 @@ class Binning:
     def filled(self, edges: Float[Array, " edges"]) -> Float[Array, " edges"]:
         """The edges between which events count."""
         return edges.at[jnp.array([0, -1])].set(jnp.array([-jnp.inf, jnp.inf])) if self.overflow else edges
+
+
+def binnings_of(config: Config) -> tuple[Binning, ...]:
+    """The channels' bins."""
+    return tuple(
+        Binning(
+            name,
+            channel.edges,
+            None if channel.free_edges is None else channel.free_edges.smallest,
+            None if channel.bandwidth is None else channel.bandwidth.unit,
+            channel.shares,
+            channel.overflow,
+        )
+        for name, channel in config.channels.items()
+    )

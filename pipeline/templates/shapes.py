@@ -59,7 +59,7 @@ def norm_plus_shape(
         filled: bins with nominal events of any sample. The others have no shape variation: its mirror image would be a
             negative rate, which a bin without data rewards.
         least_mirrored: smallest mirrored ratio. HistFactory needs a positive one; where a handful of events
-            makes the up yield twice the nominal or more, the mirror image has none. `pipeline.templates.cautions` says so.
+            makes the up yield twice the nominal or more, the mirror image has none, which `templates.cautions` says.
     """
     hi = _ratio(up, nominal)
     hi_data = jnp.where(filled, up / hi, nominal)

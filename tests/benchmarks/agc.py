@@ -31,14 +31,17 @@ from coffea_agc import histograms as by_coffea
 from columnfiles import write_columns
 from replicate import replicate
 
-from pipeline import config, problem
-from pipeline.chunks import Resident
+from pipeline import config
+from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
 from pipeline.columns.make import make_columns
 from pipeline.data import datasets, store
-from pipeline.gradient import forward, pullback
+from pipeline.gradient.chunks import Resident
+from pipeline.gradient.sweeps import forward, pullback
+from pipeline.gradient.work import Work, prepare_work
 from pipeline.histograms import histograms
-from pipeline.problem import Work
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
 from pipeline.simulate.pythia import simulate
 from pipeline.templates.fill import Binning
 
@@ -97,7 +100,7 @@ def as_installed() -> Iterator[None]:
 
 def plain_uproot(settings: config.Config) -> None:
     """Read the branches of the analysis, range by range, and do nothing with them."""
-    reads = problem.analysis(settings).reads
+    reads = analysis_of(settings).reads
     for file in datasets.source_files(settings):
         with uproot.open({file.path: reads.tree}) as tree:
             names = [*reads.branches, reads.event]
@@ -106,8 +109,8 @@ def plain_uproot(settings: config.Config) -> None:
 
 def exact(settings: config.Config, files: list[tuple[str, Path]]) -> dict[str, object]:
     """Exact histograms of all variations from column files, read anew."""
-    work = problem.work(settings, files, datasets.ALL)
-    return histograms(settings, InProcess(), work, problem.initial_parameters(settings))
+    work = prepare_work(settings, files, datasets.ALL)
+    return histograms(settings, InProcess(), work, initial_parameters(settings))
 
 
 def compare(name: str, path: Path, events: int, corrections: Path, folder: Path, repetitions: int) -> None:
@@ -163,7 +166,7 @@ def resident_megabytes() -> float:
 def epoch(settings: config.Config, work: Work, executor: InProcess) -> float:
     """Seconds of both sweeps."""
     started = time.perf_counter()
-    start, widths = problem.initial_parameters(settings), problem.widths(settings, 10)
+    start, widths = initial_parameters(settings), widths_at(settings, 10)
     templates = forward(executor, work, start, widths)
     pullback(executor, work, start, widths, templates)
     return time.perf_counter() - started
@@ -184,7 +187,7 @@ def at_size(path: Path, events: int, folder: Path) -> None:
     print(
         f"\nreading {events} events in {len(files)} ranges: {reading_rate:.3g} events/s of CPU; resident MB: {shown}"
     )
-    work = problem.work(settings, files, datasets.ALL)
+    work = prepare_work(settings, files, datasets.ALL)
     before = resident_megabytes()
     resident = Resident()
     times, megabytes = [], []
@@ -266,7 +269,7 @@ def main() -> None:
 
 def wanted() -> list[str]:
     """Branches of the analysis, and what NanoAODSchema insists on."""
-    reads = problem.analysis(config.load(ROOT / "config" / "agc.yaml", ["analysis.files={}"])).reads
+    reads = analysis_of(config.load(ROOT / "config" / "agc.yaml", ["analysis.files={}"])).reads
     return [*reads.branches, "run", "luminosityBlock"]
 
 

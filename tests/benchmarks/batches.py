@@ -27,13 +27,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pipeline import config, problem
+from pipeline import config
 from pipeline.analyses import inferno
+from pipeline.analysis import analysis_of
 from pipeline.containers import Columns, Templates
 from pipeline.data import store
 from pipeline.likelihood import HistFactory
 from pipeline.objective import Term, total
+from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import axes_of
+from pipeline.templates.binning import binnings_of
 from pipeline.templates.fill import Recipe, fill
 from pipeline.templates.specification import specification, structure
 
@@ -90,9 +93,9 @@ def events(sample, number, seed):
 
 def objective_of(run, kind, *, linear):
     """(parameters, columns of both samples, widths) -> the uncertainty on s, or its square; traced as one program."""
-    axes = axes_of(run, problem.analysis(run).variation_names)
-    binnings = problem.binnings(run)
-    varied = Recipe(problem.analysis(run), binnings, axes.variations[1:], linear)
+    axes = axes_of(run, analysis_of(run).variation_names)
+    binnings = binnings_of(run)
+    varied = Recipe(analysis_of(run), binnings, axes.variations[1:], linear)
     shape = len(axes.samples), len(axes.variations)
     ones = Templates(
         {b.channel: np.ones((*shape, b.bins)) for b in binnings},
@@ -129,12 +132,12 @@ def train(run, training, seed):
     """Claimed and true uncertainty after training; steps, those without a fit, seconds."""
     data = {sample: events(sample, TRAINING, seed) for sample in SAMPLES}
     judge = {sample: events(sample, HELD_OUT, 10_000 + seed) for sample in SAMPLES}
-    widths = jax.tree.map(lambda a: jnp.asarray(a, dtype=jnp.float32), problem.widths(run, 0))
+    widths = jax.tree.map(lambda a: jnp.asarray(a, dtype=jnp.float32), widths_at(run, 0))
     linear = run.optimise.shifts == "derivatives"
     loss = jax.jit(jax.value_and_grad(objective_of(run, training.objective, linear=linear)))
     by_templates = objective_of(run, "poi_uncertainty", linear=False)
     exact = jax.jit(lambda p, c: by_templates(p, c, None))
-    found = problem.analysis(run)
+    found = analysis_of(run)
     parameters = {n: jnp.asarray(a, jnp.float32) for n, a in found.init(jax.random.key(seed)).items()}
     rng = np.random.default_rng(seed)
 

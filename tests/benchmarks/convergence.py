@@ -17,10 +17,13 @@ import numpy as np
 
 jax.config.update("jax_enable_x64", True)
 
-from pipeline import config, problem
+from pipeline import config
 from pipeline.cluster import InProcess
 from pipeline.data import datasets, store
-from pipeline.gradient import forward
+from pipeline.gradient.sweeps import forward
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
 from pipeline.templates.fill import Widths
 
 FACTORS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
@@ -32,9 +35,9 @@ def main() -> None:
     settings = config.load(parser.parse_args().config)
     folder = store.Folder(settings.run)
     files = [(file.sample, folder.columns(file.name)) for file in datasets.source_files(settings)]
-    work = problem.work(settings, files, datasets.ALL)
+    work = prepare_work(settings, files, datasets.ALL)
     nominal = [work.axes.samples.index(process) for process in settings.data.samples]
-    start, final = problem.initial_parameters(settings), problem.widths(settings, settings.optimise.epochs)
+    start, final = initial_parameters(settings), widths_at(settings, settings.optimise.epochs)
     executor = InProcess()
     exact = forward(executor, work, start, None).yields
     print(f"{settings.run}: {work.events} preselected events at the initial parameters")

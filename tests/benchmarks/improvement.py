@@ -18,9 +18,11 @@ os.environ.update(environment())
 import jax
 import numpy as np
 
-from pipeline import cluster, config, evaluate, optimise, problem
+from pipeline import cluster, config, evaluate, optimise
 from pipeline.columns.make import make_columns
 from pipeline.data import datasets, store
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
 from pipeline.simulate.pythia import simulate
 
 ROOT = Path(__file__).parent.parent.parent
@@ -60,7 +62,7 @@ def prepared(settings: config.Config, folder: Path, workers: int) -> Files:
 
 def improve(run: str, settings: config.Config, files: Files, workers: int) -> None:
     """Optimise, evaluate and print one run."""
-    work, start = problem.work(settings, files, datasets.TRAIN), problem.initial_parameters(settings)
+    work, start = prepare_work(settings, files, datasets.TRAIN), initial_parameters(settings)
     with cluster.executor(settings.cluster, workers, ROOT / "results" / settings.run) as executor:
         state, seconds = optimise.initial_state(settings, start), []
         until = settings.optimise.epochs

@@ -25,11 +25,17 @@ jax.config.update("jax_enable_x64", True)
 import numpy as np
 from distributed import Client, LocalCluster
 
-from pipeline import cluster, config, gradient, problem
-from pipeline.centre import centre
+from pipeline import cluster, config
+from pipeline.analysis import analysis_of
 from pipeline.cluster import Distributed
 from pipeline.columns.make import make_columns
 from pipeline.data import datasets, store
+from pipeline.gradient import sweeps
+from pipeline.gradient.loss import centre
+from pipeline.gradient.sweeps import value_and_grad
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
 from pipeline.simulate.pythia import simulate
 
 ROOT = Path(__file__).parent.parent.parent
@@ -63,20 +69,20 @@ class Timed:
 
 def timed(resident, group, work, function, *broadcast):
     """One group on a worker, with its compiled programs under a clock."""
-    if not hasattr(gradient, "_uncounted"):
-        gradient._uncounted = gradient.compiled
-        gradient.compiled = lambda *key: tuple(counted(f) for f in gradient._uncounted(*key))
-    gradient._in_xla = 0.0
+    if not hasattr(sweeps, "_uncounted"):
+        sweeps._uncounted = sweeps.compiled
+        sweeps.compiled = lambda *key: tuple(counted(f) for f in sweeps._uncounted(*key))
+    sweeps._in_xla = 0.0
     started = time.perf_counter()
     result = function(resident, group, work, *broadcast)
-    return result, os.getpid(), time.perf_counter() - started, gradient._in_xla, resident_mb()
+    return result, os.getpid(), time.perf_counter() - started, sweeps._in_xla, resident_mb()
 
 
 def counted(compiled):
     def call(*arguments):
         started = time.perf_counter()
         result = jax.block_until_ready(compiled(*arguments))
-        gradient._in_xla += time.perf_counter() - started
+        sweeps._in_xla += time.perf_counter() - started
         return result
 
     return call
@@ -92,7 +98,7 @@ def settings_of(memory_mb):
     """config/agc_ttbar.yaml on ttbar alone, with every variation that is not a sample."""
     run = config.load(ROOT / "config" / "agc_ttbar.yaml", ["data.held_out_fraction=0"])
     ttbar = run.data.samples["ttbar"].model_copy(update={"variations": ()})
-    own = problem.analysis(run).variation_names
+    own = analysis_of(run).variation_names
     kept = tuple(s for s in run.model.systematics if s.type != "NormPlusShape" or s.up in own)
     kept = tuple(s for s in kept if s.samples is None or "ttbar" in s.samples)
     return run.model_copy(
@@ -129,18 +135,18 @@ def work_of(settings, path, events, folder):
         if not link.exists():
             link.symlink_to(path)
         files.append(("ttbar", link))
-    return problem.work(settings, files, datasets.TRAIN)
+    return prepare_work(settings, files, datasets.TRAIN)
 
 
 def epoch(executor, settings, work, repetitions):
     """Medians: wall seconds, seconds in XLA and in Python per worker, uneven, Dask, centre; memory, bytes."""
     evaluate = centre(settings, work.axes)
-    arguments = (work, problem.initial_parameters(settings), problem.widths(settings, 0), evaluate)
+    arguments = (work, initial_parameters(settings), widths_at(settings, 0), evaluate)
     rows = []
     for repetition in range(repetitions + 1):
         clock = Timed(executor)
         started = time.perf_counter()
-        step = gradient.value_and_grad(clock, *arguments)
+        step = value_and_grad(clock, *arguments)
         wall = time.perf_counter() - started
         workers = [entry for _, entries in clock.tasks for entry in entries]
         if repetition:

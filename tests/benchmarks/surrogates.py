@@ -35,12 +35,14 @@ import optax
 import scipy.integrate
 import scipy.special
 
-from pipeline import config, optimise, problem
+from pipeline import config, optimise
 from pipeline.analyses import rosenbrock, three_hump
-from pipeline.calls import Calls
 from pipeline.cluster import InProcess
 from pipeline.columns.make import make_columns
 from pipeline.data import datasets, store
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.surrogate_calls import Calls
 from pipeline.simulate import generate
 
 ROOT = Path(__file__).parent.parent.parent
@@ -132,8 +134,8 @@ def local_surrogates(task, seed):
         )
         path = Path(folder) / "draws.parquet"
         store.write_columns(path, *make_columns(run, file, print))
-        work = problem.work(run, [("draws", path)], datasets.TRAIN)
-        start = optimise.initial_state(run, problem.initial_parameters(run))
+        work = prepare_work(run, [("draws", path)], datasets.TRAIN)
+        start = optimise.initial_state(run, initial_parameters(run))
         for state, record in optimise.epochs(
             run, InProcess(), work, start, until=run.optimise.epochs, calls=Calls(run)
         ):

@@ -14,14 +14,16 @@ import yaml
 from columnfiles import write_columns
 from hypothesis import example, given
 
-from pipeline import config, problem
+from pipeline import config
 from pipeline.arguments import parser
 from pipeline.cli import main
 from pipeline.config import parse_value, textfiles, written
 from pipeline.data import datasets, store
 from pipeline.errors import ConfigError, InputError, OutputError
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.width_names import check_names
 from pipeline.verbs import VERBS
-from pipeline.widths import check_names
 
 SECONDS = 30.0  # of the longest refusal: an input without end takes longer
 
@@ -390,7 +392,7 @@ FREE_EDGES = (
 )
 def test_a18_sizes_that_nothing_resolves(path, overrides, says):
     with pytest.raises(ConfigError, match=says):
-        problem.initial_parameters(config.load(path, overrides))
+        initial_parameters(config.load(path, overrides))
 
 
 @pytest.mark.parametrize(
@@ -403,7 +405,7 @@ def test_a18_sizes_that_nothing_resolves(path, overrides, says):
     ],
 )
 def test_a18_narrow_widths_are_taken(path, override):
-    assert problem.initial_parameters(config.load(path, [override])) == {"cut": 0.5}
+    assert initial_parameters(config.load(path, [override])) == {"cut": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -433,7 +435,7 @@ def test_b_names_of_widths(path, columns, given, relaxed, says):
     target = rootfiles.write_analysis(path.parent, "named.py", observe=NAMED)
     widths = {name: {"initial": width, "final": width} for name, width in given.items()}
     run = config.load(path, [f"analysis.target={target}", f"widths={json.dumps(widths)}"])
-    work, start = problem.work(run, columns, datasets.TRAIN), problem.initial_parameters(run)
+    work, start = prepare_work(run, columns, datasets.TRAIN), initial_parameters(run)
     with pytest.raises(ConfigError, match=says) if says else contextlib.nullcontext():
         check_names(run, work, start, relaxed=relaxed)
 

@@ -18,7 +18,7 @@ import servers
 import uproot
 from columnfiles import write_columns
 
-from pipeline import config, problem
+from pipeline import config
 from pipeline.cli import main
 from pipeline.columns import rootfile
 from pipeline.columns.make import make_columns
@@ -27,6 +27,7 @@ from pipeline.data import checksums, datasets, normalisation, store
 from pipeline.data.datasets import ALL, HELD_OUT, TRAIN
 from pipeline.data.provenance import outdated
 from pipeline.errors import ConfigError, InputError
+from pipeline.gradient.work import prepare_work
 from pipeline.likelihood import HistFactory
 
 EVENTS = 400
@@ -79,7 +80,7 @@ def with_runs(entry, sums, counts=None, version=""):
 def predicted(settings, folder, fold=ALL, sample="signal", least=-1.0):
     """Yield of a sample above a cut, by the factors and the columns of the run."""
     files = write_columns(settings, folder / "columns")
-    (scale,) = {g.scale for g in problem.work(settings, files, fold).groups if g.sample == sample}
+    (scale,) = {g.scale for g in prepare_work(settings, files, fold).groups if g.sample == sample}
     names = [TRAIN, HELD_OUT] if fold == ALL else [fold]
     made = [store.read_columns(path, name) for s, path in files if s == sample for name in names]
     return scale * sum(c["weight"][c["x"] > least].sum(dtype=float) for c in made if c)

@@ -16,13 +16,13 @@ from workspaces import counting, modifier, workspace_of
 
 from pipeline import config as configuration
 from pipeline import minos
-from pipeline.centre import _why
 from pipeline.containers import Templates
 from pipeline.data import datasets
 from pipeline.errors import FitError
 from pipeline.final import pyhf_fit, pyhf_objective, require_agreement
 from pipeline.fit.interval import End, Interval, end_of
 from pipeline.fit.poi import beyond_bounds, undetermined
+from pipeline.gradient.loss import _why
 from pipeline.likelihood import HistFactory, patched
 from pipeline.objective.value import without_fit
 from pipeline.templates.axes import Axes

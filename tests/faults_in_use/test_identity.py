@@ -19,7 +19,8 @@ from columnfiles import write_columns
 from distributed import Client, LocalCluster
 from rootfiles import ANALYSIS, write_run
 
-from pipeline import cli, cluster, config, gradient, optimise, problem
+from pipeline import cli, cluster, config, optimise
+from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
 from pipeline.cluster.workers import Worker, set_up
 from pipeline.config import sources
@@ -27,7 +28,9 @@ from pipeline.containers import Columns, Templates
 from pipeline.data import datasets, results, run_files, store
 from pipeline.data.fingerprint import fingerprint_of
 from pipeline.errors import ConfigError, InputError
-from pipeline.gradient import forward
+from pipeline.gradient.sweeps import compiled, forward
+from pipeline.gradient.work import Problem, prepare_work
+from pipeline.optimise.parameters import initial_parameters
 from pipeline.templates.fill import Widths
 
 WEIGHTED = ANALYSIS.replace(
@@ -164,7 +167,7 @@ def test_a8_an_import_that_cannot_be_seen_is_refused(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path / "hidden"))
     for _ in range(2):
         with pytest.raises(ConfigError, match=r"write `import factors_of_mine` in the analysis"):
-            problem.analysis(config.load(path))
+            analysis_of(config.load(path))
 
 
 def test_a8_snakemake_runs_again_after_an_edit_of_an_imported_module(tmp_path):
@@ -188,9 +191,9 @@ def test_a8_snakemake_runs_again_after_an_edit_of_an_imported_module(tmp_path):
 def observed(path, executor):
     """Exact yields of signal and background."""
     found = config.load(path)
-    work = problem.work(found, write_columns(found, path.parent / "columns"), datasets.ALL)
-    templates = forward(executor, work, problem.initial_parameters(found), None)
-    return templates.yields["all"][:, 0, 0], work, problem.initial_parameters(found)
+    work = prepare_work(found, write_columns(found, path.parent / "columns"), datasets.ALL)
+    templates = forward(executor, work, initial_parameters(found), None)
+    return templates.yields["all"][:, 0, 0], work, initial_parameters(found)
 
 
 @pytest.mark.parametrize("where", ["session", "worker"])
@@ -217,14 +220,14 @@ def edited_twice(path, text, executor):
         (path.parent / "tiny.py").write_text(edited)
         found, work, _ = observed(path, executor)
         np.testing.assert_allclose(found, factor * first, rtol=1e-12)
-    kept = {key[0].content for key in gradient.compiled._kept if key[0].target == work.problem.target}
+    kept = {key[0].content for key in compiled._kept if key[0].target == work.problem.target}
     assert kept <= {work.problem.content}
     with pytest.raises(ConfigError, match=r"was changed after the run had begun"):
         forward(executor, old._replace(problem=other_content(old.problem)), parameters, None)
 
 
 def other_content(asked):
-    return problem.Problem(**{**vars(asked), "content": asked.content._replace(source="what it was once")})
+    return Problem(**{**vars(asked), "content": asked.content._replace(source="what it was once")})
 
 
 BLOCKS = "results/tiny/optimise"
@@ -301,14 +304,14 @@ def tiny(tmp_path_factory):
     """Configuration and work of six epochs."""
     path = write_run(tmp_path_factory.mktemp("tiny"), optimise={"epochs": 6, "epochs_per_job": 6})
     found = config.load(path)
-    return found, problem.work(found, write_columns(found, path.parent / "columns"), datasets.TRAIN)
+    return found, prepare_work(found, write_columns(found, path.parent / "columns"), datasets.TRAIN)
 
 
 def epochs(tiny, folder, until=6, **changes):
     """Final bits, records, and the epochs that were computed."""
     found, work = tiny
     found = found.model_copy(update={"optimise": found.optimise.model_copy(update=changes)})
-    start = optimise.initial_state(found, problem.initial_parameters(found))
+    start = optimise.initial_state(found, initial_parameters(found))
     computed = []
     state, records = optimise.run(
         found, InProcess(), work, start, until=until, checkpoints=folder / "checkpoints", fingerprint="this",

@@ -14,16 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import analysis as contract
-from pipeline import config, problem
-from pipeline.centre import centre
-from pipeline.chunks import Resident
+from pipeline import config
 from pipeline.cluster import InProcess
 from pipeline.columns.make import make_columns, read_events
 from pipeline.columns.padding import UnsuitableArray, mask, noise, normal, pad
 from pipeline.data import datasets, store
 from pipeline.data.datasets import TRAIN, SourceFile
 from pipeline.errors import InputError
-from pipeline.gradient import forward
+from pipeline.gradient.chunks import Resident
+from pipeline.gradient.loss import centre
+from pipeline.gradient.sweeps import forward
+from pipeline.gradient.work import prepare_work
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.schedule import widths_at
 from pipeline.relax import Exact
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -122,8 +125,8 @@ def run_of(folder, *overrides, analysis=ANALYSIS, **samples):
 
 
 def templates(run, files, *, widths=None, replica=None, **parameters):
-    work = problem.work(run, files, TRAIN)
-    at = {**problem.initial_parameters(run), **parameters}
+    work = prepare_work(run, files, TRAIN)
+    at = {**initial_parameters(run), **parameters}
     return forward(InProcess(), work, at, widths, replica=replica)
 
 
@@ -159,9 +162,9 @@ def test_a23_and_a13_types_that_an_analysis_sees(ties, precision):
     run, files = ties
     section = run.cluster.model_copy(update={"precision": precision})
     run = run.model_copy(update={"cluster": section})
-    seen = problem.work(run, files, TRAIN).problem.analysis.seen
+    seen = prepare_work(run, files, TRAIN).problem.analysis.seen
     exact = templates(run, files)
-    relaxed = templates(run, files, widths=problem.widths(run, 0))
+    relaxed = templates(run, files, widths=widths_at(run, 0))
     assert [counts(exact, name) for name in ("double", "single", "whole")] == [600, 600, 600]
     assert counts(exact, "bins_double").tolist() == [100] * 9
     assert counts(relaxed, "double") == pytest.approx(600, rel=0.2)
@@ -212,7 +215,7 @@ def test_a13_whole_numbers_keep_their_type_to_the_last_digit(tmp_path):
     kept = store.read_columns(files[0][1], TRAIN)
     for name, array in identifiers.items():
         np.testing.assert_array_equal(kept[name], array, strict=True)
-    work = problem.work(run, files, TRAIN)
+    work = prepare_work(run, files, TRAIN)
     (chunk, *_) = Resident().chunks(work.groups[0], work.problem)
     assert len(np.unique(np.asarray(chunk.whole)[np.asarray(chunk.weight) > 0])) == 900
     assert counts(templates(run, files), "large") == 900
@@ -254,7 +257,7 @@ SIZES = {"signal": 1.0, "a": 2e-44, "b": 1e-46, "c": 1e-140, "d": 1e100}
 def test_a22_tiny_weights_are_kept(tmp_path):
     run, files = run_of(tmp_path, **{n: branches(w=np.full(900, size)) for n, size in SIZES.items()})
     assert [store.read_columns(path, TRAIN)["weight"][0] for _, path in files] == list(SIZES.values())
-    for widths in (None, problem.widths(run, 0)):
+    for widths in (None, widths_at(run, 0)):
         found = templates(run, files, widths=widths)
         for channel in ("double", "bins_single"):
             (one, *_), size = found.yields[channel], np.array(list(SIZES.values()))[:, None]
@@ -266,13 +269,13 @@ def test_a22_tiny_weights_are_kept(tmp_path):
 def test_a22_weights_beyond_the_precision_are_refused(tmp_path):
     run, files = run_of(tmp_path, "cluster.precision=float32", signal=branches(w=np.full(900, 1e-46)))
     with pytest.raises(InputError, match=r"'signal': the largest weight is 1e-46.*float32; use float64, or"):
-        problem.work(run, files, TRAIN)
+        prepare_work(run, files, TRAIN)
 
 
 def test_a22_squares_of_small_weights_survive_single_precision(ties, tmp_path):
     run, files = run_of(tmp_path, "cluster.precision=float32", signal=branches(w=np.full(900, 1e-25)))
-    found = templates(run, files, widths=problem.widths(run, 0))
-    one = templates(*ties, widths=problem.widths(run, 0))
+    found = templates(run, files, widths=widths_at(run, 0))
+    one = templates(*ties, widths=widths_at(run, 0))
     np.testing.assert_allclose(found.sumw2["double"], 1e-50 * one.sumw2["double"], rtol=1e-5)
 
 
@@ -300,8 +303,8 @@ def weighted(tmp_path_factory):
 def test_a4_replicas_are_of_the_same_model(weighted):
     """sumw2 of a replica is sum n w^2, so its mean is that of the events, and the objective's is the nominal one."""
     run, files = weighted
-    work = problem.work(run, files, TRAIN)
-    start = problem.initial_parameters(run)
+    work = prepare_work(run, files, TRAIN)
+    start = initial_parameters(run)
     objective = centre(run, work.axes)
     nominal = forward(InProcess(), work, start, None)
     replicas = [forward(InProcess(), work, start, None, replica=n) for n in range(100)]
@@ -327,7 +330,7 @@ def test_a4_replicas_do_not_depend_on_chunks_or_groups(weighted):
 
 
 def keys(run, files):
-    work = problem.work(run, files, TRAIN)
+    work = prepare_work(run, files, TRAIN)
     return {
         group.sample: np.concatenate(
             [

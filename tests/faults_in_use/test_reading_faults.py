@@ -23,9 +23,9 @@ from pipeline.containers import Columns, Parameters
 from pipeline.data import datasets
 from pipeline.data.datasets import SourceFile
 from pipeline.errors import AnalysisError, ConfigError, InputError
-from pipeline.problem import initial_parameters
+from pipeline.gradient.black_box import _called
+from pipeline.optimise.parameters import initial_parameters
 from pipeline.relax import Exact
-from pipeline.simulator import _called
 from pipeline.templates.variations import families, observe
 
 COUNTS = [2, 0, 1, 3]

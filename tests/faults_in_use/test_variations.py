@@ -16,14 +16,16 @@ from hypothesis.extra import numpy as hnp
 from matplotlib.figure import Figure
 from rootfiles import arrays, write, write_analysis, write_run
 
-from pipeline import analysis, evaluate, histograms, optimise, problem, report
+from pipeline import analysis, evaluate, histograms, optimise, report
 from pipeline import config as configuration
 from pipeline.cluster import InProcess
 from pipeline.config.sections import Alternative
 from pipeline.containers import Templates
 from pipeline.data import datasets
-from pipeline.diagnosis import suspects
 from pipeline.errors import ConfigError, FitError
+from pipeline.gradient.suspects import suspects
+from pipeline.gradient.work import check_variations_used, prepare_work
+from pipeline.optimise.parameters import initial_parameters
 from pipeline.report.figures import settable
 from pipeline.templates.axes import Axes, axes_of, variations_of
 from pipeline.templates.cautions import cautions, summary
@@ -152,8 +154,8 @@ def plain(seed, factor=1.0):
 
 def test_a5_tables_histograms_and_pseudodata_have_what_each_source_gives(tiny):
     run, columns = tiny
-    work = problem.work(run, columns, datasets.ALL)
-    start = problem.initial_parameters(run)
+    work = prepare_work(run, columns, datasets.ALL)
+    start = initial_parameters(run)
     table = evaluate.yields(run, InProcess(), work, start)["yields"]["all"]
     expected = {
         "signal": {"nominal": [plain(0)]},
@@ -197,7 +199,7 @@ def test_a5_a_variation_that_nobody_makes_for_a_sample_names_the_sample(tiny):
     )
     for changed in ({"model": wrong}, {"evaluate": also}):
         with pytest.raises(ConfigError, match="no variation 'x_upp', nor has sample 'signal' one"):
-            problem.check_variations_used(run.model_copy(update=changed))
+            check_variations_used(run.model_copy(update=changed))
 
 
 def normalization(**keys):
@@ -378,8 +380,8 @@ def started(folder, observe, epochs=1, **sections):
     target = write_analysis(folder, "own.py", observe=observe, head="import jax.numpy as jnp")
     path = write_run(folder, analysis={"target": target}, **sections)
     run = configuration.load(path, [f"optimise.epochs={epochs}"])
-    work = problem.work(run, write_columns(run, folder / "columns"), datasets.TRAIN)
-    state = optimise.initial_state(run, problem.initial_parameters(run))
+    work = prepare_work(run, write_columns(run, folder / "columns"), datasets.TRAIN)
+    state = optimise.initial_state(run, initial_parameters(run))
     lines = []
     found = list(optimise.epochs(run, InProcess(), work, state, until=epochs, say=lines.append))
     return lines, [record for _, record in found]
@@ -411,8 +413,8 @@ def test_b_parameters_without_a_derivative_are_named_and_told_apart(tmp_path):
     with (tmp_path / "tiny.py").open("a") as file:
         file.write(TWO)
     run = configuration.load(path, [f"analysis.target={tmp_path}/tiny.py:Two", "optimise.epochs=1"])
-    work = problem.work(run, write_columns(run, tmp_path / "columns"), datasets.TRAIN)
-    state, lines = optimise.initial_state(run, problem.initial_parameters(run)), []
+    work = prepare_work(run, write_columns(run, tmp_path / "columns"), datasets.TRAIN)
+    state, lines = optimise.initial_state(run, initial_parameters(run)), []
     list(optimise.epochs(run, InProcess(), work, state, until=1, say=lines.append))
     assert lines[0].startswith("compiling the sweeps and the objective")
     hard, unused = (line for line in lines if line.startswith("warning: "))
@@ -513,12 +515,12 @@ LABELS = [
 
 def test_b_any_label_can_be_drawn():
     figure = Figure()
-    axes_of = figure.subplots()
-    axes_of.set_yticks(range(len(LABELS)), [settable(label) for label in LABELS])
-    axes_of.set_title(settable(LABELS[0]))
+    axes = figure.subplots()
+    axes.set_yticks(range(len(LABELS)), [settable(label) for label in LABELS])
+    axes.set_title(settable(LABELS[0]))
     stream = io.StringIO()
     figure.savefig(stream, format="svg")
-    assert axes_of.get_title() == r"\$\PW\$+jets"  # drawn as $\PW$+jets
+    assert axes.get_title() == r"\$\PW\$+jets"  # drawn as $\PW$+jets
     for fine in (r"$\mathrm{t\bar{t}}$ [GeV]", "x [GeV]", r"\$5", "100 % of a_b", ""):
         assert settable(fine) == fine
 

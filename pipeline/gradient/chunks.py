@@ -26,7 +26,7 @@ from pipeline.containers import AnyArray, Columns
 from pipeline.data import event_random, store
 from pipeline.data.provenance import ORIGIN
 from pipeline.errors import OutputError
-from pipeline.problem import Group, Layout, Problem
+from pipeline.gradient.work import Group, Layout, Problem
 from pipeline.templates.variations import WEIGHT
 
 Arrays = dict[str, np.ndarray]

@@ -1,24 +1,19 @@
-"""Configuration and column files -> the work of the sweeps: groups of events, axes, start values."""
+"""Configuration and column files -> the work of the sweeps: what to do with which groups of events."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
 from pipeline import analysis as contract
-from pipeline.config import Anneal, Config
+from pipeline.analysis import analysis_of
+from pipeline.config import Config
 from pipeline.config.targets import Content
 from pipeline.data import datasets, normalisation, store
 from pipeline.data.provenance import require_weights
 from pipeline.errors import ConfigError, InputError, nearest
-from pipeline.relax import anneal, edge_logits
-from pipeline.resolution import check_sizes
 from pipeline.templates.axes import Axes, axes_of, variations_of, with_all_variations
-from pipeline.templates.binning import Binning
-from pipeline.templates.fill import Widths
+from pipeline.templates.binning import Binning, binnings_of
 from pipeline.templates.variations import check_variations
 
 
@@ -97,18 +92,13 @@ class Work(NamedTuple):
         return sum(group.events for group in self.groups)
 
 
-def analysis(config: Config) -> contract.Analysis:
-    """The analysis of a configuration as its files are now."""
-    return contract.load(config.analysis.target, config.analysis.options_json, config.analysis.content)
-
-
-def work(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work:
+def prepare_work(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work:
     """The work of one fold ('train', 'held_out' or 'all').
 
     Arguments:
         columns: (sample, column file), in the order that fixes the sums.
     """
-    found = analysis(config)
+    found = analysis_of(config)
     check_variations_used(config)
     check_surrogate(config)
     folds = (datasets.TRAIN, datasets.HELD_OUT) if fold == datasets.ALL else (fold,)
@@ -130,12 +120,12 @@ def check_variations_used(config: Config) -> None:
     """Raise where a model of the run names a variation that the analysis does not define."""
     everything = with_all_variations(config)
     for sample in config.data.samples:
-        check_variations(analysis(config), sample, variations_of(everything, sample))
+        check_variations(analysis_of(config), sample, variations_of(everything, sample))
 
 
 def check_surrogate(config: Config) -> None:
     """Raise where the analysis has a stage without a derivative and the run nothing in its place, or the reverse."""
-    stage, name = analysis(config).simulated, config.analysis.target
+    stage, name = analysis_of(config).simulated, config.analysis.target
     if (stage is None) != (config.surrogate is None):
         raise ConfigError(
             f"surrogate: {name} makes no columns by a stage without a derivative; remove the section"
@@ -143,7 +133,7 @@ def check_surrogate(config: Config) -> None:
             else f"{name} makes {', '.join(stage.outputs)} by a stage without a derivative; add a section `surrogate`, "
             "which says how to find the gradient through it (`surrogate: {}` takes the defaults)"
         )
-    known = analysis(config).parameters
+    known = analysis_of(config).parameters
     for parameter in stage.parameters if stage else ():
         if parameter not in known:
             raise ConfigError(
@@ -161,7 +151,7 @@ def _problem(config: Config, groups: Sequence[Group]) -> Problem:
         target,
         config.analysis.options_json,
         config.analysis.content,
-        binnings(config),
+        binnings_of(config),
         Layout(chunk_events, collection_sizes(config)),
         config.cluster.precision,
         config.optimise.shifts == "derivatives",
@@ -170,7 +160,7 @@ def _problem(config: Config, groups: Sequence[Group]) -> Problem:
 
 def collection_sizes(config: Config) -> tuple[tuple[tuple[str, ...], tuple[int, ...]], ...]:
     """Columns of each collection to trim, its mask first, and the sizes of its chunks."""
-    known = analysis(config).collections
+    known = analysis_of(config).collections
     for name in config.cluster.objects:
         if name not in known:
             raise ConfigError(
@@ -178,85 +168,6 @@ def collection_sizes(config: Config) -> tuple[tuple[tuple[str, ...], tuple[int, 
                 f"{nearest(name, known) if known else 'it has none, remove the key'}"
             )
     return tuple(((name, *known[name]), sizes) for name, sizes in config.cluster.objects.items())
-
-
-def binnings(config: Config) -> tuple[Binning, ...]:
-    """The channels' bins."""
-    return tuple(
-        Binning(
-            name,
-            channel.edges,
-            None if channel.free_edges is None else channel.free_edges.smallest,
-            None if channel.bandwidth is None else channel.bandwidth.unit,
-            channel.shares,
-            channel.overflow,
-        )
-        for name, channel in config.channels.items()
-    )
-
-
-def initial_parameters(config: Config) -> dict[str, Any]:
-    """Start values: the analysis's own, then the configuration's; checked against the bounds."""
-    found = analysis(config)
-    check_sizes(config, found)
-    for name in config.parameters:
-        if name not in found.parameters:
-            raise ConfigError(f"parameters.{name}: no such free parameter; {nearest(name, found.parameters)}")
-    values = {name: config.parameters.get(name, free.initial) for name, free in found.parameters.items()}
-    for name, value in values.items():
-        check_bounds(name, value, found.parameters[name])
-    arrays = {**contract.start_arrays(found, config.optimise.seed), **_free_edges(config)}
-    twice = sorted(set(arrays) & set(values))
-    if twice:
-        raise ConfigError(f"parameter {twice[0]!r} of {config.analysis.target} is taken; choose another name")
-    return {**{n: np.float64(v) for n, v in values.items()}, **{n: np.asarray(a) for n, a in arrays.items()}}
-
-
-def _free_edges(config: Config) -> dict[str, jax.Array]:
-    """Start values of the free bin edges: one number per bin, see `relax.ordered_edges`."""
-    return {
-        binning.parameter: edge_logits(np.asarray(binning.edges), smallest=binning.smallest)
-        for binning in binnings(config)
-        if binning.smallest is not None
-    }
-
-
-def edges(config: Config, parameters: Mapping[str, Any]) -> dict[str, list[float] | None]:
-    """Bin edges of every channel at a point, numbers of bins for shares; None for one that counts."""
-    found = {
-        b.channel: b.edges_at(parameters) if b.shares is None else np.arange(b.shares + 1)
-        for b in binnings(config)
-    }
-    return {n: None if e is None else np.asarray(e, dtype=np.float64).tolist() for n, e in found.items()}
-
-
-def check_bounds(name: str, value: float, free: contract.Free) -> None:
-    """Raise where a value is outside its parameter's bounds."""
-    low, high = free.bounds
-    if not low <= value <= high:
-        raise ConfigError(
-            f"parameters.{name}: value {value} is outside its bounds [{low}, {high}]"
-            f"{' ' + free.unit if free.unit else ''}; choose a value inside"
-        )
-
-
-def widths(config: Config, epoch: int) -> Widths:
-    """Widths at an epoch: geometric from initial to final over the first `optimise.anneal_fraction` of the epochs.
-
-    A function of the epoch alone, so a restart continues it.
-    """
-    return Widths(
-        operations={name: annealed(config, schedule, epoch) for name, schedule in config.widths.items()},
-        bandwidths={
-            n: annealed(config, c.bandwidth, epoch) for n, c in config.channels.items() if c.bandwidth
-        },
-    )
-
-
-def annealed(config: Config, schedule: Anneal, epoch: int) -> jax.Array:
-    """A width at an epoch; see :func:`widths`."""
-    progress = epoch / (config.optimise.anneal_fraction * config.optimise.epochs)
-    return anneal(schedule.initial, schedule.final, progress)
 
 
 def _groups(

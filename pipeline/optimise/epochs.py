@@ -8,42 +8,26 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
-import optax
 
-from pipeline import checkpoints, outset
 from pipeline.analysis import Free
-from pipeline.calls import Calls
-from pipeline.centre import centre
-from pipeline.checkpoints import Checkpoints, Record, State
-from pipeline.config import Config, Optimise
-from pipeline.data import store
+from pipeline.config import Config
 from pipeline.errors import FitError
-from pipeline.gradient import Centre, Executor, Parameters, Step, value_and_grad
-from pipeline.problem import Work, widths
+from pipeline.gradient.loss import centre
+from pipeline.gradient.sweeps import Centre, Executor, Step, value_and_grad
+from pipeline.gradient.work import Work
+from pipeline.optimise import first_step
+from pipeline.optimise.checkpoints import Checkpoints, Record, State
+from pipeline.optimise.schedule import widths_at
+from pipeline.optimise.surrogate_calls import Calls
+from pipeline.optimise.update import in_ranges, update
 from pipeline.templates.fill import Widths
 
 
 def _silent(line: str) -> None:
     """Where nobody listens."""
     del line
-
-
-def initial_state(config: Config, parameters: Parameters) -> State:
-    """The state before the first epoch."""
-    return State(0, parameters, _transformation(config.optimise).init(parameters), parameters)
-
-
-def update(config: Config, free: Mapping[str, Free], state: State, gradient: Parameters) -> State:
-    """One optax update of the loss's parameters, in units of each allowed range, projected into the bounds."""
-    scaled = in_ranges(gradient, free)
-    with jax.numpy_dtype_promotion("standard"):  # optax divides integers by floats
-        steps, optimiser = _transformation(config.optimise).update(scaled, state.optimiser, state.parameters)
-    moved = {name: _moved(p, np.asarray(steps[name]), free.get(name)) for name, p in state.parameters.items()}
-    return State(state.epoch + 1, moved, optimiser, state.parameters)
 
 
 def epochs(
@@ -67,12 +51,12 @@ def epochs(
     """
     evaluate, free = centre(config, work.axes), work.problem.analysis.parameters
     if state.epoch < until:
-        say(outset.compiling())
+        say(first_step.compiling())
     while state.epoch < until:
         started = time.perf_counter()
         state, step, at, noted = _evaluated(config, executor, work, state, evaluate, calls)
         if state.epoch == 0:
-            outset.look(config, executor, work, (state.parameters, at), step, say)
+            first_step.look(config, executor, work, (state.parameters, at), step, say)
         record = _record(free, state, step, work.events) | noted
         state = update(config, free, state, step.gradient)
         record["seconds"] = time.perf_counter() - started
@@ -105,7 +89,7 @@ def _smoothed(
     config: Config, executor: Executor, work: Work, state: State, calls: Calls | None
 ) -> tuple[Widths, Record]:
     """What is smooth in place of what is hard at an epoch; and what was called for it."""
-    at = widths(config, state.epoch)
+    at = widths_at(config, state.epoch)
     if calls is None:
         return at, {}
     surrogate, noted = calls.learnt(executor, work, state.epoch, state.parameters)
@@ -144,49 +128,6 @@ def run(
         kept = f"; the state it started from is {path}" if path.exists() else ""
         raise FitError(f"{error}{kept}") from error
     return last, saved.records(state.epoch, until)
-
-
-def save(path: Path, state: State, fingerprint: str, records: list[Record], block: int) -> None:
-    """Write the state at the end of a block of epochs, with the records that led to it."""
-    header = {"kind": "block", "block": block, store.FINGERPRINT: fingerprint, "records": records}
-    checkpoints.save(path, state, header)
-
-
-def load(
-    path: Path, config: Config, parameters: Parameters, fingerprint: str, block: int
-) -> tuple[State, list[Record]]:
-    """Read the state at the end of a block of epochs; `parameters` give its structure.
-
-    Raises:
-        InputError: damaged, or written by another configuration, analysis or data set, or at another epoch.
-    """
-    until = min(block * config.optimise.epochs_per_job, config.optimise.epochs)
-    expected = {store.FINGERPRINT: fingerprint, "kind": "block", "block": block, "epoch": until}
-    state, header = checkpoints.load(path, initial_state(config, parameters), expected)
-    return state, header["records"]
-
-
-def _transformation(settings: Optimise) -> optax.GradientTransformation:
-    schedule = optax.cosine_decay_schedule(
-        settings.learning_rate, settings.epochs, alpha=settings.final_learning_rate_fraction
-    )
-    if settings.optimiser == "sgd":
-        return optax.sgd(schedule)
-    return optax.adam(schedule, b1=settings.first_moment_decay, b2=settings.second_moment_decay)
-
-
-def _range(free: Free | None) -> float:
-    return 1.0 if free is None else free.bounds[1] - free.bounds[0]
-
-
-def _moved(value: Any, step: np.ndarray, free: Free | None) -> Any:
-    moved = value + step * _range(free)
-    return moved if free is None else np.clip(moved, *free.bounds)
-
-
-def in_ranges(gradient: Parameters, free: Mapping[str, Free]) -> Parameters:
-    """A gradient with respect to bounded parameters in units of their allowed range."""
-    return {name: g * _range(free.get(name)) for name, g in gradient.items()}
 
 
 def _record(free: Mapping[str, Free], state: State, step: Step, events: int) -> Record:

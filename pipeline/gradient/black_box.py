@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.analysis import Analysis, Simulated
-from pipeline.chunks import Resident, parted
 from pipeline.columns.padding import NUMBERS
 from pipeline.containers import Columns
 from pipeline.errors import ConfigError, FitError, Noting
-from pipeline.problem import Group, Problem, Work
+from pipeline.gradient.chunks import Resident, parted
+from pipeline.gradient.work import Group, Problem, Work
 from pipeline.templates.surrogate import Call
 from pipeline.templates.variations import WEIGHT
 

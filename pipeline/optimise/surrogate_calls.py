@@ -12,12 +12,14 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
+from pipeline.analysis import analysis_of
 from pipeline.config import Config
 from pipeline.data import store
 from pipeline.errors import InputError
-from pipeline.gradient import Executor, Parameters
-from pipeline.problem import Work, analysis, annealed
-from pipeline.simulator import draw, joined
+from pipeline.gradient.black_box import draw, joined
+from pipeline.gradient.sweeps import Executor, Parameters
+from pipeline.gradient.work import Work
+from pipeline.optimise.schedule import annealed
 from pipeline.templates.surrogate import Call, Scale, Surrogate, fit
 
 
@@ -45,7 +47,7 @@ class Calls:
         Raises:
             InputError: the calls of an earlier epoch are not there any more.
         """
-        settings, stage = self._config.surrogate, analysis(self._config).simulated
+        settings, stage = self._config.surrogate, analysis_of(self._config).simulated
         if settings is None or stage is None:
             raise TypeError("a run without a stage to call")
         box, bounds = region(self._config, epoch, parameters)
@@ -101,7 +103,7 @@ class Calls:
 
 def region(config: Config, epoch: int, parameters: Parameters) -> tuple[Scale, np.ndarray]:
     """The box around the parameters, middle and half widths; and what is allowed, [2, params]."""
-    found = analysis(config)
+    found = analysis_of(config)
     if config.surrogate is None or found.simulated is None:
         raise TypeError("a run without a stage to call")
     names = found.simulated.parameters

@@ -17,14 +17,14 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from pipeline.chunks import Resident, copies, parted
-from pipeline.compiled import Parameters as Parameters
-from pipeline.compiled import compiled, in_types, mixed_as_numpy_does, recipe
 from pipeline.containers import Columns, Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import FitError
-from pipeline.problem import Group, Work
-from pipeline.simulator import events
+from pipeline.gradient.black_box import events
+from pipeline.gradient.chunks import Resident, copies, parted
+from pipeline.gradient.compiled import Parameters as Parameters
+from pipeline.gradient.compiled import compiled, in_types, mixed_as_numpy_does, recipe
+from pipeline.gradient.work import Group, Work
 from pipeline.templates.axes import Axes
 from pipeline.templates.fill import Widths, bad_events
 

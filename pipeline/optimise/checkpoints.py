@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.data import store
 from pipeline.errors import InputError
-from pipeline.gradient import Parameters
+from pipeline.gradient.sweeps import Parameters
 
 Record = dict[str, Any]
 KEPT = 2  # states: the latest, and one more for where that is damaged

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from pipeline.containers import Columns, Templates
-from pipeline.problem import Problem
+from pipeline.gradient.work import Problem
 from pipeline.templates.fill import Recipe, Widths, fill
 
 Parameters = dict[str, Any]

@@ -8,16 +8,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from pipeline.analysis import analysis_of
 from pipeline.config import Config, Objective, Penalty, WeightedTerm
 from pipeline.containers import Parameters as Free
 from pipeline.containers import Templates
-from pipeline.diagnosis import suspects
 from pipeline.errors import ConfigError, FitError, Noting
 from pipeline.fit.poi import beyond_bounds, undetermined
-from pipeline.gradient import Centre, Parameters
+from pipeline.gradient.suspects import suspects
+from pipeline.gradient.sweeps import Centre, Parameters
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES, Term, total
-from pipeline.problem import analysis
 from pipeline.templates.axes import Axes
 from pipeline.templates.specification import specification, structure, sums
 
@@ -54,7 +54,7 @@ def centre(config: Config, axes: Axes) -> Centre:
 def described(config: Config) -> dict[str, str]:
     """Name of the objective, its label and unit in tables, and whether less of it is better or more."""
     kind = config.objective.kind
-    entry, found = OBJECTIVES[kind], analysis(config)
+    entry, found = OBJECTIVES[kind], analysis_of(config)
     label, unit = (found.merit_label, found.merit_unit) if kind == "merit" else (entry.label, entry.unit)
     return {"kind": kind, "label": label, "unit": unit, "sense": entry.sense}
 
@@ -93,7 +93,7 @@ def _term(config: Config, section: Objective | Penalty | WeightedTerm, parameter
 
 
 def _merit(config: Config, parameters: Parameters, of: dict[str, jax.Array]) -> jax.Array:
-    found = analysis(config)
+    found = analysis_of(config)
     with Noting(f"in {type(found).__name__}.merit(p, sums)"):
         value = jnp.asarray(found.merit(Free(parameters), of))
     if value.shape:

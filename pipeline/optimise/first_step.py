@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import numpy as np
 
-from pipeline.analysis import Free
+from pipeline.analysis import Free, analysis_of
 from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.errors import FitError
-from pipeline.gradient import Executor, Parameters, Step, forward
-from pipeline.problem import Work, analysis
+from pipeline.gradient.sweeps import Executor, Parameters, Step, forward
+from pipeline.gradient.work import Work
 from pipeline.templates.cautions import cautions, summary
 from pipeline.templates.fill import Widths
 
@@ -47,7 +47,7 @@ def look(
     for line in summary(cautions(step.templates, work.axes, config), MOST_LINES):
         say(f"note: {line}")
     names = without_derivative(step.gradient)
-    lines = reasons(executor, work, point, step.templates, analysis(config).parameters, names)
+    lines = reasons(executor, work, point, step.templates, analysis_of(config).parameters, names)
     if names and len(names) == len(step.gradient):
         where = f"epoch 0: nothing would move, the objective stays at {step.objective:.6g}"
         raise FitError(f"{where}: {'. '.join(lines)}")

@@ -16,7 +16,7 @@ from pipeline.config import Config
 from pipeline.containers import Columns, Parameters
 from pipeline.data import store
 from pipeline.errors import ConfigError, nearest
-from pipeline.problem import Problem, Work
+from pipeline.gradient.work import Problem, Work
 from pipeline.relax import Relaxed
 from pipeline.relax.widths import named_like
 from pipeline.templates.variations import families

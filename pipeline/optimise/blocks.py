@@ -1,0 +1,30 @@
+"""The state at the end of a block of epochs, with the records that led to it: what one job leaves to the next."""
+
+from pathlib import Path
+
+from pipeline.config import Config
+from pipeline.data import store
+from pipeline.gradient.sweeps import Parameters
+from pipeline.optimise import checkpoints
+from pipeline.optimise.checkpoints import Record, State
+from pipeline.optimise.update import initial_state
+
+
+def save(path: Path, state: State, fingerprint: str, records: list[Record], block: int) -> None:
+    """Write the state at the end of a block of epochs, with the records that led to it."""
+    header = {"kind": "block", "block": block, store.FINGERPRINT: fingerprint, "records": records}
+    checkpoints.save(path, state, header)
+
+
+def load(
+    path: Path, config: Config, parameters: Parameters, fingerprint: str, block: int
+) -> tuple[State, list[Record]]:
+    """Read the state at the end of a block of epochs; `parameters` give its structure.
+
+    Raises:
+        InputError: damaged, or written by another configuration, analysis or data set, or at another epoch.
+    """
+    until = min(block * config.optimise.epochs_per_job, config.optimise.epochs)
+    expected = {store.FINGERPRINT: fingerprint, "kind": "block", "block": block, "epoch": until}
+    state, header = checkpoints.load(path, initial_state(config, parameters), expected)
+    return state, header["records"]

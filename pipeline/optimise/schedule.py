@@ -1,0 +1,26 @@
+"""The widths of the relaxed operations at an epoch: how they shrink from the first epoch to the last."""
+
+import jax
+
+from pipeline.config import Anneal, Config
+from pipeline.relax import anneal
+from pipeline.templates.fill import Widths
+
+
+def widths_at(config: Config, epoch: int) -> Widths:
+    """Widths at an epoch: geometric from initial to final over the first `optimise.anneal_fraction` of the epochs.
+
+    A function of the epoch alone, so a restart continues it.
+    """
+    return Widths(
+        operations={name: annealed(config, schedule, epoch) for name, schedule in config.widths.items()},
+        bandwidths={
+            n: annealed(config, c.bandwidth, epoch) for n, c in config.channels.items() if c.bandwidth
+        },
+    )
+
+
+def annealed(config: Config, schedule: Anneal, epoch: int) -> jax.Array:
+    """A width at an epoch; see :func:`widths`."""
+    progress = epoch / (config.optimise.anneal_fraction * config.optimise.epochs)
+    return anneal(schedule.initial, schedule.final, progress)
