@@ -22,10 +22,10 @@ from pipeline.cluster import InProcess
 from pipeline.containers import Templates
 from pipeline.data import datasets, event_random
 from pipeline.errors import ConfigError
-from pipeline.final import fit_table
+from pipeline.evaluate.histograms import differences, histograms
+from pipeline.evaluate.pyhf_fit import fit_table
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
-from pipeline.histograms import differences, histograms
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import axes_of

@@ -9,9 +9,9 @@ from workspaces import workspace_of
 
 from pipeline import config as configuration
 from pipeline.errors import FitError
-from pipeline.final import pyhf_fit, require_agreement
+from pipeline.evaluate.pyhf_fit import pyhf_fit, require_agreement
+from pipeline.evaluate.pyhf_objectives import variance_of_poi
 from pipeline.fit.impacts import impacts
-from pipeline.judges import variance_of_poi
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES
 

@@ -8,9 +8,9 @@ import pytest
 from jax.test_util import check_grads
 
 from pipeline.config import Objective
+from pipeline.evaluate.pyhf_objectives import judged
 from pipeline.fit import fit
 from pipeline.fit.hypotest import conditional_fit
-from pipeline.judges import judged
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES
 

@@ -10,10 +10,11 @@ from jax.test_util import check_grads
 from workspaces import counting
 
 from pipeline import config as configuration
-from pipeline import evaluate, optimise
+from pipeline import optimise
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
 from pipeline.errors import ConfigError
+from pipeline.evaluate.stage import all_points
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import value_and_grad
 from pipeline.gradient.work import prepare_work
@@ -113,7 +114,7 @@ def test_a_classifier_is_trained_over_chunks(training, miniature_columns):
 def test_pyhf_has_no_such_number_but_still_fits(training, miniature_columns):
     points = {"initial": initial_parameters(training)}
     said = []
-    found = evaluate.all_points(training, InProcess(), miniature_columns, points, said.append)
+    found = all_points(training, InProcess(), miniature_columns, points, said.append)
     assert all(row["pyhf"] is None and row["exact"] > 0 for row in found.summary["table"])
     assert any("pyhf has no such number" in line for line in said)
     fit = found.summary["fits"]["initial_train"]

@@ -21,7 +21,7 @@ from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
 from pipeline.data import datasets, store
 from pipeline.errors import AnalysisError, ConfigError
-from pipeline.evaluate import all_points
+from pipeline.evaluate.stage import all_points
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import forward, value_and_grad
 from pipeline.gradient.work import prepare_work

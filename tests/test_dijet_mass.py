@@ -13,13 +13,13 @@ from pipeline import optimise
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
 from pipeline.errors import ConfigError
+from pipeline.evaluate.at_point import objectives_of, verdict
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import value_and_grad
 from pipeline.gradient.work import prepare_work
 from pipeline.objective import OBJECTIVES
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
-from pipeline.verdict import objectives_of, verdict
 
 GRADIENT = {"published, single precision": (-77.54979, 2e-6), "double precision": (-77.549905, 1e-8)}
 STEPS = {0: -2.0, 10: -0.8747784, 20: -0.8769495, 30: -0.87695086}  # published: epoch -> alpha

@@ -16,9 +16,9 @@ from pipeline import config, optimise
 from pipeline.cli import main
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
+from pipeline.evaluate.at_point import objectives_of, verdict
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
-from pipeline.verdict import objectives_of, verdict
 
 EVENTS = {"signal": 3000, "background": 5000}
 

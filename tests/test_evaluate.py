@@ -7,12 +7,12 @@ from pipeline.cluster import InProcess
 from pipeline.containers import Templates
 from pipeline.data import datasets
 from pipeline.errors import ConfigError, FitError
-from pipeline.evaluate import all_points
-from pipeline.final import pyhf_fit
+from pipeline.evaluate.pyhf_fit import pyhf_fit
+from pipeline.evaluate.stage import all_points
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
-from pipeline.points import with_values
+from pipeline.optimise.point import with_values
 from pipeline.templates.specification import workspace
 
 pytestmark = pytest.mark.simulate

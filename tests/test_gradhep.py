@@ -15,11 +15,11 @@ from pipeline.analyses import counting
 from pipeline.cluster import InProcess
 from pipeline.data import datasets, store
 from pipeline.errors import ConfigError
+from pipeline.evaluate.scan import scan
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
 from pipeline.objective import counting_significance
 from pipeline.optimise.parameters import edges_at, initial_parameters
-from pipeline.scan import scan
 
 RUNS = {
     **{law: ("counting", [f"analysis.options.uncertainty={law}"]) for law in counting.LAWS},

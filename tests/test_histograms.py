@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.errors import InputError
-from pipeline.histograms import checked, differences
+from pipeline.evaluate.histograms import checked, differences
 
 EDGES = [0.0, 1.0, 2.0, 3.0, 4.0]
 REFERENCE = {

@@ -12,12 +12,12 @@ from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
 from pipeline.containers import Columns
 from pipeline.data import datasets, store
+from pipeline.evaluate.at_point import objectives_of, verdict, work_of_all_models
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.fill import Recipe, fill
-from pipeline.verdict import objectives_of, verdict, work_of_all_models
 
 EVENTS = 3000
 SIZES = {"signal": EVENTS, "background": EVENTS}

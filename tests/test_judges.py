@@ -9,7 +9,7 @@ import pytest
 from test_objective import two_channels
 
 from pipeline import config
-from pipeline.judges import JUDGES, judged
+from pipeline.evaluate.pyhf_objectives import JUDGES, judged
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES, PENALTIES, Term, total
 

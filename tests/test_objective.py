@@ -7,9 +7,9 @@ import pyhf
 import pytest
 from workspaces import agc_workspace, counting, modifier, workspace_of
 
+from pipeline.evaluate.pyhf_objectives import JUDGES
 from pipeline.fit import fit
 from pipeline.fit.hypotest import conditional_fit, falling_root
-from pipeline.judges import JUDGES
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES, PENALTIES, Term, counting_significance, total
 

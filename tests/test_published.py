@@ -10,13 +10,13 @@ from pipeline import optimise, report
 from pipeline.cluster import InProcess
 from pipeline.data import datasets, store
 from pipeline.errors import FitError
-from pipeline.evaluate import all_points
+from pipeline.evaluate.at_point import objectives_of, verdict, work_of_all_models
+from pipeline.evaluate.stage import all_points
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
-from pipeline.verdict import objectives_of, verdict, work_of_all_models
 
 CLOUDS = ("signal", "background", "background__up", "background__down")
 RUNS = {

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import config, reference
+from pipeline import config
+from pipeline.cli import reference
 from pipeline.errors import InputError
 
 FOLDER = Path(__file__).parent.parent / "config"

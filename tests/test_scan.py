@@ -12,9 +12,9 @@ import rootfiles
 from pipeline import config as configuration
 from pipeline.cli import main
 from pipeline.errors import ConfigError
+from pipeline.evaluate.scan import grid
 from pipeline.optimise.parameters import edges_at, initial_parameters
-from pipeline.points import with_values
-from pipeline.scan import grid
+from pipeline.optimise.point import with_values
 
 EDGES = {
     "edges": [0, 0.4, 0.7, 1],

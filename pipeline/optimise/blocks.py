@@ -4,9 +4,12 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.data import store
+from pipeline.data.fingerprint import fingerprint_of
+from pipeline.data.run_files import Columns, blocks
 from pipeline.gradient.sweeps import Parameters
 from pipeline.optimise import checkpoints
 from pipeline.optimise.checkpoints import Record, State
+from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.update import initial_state
 
 
@@ -28,3 +31,11 @@ def load(
     expected = {store.FINGERPRINT: fingerprint, "kind": "block", "block": block, "epoch": until}
     state, header = checkpoints.load(path, initial_state(config, parameters), expected)
     return state, header["records"]
+
+
+def optimised(config: Config, files: Columns) -> Parameters:
+    """The parameters that the run ended with."""
+    start = initial_parameters(config)
+    fingerprint = fingerprint_of(config, files)
+    last = config.optimise.jobs
+    return load(blocks(config)[-1], config, start, fingerprint, last)[0].parameters

@@ -36,10 +36,10 @@ from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
 from pipeline.columns.make import make_columns
 from pipeline.data import datasets, store
+from pipeline.evaluate.histograms import histograms
 from pipeline.gradient.chunks import Resident
 from pipeline.gradient.sweeps import forward, pullback
 from pipeline.gradient.work import Work, prepare_work
-from pipeline.histograms import histograms
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 from pipeline.simulate.pythia import simulate

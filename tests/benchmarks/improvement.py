@@ -18,9 +18,10 @@ os.environ.update(environment())
 import jax
 import numpy as np
 
-from pipeline import cluster, config, evaluate, optimise
+from pipeline import cluster, config, optimise
 from pipeline.columns.make import make_columns
 from pipeline.data import datasets, store
+from pipeline.evaluate.stage import all_points
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.simulate.pythia import simulate
@@ -69,7 +70,7 @@ def improve(run: str, settings: config.Config, files: Files, workers: int) -> No
         for after, record in optimise.epochs(settings, executor, work, state, until=until):
             state, seconds = after, [*seconds, record["seconds"]]
         points = {"initial": start, "optimised": state.parameters}
-        summary = evaluate.all_points(settings, executor, files, points, lambda line: None).summary
+        summary = all_points(settings, executor, files, points, lambda line: None).summary
     numbers = {(row["point"], row["fold"]): row["pyhf"] for row in summary["table"]}
     before, after = (np.array(summary["bootstrap"]["values"][point]) for point in points)
     change = numbers["optimised", "held_out"] / numbers["initial", "held_out"] - 1

@@ -15,15 +15,15 @@ from columnfiles import write_columns
 from hypothesis import example, given
 
 from pipeline import config
-from pipeline.arguments import parser
 from pipeline.cli import main
+from pipeline.cli.arguments import parser
+from pipeline.cli.verbs import VERBS
 from pipeline.config import parse_value, textfiles, written
 from pipeline.data import datasets, store
 from pipeline.errors import ConfigError, InputError, OutputError
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.width_names import check_names
-from pipeline.verbs import VERBS
 
 SECONDS = 30.0  # of the longest refusal: an input without end takes longer
 

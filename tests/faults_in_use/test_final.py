@@ -15,11 +15,11 @@ import scipy.optimize
 from workspaces import counting, modifier, workspace_of
 
 from pipeline import config as configuration
-from pipeline import minos
 from pipeline.containers import Templates
 from pipeline.data import datasets
 from pipeline.errors import FitError
-from pipeline.final import pyhf_fit, pyhf_objective, require_agreement
+from pipeline.evaluate import pyhf_interval
+from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreement
 from pipeline.fit.interval import End, Interval, end_of
 from pipeline.fit.poi import beyond_bounds, undetermined
 from pipeline.gradient.loss import _why
@@ -110,10 +110,10 @@ def test_a1_ends_are_found_from_any_guess(away):
 def test_a2_the_optimised_analysis_of_make():
     """MINOS finds no upper end there and iminuit gives 0.15437, the parabolic error, on both sides."""
     model, data = cabinetry.model_utils.model_and_data(json.loads(HELD_OUT.read_text()))
-    fitted = minos.valid_fit(model, data, (0, 1, 2))
-    assert minos._minos(fitted) is None
+    fitted = pyhf_interval.valid_fit(model, data, (0, 1, 2))
+    assert pyhf_interval._minos(fitted) is None
     near = Interval(End(0.1505, "profile"), End(0.16696, "profile"))
-    found = minos._profiled(model, data, fitted, near)
+    found = pyhf_interval._profiled(model, data, fitted, near)
     np.testing.assert_allclose(found.signed, [-0.1506, 0.1668], rtol=5e-3)
     assert found.half == pytest.approx(0.1587, rel=0.01)
 

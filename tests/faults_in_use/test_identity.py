@@ -19,8 +19,9 @@ from columnfiles import write_columns
 from distributed import Client, LocalCluster
 from rootfiles import ANALYSIS, write_run
 
-from pipeline import cli, cluster, config, optimise
+from pipeline import cluster, config, optimise
 from pipeline.analysis import analysis_of
+from pipeline.cli import main
 from pipeline.cluster import InProcess
 from pipeline.cluster.workers import Worker, set_up
 from pipeline.config import sources
@@ -41,7 +42,7 @@ WEIGHTED = ANALYSIS.replace(
 def thalweg(*arguments):
     """The exit code of the command line, in this process."""
     with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
+        main([str(argument) for argument in arguments])
     return ended.value.code
 
 

@@ -17,8 +17,8 @@ import psutil
 import pytest
 import rootfiles
 
-from pipeline import cluster, config, verbs
-from pipeline.cli import main
+from pipeline import cluster, config
+from pipeline.cli import main, verbs
 from pipeline.cluster.security import given_or_made, private_folder, shared, unprotected
 from pipeline.errors import ClusterError
 

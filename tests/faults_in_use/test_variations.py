@@ -16,13 +16,15 @@ from hypothesis.extra import numpy as hnp
 from matplotlib.figure import Figure
 from rootfiles import arrays, write, write_analysis, write_run
 
-from pipeline import analysis, evaluate, histograms, optimise, report
+from pipeline import analysis, optimise, report
 from pipeline import config as configuration
 from pipeline.cluster import InProcess
 from pipeline.config.sections import Alternative
 from pipeline.containers import Templates
 from pipeline.data import datasets
 from pipeline.errors import ConfigError, FitError
+from pipeline.evaluate.histograms import histograms
+from pipeline.evaluate.stage import yields
 from pipeline.gradient.suspects import suspects
 from pipeline.gradient.work import check_variations_used, prepare_work
 from pipeline.optimise.parameters import initial_parameters
@@ -156,7 +158,7 @@ def test_a5_tables_histograms_and_pseudodata_have_what_each_source_gives(tiny):
     run, columns = tiny
     work = prepare_work(run, columns, datasets.ALL)
     start = initial_parameters(run)
-    table = evaluate.yields(run, InProcess(), work, start)["yields"]["all"]
+    table = yields(run, InProcess(), work, start)["yields"]["all"]
     expected = {
         "signal": {"nominal": [plain(0)]},
         "signal__x_up": {"nominal": [plain(7)]},
@@ -167,7 +169,7 @@ def test_a5_tables_histograms_and_pseudodata_have_what_each_source_gives(tiny):
         assert table[sample].keys() == rows.keys()
         for name, content in rows.items():
             np.testing.assert_allclose(table[sample][name], content, rtol=1e-6)
-    found = histograms.histograms(run, InProcess(), work, start)
+    found = histograms(run, InProcess(), work, start)
     np.testing.assert_allclose(found["all_signal_x_up"]["contents"], [0, plain(7), 0], rtol=1e-6)
     np.testing.assert_allclose(found["all_background_x_up"]["contents"], [0, plain(1, 1.1), 0], rtol=1e-6)
     np.testing.assert_allclose(found["all_pseudodata"]["contents"], [0, plain(7) + plain(1), 0], rtol=1e-6)

@@ -10,11 +10,11 @@ import pyhf
 
 from pipeline.config import Config
 from pipeline.errors import FitError
+from pipeline.evaluate.pyhf_interval import Fitted, poi_interval, valid_fit
+from pipeline.evaluate.pyhf_objectives import contributions, judged, kinds_of
+from pipeline.evaluate.pyhf_state import pyhf_with
 from pipeline.fit.impacts import Profile, best_fit, impacts, widths_before
 from pipeline.fit.interval import Interval
-from pipeline.judges import contributions, judged, kinds_of
-from pipeline.minos import Fitted, poi_interval, valid_fit
-from pipeline.pyhf_state import pyhf_with
 
 # Of Minuit. Higher ones refine the steps of numerical derivatives by the distance to the minimum, which is zero to
 # rounding for Asimov data: on workspaces of these analyses their Hessian was off by factors, see docs/design.md.

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import config as configuration
+from pipeline.cli.progress import Log, epoch_line, to_standard_output
 from pipeline.config import Config, Simulate
 from pipeline.data import datasets, results, store
 from pipeline.data.run_files import blocks, column_files, evaluation_header, notes, records
 from pipeline.errors import ConfigError, InputError
-from pipeline.progress import Log, epoch_line, to_standard_output
 
 if TYPE_CHECKING:
     from pipeline.gradient.sweeps import Executor, Parameters
@@ -118,12 +118,12 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
 
 def evaluate(options: argparse.Namespace, lines: Log) -> None:
     """Apply exact cuts before and after the optimisation, on every fold, and fit with pyhf."""
-    from pipeline import evaluate as stage
     from pipeline.data.fingerprint import fingerprint_of
+    from pipeline.evaluate.stage import INITIAL, all_points
     from pipeline.gradient.work import prepare_work
+    from pipeline.optimise.blocks import optimised
     from pipeline.optimise.parameters import initial_parameters
     from pipeline.optimise.width_names import check_names
-    from pipeline.points import optimised
 
     config = _config(options)
     folder = store.Folder(config.run)
@@ -131,10 +131,10 @@ def evaluate(options: argparse.Namespace, lines: Log) -> None:
         files = column_files(config)
         _say(notes(config, files), lines)
         fingerprint = fingerprint_of(config, files)
-        points = {stage.INITIAL: initial_parameters(config), "optimised": optimised(config, files)}
+        points = {INITIAL: initial_parameters(config), "optimised": optimised(config, files)}
         work = prepare_work(config, files, datasets.TRAIN)
-        check_names(config, work, points[stage.INITIAL], relaxed=False)
-        result = stage.all_points(config, executor, files, points, lines.line)
+        check_names(config, work, points[INITIAL], relaxed=False)
+        result = all_points(config, executor, files, points, lines.line)
     for (point, fold), workspace in result.workspaces.items():
         store.write_json(folder.workspace(point, fold), workspace)
     results.write(options.output, result.summary, evaluation_header(config, fingerprint))
@@ -157,40 +157,40 @@ def report(options: argparse.Namespace, lines: Log) -> None:
 
 def yields(options: argparse.Namespace, lines: Log) -> None:
     """Print the exact yields per channel, sample and variation as JSON; --set takes free parameters as well."""
-    from pipeline import evaluate as stage
+    from pipeline.cli.point import at_a_point
     from pipeline.cluster import InProcess
-    from pipeline.points import at_a_point
+    from pipeline.evaluate.stage import yields
 
     with at_a_point(options, lines) as (config, work, parameters):
-        to_standard_output(json.dumps(stage.yields(config, InProcess(), work, parameters), indent=1))
+        to_standard_output(json.dumps(yields(config, InProcess(), work, parameters), indent=1))
 
 
 def histograms(options: argparse.Namespace, lines: Log) -> None:
     """Write the exact histograms of every sample and variation as JSON, in the Analysis Grand Challenge's form."""
-    from pipeline import histograms as stage
+    from pipeline.evaluate.histograms import histograms
 
     with _sweeping_at_a_point(options, lines) as (config, executor, work, parameters):
-        found = stage.histograms(config, executor, work, parameters)
+        found = histograms(config, executor, work, parameters)
     store.write_json(options.output, found)
     lines.line(f"{len(found)} histograms of {work.events} preselected events in {options.output}")
 
 
 def scan(options: argparse.Namespace, lines: Log) -> None:
     """Write the objective, with exact cuts and relaxed, on a grid of free parameters as JSON."""
-    from pipeline import scan as stage
+    from pipeline.evaluate.scan import grid, scan
     from pipeline.optimise.width_names import check_names
 
     with _sweeping_at_a_point(options, lines) as (config, executor, work, parameters):
         check_names(config, work, parameters, relaxed=True)
-        over = stage.grid(config, options.over)
-        found = stage.scan(config, executor, work, parameters, over, lines.line)
+        over = grid(config, options.over)
+        found = scan(config, executor, work, parameters, over, lines.line)
     store.write_json(options.output, {"fold": options.fold, **found})
     lines.line(f"{len(found['points'])} points in {options.output}")
 
 
 def validate(options: argparse.Namespace, lines: Log) -> None:
     """Compare a file of histograms with a reference file of the Analysis Grand Challenge, with its tolerance."""
-    from pipeline.histograms import checked, differences
+    from pipeline.evaluate.histograms import checked, differences
 
     found, reference = (checked(store.read_json(p), p) for p in (options.histograms, options.reference))
     wrong = differences(found, reference)
@@ -208,7 +208,7 @@ def validate(options: argparse.Namespace, lines: Log) -> None:
 
 def schema(options: argparse.Namespace, lines: Log) -> None:
     """Write config/schema.json and the key table of config/README.md."""
-    from pipeline import reference
+    from pipeline.cli import reference
 
     reference.write(options.folder)
     lines.line(f"wrote {options.folder}/schema.json and the table in {options.folder}/README.md")
@@ -273,7 +273,7 @@ def _sweeping_at_a_point(
     options: argparse.Namespace, lines: Log
 ) -> Iterator[tuple[Config, "Executor", "Work", "Parameters"]]:
     """What a verb that goes through all events at one point needs."""
-    from pipeline.points import at_a_point, config_and_values
+    from pipeline.cli.point import at_a_point, config_and_values
 
     config, _ = config_and_values(options)
     with (

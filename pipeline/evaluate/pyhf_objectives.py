@@ -11,11 +11,11 @@ import pyhf
 import scipy.optimize
 from jax.scipy.special import log_ndtr
 
-from pipeline.conditional import held_fit, twice_nll
 from pipeline.config import Objective, WeightedTerm
 from pipeline.errors import FitError
+from pipeline.evaluate.conditional import held_fit, twice_nll
+from pipeline.evaluate.pyhf_state import pyhf_with
 from pipeline.objective import OBJECTIVES
-from pipeline.pyhf_state import pyhf_with
 
 LEAST_LOG_CLS = math.log(sys.float_info.min)  # a root is not looked for from infinity
 STEP = 0.01  # of a parameter's width, of central differences: interpolation codes bend within a tenth of it

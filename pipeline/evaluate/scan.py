@@ -13,8 +13,8 @@ from pipeline.errors import ConfigError, FitError
 from pipeline.gradient.loss import centre, described
 from pipeline.gradient.sweeps import Executor, Parameters, forward
 from pipeline.gradient.work import Work
+from pipeline.optimise.point import Value, checked_value, require_free, with_values
 from pipeline.optimise.schedule import widths_at
-from pipeline.points import Value, checked_value, require_free, with_values
 
 MOST_POINTS = 100_000  # of a grid: each takes a sweep over all events, twice
 Grid = Mapping[str, Sequence[Value]]

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyhf
 
-from pipeline.conditional import held_fit, is_physical, twice_nll
 from pipeline.errors import FitError
+from pipeline.evaluate.conditional import held_fit, is_physical, twice_nll
+from pipeline.evaluate.pyhf_state import minuit, pyhf_with
 from pipeline.fit.impacts import Profile
 from pipeline.fit.interval import End, Interval, end_of
-from pipeline.pyhf_state import minuit, pyhf_with
 
 APART = 0.01  # relative to half of the interval
 SAME = 1e-3  # in -2 ln L: half a thousandth of a standard deviation at an end

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from pipeline.cli.signals import Signals
 from pipeline.errors import OutputError, ThalwegError
 from pipeline.runtime import environment
-from pipeline.signals import Signals
 
 if TYPE_CHECKING:
-    from pipeline.progress import Log
+    from pipeline.cli.progress import Log
 
 # What the machine refuses whatever the program does: no space, no permission, too many open files, a broken disk.
 OF_THE_MACHINE = (
@@ -45,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _run(arguments: Sequence[str] | None, came: Signals) -> int:
     """What is imported here takes seconds; a signal may come meanwhile."""
-    from pipeline.arguments import parser
-    from pipeline.progress import log
-    from pipeline.verbs import VERBS
+    from pipeline.cli.arguments import parser
+    from pipeline.cli.progress import log
+    from pipeline.cli.verbs import VERBS
 
     options = parser(VERBS).parse_args(arguments)
     with log(getattr(options, "log", None)) as lines:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.errors import FitError
-from pipeline.final import pyhf_fit, pyhf_objective, require_agreement
+from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreement
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import Centre, Executor, Parameters, forward
 from pipeline.gradient.work import Work, prepare_work

@@ -11,7 +11,8 @@ from pipeline.containers import Templates
 from pipeline.data import datasets
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import FitError
-from pipeline.final import fit_table
+from pipeline.evaluate.at_point import Verdict, objectives_of, verdict, work_of_all_models
+from pipeline.evaluate.pyhf_fit import fit_table
 from pipeline.gradient.loss import described
 from pipeline.gradient.sweeps import Centre, Executor, Parameters, forward
 from pipeline.gradient.work import Work, prepare_work
@@ -20,7 +21,6 @@ from pipeline.optimise.parameters import edges_at
 from pipeline.templates import cautions
 from pipeline.templates.axes import variations_of
 from pipeline.templates.specification import beyond_pyhf, workspace
-from pipeline.verdict import Verdict, objectives_of, verdict, work_of_all_models
 
 INITIAL, PSEUDODATA = "initial", "pseudodata"
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyhf
 
 from pipeline.errors import FitError
+from pipeline.evaluate.pyhf_state import minuit, pyhf_with
 from pipeline.fit.interval import NO_EVENTS
-from pipeline.pyhf_state import minuit, pyhf_with
 
 OFFSETS = tuple(n / 4 for n in range(-12, 13))  # of a shape parameter, where a fit may start
 RESTARTS = 5  # from a lower point seen along a shape parameter

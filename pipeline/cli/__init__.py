@@ -1,0 +1,3 @@
+"""The command line."""
+
+from pipeline.cli.main import main as main

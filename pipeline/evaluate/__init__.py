@@ -1,0 +1,1 @@
+"""What a point is worth: exact cuts, held-out events, pyhf."""
