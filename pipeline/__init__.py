@@ -1,14 +1,46 @@
 """Thalweg: a whole analysis, optimised by gradient descent.
 
-The flow, left to right; each module imports only from the ones before it::
+The flow, left to right; each folder imports only from the ones before it::
 
-    datasets -> columns -> templates -> workspace -> likelihood -> fit -> objective     forward
-                 params <- optimise  <- gradient (two sweeps over any cluster)          the derivative runs back
+    config -> data -> columns -> templates -> likelihood -> fit -> objective       forward
+    optimise <- gradient (two sweeps over the processes of a cluster)              the derivative runs back
+    evaluate -> report                                                             hard cuts, held-out events, pyhf
 
-``containers`` holds the values on the arrows, ``config`` reads the YAML, ``store`` reads and writes every
-intermediate file, ``relax`` is the toolkit of differentiable operations (usable alone), ``analysis`` the
-contract a physicist implements, ``evaluate`` re-runs the optimised analysis with hard cuts and pyhf, ``report``
-draws it, ``cli`` has one verb per stage. Importing this package changes no setting of JAX.
+``relax`` is the toolkit of differentiable operations (usable alone), ``analysis`` the contract a physicist implements,
+``containers`` the values on the arrows, ``simulate`` makes events where there are none, ``cli`` has one verb per stage.
+Importing this package changes no setting of JAX or pyhf.
 """
 
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+from types import ModuleType
+
 __version__ = "0.1.0"
+
+MOVED = {"pipeline.hypotest": "pipeline.fit.hypotest", "pipeline.programs": "pipeline.simulate.program"}
+
+
+class _FormerPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Public modules by the path they had before, for analyses that import them so."""
+
+    def find_spec(
+        self, fullname: str, path: object = None, target: object = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """A module that has moved, loaded from where it is now."""
+        del path, target
+        return importlib.machinery.ModuleSpec(fullname, self) if fullname in MOVED else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        """A module of the former name, with all that the other has."""
+        found = ModuleType(spec.name, f"Moved to `{MOVED[spec.name]}`.")
+        now = vars(importlib.import_module(MOVED[spec.name]))
+        vars(found).update({name: value for name, value in now.items() if not name.startswith("__")})
+        return found
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing is left to run."""
+
+
+sys.meta_path.append(_FormerPaths())

@@ -21,6 +21,10 @@ import time
 from pathlib import Path
 
 import psutil
+
+SUPPORT = Path(__file__).parent / "support"
+sys.path.insert(0, str(SUPPORT))
+
 from clones import clone
 from rootfiles import write_run
 
@@ -29,7 +33,7 @@ from pipeline.data import store
 ROOT = Path(__file__).parent.parent
 EPOCHS, BLOCKS = 300, 3
 VICTIMS = ("worker", "nanny", "scheduler", "job", "snakemake")
-ENVIRONMENT = {"PYTHONPATH": str(ROOT / "tests")}
+ENVIRONMENT = {"PYTHONPATH": str(SUPPORT)}
 
 
 class Daemons:
@@ -137,7 +141,7 @@ class Run:
         """The command as a process of its own session."""
         return subprocess.Popen(
             self.command(address, *more), cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "PYTHONPATH": f"{self.folder}:{ROOT / 'tests'}"}, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": f"{self.folder}:{SUPPORT}"}, start_new_session=True,
         )  # fmt: skip
 
     def clear(self):

@@ -37,9 +37,11 @@ from typing import Any, NamedTuple
 import awkward as ak
 import jax
 import numpy as np
-import rootfiles
 import uproot
 import yaml
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+import rootfiles
 
 from pipeline import analysis, config
 from pipeline.columns import pad

@@ -2,6 +2,8 @@
 
 import ast
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,106 +11,69 @@ import pytest
 import pipeline
 
 PACKAGE = Path(pipeline.__file__).parent
-# Left to right; a module imports only from the ones before it. `analyses` are loaded by name, from configurations.
+# Left to right; a folder imports only from the ones before it. `analyses` are loaded by name, from configurations.
 ORDER = [
-    "errors",
-    "textfiles",
-    "runtime",
-    "containers",
-    "relax",
-    "draws",
-    "sources",
-    "targets",
-    "config",
-    "atomic",
-    "store",
-    "results",
-    "checksums",
-    "manifest",
-    "datasets",
-    "normalisation",
-    "provenance",
-    "runs",
-    "declarations",
-    "analysis",
-    "resolution",
-    "ntuples",
-    "branches",
-    "reading",
-    "programs",
-    "bookkeeping",
-    "inventory",
-    "padding",
-    "selection",
-    "columns",
-    "requirements",
-    "binning",
-    "observing",
-    "surrogate",
-    "templates",
-    "shapes",
-    "workspace",
-    "diagnosis",
-    "cautions",
-    "likelihood",
-    "fit",
-    "hypotest",
-    "objective",
-    "poi",
-    "interval",
-    "nuisance",
-    "fingerprint",
-    "problem",
-    "widths",
-    "chunks",
-    "simulator",
-    "compiled",
-    "gradient",
-    "outset",
-    "centre",
-    "cluster",
-    "histograms",
-    "calls",
-    "checkpoints",
-    "optimise",
-    "pyhf_state",
-    "conditional",
-    "judges",
-    "minos",
-    "final",
-    "verdict",
-    "evaluate",
-    "report",
-    "simulate",
-    "analyses",
-    "reference",
-    "progress",
-    "signals",
-    "points",
-    "scan",
-    "arguments",
-    "verbs",
-    "cli",
-    "__main__",
+    *("errors", "runtime", "containers", "config", "data", "relax", "analysis", "columns", "simulate"),
+    *("templates", "likelihood", "fit", "objective", "gradient", "cluster", "optimise", "evaluate", "report"),
+    *("analyses", "cli", "__main__"),
 ]
+# The same inside each folder. Those of `analyses` import at most one another.
+INSIDE = {
+    "analysis": "declarations contract",
+    "cli": "progress signals reference arguments point verbs main",
+    "cluster": "settings security assignment workers sweeping batch",
+    "columns": "padding branches rootfile bookkeeping inventory preselection selection make",
+    "config": "textfiles sources targets section notation cluster events model objective sections reader",
+    "data": "event_random atomic store results checksums manifest datasets normalisation provenance run_files"
+    " fingerprint",
+    "evaluate": "pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point stage histograms scan",
+    "fit": "newton global_search implicit fits hypotest interval poi impacts",
+    "gradient": "work chunks black_box compiled sweeps suspects loss",
+    "likelihood": "interpolation specification parameters layout terms model derivatives",
+    "objective": "value mean merit counting precision sensitivity cross_entropy penalties catalogue",
+    "optimise": "schedule resolution parameters point width_names first_step checkpoints update surrogate_calls"
+    " epochs blocks",
+    "relax": "arrays cells widths cuts choice counting direct edges bandwidths quantiles ordering moments status"
+    " grid histogram exact relaxed",
+    "report": "figures page",
+    "simulate": "generate program pythia",
+    "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
+    "templates": "binning axes shapes surrogate variations fill specification cautions",
+}
+MOST_ENTRIES = 20  # of the package and of each folder, besides __init__ and __main__
 MODULE_LINES, FUNCTION_LINES, MEDIAN_MODULE, MEDIAN_FUNCTION = 300, 60, 160, 12
 FILES = sorted(PACKAGE.rglob("*.py"))
+PUBLIC = {
+    "pipeline.analysis": ("Analysis", "FlatTree", "Free", "NanoAOD", "Simulated"),
+    "pipeline.columns": ("mask", "noise", "normal", "pad"),
+    "pipeline.containers": ("Columns", "Observation", "Parameters", "Templates"),
+    "pipeline.relax": ("Exact", "Relaxed", "histogram"),
+    "pipeline.objective": ("OBJECTIVES",),
+    "pipeline.likelihood": ("HistFactory", "patched"),
+    "pipeline.fit": ("fit", "fit_with_covariance", "profile"),
+    "pipeline.hypotest": ("expected_upper_limit", "hypotest"),
+    "pipeline.programs": ("Program",),
+}
 
 
 def module_of(path):
-    """The concept a file belongs to."""
-    part = path.relative_to(PACKAGE).parts[0]
-    return part.removesuffix(".py")
+    """The folder or root module that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(tree, path):
-    """Concepts of the package that a file imports."""
+def imported(tree):
+    """What a file imports of the package, as parts of dotted names: a module, or what is in it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pipeline":
-            parts = node.module.split(".")
-            yield from [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
+            yield from ((*node.module.split(".")[1:], alias.name) for alias in node.names)
         elif isinstance(node, ast.Import):
-            yield from [a.name.split(".")[1] for a in node.names if a.name.startswith("pipeline.")]
+            yield from (tuple(a.name.split(".")[1:]) for a in node.names if a.name.startswith("pipeline."))
+
+
+def folders():
+    """Folders with modules, by their path in the package."""
+    found = {path.parent for path in FILES} - {PACKAGE}
+    return {str(folder.relative_to(PACKAGE)): folder for folder in sorted(found)}
 
 
 def functions(tree):
@@ -117,14 +82,47 @@ def functions(tree):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_go_left_only(path):
-    here = module_of(path)
+    here, found = module_of(path), list(imported(ast.parse(path.read_text())))
     if here == "__init__":
-        assert not list(imports(ast.parse(path.read_text()), path))
+        assert not found
         return
-    for other in imports(ast.parse(path.read_text()), path):
+    for other, *_ in found:
         assert other == here or ORDER.index(other) < ORDER.index(here), (
             f"{here} imports {other}, which stands right of it"
         )
+
+
+@pytest.mark.parametrize("folder", sorted(INSIDE))
+def test_imports_go_left_only_inside_a_folder(folder):
+    order, above = INSIDE[folder].split(), tuple(folder.split("/"))
+    for path in sorted((PACKAGE / folder).rglob("*.py")):
+        own = path.relative_to(PACKAGE / folder).parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        for parts in imported(ast.parse(path.read_text())):
+            if parts[: len(above)] != above or parts[len(above)] == own:
+                continue
+            other = parts[len(above)]
+            assert other in order, f"{path} imports {other} from its own package; name the module"
+            assert order.index(other) < order.index(own), f"{folder}: {own} imports {other}, right of it"
+
+
+def test_every_folder_has_an_order_and_few_entries():
+    assert set(INSIDE) == set(folders()) - {"analyses"}
+    for name, folder in folders().items():
+        entries = {path.relative_to(folder).parts[0].removesuffix(".py") for path in folder.rglob("*.py")}
+        if name != "analyses":
+            assert entries - {"__init__"} == set(INSIDE[name].split()), name
+            assert len(entries) - 1 <= MOST_ENTRIES
+    assert len(ORDER) - 1 <= MOST_ENTRIES
+
+
+@pytest.mark.parametrize("module", sorted(PUBLIC))
+def test_public_paths_stay(module):
+    """What users' analyses import, in a process that has imported nothing else of the package."""
+    command = f"from {module} import {', '.join(PUBLIC[module])}"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -133,7 +131,7 @@ def test_sizes_and_hidden_imports(path):
     assert text.count("\n") <= MODULE_LINES
     for function in functions(ast.parse(text)):
         assert function.end_lineno - function.lineno + 1 <= FUNCTION_LINES, function.name
-        if path.name not in ("cli.py", "verbs.py"):
+        if module_of(path) != "cli":
             hidden = [n for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom)]
             assert not hidden, f"{function.name} imports"
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax.scipy.special import log_ndtr, ndtri
 from jaxtyping import Array, Bool, Float
 
-from pipeline.fit import FitResult, fit, profile
+from pipeline.fit.fits import FitResult, fit, profile
 from pipeline.likelihood import DenseTemplates, HistFactory, Templates
 
 BANDS = np.array([2.0, 1.0, 0.0, -1.0, -2.0])

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from pipeline.errors import FitError
-from pipeline.fit import FitResult, FitStatus, covariance, fit
+from pipeline.fit.fits import FitResult, FitStatus, covariance, fit
 from pipeline.fit.hypotest import poi_of
 from pipeline.fit.interval import NO_EVENTS, End, Interval, Rise, end_of
 from pipeline.fit.poi import undetermined

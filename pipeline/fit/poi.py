@@ -9,7 +9,7 @@ import numpy as np
 from jax.scipy.special import log_ndtr, ndtri
 from jaxtyping import Array, Float
 
-from pipeline.fit import expected_information
+from pipeline.fit.fits import expected_information
 from pipeline.fit.hypotest import poi_of, q_asimov, root
 from pipeline.likelihood import DenseTemplates, HistFactory, Templates
 

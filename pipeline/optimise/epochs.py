@@ -21,7 +21,7 @@ from pipeline.optimise import first_step
 from pipeline.optimise.checkpoints import Checkpoints, Record, State
 from pipeline.optimise.schedule import widths_at
 from pipeline.optimise.surrogate_calls import Calls
-from pipeline.optimise.update import in_ranges, update
+from pipeline.optimise.update import in_ranges, updated
 from pipeline.templates.fill import Widths
 
 
@@ -30,7 +30,7 @@ def _silent(line: str) -> None:
     del line
 
 
-def epochs(
+def each_epoch(
     config: Config,
     executor: Executor,
     work: Work,
@@ -58,7 +58,7 @@ def epochs(
         if state.epoch == 0:
             first_step.look(config, executor, work, (state.parameters, at), step, say)
         record = _record(free, state, step, work.events) | noted
-        state = update(config, free, state, step.gradient)
+        state = updated(config, free, state, step.gradient)
         record["seconds"] = time.perf_counter() - started
         record["events_per_second"] = work.events / record["seconds"]
         yield state, record
@@ -120,7 +120,7 @@ def run(
         state, until, lambda epoch: calls is None or all(map(calls.there, range(state.epoch, epoch)))
     )
     try:
-        for last, record in epochs(config, executor, work, resumed, until=until, calls=calls, say=say):
+        for last, record in each_epoch(config, executor, work, resumed, until=until, calls=calls, say=say):
             saved.keep(last, record)
             progress(record)
     except FitError as error:

@@ -18,7 +18,7 @@ def initial_state(config: Config, parameters: Parameters) -> State:
     return State(0, parameters, _transformation(config.optimise).init(parameters), parameters)
 
 
-def update(config: Config, free: Mapping[str, Free], state: State, gradient: Parameters) -> State:
+def updated(config: Config, free: Mapping[str, Free], state: State, gradient: Parameters) -> State:
     """One optax update of the loss's parameters, in units of each allowed range, projected into the bounds."""
     scaled = in_ranges(gradient, free)
     with jax.numpy_dtype_promotion("standard"):  # optax divides integers by floats

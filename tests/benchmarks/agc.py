@@ -25,7 +25,7 @@ import numpy as np
 import uproot
 
 jax.config.update("jax_enable_x64", True)
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "support")]
 
 from coffea_agc import histograms as by_coffea
 from columnfiles import write_columns

@@ -67,7 +67,7 @@ def improve(run: str, settings: config.Config, files: Files, workers: int) -> No
     with cluster.executor(settings.cluster, workers, ROOT / "results" / settings.run) as executor:
         state, seconds = optimise.initial_state(settings, start), []
         until = settings.optimise.epochs
-        for after, record in optimise.epochs(settings, executor, work, state, until=until):
+        for after, record in optimise.each_epoch(settings, executor, work, state, until=until):
             state, seconds = after, [*seconds, record["seconds"]]
         points = {"initial": start, "optimised": state.parameters}
         summary = all_points(settings, executor, files, points, lambda line: None).summary

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import pyhf
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
 from workspaces import AGC, agc_workspace, modifier, workspace_of
 

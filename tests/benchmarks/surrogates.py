@@ -136,7 +136,7 @@ def local_surrogates(task, seed):
         store.write_columns(path, *make_columns(run, file, print))
         work = prepare_work(run, [("draws", path)], datasets.TRAIN)
         start = optimise.initial_state(run, initial_parameters(run))
-        for state, record in optimise.epochs(
+        for state, record in optimise.each_epoch(
             run, InProcess(), work, start, until=run.optimise.epochs, calls=Calls(run)
         ):
             calls += record["surrogate"]["calls"]

@@ -385,7 +385,7 @@ def started(folder, observe, epochs=1, **sections):
     work = prepare_work(run, write_columns(run, folder / "columns"), datasets.TRAIN)
     state = optimise.initial_state(run, initial_parameters(run))
     lines = []
-    found = list(optimise.epochs(run, InProcess(), work, state, until=epochs, say=lines.append))
+    found = list(optimise.each_epoch(run, InProcess(), work, state, until=epochs, say=lines.append))
     return lines, [record for _, record in found]
 
 
@@ -417,7 +417,7 @@ def test_b_parameters_without_a_derivative_are_named_and_told_apart(tmp_path):
     run = configuration.load(path, [f"analysis.target={tmp_path}/tiny.py:Two", "optimise.epochs=1"])
     work = prepare_work(run, write_columns(run, tmp_path / "columns"), datasets.TRAIN)
     state, lines = optimise.initial_state(run, initial_parameters(run)), []
-    list(optimise.epochs(run, InProcess(), work, state, until=1, say=lines.append))
+    list(optimise.each_epoch(run, InProcess(), work, state, until=1, say=lines.append))
     assert lines[0].startswith("compiling the sweeps and the objective")
     hard, unused = (line for line in lines if line.startswith("warning: "))
     assert "'hard' is exactly 0" in hard

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-ENVIRONMENTS = Path(__file__).parent.parent / "envs"
+ENVIRONMENTS = Path(__file__).parents[2] / "envs"
 
 
 def locked(name):

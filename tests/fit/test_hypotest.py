@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pyhf
 import pytest
-from test_objective import directions, two_channels
-from workspaces import counting
+from workspaces import counting, directions, two_channels
 
 from pipeline.fit.hypotest import BANDS, expected_upper_limit, falling_root, hypotest
 from pipeline.likelihood import HistFactory

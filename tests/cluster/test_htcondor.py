@@ -1,4 +1,4 @@
-"""The workflow and Dask workers on a real HTCondor pool, which tests/htcondor_pool.py makes in a folder and starts.
+"""The workflow and Dask workers on a real HTCondor pool, made in a folder by tests/support/htcondor_pool.py.
 
 Opt-in: `THALWEG_HTCONDOR_POOL=FOLDER .venv/bin/python -m pytest -m htcondor`, as root, with the extra installed.
 """
@@ -19,7 +19,7 @@ from rootfiles import write_run
 
 from pipeline.data import store
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FOLDER = os.environ.get("THALWEG_HTCONDOR_POOL")
 MISSING = (
     "THALWEG_HTCONDOR_POOL names no folder for the pool"

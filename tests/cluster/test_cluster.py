@@ -317,7 +317,7 @@ def test_a_running_scheduler_with_tls(run, expected, tmp_path, certificates):
     }
     flags = [str(part) for pair in files.items() for part in pair]
     place = tmp_path / "scheduler.json"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     scheduler = [
         "distributed.cli.dask_scheduler",
         "--scheduler-file",

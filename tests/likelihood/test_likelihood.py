@@ -11,7 +11,7 @@ import pyhf
 import pytest
 from hypothesis import HealthCheck, given, settings
 from jax.test_util import check_grads
-from workspaces import agc_workspace, codes, counting, modifier, workspace_of, workspaces
+from workspaces import agc_workspace, codes, counting, everything, modifier, workspace_of, workspaces
 
 from pipeline.likelihood import HistFactory, patched, templates_from_workspace
 
@@ -285,33 +285,6 @@ def test_wrong_poi_and_wrong_templates_are_named():
     workspace["measurements"][0]["config"]["poi"] = "nu"
     with pytest.raises(ValueError, match="POI 'nu' has 0 components"):
         HistFactory.from_workspace(workspace)
-
-
-def everything():
-    """Each modifier type once, with an empty bin, a one-sided variation and an uncertainty of zero."""
-    samples = [
-        {
-            "name": "s",
-            "data": [4.0, 0.0, 6.0],
-            "modifiers": [
-                modifier("mu", "normfactor"),
-                modifier("lumi", "lumi"),
-                modifier("shape", "shapesys", [1.0, 0.0, 0.0]),
-                modifier("tilt", "histosys", {"hi_data": [5.0, 0.0, 7.0], "lo_data": [4.0, 0.0, 6.0]}),
-            ],
-        },
-        {
-            "name": "b",
-            "data": [20.0, 0.0, 30.0],
-            "modifiers": [
-                modifier("norm", "normsys", {"hi": 1.2, "lo": 0.0}),
-                modifier("stat", "staterror", [2.0, 0.0, 3.0]),
-                modifier("free", "shapefactor"),
-            ],
-        },
-    ]
-    lumi = {"name": "lumi", "inits": [1.0], "bounds": [[0.5, 1.5]], "auxdata": [1.0], "sigmas": [0.02]}
-    return workspace_of([{"name": "c", "samples": samples}], {"c": [25.0, 0.0, 33.0]}, parameters=[lumi])
 
 
 def test_gradients_at_the_edges_are_finite():

@@ -6,7 +6,7 @@ import json
 import jax
 import pyhf
 import pytest
-from test_objective import two_channels
+from workspaces import two_channels
 
 from pipeline import config
 from pipeline.evaluate.pyhf_objectives import JUDGES, judged

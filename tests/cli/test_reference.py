@@ -9,7 +9,7 @@ from pipeline import config
 from pipeline.cli import reference
 from pipeline.errors import InputError
 
-FOLDER = Path(__file__).parent.parent / "config"
+FOLDER = Path(__file__).parents[2] / "config"
 CURE = "config/{} is out of step with pipeline/config: `make reference` fixes it"
 
 

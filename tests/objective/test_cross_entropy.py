@@ -74,7 +74,7 @@ def test_the_tails_have_slopes():
 
 def settings(simulated, *more):
     overrides = [
-        f"analysis.target={Path(__file__).parent / 'classifier.py'}:Classified",
+        f"analysis.target={Path(__file__).parents[1] / 'support' / 'classifier.py'}:Classified",
         "channels.loss.in_fit=false",
         "simulate=null",
         f"data.manifest={simulated}",
@@ -83,7 +83,7 @@ def settings(simulated, *more):
         "optimise.learning_rate=0.2",
         *more,
     ]
-    return configuration.load(Path(__file__).parent.parent / "config" / "miniature.yaml", overrides)
+    return configuration.load(Path(__file__).parents[2] / "config" / "miniature.yaml", overrides)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_a_classifier_is_trained_over_chunks(training, miniature_columns):
     np.testing.assert_allclose(steps[0].gradient["slopes"], steps[1].gradient["slopes"], rtol=1e-10)
     assert all(steps[0].gradient[name] == 0 for name in ("jet_pt", "lepton_pt", "btag"))
     state = optimise.initial_state(config, start)
-    records = [record for _, record in optimise.epochs(config, InProcess(), found, state, until=8)]
+    records = [record for _, record in optimise.each_epoch(config, InProcess(), found, state, until=8)]
     losses = [record["objective"] for record in records]
     assert losses[-1] < 0.9 * losses[0]
 

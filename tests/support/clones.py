@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 COPIED = ("Snakefile", "workflow", "config", "envs", "pipeline", "slurm", "htcondor", "profiles")
 
 

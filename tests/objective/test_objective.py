@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pyhf
 import pytest
-from workspaces import agc_workspace, counting, modifier, workspace_of
+from workspaces import agc_workspace, counting, directions, modifier, two_channels
 
 from pipeline.evaluate.pyhf_objectives import JUDGES
 from pipeline.fit import fit
@@ -37,46 +37,6 @@ def evaluate(name, model):
 
 def value_and_gradient(name, model):
     return jax.jit(jax.value_and_grad(lambda t: EVERYTHING[name](model, t).value))(model.templates)
-
-
-def two_channels():
-    """Two channels, shared shape and normalisation uncertainties, MC-statistics, luminosity."""
-
-    def background(scale, tilt):
-        nominal = [40.0 * scale, 30.0 * scale, 12.0 * scale]
-        high = [n * (1 + tilt * w) for n, w in zip(nominal, (-1, 0, 1), strict=True)]
-        low = [n * (1 - 0.8 * tilt * w) for n, w in zip(nominal, (-1, 0, 1), strict=True)]
-        return {
-            "name": "b",
-            "data": nominal,
-            "modifiers": [
-                modifier("tilt", "histosys", {"hi_data": high, "lo_data": low}),
-                modifier("norm", "normsys", {"hi": 1.12, "lo": 0.9}),
-                modifier("lumi", "lumi"),
-            ],
-        }
-
-    channels = []
-    for name, scale, tilt, signal in (("sr", 1.0, 0.1, [3.0, 8.0, 11.0]), ("cr", 3.0, 0.06, [1.0, 1.0, 2.0])):
-        carried = {
-            "name": "s",
-            "data": signal,
-            "modifiers": [modifier("mu", "normfactor"), modifier("lumi", "lumi")],
-        }
-        channels.append({"name": name, "samples": [carried, background(scale, tilt)]})
-        for sample in channels[-1]["samples"]:
-            errors = [0.08 * y for y in sample["data"]]
-            sample["modifiers"].append(modifier(f"stat_{name}", "staterror", errors))
-    lumi = {"name": "lumi", "inits": [1.0], "bounds": [[0.5, 1.5]], "auxdata": [1.0], "sigmas": [0.02]}
-    return workspace_of(channels, {"sr": [43.0, 38.0, 23.0], "cr": [121.0, 91.0, 38.0]}, parameters=[lumi])
-
-
-def directions(templates, number=4):
-    """Relative changes of all numbers of the templates at once."""
-    leaves, structure = jax.tree.flatten(templates)
-    rng = np.random.default_rng(7)
-    for _ in range(number):
-        yield structure.unflatten([0.1 * leaf * rng.normal(size=leaf.shape) for leaf in leaves])
 
 
 @pytest.mark.parametrize("name", sorted(EVERYTHING))

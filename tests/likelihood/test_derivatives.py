@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from test_likelihood import everything
-from workspaces import agc_workspace, codes, workspaces
+from workspaces import agc_workspace, codes, everything, workspaces
 
 from pipeline.likelihood import HistFactory, derivatives
 

@@ -1,7 +1,7 @@
 """A real Slurm on this machine, on its loopback interface: Debian's slurmctld, slurmd and munge; eight pretended cores.
 
-By hand, as root: `python tests/slurm.py` starts it and stops it on Ctrl-C; then `sinfo`, `sbatch`, ... work. Needs
-`apt install --no-install-recommends slurmctld slurmd slurm-client munge`.
+By hand, as root: `python tests/support/slurm.py` starts it and stops it on Ctrl-C; then `sinfo`, `sbatch`, ...
+work. Needs `apt install --no-install-recommends slurmctld slurmd slurm-client munge`.
 """
 
 import contextlib

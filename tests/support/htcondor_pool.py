@@ -1,4 +1,4 @@
-"""A real HTCondor pool of one machine: `sudo python tests/htcondor_pool.py FOLDER -- COMMAND...`.
+"""A real HTCondor pool of one machine: `sudo python tests/support/htcondor_pool.py FOLDER -- COMMAND...`.
 
 FOLDER gets a Debian sid with the package `minicondor`, once (a minute, 0.7 GB). COMMAND runs inside, in the present
 folder and as its owner, with the Python environment of this interpreter. The pool has namespaces of its own: its

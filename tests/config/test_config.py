@@ -197,7 +197,7 @@ def test_written_and_read_again(path):
 
 
 def extended(tmp_path, text, base="base.yaml"):
-    shipped = (Path(__file__).parent.parent / "config" / "miniature.yaml").read_text()
+    shipped = (Path(__file__).parents[2] / "config" / "miniature.yaml").read_text()
     (tmp_path / "base.yaml").write_text(shipped)
     (tmp_path / "run.yaml").write_text(f"extends: {base}\n{text}")
     return tmp_path / "run.yaml"

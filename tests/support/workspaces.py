@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-AGC = Path(__file__).resolve().parents[2] / "shared" / "data" / "agc"
+AGC = Path(__file__).resolve().parents[3] / "shared" / "data" / "agc"
 
 
 def workspace_of(channels, observations, *, poi="mu", parameters=()):
@@ -168,3 +169,70 @@ def _agc_sample(sample, path, channel, yields):
     if path == "ttbar":
         modifiers.append(modifier("ttbar_norm", "normfactor"))
     return {"name": sample, "data": nominal.tolist(), "modifiers": modifiers}
+
+
+def two_channels():
+    """Two channels, shared shape and normalisation uncertainties, MC-statistics, luminosity."""
+
+    def background(scale, tilt):
+        nominal = [40.0 * scale, 30.0 * scale, 12.0 * scale]
+        high = [n * (1 + tilt * w) for n, w in zip(nominal, (-1, 0, 1), strict=True)]
+        low = [n * (1 - 0.8 * tilt * w) for n, w in zip(nominal, (-1, 0, 1), strict=True)]
+        return {
+            "name": "b",
+            "data": nominal,
+            "modifiers": [
+                modifier("tilt", "histosys", {"hi_data": high, "lo_data": low}),
+                modifier("norm", "normsys", {"hi": 1.12, "lo": 0.9}),
+                modifier("lumi", "lumi"),
+            ],
+        }
+
+    channels = []
+    for name, scale, tilt, signal in (("sr", 1.0, 0.1, [3.0, 8.0, 11.0]), ("cr", 3.0, 0.06, [1.0, 1.0, 2.0])):
+        carried = {
+            "name": "s",
+            "data": signal,
+            "modifiers": [modifier("mu", "normfactor"), modifier("lumi", "lumi")],
+        }
+        channels.append({"name": name, "samples": [carried, background(scale, tilt)]})
+        for sample in channels[-1]["samples"]:
+            errors = [0.08 * y for y in sample["data"]]
+            sample["modifiers"].append(modifier(f"stat_{name}", "staterror", errors))
+    lumi = {"name": "lumi", "inits": [1.0], "bounds": [[0.5, 1.5]], "auxdata": [1.0], "sigmas": [0.02]}
+    return workspace_of(channels, {"sr": [43.0, 38.0, 23.0], "cr": [121.0, 91.0, 38.0]}, parameters=[lumi])
+
+
+def directions(templates, number=4):
+    """Relative changes of all numbers of the templates at once."""
+    leaves, structure = jax.tree.flatten(templates)
+    rng = np.random.default_rng(7)
+    for _ in range(number):
+        yield structure.unflatten([0.1 * leaf * rng.normal(size=leaf.shape) for leaf in leaves])
+
+
+def everything():
+    """Each modifier type once, with an empty bin, a one-sided variation and an uncertainty of zero."""
+    samples = [
+        {
+            "name": "s",
+            "data": [4.0, 0.0, 6.0],
+            "modifiers": [
+                modifier("mu", "normfactor"),
+                modifier("lumi", "lumi"),
+                modifier("shape", "shapesys", [1.0, 0.0, 0.0]),
+                modifier("tilt", "histosys", {"hi_data": [5.0, 0.0, 7.0], "lo_data": [4.0, 0.0, 6.0]}),
+            ],
+        },
+        {
+            "name": "b",
+            "data": [20.0, 0.0, 30.0],
+            "modifiers": [
+                modifier("norm", "normsys", {"hi": 1.2, "lo": 0.0}),
+                modifier("stat", "staterror", [2.0, 0.0, 3.0]),
+                modifier("free", "shapefactor"),
+            ],
+        },
+    ]
+    lumi = {"name": "lumi", "inits": [1.0], "bounds": [[0.5, 1.5]], "auxdata": [1.0], "sigmas": [0.02]}
+    return workspace_of([{"name": "c", "samples": samples}], {"c": [25.0, 0.0, 33.0]}, parameters=[lumi])

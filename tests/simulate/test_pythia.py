@@ -329,7 +329,7 @@ def test_a_failure_while_writing_leaves_no_file_and_keeps_the_old_one(tmp_path):
 
 
 def test_the_gpl_libraries_are_imported_by_the_simulation_only():
-    package = pathlib.Path(__file__).parents[1] / "pipeline"
+    package = pathlib.Path(__file__).parents[2] / "pipeline"
     for path in package.rglob("*.py"):
         if path.is_relative_to(package / "simulate"):
             continue

@@ -31,7 +31,7 @@ from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import axes_of
 from pipeline.templates.specification import workspace
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 V1_STYLE = ["analysis.options={electron: [], muon: [], jet: []}", "parameters={lepton_pt: 25, jet_pt: 25}"]
 
 
