@@ -71,17 +71,35 @@ class Noting:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception) and not isinstance(error, ThalwegError):
-            raise AnalysisError(_described(error, self._text), "".join(format_exception(error))) from error
+        if error is not None and not isinstance(error, KeyboardInterrupt) and not _is_ours(error):
+            raise AnalysisError(_described(error, self._text), _details(error)) from error
 
 
-def _described(error: Exception, text: str) -> str:
+def _is_ours(error: BaseException) -> bool:
+    """Whether an exception explains itself: this package's own, a signal among them."""
+    return isinstance(error, ThalwegError) or type(error).__module__.partition(".")[0] == __package__
+
+
+def _details(error: BaseException) -> str:
+    """The traceback."""
+    return "".join(format_exception(error))
+
+
+def _message(error: BaseException) -> str:
+    """What an exception says of itself, which may fail as well."""
+    try:
+        return str(error)
+    except Exception as other:
+        return f"its own text cannot be made ({type(other).__name__})"
+
+
+def _described(error: BaseException, text: str) -> str:
     """One line: what is wrong, in which method, and at which line of the source."""
     frames = extract_tb(error.__traceback__)
     own = [frame for frame in frames if _is_own(frame.filename)]
     called = (own or frames[1:2])[-1:]  # where none is the physicist's: what the block called
     places = [(frame.filename, frame.lineno, frame.line) for frame in called]
-    reason = str(error).strip().partition("\n\n")[0]
+    reason = _message(error).strip().partition("\n\n")[0]
     if isinstance(error, SyntaxError) and error.filename:
         places, reason = [(error.filename, error.lineno, error.text)], error.msg
     said = textwrap.shorten(reason, LONGEST_REASON, placeholder=" ...") or "no message"

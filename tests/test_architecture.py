@@ -29,7 +29,7 @@ INSIDE = {
     "evaluate": "pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point stage histograms scan",
     "fit": "newton global_search implicit fits hypotest interval poi impacts",
     "gradient": "work chunks black_box compiled sweeps suspects loss",
-    "likelihood": "interpolation specification parameters layout terms model derivatives",
+    "likelihood": "interpolation specification parameters layout stacked terms model derivatives of_run",
     "objective": "value mean merit counting precision sensitivity cross_entropy penalties catalogue",
     "optimise": "schedule resolution parameters point width_names first_step checkpoints update surrogate_calls"
     " epochs blocks",
@@ -38,7 +38,7 @@ INSIDE = {
     "report": "figures page",
     "simulate": "generate program pythia",
     "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
-    "templates": "binning axes shapes surrogate variations fill specification cautions",
+    "templates": "binning axes shapes surrogate variations fill cautions",
 }
 MOST_ENTRIES = 20  # of the package and of each folder, besides __init__ and __main__
 MODULE_LINES, FUNCTION_LINES, MEDIAN_MODULE, MEDIAN_FUNCTION = 300, 60, 160, 12

@@ -206,7 +206,7 @@ class Model(Section):
     normfactors: tuple[NormFactor, ...] = Field(default=(), description="free normalisations, at least one")
     systematics: tuple[Systematic, ...] = Field(default=(), description="constrained nuisance parameters")
     luminosity_uncertainty: float | None = Field(
-        default=None, gt=0, description="relative; adds pyhf's `lumi` modifier to every sample"
+        default=None, ge=1e-6, description="relative; adds pyhf's `lumi` modifier to every sample"
     )
     mc_statistics: bool = Field(default=True, description="one `staterror` parameter per bin")
     pseudodata: dict[str, float] = Field(

@@ -9,13 +9,14 @@ import ast
 import contextlib
 import functools
 import hashlib
+import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 ANALYSES = PACKAGE / "analyses"
 INSTALLED = {"site-packages", "dist-packages"}  # folders of what pip or a distribution put there
 STANDARD = [Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib")]
@@ -57,8 +58,12 @@ def behind(path: Path, known: Graph) -> frozenset[Path]:
 
 
 def digest(paths: Iterable[Path]) -> str:
-    """Fingerprint of files, by their names and contents, wherever they are."""
-    each = sorted(f"{path.name} {hashlib.sha256(_content(path)).hexdigest()}" for path in paths)
+    """Fingerprint of files, by their contents and their places beside each other, wherever all of them are."""
+    found = [path.absolute() for path in paths]
+    root = os.path.commonpath([path.parent for path in found]) if found else ""
+    each = sorted(
+        f"{path.relative_to(root).as_posix()} {hashlib.sha256(_content(path)).hexdigest()}" for path in found
+    )
     return hashlib.sha256("\n".join(each).encode()).hexdigest()
 
 

@@ -11,9 +11,9 @@ from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreeme
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import Centre, Executor, Parameters, forward
 from pipeline.gradient.work import Work, prepare_work
+from pipeline.likelihood.of_run import beyond_pyhf, workspace
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import Axes, with_all_variations
-from pipeline.templates.specification import beyond_pyhf, workspace
 
 Found = TypeVar("Found")
 Number = float | None  # None where there is none

@@ -16,11 +16,11 @@ from pipeline.evaluate.pyhf_fit import fit_table
 from pipeline.gradient.loss import described
 from pipeline.gradient.sweeps import Centre, Executor, Parameters, forward
 from pipeline.gradient.work import Work, prepare_work
+from pipeline.likelihood.of_run import beyond_pyhf, workspace
 from pipeline.optimise import first_step
 from pipeline.optimise.parameters import edges_at
 from pipeline.templates import cautions
 from pipeline.templates.axes import variations_of
-from pipeline.templates.specification import beyond_pyhf, workspace
 
 INITIAL, PSEUDODATA = "initial", "pseudodata"
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.fit.implicit import minimum, profiled, solve_information
 from pipeline.fit.newton import DEFAULTS, FitOptions, Problem, State, at_minimum, inverse_free
-from pipeline.likelihood import DenseTemplates, HistFactory, Templates
+from pipeline.likelihood import AnyTemplates, HistFactory
 
 
 class FitStatus(IntEnum):
@@ -54,7 +54,7 @@ def fit(
     model: HistFactory,
     data: Float[Array, " data"],
     *,
-    templates: Templates | DenseTemplates | None = None,
+    templates: AnyTemplates | None = None,
     init: Float[Array, " params"] | None = None,
     fixed: Bool[Array, " params"] | None = None,
     options: FitOptions = DEFAULTS,
@@ -81,7 +81,7 @@ def profile(
     model: HistFactory,
     data: Float[Array, " data"],
     *,
-    templates: Templates | DenseTemplates | None = None,
+    templates: AnyTemplates | None = None,
     init: Float[Array, " params"] | None = None,
     fixed: Bool[Array, " params"] | None = None,
     options: FitOptions = DEFAULTS,
@@ -100,7 +100,7 @@ def fit_with_covariance(
     data: Float[Array, " data"],
     indices: Sequence[int],
     *,
-    templates: Templates | DenseTemplates | None = None,
+    templates: AnyTemplates | None = None,
     init: Float[Array, " params"] | None = None,
     fixed: Bool[Array, " params"] | None = None,
     options: FitOptions = DEFAULTS,
@@ -125,7 +125,7 @@ def fit_with_covariance(
 def _problem(
     model: HistFactory,
     data: Float[Array, " data"],
-    templates: Templates | DenseTemplates | None,
+    templates: AnyTemplates | None,
     init: Float[Array, " params"] | None,
     fixed: Bool[Array, " params"] | None,
 ) -> Problem:
@@ -169,7 +169,7 @@ def fisher_information(
     model: HistFactory,
     parameters: Float[Array, " params"],
     data: Float[Array, " data"],
-    templates: Templates | DenseTemplates | None = None,
+    templates: AnyTemplates | None = None,
 ) -> Float[Array, "params params"]:
     """Observed Fisher information, the Hessian of ``-ln L``; at Asimov data it is the expected one."""
     dense = model.dense(templates)
@@ -181,7 +181,7 @@ def fisher_information(
 def expected_information(
     model: HistFactory,
     parameters: Float[Array, " params"],
-    templates: Templates | DenseTemplates | None = None,
+    templates: AnyTemplates | None = None,
 ) -> Float[Array, "params params"]:
     """Fisher information that data are expected to hold if the parameters are true.
 
@@ -209,7 +209,7 @@ def covariance(
     model: HistFactory,
     parameters: Float[Array, " params"],
     data: Float[Array, " data"],
-    templates: Templates | DenseTemplates | None = None,
+    templates: AnyTemplates | None = None,
     fixed: Bool[Array, " params"] | None = None,
 ) -> Float[Array, "params params"]:
     """Covariance of the fitted parameters, the inverse of `fisher_information` over those not fixed.

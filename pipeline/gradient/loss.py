@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,9 +17,10 @@ from pipeline.fit.poi import beyond_bounds, undetermined
 from pipeline.gradient.suspects import suspects
 from pipeline.gradient.sweeps import Centre, Parameters
 from pipeline.likelihood import HistFactory
+from pipeline.likelihood.of_run import Specifier, Yields, sums
 from pipeline.objective import OBJECTIVES, Term, total
 from pipeline.templates.axes import Axes
-from pipeline.templates.specification import specification, structure, sums
+from pipeline.templates.binning import binnings_of
 
 
 def centre(config: Config, axes: Axes) -> Centre:
@@ -27,28 +28,68 @@ def centre(config: Config, axes: Axes) -> Centre:
 
     Only an analysis's own figure of merit looks at the parameters too.
     """
+    specifier = _specifier(config, axes) if config.model.is_fitted else None
 
-    def loss(given: tuple[Templates, Parameters], model: HistFactory | None) -> tuple[jax.Array, Any]:
-        templates, parameters = given
+    def loss(given: _Given, model: HistFactory | None) -> tuple[jax.Array, Any]:
+        in_fit = None if specifier is None or given.in_fit is None else specifier.stacked(given.in_fit)
         return total(
             model,
-            {} if model is None else specification(templates, axes, config),
-            objective=_term(config, config.objective, parameters),
-            penalties=[_term(config, penalty, parameters) for penalty in config.objective.penalties],
-            sums=sums(templates, axes, config),
+            in_fit,
+            objective=_term(config, config.objective, given.parameters),
+            penalties=[_term(config, penalty, given.parameters) for penalty in config.objective.penalties],
+            sums=sums(given.others, axes, config),
         )
 
     compiled = eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))
 
     def evaluate(templates: Templates, parameters: Parameters) -> tuple[float, Templates, Parameters]:
-        seen = parameters if config.objective.is_merit else {}
-        model = _model(config, axes, templates) if config.model.is_fitted else None
-        (value, result), (cotangent, direct) = compiled(jax.tree.map(jnp.asarray, (templates, seen)), model)
+        given = _Given(
+            None if specifier is None else specifier.side_by_side(templates),
+            _without(templates, config),
+            parameters if config.objective.is_merit else {},
+        )
+        model = None if specifier is None else specifier.model
+        (value, result), slopes = compiled(jax.tree.map(jnp.asarray, given), model)
         if not (bool(result.converged) and math.isfinite(float(value))):
-            raise FitError(f"objective {config.objective.kind}: {_why(config, axes, templates, result)}")
-        return float(result.value), cotangent, direct
+            raise FitError(
+                f"objective {config.objective.kind}: {_why(config, specifier, axes, templates, result)}"
+            )
+        return float(result.value), _by_channel(slopes, specifier, templates), slopes.parameters
 
     return evaluate
+
+
+class _Given(NamedTuple):
+    """What the loss is a function of: channels in the fit side by side, the others by name, parameters."""
+
+    in_fit: Yields | None
+    others: Templates
+    parameters: Parameters
+
+
+def _specifier(config: Config, axes: Axes) -> Specifier:
+    """How the arrays of the likelihood are made, once for all epochs."""
+    return Specifier(config, axes, {binning.channel: binning.bins for binning in binnings_of(config)})
+
+
+def _without(templates: Templates, config: Config) -> Templates:
+    """The channels that are not in the fit."""
+    names = [name for name, channel in config.channels.items() if not channel.in_fit]
+    return Templates(
+        {name: templates.yields[name] for name in names}, {name: templates.sumw2[name] for name in names}
+    )
+
+
+def _by_channel(slopes: _Given, specifier: Specifier | None, templates: Templates) -> Templates:
+    """The derivative with respect to every channel, in the templates' order."""
+    found = slopes.others
+    if specifier is not None and slopes.in_fit is not None:
+        fitted = specifier.apart(slopes.in_fit)
+        found = Templates({**found.yields, **fitted.yields}, {**found.sumw2, **fitted.sumw2})
+    return Templates(
+        {name: found.yields[name] for name in templates.yields},
+        {name: found.sumw2[name] for name in templates.sumw2},
+    )
 
 
 def described(config: Config) -> dict[str, str]:
@@ -59,17 +100,11 @@ def described(config: Config) -> dict[str, str]:
     return {"kind": kind, "label": label, "unit": unit, "sense": entry.sense}
 
 
-def _model(config: Config, axes: Axes, templates: Templates) -> HistFactory:
-    """The structure of the likelihood; its templates are arguments of what is compiled."""
-    spec = structure(templates, axes, config)
-    return HistFactory.from_workspace(spec, constraint_widths=config.model.constraint_widths, check=False)
-
-
-def _why(config: Config, axes: Axes, templates: Templates, result: Any) -> str:
+def _why(config: Config, specifier: Specifier | None, axes: Axes, templates: Templates, result: Any) -> str:
     """Why there is no number."""
-    if not config.objective.needs_fit:
+    if specifier is None or not config.objective.needs_fit:
         return f"its value {float(result.value):.6g} is not finite; do any events pass?"
-    model, spec = _model(config, axes, templates), specification(templates, axes, config)
+    model, spec = specifier.model, specifier.stacked(specifier.side_by_side(templates))
     if reason := undetermined(model, spec):
         return reason
     for term in config.objective.terms or (config.objective,):

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from pipeline.likelihood.model import DenseTemplates, HistFactory
+from pipeline.likelihood.model import HistFactory
+from pipeline.likelihood.stacked import DenseTemplates
 from pipeline.likelihood.terms import poisson_logpdf, poisson_slopes
 
 
@@ -33,9 +34,9 @@ class Derivatives(NamedTuple):
 
 
 class _Cells(NamedTuple):
-    """F, D and their derivatives in every bin of every sample; "interpolated" is normsys, then histosys.
+    """F, D and their derivatives in every bin of every sample; rows are those of the normsys, then of the histosys.
 
-    ``slopes`` are the e of interpolated parameters, ``own`` their second derivatives divided by F, and
+    ``slopes`` are the e of the rows' parameters, ``own`` their second derivatives divided by F, and
     ``logarithmic`` the ``dF/F`` of normsys.
     """
 
@@ -43,9 +44,9 @@ class _Cells(NamedTuple):
     product: Float[Array, "samples bins"]
     content: Float[Array, "samples bins"]
     multipliers: Float[Array, "factors samples bins"]
-    logarithmic: Float[Array, "normsys samples bins"]
-    slopes: Float[Array, "interpolated samples bins"]
-    own: Float[Array, "interpolated samples bins"]
+    logarithmic: Float[Array, "norms channels"]
+    slopes: Float[Array, "rows bins"]
+    own: Float[Array, "rows bins"]
 
 
 def derivatives(
@@ -95,29 +96,29 @@ def _nudged(factors: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 def _cells(model: HistFactory, parameters: Float[Array, " params"], dense: DenseTemplates) -> _Cells:
     layout = model.layout
-    factors, rise, bend = _twice(lambda a: model.factors(a, dense), parameters[layout.normsys_parameter])
-    shifts, tilt, curve = _twice(lambda a: model.shifts(a, dense), parameters[layout.histosys_parameter])
+    factors, rise, bend = _twice(lambda a: model.factors(a, dense), parameters[layout.norm_parameter])
+    shifts, tilt, curve = _twice(lambda a: model.shifts(a, dense), parameters[layout.shape_parameter])
     multipliers = model.multipliers(parameters)
-    content = dense.nominal + jnp.sum(shifts, axis=0)
-    exact = jnp.prod(factors, axis=0)[:, layout.channel] * jnp.prod(multipliers, axis=0)
+    content = dense.nominal + model.sum(shifts)
+    exact = model.product(factors)[:, layout.channel] * jnp.prod(multipliers, axis=0)
     divisors, multipliers = _nudged(factors), _nudged(multipliers)
-    logarithmic = (rise / divisors)[..., layout.channel]
-    relative = (bend / divisors)[..., layout.channel]
+    logarithmic, relative = rise / divisors, bend / divisors
+    of_norms = content[layout.norm_sample]
     return _Cells(
         rates=jnp.sum(exact * content, axis=0),
-        product=jnp.prod(divisors, axis=0)[:, layout.channel] * jnp.prod(multipliers, axis=0),
+        product=model.product(divisors)[:, layout.channel] * jnp.prod(multipliers, axis=0),
         content=content,
         multipliers=multipliers,
         logarithmic=logarithmic,
-        slopes=jnp.concatenate([logarithmic * content[None], tilt]),
-        own=jnp.concatenate([relative * content[None], curve]),
+        slopes=jnp.concatenate([logarithmic[:, layout.channel] * of_norms, tilt]),
+        own=jnp.concatenate([relative[:, layout.channel] * of_norms, curve]),
     )
 
 
 def _jacobian(model: HistFactory, cells: _Cells) -> Float[Array, "params bins"]:
     """``d_i nu_b``; the row behind the last parameter takes what the padding of the multipliers gives."""
     rows = jnp.zeros((model.initial.size + 1, cells.rates.size), dtype=cells.rates.dtype)
-    rows = rows.at[_interpolated(model)].add(jnp.sum(cells.product[None] * cells.slopes, axis=1))
+    rows = rows.at[_parameter(model)].add(cells.product[_sample(model)] * cells.slopes)
     multiplied = (cells.product * cells.content)[None] / cells.multipliers
     bins = jnp.broadcast_to(jnp.arange(cells.rates.size), multiplied.shape)
     return rows.at[model.layout.multipliers, bins].add(multiplied)[:-1]
@@ -127,27 +128,64 @@ def _second_order(
     model: HistFactory, cells: _Cells, weight: Float[Array, "samples bins"]
 ) -> Float[Array, "params params"]:
     """``sum_b c_b d_i d_j nu_b`` with ``weight`` = c F, from the pairs that act in the same cells."""
-    size, places = model.initial.size + 1, _interpolated(model)
-    index, normsys = model.layout.multipliers, cells.logarithmic.shape[0]
-    every_cell = ((1, 2), (1, 2))
-    # of normsys with each other and with histosys; two histosys have none
-    pairs = jnp.tensordot(cells.logarithmic * weight[None], cells.slopes, axes=every_cell)
-    block = jnp.zeros((places.size, places.size), dtype=weight.dtype)
-    block = block.at[:normsys].set(pairs).at[normsys:, :normsys].set(pairs[:, normsys:].T)
-    block = jnp.fill_diagonal(block, jnp.sum(cells.own * weight[None], axis=(1, 2)), inplace=False)
+    size, parameter, sample = model.initial.size + 1, _parameter(model), _sample(model)
+    weighted = cells.slopes * weight[sample]
+    own = jnp.sum(cells.own * weight[sample], axis=1)
+    found = jnp.zeros((size, size), dtype=weight.dtype).at[parameter, parameter].add(own)
+    found = _with_pairs_of_rows(model, cells, weighted, found)
     shares = weight[None] / cells.multipliers
-    mixed = jnp.zeros((size, places.size), dtype=weight.dtype)
-    mixed = mixed.at[index].add(shares[..., None] * jnp.moveaxis(cells.slopes, 0, -1)[None])
-    upper = jnp.zeros((size, size), dtype=weight.dtype).at[:, places].add(mixed)
+
+    def mixed(upper: Array, layer: tuple[Array, Array]) -> tuple[Array, None]:
+        index, share = (
+            layer  # of each bin of each sample: a parameter that multiplies it, and c F over its value
+        )
+        return upper.at[index[sample], parameter[:, None]].add(share[sample] * cells.slopes), None
+
+    upper = jnp.zeros((size, size), dtype=weight.dtype)
+    upper, _ = jax.lax.scan(mixed, upper, (model.layout.multipliers, shares))
+    index = model.layout.multipliers
     for k in range(index.shape[0] - 1):
         both = (shares[k] * cells.content)[None] / cells.multipliers[k + 1 :]
         upper = upper.at[jnp.broadcast_to(index[k], both.shape), index[k + 1 :]].add(both)
-    return (upper + upper.T).at[places[:, None], places[None, :]].add(block)[:-1, :-1]
+    return (found + upper + upper.T)[:-1, :-1]
 
 
-def _interpolated(model: HistFactory) -> Array:
-    """Parameters of normsys, then of histosys; one may be in both."""
-    return jnp.concatenate([model.layout.normsys_parameter, model.layout.histosys_parameter])
+def _with_pairs_of_rows(
+    model: HistFactory,
+    cells: _Cells,
+    weighted: Float[Array, "rows bins"],
+    found: Float[Array, "params params"],
+) -> Float[Array, "params params"]:
+    """The second derivatives of two normsys of one sample, and of a normsys with a histosys; two histosys have none.
+
+    A factor is the same in all bins of a channel, so the bins are added up first.
+    """
+    layout, norms = model.layout, cells.logarithmic.shape[0]
+    channels = cells.logarithmic.shape[1]
+    sums = jax.ops.segment_sum(weighted.T, layout.channel, channels, indices_are_sorted=True).T
+    none = jnp.zeros((1, channels), dtype=sums.dtype)
+    nowhere = jnp.asarray([found.shape[0] - 1], dtype=jnp.int32)  # the row that is cut off
+    of_norm = jnp.concatenate([layout.norm_parameter, nowhere])[layout.norm_rows]
+    of_shape = jnp.concatenate([layout.shape_parameter, nowhere])[layout.shape_rows]
+    factors = jnp.concatenate([cells.logarithmic, none])[layout.norm_rows]
+    others = jnp.concatenate([sums[:norms], none])[layout.norm_rows]
+    shapes = jnp.concatenate([sums[norms:], none])[layout.shape_rows]
+    both = jnp.einsum("sic,sjc->sij", factors, others)
+    itself = jnp.eye(both.shape[1], dtype=bool)
+    found = found.at[of_norm[:, :, None], of_norm[:, None, :]].add(jnp.where(itself, 0.0, both))
+    one = jnp.einsum("sic,sjc->sij", factors, shapes)
+    found = found.at[of_norm[:, :, None], of_shape[:, None, :]].add(one)
+    return found.at[of_shape[:, :, None], of_norm[:, None, :]].add(jnp.swapaxes(one, 1, 2))
+
+
+def _parameter(model: HistFactory) -> Int[Array, " rows"]:
+    """The parameter of each row, of normsys, then of histosys; one may have both."""
+    return jnp.concatenate([model.layout.norm_parameter, model.layout.shape_parameter])
+
+
+def _sample(model: HistFactory) -> Int[Array, " rows"]:
+    """The sample of each row."""
+    return jnp.concatenate([model.layout.norm_sample, model.layout.shape_sample])
 
 
 def _constraints(

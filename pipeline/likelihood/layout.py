@@ -1,48 +1,68 @@
-"""Where each number of the templates goes: index arrays, built once from the concrete specification.
+"""Where each number of the templates stands in the stacked arrays: index arrays, built once from the names.
 
-All leaves of the templates are joined to one flat vector with a 0 and a 1 in front; every dense array of the
-likelihood is one gather from it, so the compiled program does not grow with the number of modifiers.
+A histosys or normsys has a row for each sample that it acts on, and none for the others; rows of one sample stand
+together. So nothing that is compiled grows with the number of modifiers, samples, channels or bins, but for the sizes
+of its arrays.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.likelihood.parameters import Parameter, bins_of, channels_with, modifiers_of
-from pipeline.likelihood.specification import Templates
+from pipeline.likelihood.parameters import Modifiers, Parameter
 
-ZERO, ONE = 0, 1  # places of the constants at the head of the flat vector
 _MULTIPLIERS = ("lumi", "normfactor", "shapefactor", "shapesys", "staterror")
+BIN_BY_BIN = ("shapesys", "staterror")
+"""Modifiers with an uncertainty for every bin, in the order in which these are stacked."""
+NOWHERE = -1  # a place that is filled up
 
 
 class Layout(eqx.Module):
-    """Index arrays: into the flat templates, or (``*_parameter``, ``multipliers``) into the parameters.
+    """Which sample, parameter, bins and channels each row belongs to.
 
-    ``multipliers`` holds, for every bin of every sample, the parameters that multiply it; entries without one
-    point behind the last parameter, where a 1 is appended.
+    ``shape_*`` are the rows of histosys, ``norm_*`` those of normsys; ``*_acts`` says in which bins or channels of its
+    sample a row changes anything. ``norm_rows`` and ``shape_rows`` hold the rows of each sample, filled up with the
+    number of rows. ``multipliers`` holds, for every bin of every sample, the parameters that multiply it; entries
+    without one point behind the last parameter, where a 1 is appended.
     """
 
-    nominal: Int[Array, "samples bins"]
-    histosys: Int[Array, "sides histosys samples bins"]
-    histosys_parameter: Int[Array, " histosys"]
-    normsys: Int[Array, "sides normsys samples channels"]
-    normsys_parameter: Int[Array, " normsys"]
+    shape_sample: Int[Array, " shapes"]
+    shape_parameter: Int[Array, " shapes"]
+    shape_acts: Bool[Array, "shapes bins"]
+    shape_rows: Int[Array, "samples shape_depth"]
+    norm_sample: Int[Array, " norms"]
+    norm_parameter: Int[Array, " norms"]
+    norm_acts: Bool[Array, "norms channels"]
+    norm_rows: Int[Array, "samples norm_depth"]
     channel: Int[Array, " bins"]
     multipliers: Int[Array, "factors samples bins"]
     signal: Bool[Array, "samples bins"]
+    moves: "Moves"
+
+
+class Moves(eqx.Module):
+    """What the parameters of histosys and normsys move, one row of the arrays for each: for a look along them.
+
+    A parameter acts on up to ``depth`` samples; each has a row of histosys, of normsys, or of both. What is not there
+    is filled up with the number of samples or rows. ``term`` is the parameter's constraint term.
+    """
+
+    parameter: Int[Array, " moved"]
+    term: Int[Array, " moved"]
+    sample: Int[Array, "moved depth"]
+    shape: Int[Array, "moved depth"]
+    norm: Int[Array, "moved depth"]
 
 
 class ConstraintLayout(eqx.Module):
     """One entry per auxiliary measurement, in pyhf's order; ``poisson`` lists the Poisson ones.
 
     ``uncertainty`` and ``yields`` index the numbers that make a staterror's or shapesys' relative
-    uncertainty; ``width`` and ``auxdata`` are the values of all others, ``follows_*`` says which entries
-    follow the templates, ``is_on`` which are terms of the likelihood.
+    uncertainty, behind a 0 for samples without one; ``width`` and ``auxdata`` are the values of all others,
+    ``follows_*`` says which entries follow the templates, ``is_on`` which are terms of the likelihood.
     """
 
     parameter: Int[Array, " auxdata"]
@@ -58,153 +78,180 @@ class ConstraintLayout(eqx.Module):
     poisson: Int[Array, " poisson"]
 
 
-class Axes:
-    """The axes of the dense arrays: samples, channels with their bins, parameters with their components."""
+class Rows:
+    """The names behind the rows: samples, channels with their bins, parameters, and each modifier's sample."""
 
-    def __init__(self, templates: Templates, parameters: Sequence[Parameter]):
-        self.samples = sorted({sample for samples in templates.values() for sample in samples})
-        self.channels = sorted(templates)
-        ends = np.cumsum([bins_of(templates, channel) for channel in self.channels])
+    def __init__(self, modifiers: Modifiers, parameters: Sequence[Parameter]):
+        self.samples = modifiers.samples
+        self.channels = tuple(modifiers.bins)
+        ends = np.cumsum(list(modifiers.bins.values()))
         self.slices = {
-            channel: slice(int(end) - bins_of(templates, channel), int(end))
-            for channel, end in zip(self.channels, ends, strict=True)
+            channel: slice(int(end) - size, int(end))
+            for (channel, size), end in zip(modifiers.bins.items(), ends, strict=True)
         }
         self.bins = int(ends[-1])
         starts = np.cumsum([0, *(parameter.size for parameter in parameters)])
         self.first = {p.name: int(start) for p, start in zip(parameters, starts[:-1], strict=True)}
         self.parameters = int(starts[-1])
+        self.sample = {name: number for number, name in enumerate(self.samples)}
+        self.channel = {name: number for number, name in enumerate(self.channels)}
+        self.shapes = self._rows(modifiers, "histosys")
+        self.norms = self._rows(modifiers, "normsys")
+        self.uncertainties = self._uncertainties(modifiers)
 
-    def sample(self, name: str) -> int:
-        """Row of a sample."""
-        return self.samples.index(name)
+    def _rows(self, modifiers: Modifiers, kind: str) -> dict[tuple[str, str], int]:
+        """Row of each (sample, name) of one type, those of a sample together."""
+        found = {
+            (sample, name) for name in modifiers.names(kind) for _, sample in modifiers.users(kind, name)
+        }
+        return {key: row for row, key in enumerate(sorted(found))}
 
+    def _uncertainties(self, modifiers: Modifiers) -> dict[tuple[str, str, str], slice]:
+        """Where the uncertainties of each (channel, sample, name) stand in one vector of all."""
+        found: dict[tuple[str, str, str], slice] = {}
+        begin = 0
+        for kind in BIN_BY_BIN:
+            for name in modifiers.names(kind):
+                for channel, sample in modifiers.users(kind, name):
+                    end = begin + modifiers.bins[channel]
+                    found[channel, sample, name] = slice(begin, end)
+                    begin = end
+        return found
 
-def flat_templates(templates: Templates, dtype: Any) -> Float[Array, " numbers"]:
-    """All numbers of the templates in one vector, behind the constants 0 and 1."""
-    leaves = [jnp.ravel(jnp.asarray(leaf, dtype=dtype)) for leaf in jax.tree.leaves(templates)]
-    return jnp.concatenate([jnp.asarray([0.0, 1.0], dtype=dtype), *leaves])
-
-
-def _places(templates: Templates) -> Templates:
-    """The templates with every number replaced by its place in the flat vector."""
-    leaves, structure = jax.tree.flatten(templates)
-    starts = np.cumsum([2, *(leaf.size for leaf in leaves)])
-    places = [
-        np.arange(leaf.size).reshape(leaf.shape) + start for leaf, start in zip(leaves, starts, strict=False)
-    ]
-    filled: Templates = jax.tree.unflatten(structure, places)
-    return filled
-
-
-def _nominal(axes: Axes, places: Templates) -> Int[np.ndarray, "samples bins"]:
-    """Places of the nominal yields; a sample absent from a channel has zeros."""
-    nominal = np.full((len(axes.samples), axes.bins), ZERO)
-    for channel, samples in places.items():
-        for sample, entry in samples.items():
-            nominal[axes.sample(sample), axes.slices[channel]] = entry["data"]
-    return nominal
-
-
-def _interpolated(
-    axes: Axes,
-    places: Templates,
-    kind: str,
-    keys: tuple[str, str],
-    absent: Int[np.ndarray, "samples columns"],
-) -> tuple[Int[np.ndarray, "sides modifiers samples columns"], list[int]]:
-    """Places of the up and down values of histosys or normsys (else ``absent``), and their parameters."""
-    names = sorted({name for _, _, name, _ in modifiers_of(places, kind)})
-    table = np.broadcast_to(absent, (2, len(names), *absent.shape)).copy()
-    for channel, sample, name, arrays in modifiers_of(places, kind):
-        column = axes.slices[channel] if kind == "histosys" else axes.channels.index(channel)
-        for side, key in enumerate(keys):
-            table[side, names.index(name), axes.sample(sample), column] = arrays[key]
-    return table, [axes.first[name] for name in names]
+    def components(
+        self, modifiers: Modifiers, kind: str, name: str, channel: str
+    ) -> Int[np.ndarray, " bins"]:
+        """Component of a multiplying parameter for each bin of a channel."""
+        size = modifiers.bins[channel]
+        if kind in ("lumi", "normfactor"):
+            return np.full(size, self.first[name])
+        before = 0
+        if kind == "staterror":
+            channels = modifiers.channels(kind, name)
+            before = sum(modifiers.bins[c] for c in channels[: channels.index(channel)])
+        return self.first[name] + before + np.arange(size)
 
 
-def _multipliers(axes: Axes, places: Templates) -> Int[np.ndarray, "factors samples bins"]:
-    """Parameters that multiply each bin of each sample, padded to the deepest stack."""
-    stacks: list[list[list[int]]] = [[[] for _ in range(axes.bins)] for _ in axes.samples]
-    for kind in _MULTIPLIERS:
-        for channel, sample, name, _ in modifiers_of(places, kind):
-            components = _components(axes, places, kind, name, channel)
-            bins = range(axes.slices[channel].start, axes.slices[channel].stop)
-            for b, component in zip(bins, components, strict=True):
-                stacks[axes.sample(sample)][b].append(int(component))
-    depth = max(len(stack) for row in stacks for stack in row)
-    table = np.full((depth, len(axes.samples), axes.bins), axes.parameters)
-    for s, row in enumerate(stacks):
-        for b, stack in enumerate(row):
-            table[: len(stack), s, b] = stack
-    return table
-
-
-def _components(
-    axes: Axes, places: Templates, kind: str, name: str, channel: str
-) -> Int[np.ndarray, " bins"]:
-    """Component of a multiplying parameter for each bin of a channel."""
-    size = bins_of(places, channel)
-    if kind in ("lumi", "normfactor"):
-        return np.full(size, axes.first[name])
-    before = 0
-    if kind == "staterror":
-        channels = channels_with(places, kind, name)
-        before = sum(bins_of(places, c) for c in channels[: channels.index(channel)])
-    return axes.first[name] + before + np.arange(size)
-
-
-def _signal(axes: Axes, places: Templates, poi: str | None) -> Bool[np.ndarray, "samples bins"]:
-    """Bins of the samples that carry the POI as normfactor."""
-    signal = np.zeros((len(axes.samples), axes.bins), dtype=bool)
-    for channel, sample, name, _ in modifiers_of(places, "normfactor"):
-        if name == poi:
-            signal[axes.sample(sample), axes.slices[channel]] = True
-    return signal
-
-
-def _integers(values: Any) -> Int[Array, "..."]:
+def _integers(values: object) -> Int[Array, "..."]:
     return jnp.asarray(np.asarray(values, dtype=np.int32))
 
 
-def build_layout(templates: Templates, axes: Axes, poi: str | None) -> Layout:
+def _by_sample(rows: Mapping[tuple[str, str], int], names: Rows) -> Int[np.ndarray, "samples depth"]:
+    """Rows of each sample, filled up with the number of rows."""
+    own: list[list[int]] = [[] for _ in names.samples]
+    for (sample, _), row in rows.items():
+        own[names.sample[sample]].append(row)
+    depth = max(map(len, own))
+    table = np.full((len(own), depth), len(rows))
+    for number, found in enumerate(own):
+        table[number, : len(found)] = found
+    return table
+
+
+def _acting(
+    modifiers: Modifiers, names: Rows, kind: str, rows: Mapping[tuple[str, str], int], columns: int
+) -> Bool[np.ndarray, "rows columns"]:
+    """In which bins (histosys) or channels (normsys) each row acts."""
+    acts = np.zeros((len(rows), columns), dtype=bool)
+    for name in modifiers.names(kind):
+        for channel, sample in modifiers.users(kind, name):
+            column = names.slices[channel] if kind == "histosys" else names.channel[channel]
+            acts[rows[sample, name], column] = True
+    return acts
+
+
+def _multipliers(modifiers: Modifiers, names: Rows) -> Int[np.ndarray, "factors samples bins"]:
+    """Parameters that multiply each bin of each sample, filled up to the deepest stack."""
+    layers: list[Int[np.ndarray, "samples bins"]] = []
+    depth = np.zeros((len(names.samples), len(names.channels)), dtype=int)  # of all bins of a channel alike
+    for kind in _MULTIPLIERS:
+        for name in modifiers.names(kind):
+            for channel, sample in modifiers.users(kind, name):
+                place = names.sample[sample], names.channel[channel]
+                if depth[place] == len(layers):
+                    layers.append(np.full((len(names.samples), names.bins), names.parameters))
+                components = names.components(modifiers, kind, name, channel)
+                layers[depth[place]][place[0], names.slices[channel]] = components
+                depth[place] += 1
+    return np.stack(layers) if layers else np.zeros((0, len(names.samples), names.bins), dtype=int)
+
+
+def _signal(modifiers: Modifiers, names: Rows, poi: str | None) -> Bool[np.ndarray, "samples bins"]:
+    """Bins of the samples that carry the POI as normfactor."""
+    signal = np.zeros((len(names.samples), names.bins), dtype=bool)
+    for channel, sample in modifiers.users("normfactor", poi or ""):
+        signal[names.sample[sample], names.slices[channel]] = True
+    return signal
+
+
+def _moves(names: Rows, terms: Mapping[str, int]) -> Moves:
+    """What each parameter moves; ``terms`` are the places of the constraint terms by parameter."""
+    keys = sorted({*names.shapes, *names.norms})
+    moved = sorted({name for _, name in keys})
+    entries: dict[str, list[tuple[int, int, int]]] = {name: [] for name in moved}
+    for sample, name in keys:
+        shape = names.shapes.get((sample, name), len(names.shapes))
+        norm = names.norms.get((sample, name), len(names.norms))
+        entries[name].append((names.sample[sample], shape, norm))
+    depth = max((len(found) for found in entries.values()), default=0)
+    table = np.empty((3, len(moved), depth), dtype=int)
+    table[:] = np.array([len(names.samples), len(names.shapes), len(names.norms)])[:, None, None]
+    for row, name in enumerate(moved):
+        table[:, row, : len(entries[name])] = np.array(entries[name]).T
+    return Moves(
+        parameter=_integers([names.first[name] for name in moved]),
+        term=_integers([terms[name] for name in moved]),
+        sample=_integers(table[0]),
+        shape=_integers(table[1]),
+        norm=_integers(table[2]),
+    )
+
+
+def build_layout(
+    modifiers: Modifiers, names: Rows, parameters: Sequence[Parameter], poi: str | None
+) -> Layout:
     """The index arrays of the expected yields."""
-    places = _places(templates)
-    nominal = _nominal(axes, places)
-    histosys, histosys_parameter = _interpolated(axes, places, "histosys", ("hi_data", "lo_data"), nominal)
-    one = np.full((len(axes.samples), len(axes.channels)), ONE)
-    normsys, normsys_parameter = _interpolated(axes, places, "normsys", ("hi", "lo"), one)
-    sizes = [axes.slices[channel].stop - axes.slices[channel].start for channel in axes.channels]
+    constrained = [p.name for p in parameters if p.constraint != "none" for _ in range(p.size)]
+    terms = {name: place for place, name in enumerate(constrained)}
+    sizes = list(modifiers.bins.values())
     return Layout(
-        nominal=_integers(nominal),
-        histosys=_integers(histosys),
-        histosys_parameter=_integers(histosys_parameter),
-        normsys=_integers(normsys),
-        normsys_parameter=_integers(normsys_parameter),
+        shape_sample=_integers([names.sample[sample] for sample, _ in names.shapes]),
+        shape_parameter=_integers([names.first[name] for _, name in names.shapes]),
+        shape_acts=jnp.asarray(_acting(modifiers, names, "histosys", names.shapes, names.bins)),
+        shape_rows=_integers(_by_sample(names.shapes, names)),
+        norm_sample=_integers([names.sample[sample] for sample, _ in names.norms]),
+        norm_parameter=_integers([names.first[name] for _, name in names.norms]),
+        norm_acts=jnp.asarray(_acting(modifiers, names, "normsys", names.norms, len(names.channels))),
+        norm_rows=_integers(_by_sample(names.norms, names)),
         channel=_integers(np.repeat(np.arange(len(sizes)), sizes)),
-        multipliers=_integers(_multipliers(axes, places)),
-        signal=jnp.asarray(_signal(axes, places, poi)),
+        multipliers=_integers(_multipliers(modifiers, names)),
+        signal=jnp.asarray(_signal(modifiers, names, poi)),
+        moves=_moves(names, terms),
     )
 
 
 def _bin_by_bin(
-    axes: Axes, places: Templates, parameters: Sequence[Parameter]
+    modifiers: Modifiers, names: Rows
 ) -> tuple[Int[np.ndarray, "params samples"], Int[np.ndarray, "params samples"]]:
     """Places of uncertainty and yield of each parameter component and sample, for staterror and shapesys."""
-    uncertainty = np.full((axes.parameters, len(axes.samples)), ZERO)
+    uncertainty = np.full((names.parameters, len(names.samples)), NOWHERE)
     yields = uncertainty.copy()
-    for kind in ("shapesys", "staterror"):
-        for channel, sample, name, arrays in modifiers_of(places, kind):
-            rows = _components(axes, places, kind, name, channel)
-            uncertainty[rows, axes.sample(sample)] = arrays
-            yields[rows, axes.sample(sample)] = places[channel][sample]["data"]
+    for kind in BIN_BY_BIN:
+        for name in modifiers.names(kind):
+            for channel, sample in modifiers.users(kind, name):
+                rows, own = names.components(modifiers, kind, name, channel), names.sample[sample]
+                place = names.uncertainties[channel, sample, name]
+                uncertainty[rows, own] = np.arange(place.start, place.stop)
+                bins = names.slices[channel]
+                yields[rows, own] = own * names.bins + np.arange(bins.start, bins.stop)
     return uncertainty, yields
 
 
-def build_constraints(templates: Templates, axes: Axes, parameters: Sequence[Parameter]) -> ConstraintLayout:
+def build_constraints(modifiers: Modifiers, names: Rows, parameters: Sequence[Parameter]) -> ConstraintLayout:
     """The index arrays and constants of the constraint terms."""
-    uncertainty, yields = _bin_by_bin(axes, _places(templates), parameters)
+    uncertainty, yields = _bin_by_bin(modifiers, names)
     constrained = [p for p in parameters if p.constraint != "none"]
-    index = [axes.first[p.name] + i for p in constrained for i in range(p.size)]
+    index = [names.first[p.name] + i for p in constrained for i in range(p.size)]
     poisson = np.repeat(
         [p.constraint == "poisson" for p in constrained], [p.size for p in constrained]
     ).astype(bool)
@@ -214,8 +261,8 @@ def build_constraints(templates: Templates, axes: Axes, parameters: Sequence[Par
 
     return ConstraintLayout(
         parameter=_integers(index),
-        uncertainty=_integers(uncertainty[index]),
-        yields=_integers(yields[index]),
+        uncertainty=_integers(uncertainty[index] + 1),
+        yields=_integers(yields[index] + 1),
         width=jnp.asarray(np.asarray([w for p in constrained for w in p.widths or ()], dtype=np.float64)),
         auxdata=jnp.asarray(np.asarray([a for p in constrained for a in p.auxdata or ()], dtype=np.float64)),
         follows_width=flags(lambda p: "width" in p.from_templates),

@@ -1,6 +1,6 @@
 """HistFactory's log-density in JAX, with the templates as arguments."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,15 @@ from jaxtyping import Array, Bool, Float
 
 from pipeline.likelihood.interpolation import FACTORS, SHIFTS, code4_coefficients
 from pipeline.likelihood.layout import (
-    Axes,
     ConstraintLayout,
     Layout,
+    Rows,
     build_constraints,
     build_layout,
-    flat_templates,
 )
-from pipeline.likelihood.parameters import Parameter, bins_of, parameters_of
+from pipeline.likelihood.parameters import Modifiers, Parameter, parameters_of
 from pipeline.likelihood.specification import (
-    Templates,
+    NamedTemplates,
     Workspace,
     codes_of,
     measurement_of,
@@ -30,25 +29,11 @@ from pipeline.likelihood.specification import (
     templates_from_workspace,
     validate,
 )
+from pipeline.likelihood.stacked import DenseTemplates, StackedTemplates, Template
 from pipeline.likelihood.terms import normal_logpdf, poisson_logpdf, relative_uncertainty
 
-
-class DenseTemplates(eqx.Module):
-    """The templates as the arrays of the likelihood: gathered once, then used by every step of a fit.
-
-    ``up`` and ``down`` are the histosys differences to the nominal; ``factors`` the normsys hi and lo and
-    ``coefficients`` their code-4 polynomials; ``width`` the Gaussian sigma or Poisson factor of each
-    constraint; ``valid`` whether a bin-by-bin uncertainty is above zero.
-    """
-
-    nominal: Float[Array, "samples bins"]
-    up: Float[Array, "histosys samples bins"]
-    down: Float[Array, "histosys samples bins"]
-    factors: Float[Array, "sides normsys samples channels"]
-    coefficients: Float[Array, "powers normsys samples channels"]
-    width: Float[Array, " auxdata"]
-    auxdata: Float[Array, " auxdata"]
-    valid: Bool[Array, " auxdata"]
+AnyTemplates = StackedTemplates | DenseTemplates | NamedTemplates
+"""Templates as stacked arrays, as what a fit needs of them, or keyed by names as in the specification."""
 
 
 class HistFactory(eqx.Module):
@@ -58,7 +43,7 @@ class HistFactory(eqx.Module):
     all multiplying modifiers and the sum Delta of the histosys (eq. 1 of the pyhf documentation). Parameters
     and data are flat vectors in pyhf's order, data = bins of the channels (sorted by name), then auxdata.
     ``templates`` arguments default to the workspace's values and may be traced; a gradient reaches every
-    number in them.
+    number in them. They are stacked arrays, or the same numbers keyed by the names of the specification.
 
     The structure (names, order, which modifier acts where) is that of the workspace. Which bin-by-bin
     parameters are fixed because their uncertainty is zero follows the templates instead, see
@@ -69,15 +54,15 @@ class HistFactory(eqx.Module):
     initial: Float[Array, " params"]
     bounds: Float[Array, "params 2"]
     fixed: Bool[Array, " params"]
-    templates: Templates
+    templates: StackedTemplates | None
     observations: Float[Array, " bins"] | None
     layout: Layout
     constraints: ConstraintLayout
     configured_fixed: Bool[Array, " params"]
     parameter_names: tuple[str, ...] = eqx.field(static=True)
-    channels: tuple[str, ...] = eqx.field(static=True)
-    samples: tuple[str, ...] = eqx.field(static=True)
+    kinds: tuple[str, ...] = eqx.field(static=True)
     bins: tuple[int, ...] = eqx.field(static=True)
+    template: Template = eqx.field(static=True)
     poi_index: int | None = eqx.field(static=True)
     codes: tuple[str, str] = eqx.field(static=True)
 
@@ -104,48 +89,90 @@ class HistFactory(eqx.Module):
         content = read_workspace(workspace)
         if check:
             validate(content)
-        config = measurement_of(content, measurement)["config"]
         templates = templates_from_workspace(content)
-        parameters = parameters_of(templates, config.get("parameters", []), constraint_widths or {})
-        axes = Axes(templates, parameters)
-        named = config["poi"] if poi is None else poi
-        layout = build_layout(templates, axes, named or None)
-        constraints = build_constraints(templates, axes, parameters)
+        return cls.from_templates(
+            templates,
+            measurement_of(content, measurement)["config"],
+            poi=poi,
+            observations=observations_of(
+                content,
+                {
+                    channel: len(next(iter(own.values()))["data"])
+                    for channel, own in sorted(templates.items())
+                },
+            ),
+            modifier_settings=modifier_settings,
+            constraint_widths=constraint_widths,
+        )
+
+    @classmethod
+    def from_templates(
+        cls,
+        templates: NamedTemplates,
+        measurement: Mapping[str, Any],
+        *,
+        poi: str | None = None,
+        observations: Float[Array, " bins"] | None = None,
+        modifier_settings: Mapping[str, Mapping[str, str]] | None = None,
+        constraint_widths: Mapping[str, float | None] | None = None,
+        is_structure: bool = False,
+    ) -> "HistFactory":
+        """The model of templates keyed by names (`templates_from_workspace`) and a measurement's ``config``.
+
+        ``is_structure``: only names and shapes mean something; the model then has no templates of its own.
+        """
+        modifiers = Modifiers(templates)
+        parameters = parameters_of(modifiers, measurement.get("parameters", []), constraint_widths or {})
+        names = Rows(modifiers, parameters)
+        named = measurement["poi"] if poi is None else poi
+        constraints = build_constraints(modifiers, names, parameters)
         configured = jnp.asarray(np.asarray([f for p in parameters for f in p.fixed], dtype=bool))
-        # NumPy here: eager JAX would compile a concatenation of hundreds of arrays
-        numbers = np.concatenate([[0.0, 1.0], *(np.ravel(leaf) for leaf in jax.tree.leaves(templates))])
-        _, valid = relative_uncertainty(constraints, jnp.asarray(numbers))
+        template = Template(modifiers, names)
+        stacked, fixed = None, configured
+        if not is_structure:
+            stacked = template.stacked(templates)
+            _, valid = relative_uncertainty(constraints, stacked.uncertainties, stacked.nominal)
+            fixed = _with_fixed_bins(configured, constraints, valid)
         return cls(
             initial=_values([p.inits for p in parameters]),
             bounds=_values([p.bounds for p in parameters]),
-            fixed=_with_fixed_bins(configured, constraints, valid),
-            templates=templates,
-            observations=observations_of(content, {c: bins_of(templates, c) for c in axes.channels}),
-            layout=layout,
+            fixed=fixed,
+            templates=stacked,
+            observations=observations,
+            layout=build_layout(modifiers, names, parameters, named or None),
             constraints=constraints,
             configured_fixed=configured,
             parameter_names=tuple(label for p in parameters for label in p.labels),
-            channels=tuple(axes.channels),
-            samples=tuple(axes.samples),
-            bins=tuple(bins_of(templates, channel) for channel in axes.channels),
-            poi_index=_poi_index(named, parameters, axes),
+            kinds=modifiers.kinds,
+            bins=tuple(modifiers.bins.values()),
+            template=template,
+            poi_index=_poi_index(named, parameters, names),
             codes=codes_of(modifier_settings or {}),
         )
 
-    def dense(self, templates: Templates | DenseTemplates | None = None) -> DenseTemplates:
-        """The arrays of the likelihood; already dense templates pass through."""
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels, in the order of the bins."""
+        return self.template.names.channels
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """Names of the samples, in the order of the rows."""
+        return self.template.names.samples
+
+    def dense(self, templates: AnyTemplates | None = None) -> DenseTemplates:
+        """What the likelihood needs of the templates; what is already such passes through."""
         if isinstance(templates, DenseTemplates):
             return templates
-        templates = self.templates if templates is None else templates
-        self._check(templates)
-        flat = flat_templates(templates, self.initial.dtype)
-        nominal, (up, down) = flat[self.layout.nominal], flat[self.layout.histosys]
-        factors = flat[self.layout.normsys]
-        width, auxdata, valid = self._constraint_terms(flat)
+        found = self.stacked(templates)
+        layout, nominal = self.layout, found.nominal
+        rows = nominal[layout.shape_sample]
+        factors = jnp.where(layout.norm_acts[None], found.factors, 1.0)
+        width, auxdata, valid = self._constraint_terms(found)
         return DenseTemplates(
             nominal=nominal,
-            up=up - nominal[None],
-            down=nominal[None] - down,
+            up=jnp.where(layout.shape_acts, found.high - rows, 0.0),
+            down=jnp.where(layout.shape_acts, rows - found.low, 0.0),
             factors=factors,
             coefficients=code4_coefficients(factors[0], factors[1]),
             width=width,
@@ -153,39 +180,36 @@ class HistFactory(eqx.Module):
             valid=valid,
         )
 
-    def _check(self, templates: Templates) -> None:
-        """Refuse templates of another structure than the workspace's."""
-        theirs: Any = jax.tree.structure(templates)
-        if theirs == jax.tree.structure(self.templates):
-            shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(templates)]
-            if shapes == [jnp.shape(leaf) for leaf in jax.tree.leaves(self.templates)]:
-                return
-        different = sorted(_places_of(self.templates) ^ _places_of(templates))
-        raise ValueError(
-            f"templates: {len(different)} entries differ from the workspace in name or shape, first "
-            f"{different[:4]}; give the numbers of the same channels, samples, modifiers and bins"
-        )
+    def stacked(self, templates: StackedTemplates | NamedTemplates | None = None) -> StackedTemplates:
+        """Templates as stacked arrays, the model's own where none are given."""
+        if isinstance(templates, StackedTemplates):
+            return templates
+        if templates is not None:
+            return self.template.stacked(templates)
+        if self.templates is None:
+            raise ValueError("model: it has no templates of its own; give some")
+        return self.templates
 
     def _constraint_terms(
-        self, flat: Float[Array, " numbers"]
+        self, stacked: StackedTemplates
     ) -> tuple[Float[Array, " auxdata"], Float[Array, " auxdata"], Bool[Array, " auxdata"]]:
         """Width (sigma, or Poisson factor 1 / sigma^2), auxdata and validity of every constraint."""
         terms = self.constraints
-        relative, valid = relative_uncertainty(terms, flat)
+        relative, valid = relative_uncertainty(terms, stacked.uncertainties, stacked.nominal)
         from_templates = jnp.where(terms.is_poisson, 1.0 / relative**2, relative)
         width = jnp.where(terms.follows_width, from_templates, terms.width)
         auxdata = jnp.where(terms.follows_auxdata, from_templates, terms.auxdata)
         return width, auxdata, valid
 
-    def fixed_parameters(self, templates: Templates | DenseTemplates | None = None) -> Bool[Array, " params"]:
+    def fixed_parameters(self, templates: AnyTemplates | None = None) -> Bool[Array, " params"]:
         """Parameters that a fit leaves alone: configured so, or bin-by-bin with an uncertainty of zero."""
         return _with_fixed_bins(self.configured_fixed, self.constraints, self.dense(templates).valid)
 
-    def auxdata(self, templates: Templates | DenseTemplates | None = None) -> Float[Array, " auxdata"]:
+    def auxdata(self, templates: AnyTemplates | None = None) -> Float[Array, " auxdata"]:
         """Auxiliary measurements; those of a shapesys, ``(n / u)^2``, follow the templates."""
         return self.dense(templates).auxdata
 
-    def data(self, templates: Templates | DenseTemplates | None = None) -> Float[Array, " data"]:
+    def data(self, templates: AnyTemplates | None = None) -> Float[Array, " data"]:
         """The workspace's observed yields, then the auxiliary measurements."""
         if self.observations is None:
             raise ValueError(
@@ -194,27 +218,36 @@ class HistFactory(eqx.Module):
         return jnp.concatenate([self.observations, self.auxdata(templates)])
 
     def expected_by_sample(
-        self, parameters: Float[Array, " params"], templates: Templates | DenseTemplates | None = None
+        self, parameters: Float[Array, " params"], templates: AnyTemplates | None = None
     ) -> Float[Array, "samples bins"]:
         """Expected yields of every sample, ``F_sb (T_sb + Delta_sb)``."""
         dense = self.dense(templates)
-        factors = jnp.prod(self.factors(parameters[self.layout.normsys_parameter], dense), axis=0)
-        shifts = jnp.sum(self.shifts(parameters[self.layout.histosys_parameter], dense), axis=0)
+        factors = self.product(self.factors(parameters[self.layout.norm_parameter], dense))
+        shifts = self.sum(self.shifts(parameters[self.layout.shape_parameter], dense))
         multipliers = jnp.prod(self.multipliers(parameters), axis=0)
         return factors[:, self.layout.channel] * multipliers * (dense.nominal + shifts)
 
-    def factors(
-        self, alpha: Float[Array, " normsys"], dense: DenseTemplates
-    ) -> Float[Array, "normsys samples channels"]:
-        """Factors of the normsys."""
+    def factors(self, alpha: Float[Array, " norms"], dense: DenseTemplates) -> Float[Array, "norms channels"]:
+        """Factors of the normsys, ``alpha`` the parameter of each row."""
         code = FACTORS[self.codes[0]]
-        return code(alpha[:, None, None], dense.factors[0], dense.factors[1], dense.coefficients)
+        return code(alpha[:, None], dense.factors[0], dense.factors[1], dense.coefficients)
 
-    def shifts(
-        self, alpha: Float[Array, " histosys"], dense: DenseTemplates
-    ) -> Float[Array, "histosys samples bins"]:
-        """Additions of the histosys."""
-        return SHIFTS[self.codes[1]](alpha[:, None, None], dense.up, dense.down)
+    def product(self, factors: Float[Array, "norms channels"]) -> Float[Array, "samples channels"]:
+        """The product of the rows of each sample; 1 without any."""
+        one = jnp.ones((1, factors.shape[1]), dtype=factors.dtype)
+        return jnp.prod(jnp.concatenate([factors, one])[self.layout.norm_rows], axis=1)
+
+    def shifts(self, alpha: Float[Array, " shapes"], dense: DenseTemplates) -> Float[Array, "shapes bins"]:
+        """Additions of the histosys, ``alpha`` the parameter of each row."""
+        return SHIFTS[self.codes[1]](alpha[:, None], dense.up, dense.down)
+
+    def sum(self, shifts: Float[Array, "shapes bins"]) -> Float[Array, "samples bins"]:
+        """The sum of the rows of each sample."""
+        samples = self.layout.norm_rows.shape[0]
+        found: Float[Array, "samples bins"] = jax.ops.segment_sum(
+            shifts, self.layout.shape_sample, samples, indices_are_sorted=True
+        )
+        return found
 
     def multipliers(self, parameters: Float[Array, " params"]) -> Float[Array, "factors samples bins"]:
         """Parameters that multiply each bin of each sample; 1 where there are fewer."""
@@ -224,7 +257,7 @@ class HistFactory(eqx.Module):
     def expected_data(
         self,
         parameters: Float[Array, " params"],
-        templates: Templates | DenseTemplates | None = None,
+        templates: AnyTemplates | None = None,
         include_auxdata: bool = True,
     ) -> Float[Array, " data"]:
         """Expected yields of all bins, then expected auxiliary measurements (pyhf's ``expected_data``)."""
@@ -240,7 +273,7 @@ class HistFactory(eqx.Module):
         self,
         parameters: Float[Array, " params"],
         data: Float[Array, " data"],
-        templates: Templates | DenseTemplates | None = None,
+        templates: AnyTemplates | None = None,
     ) -> Float[Array, ""]:
         """``ln L``: Poisson terms of the bins, then the constraint terms (pyhf's ``Model.logpdf``).
 
@@ -275,7 +308,7 @@ def _with_fixed_bins(
     return configured.at[terms.parameter].set(configured[terms.parameter] | (terms.follows_fixed & ~valid))
 
 
-def _poi_index(name: str, parameters: tuple[Parameter, ...], axes: Axes) -> int | None:
+def _poi_index(name: str, parameters: Sequence[Parameter], names: Rows) -> int | None:
     """Place of the POI; None when the measurement names none."""
     if not name:
         return None
@@ -285,10 +318,4 @@ def _poi_index(name: str, parameters: tuple[Parameter, ...], axes: Axes) -> int 
             f"measurement: POI '{name}' has {sizes.get(name, 0)} components in the model, allowed is "
             f"exactly 1; name one of {sorted(n for n, size in sizes.items() if size == 1)}"
         )
-    return axes.first[name]
-
-
-def _places_of(templates: Templates) -> set[tuple[str, str]]:
-    """Path and shape of every entry, for error messages."""
-    leaves = jax.tree.leaves_with_path(templates)
-    return {(jax.tree_util.keystr(path), str(jnp.shape(leaf))) for path, leaf in leaves}
+    return names.first[name]

@@ -1,11 +1,11 @@
 """The parameters that a specification asks for: pyhf's order, values, bounds and constraints."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pipeline.likelihood.specification import MODIFIERS, Templates
+from pipeline.likelihood.specification import MODIFIERS, NamedTemplates
 
 
 @dataclass(frozen=True)
@@ -55,30 +55,54 @@ def _requirement(kind: str, name: str, size: int) -> Parameter:
     return Parameter(name, constraint, False, ones, ((1e-10, 10.0),) * size, ones, ones, free, follows)
 
 
-def modifiers_of(templates: Templates, kind: str) -> Iterator[tuple[str, str, str, Any]]:
-    """(channel, sample, name, arrays) of every modifier of one type, in pyhf's walking order."""
-    for channel in sorted(templates):
-        for sample in sorted(templates[channel]):
-            for name, arrays in sorted(templates[channel][sample].get(kind, {}).items()):
-                yield channel, sample, name, arrays
+class Modifiers:
+    """Which modifier acts where: the structure of a specification, without its numbers.
+
+    ``samples``, ``bins`` (their number by channel) and ``cells`` (each sample of each channel) are sorted by name, as
+    pyhf sorts them.
+    """
+
+    def __init__(self, templates: NamedTemplates):
+        self.samples = tuple(sorted({sample for samples in templates.values() for sample in samples}))
+        self.bins = {channel: _bins(templates[channel]) for channel in sorted(templates)}
+        self.cells = tuple(
+            (channel, sample) for channel in self.bins for sample in sorted(templates[channel])
+        )
+        self._users: dict[str, dict[str, list[tuple[str, str]]]] = {kind: {} for kind in MODIFIERS}
+        for channel, sample in self.cells:
+            for kind, modifiers in templates[channel][sample].items():
+                for name in sorted(modifiers) if kind != "data" else ():
+                    self._users[kind].setdefault(name, []).append((channel, sample))
+
+    def names(self, kind: str) -> list[str]:
+        """Names of one type in pyhf's order: by first use, but staterror alphabetically."""
+        names = list(self._users[kind])
+        return sorted(names) if kind == "staterror" else names
+
+    def users(self, kind: str, name: str) -> Sequence[tuple[str, str]]:
+        """(channel, sample) of each place where a modifier acts, in pyhf's walking order."""
+        return self._users[kind].get(name, ())
+
+    def channels(self, kind: str, name: str) -> tuple[str, ...]:
+        """Channels in which a modifier acts, in the model's order."""
+        return tuple(dict.fromkeys(channel for channel, _ in self.users(kind, name)))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The types that there are."""
+        return tuple(kind for kind, names in self._users.items() if names)
 
 
-def bins_of(templates: Templates, channel: str) -> int:
+def _bins(samples: Mapping[str, Any]) -> int:
     """Number of bins of a channel."""
-    return int(next(iter(templates[channel].values()))["data"].shape[0])
+    return int(next(iter(samples.values()))["data"].shape[0])
 
 
-def channels_with(templates: Templates, kind: str, name: str) -> tuple[str, ...]:
-    """Channels in which this modifier acts, in the model's order."""
-    return tuple(dict.fromkeys(channel for channel, _, n, _ in modifiers_of(templates, kind) if n == name))
-
-
-def _check_sharing(templates: Templates, kind: str, name: str) -> None:
+def _check_sharing(modifiers: Modifiers, kind: str, name: str) -> None:
     """Refuse what pyhf refuses: a shapesys on two samples, a staterror on unequal sets of channels."""
     users: dict[str, list[str]] = {}
-    for channel, sample, other, _ in modifiers_of(templates, kind):
-        if other == name:
-            users.setdefault(sample, []).append(channel)
+    for channel, sample in modifiers.users(kind, name):
+        users.setdefault(sample, []).append(channel)
     if kind == "shapesys" and sum(map(len, users.values())) > 1:
         raise ValueError(
             f"shapesys '{name}': used by {users}; allowed is one sample of one channel; rename it"
@@ -90,24 +114,18 @@ def _check_sharing(templates: Templates, kind: str, name: str) -> None:
         )
 
 
-def _size(templates: Templates, kind: str, name: str) -> int:
+def _size(modifiers: Modifiers, kind: str, name: str) -> int:
     """Components of a parameter: one per bin it acts on, for the types that act bin by bin."""
-    channels = channels_with(templates, kind, name)
+    channels = modifiers.channels(kind, name)
     if kind == "shapefactor":
-        sizes = {bins_of(templates, channel) for channel in channels}
+        sizes = {modifiers.bins[channel] for channel in channels}
         if len(sizes) > 1:
             raise ValueError(
                 f"shapefactor '{name}': shared by {channels} with {sorted(sizes)} bins; "
                 "share it between channels of equal size or use one name per channel"
             )
         return sizes.pop()
-    return sum(bins_of(templates, channel) for channel in channels)
-
-
-def _names(templates: Templates, kind: str) -> list[str]:
-    """Names of one type in pyhf's order: by first use, but staterror alphabetically."""
-    names = list(dict.fromkeys(name for _, _, name, _ in modifiers_of(templates, kind)))
-    return sorted(names) if kind == "staterror" else names
+    return sum(modifiers.bins[channel] for channel in channels)
 
 
 def _configured(parameter: Parameter, config: Mapping[str, Any]) -> Parameter:
@@ -227,12 +245,12 @@ def _constrained(parameter: Parameter, width: float | None) -> Parameter:
 
 
 def parameters_of(
-    templates: Templates,
+    modifiers: Modifiers,
     configurations: Sequence[Mapping[str, Any]],
     constraint_widths: Mapping[str, float | None],
 ) -> tuple[Parameter, ...]:
     """Every parameter in pyhf's order, with the measurement's configuration and other constraint widths applied."""
-    required = _required(templates)
+    required = _required(modifiers)
     configs: dict[str, Mapping[str, Any]] = {}
     for config in configurations:
         if config["name"] in configs:
@@ -249,13 +267,13 @@ def parameters_of(
     )
 
 
-def _required(templates: Templates) -> list[Parameter]:
+def _required(modifiers: Modifiers) -> list[Parameter]:
     """What the modifiers ask for, each parameter once."""
     found: dict[str, tuple[str, Parameter]] = {}
     for kind in MODIFIERS:
-        for name in _names(templates, kind):
-            _check_sharing(templates, kind, name)
-            required = _requirement(kind, name, _size(templates, kind, name))
+        for name in modifiers.names(kind):
+            _check_sharing(modifiers, kind, name)
+            required = _requirement(kind, name, _size(modifiers, kind, name))
             first, known = found.setdefault(name, (kind, required))
             if known != required or (first != kind and required.from_templates):
                 raise ValueError(

@@ -47,14 +47,18 @@ def normal_logpdf(
 
 
 def relative_uncertainty(
-    layout: ConstraintLayout, flat: Float[Array, " numbers"]
+    layout: ConstraintLayout,
+    uncertainties: Float[Array, " uncertainties"],
+    nominal: Float[Array, "samples bins"],
 ) -> tuple[Float[Array, " auxdata"], Bool[Array, " auxdata"]]:
     """Relative uncertainty of bin-by-bin parameters, ``sqrt(sum_s u_s^2) / sum_s n_s`` (1 where undefined).
 
     Summed over the samples that carry the staterror (Barlow-Beeston lite: Barlow, Beeston, CPC 77 (1993) 219;
     pyhf's ``staterror_builder``); a shapesys has one sample. Undefined for zero uncertainty or yield.
     """
-    uncertainty, total = flat[layout.uncertainty], jnp.sum(flat[layout.yields], axis=1)
+    none = jnp.zeros(1, dtype=nominal.dtype)
+    uncertainty = jnp.concatenate([none, uncertainties])[layout.uncertainty]
+    total = jnp.sum(jnp.concatenate([none, jnp.ravel(nominal)])[layout.yields], axis=1)
     # pyhf calls a negative shapesys uncertainty invalid, while a staterror's sign is squared away
     uncertainty = jnp.where(layout.is_poisson[:, None] & (uncertainty < 0), 0.0, uncertainty)
     variance = jnp.sum(uncertainty**2, axis=1)

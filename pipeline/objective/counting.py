@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pipeline.fit.hypotest import poi_of
-from pipeline.likelihood import HistFactory, Templates
+from pipeline.likelihood import AnyTemplates, HistFactory
 from pipeline.objective.value import ObjectiveValue, without_fit
 
 
@@ -49,7 +49,7 @@ def _phi(ratio: Float[Array, " bins"], series_below: float) -> Float[Array, " bi
 
 
 def asimov_significance(
-    model: HistFactory, templates: Templates, *, background_uncertainty: float = 0.0
+    model: HistFactory, templates: AnyTemplates, *, background_uncertainty: float = 0.0
 ) -> ObjectiveValue:
     """Counting significance without the model's systematic uncertainties, of all bins in quadrature.
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from pipeline.fit.hypotest import conditional_fit, poi_of
-from pipeline.likelihood import HistFactory, Templates
+from pipeline.likelihood import AnyTemplates, HistFactory
 from pipeline.objective.precision import expected_covariance, place_of
 from pipeline.objective.value import ObjectiveValue, with_fit, without_fit
 
@@ -34,7 +34,7 @@ def _watched(model: HistFactory, names: Sequence[str], what: str) -> Bool[Array,
 
 
 def overconstrained(
-    model: HistFactory, templates: Templates, *, floor: float = 0.5, parameters: Sequence[str] = ()
+    model: HistFactory, templates: AnyTemplates, *, floor: float = 0.5, parameters: Sequence[str] = ()
 ) -> ObjectiveValue:
     """Nuisance parameters that the fit constrains below ``floor`` of their width before it.
 
@@ -52,7 +52,7 @@ def overconstrained(
 
 def pulls(
     model: HistFactory,
-    templates: Templates,
+    templates: AnyTemplates,
     *,
     most: float = 1.0,
     mu: float = 0.0,
@@ -74,20 +74,20 @@ def pulls(
     return with_fit(excess(jnp.abs(pull) / most - 1.0), held)
 
 
-def expected_events(model: HistFactory, templates: Templates, *, least: float = 1.0) -> ObjectiveValue:
+def expected_events(model: HistFactory, templates: AnyTemplates, *, least: float = 1.0) -> ObjectiveValue:
     """Bins with fewer than ``least`` expected events at the initial parameters: excess ``1 - nu/least``."""
     expected = model.expected_data(model.initial, templates, include_auxdata=False)
     return without_fit(excess(1.0 - expected / least))
 
 
-def mc_statistics(model: HistFactory, templates: Templates, *, most: float = 0.2) -> ObjectiveValue:
+def mc_statistics(model: HistFactory, templates: AnyTemplates, *, most: float = 0.2) -> ObjectiveValue:
     """Bins whose simulated events leave a relative statistical uncertainty above ``most``.
 
     Excess ``delta/most - 1`` with the delta of pyhf's staterror, so the model must have one. At the edge: an empty
     bin has no such uncertainty; `expected_events` is the penalty for it.
     """
     terms = model.constraints
-    if not any("staterror" in sample for samples in model.templates.values() for sample in samples.values()):
+    if "staterror" not in model.kinds:
         raise ValueError(
             "penalty 'mc_statistics': the model has no staterror; set model.mc_statistics: true or remove the penalty"
         )

@@ -65,8 +65,23 @@ def _comparable_whole(
     wider = np.promote_types(x.dtype, second.dtype)
     if np.issubdtype(wider, np.integer):
         return x.astype(wider), second.astype(wider)
-    most = np.iinfo(np.int64).max  # of uint64 beside int64, which have no common type
-    return tuple(jnp.where(a > most, most, a).astype(np.int64) for a in (x, second))  # type: ignore[return-value]
+    if x.dtype == np.uint64:
+        signed, unsigned = _signed_and_unsigned(second, x)
+        return unsigned, signed
+    return _signed_and_unsigned(x, second)
+
+
+def _signed_and_unsigned(
+    signed: Integer[Array, "..."], unsigned: Integer[Array, "..."]
+) -> tuple[Integer[Array, "..."], Integer[Array, "..."]]:
+    """Return both in int64, in which they compare as the numbers do; uint64 and int64 have no common type."""
+    signed, unsigned = spread(signed.astype(np.int64), unsigned)
+    most = np.iinfo(np.int64).max
+    beyond = unsigned > np.uint64(
+        most
+    )  # above whatever the other is, also where that is the largest there is
+    below = jnp.where(beyond & (signed == most), most - 1, signed)
+    return below, jnp.where(beyond, most, unsigned.astype(np.int64))
 
 
 def allowed_objects(x: Shaped[Array, "..."], mask: Shaped[ArrayLike, "..."] | None) -> Shaped[Array, "..."]:

@@ -11,11 +11,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from pipeline.config import Config, Model, NormalizationSystematic, NormPlusShapeSystematic
-from pipeline.containers import Templates
+from pipeline.containers import AnyArray, Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.templates.axes import Axes, affecting
-from pipeline.templates.shapes import LEAST_MIRRORED, norm_plus_shape
-from pipeline.templates.specification import varied
+from pipeline.templates.shapes import LEAST_MIRRORED, Channels, norm_plus_shape, symmetrised
 
 LEFT_OVER = (
     0.1  # share of the size of an uncertainty: with less of it left at the nominal value, it has vanished
@@ -108,7 +107,7 @@ def _places(templates: Templates, axes: Axes, config: Config) -> Iterator[_Place
                         nominal=yields[axes.row(sample, NOMINAL)],
                         given=[yields[axes.row(sample, name)] for name in names],
                         used=[
-                            np.asarray(a) for a in varied(yields, axes, sample, systematic) if a is not None
+                            np.asarray(a) for a in _varied(yields, axes, sample, systematic) if a is not None
                         ],
                         noise=[_noise(yields, sumw2, axes, sample, name) for name in names],
                         filled=everything > 0,
@@ -202,8 +201,9 @@ def _mirrored(place: _Place) -> Iterator[Caution]:
     if len(place.given) == 2 and place.systematic.symmetrise is None:
         return
     if len(ends) == 1:
-        _, shape = norm_plus_shape(place.nominal, place.used[0], None, place.filled)
-        ends = [np.asarray(shape["lo_data"])]
+        one = Channels.of_sizes([place.nominal.size])
+        split = norm_plus_shape(place.nominal[None], place.used[0][None], None, place.filled, one)
+        ends = [np.asarray(split.lo_data)[0]]
         total = place.nominal.sum()
         ratio = float(place.used[0].sum() / total) if total > 0 else 1.0
         if 2.0 - ratio < LEAST_MIRRORED:
@@ -255,3 +255,17 @@ def _without_effect(places: Sequence[_Place]) -> Iterator[Caution]:
             names = " and ".join(repr(n) for n in (own[0].systematic.up, own[0].systematic.down) if n)
             text = f"{name!r}: {names} changes no template of any sample and channel"
             yield Caution(NO_EFFECT, name, "", "", 0.0, 0, text)
+
+
+def _varied(
+    yields: Float[AnyArray, "samples variations bins"],
+    axes: Axes,
+    sample: str,
+    systematic: NormPlusShapeSystematic,
+) -> tuple[Float[AnyArray, " bins"], Float[AnyArray, " bins"] | None]:
+    """The up and down templates of a sample in a channel, symmetrised where that is asked for; down may be missing."""
+    up = yields[axes.row(sample, systematic.up)]
+    down = None if systematic.down is None else yields[axes.row(sample, systematic.down)]
+    if systematic.symmetrise is None:
+        return up, down
+    return symmetrised(yields[axes.row(sample, NOMINAL)], up, down, systematic.symmetrise)

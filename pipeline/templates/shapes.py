@@ -1,9 +1,11 @@
 """The templates of a systematic variation: symmetrised, and split into yield ratio and shape."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.containers import AnyArray
 
@@ -14,11 +16,11 @@ Symmetry = Literal["average", "largest", "mirror_up", "mirror_down"]
 
 
 def symmetrised(
-    nominal: Float[AnyArray, " bins"],
-    up: Float[AnyArray, " bins"],
-    down: Float[AnyArray, " bins"] | None,
+    nominal: Float[AnyArray, "*rows bins"],
+    up: Float[AnyArray, "*rows bins"],
+    down: Float[AnyArray, "*rows bins"] | None,
     how: Symmetry,
-) -> tuple[Float[AnyArray, " bins"], Float[AnyArray, " bins"]]:
+) -> tuple[Float[AnyArray, "*rows bins"], Float[AnyArray, "*rows bins"]]:
     """Templates at equal distances from the nominal in every bin: n + h and n - h, with u and d those given.
 
     - `average`: h = (u - d) / 2, so that what both change to the same side cancels: it is the slope that a fit sees at
@@ -42,15 +44,46 @@ def symmetrised(
     return nominal + half, nominal - half
 
 
+class Channels(NamedTuple):
+    """How the bins of several channels stand in one row: for sums of each channel, and back."""
+
+    channel: Int[np.ndarray, " bins"]
+    number: int
+
+    @classmethod
+    def of_sizes(cls, sizes: Sequence[int]) -> "Channels":
+        """Channels with so many bins each, one after the other."""
+        return cls(np.repeat(np.arange(len(sizes)), sizes), len(sizes))
+
+    def sums(self, rows: Float[AnyArray, "rows bins"]) -> Float[Array, "rows channels"]:
+        """The sum of the bins of each channel."""
+        members = np.arange(self.number)[None, :] == self.channel[:, None]
+        return jnp.asarray(rows) @ jnp.asarray(members, dtype=rows.dtype)
+
+    def over_bins(self, rows: Float[AnyArray, "rows channels"]) -> Float[AnyArray, "rows bins"]:
+        """A number of each channel in each of its bins."""
+        return rows[:, self.channel]
+
+
+class Split(NamedTuple):
+    """Yield ratios (normsys) and shapes of the nominal's yield (histosys), above and below."""
+
+    hi: Float[AnyArray, "rows channels"]
+    lo: Float[AnyArray, "rows channels"]
+    hi_data: Float[AnyArray, "rows bins"]
+    lo_data: Float[AnyArray, "rows bins"]
+
+
 def norm_plus_shape(
-    nominal: Float[AnyArray, " bins"],
-    up: Float[AnyArray, " bins"],
-    down: Float[AnyArray, " bins"] | None,
+    nominal: Float[AnyArray, "rows bins"],
+    up: Float[AnyArray, "rows bins"],
+    down: Float[AnyArray, "rows bins"] | None,
     filled: Bool[AnyArray, " bins"],
+    channels: Channels,
     *,
     least_mirrored: float = LEAST_MIRRORED,
-) -> tuple[dict[str, AnyArray], dict[str, AnyArray]]:
-    """Split templates into a yield ratio (normsys) and shapes of the nominal's yield (histosys), as cabinetry does.
+) -> Split:
+    """Split templates into a yield ratio in each channel and a shape of the nominal's yield, as cabinetry does.
 
     Without `down` the up template is mirrored at the nominal, ratio and shape each: r_lo = 2 - r_hi and
     lo = 2 nominal - hi. Where nominal or varied yield is not positive the ratio is 1: the shape carries all.
@@ -61,16 +94,17 @@ def norm_plus_shape(
         least_mirrored: smallest mirrored ratio. HistFactory needs a positive one; where a handful of events
             makes the up yield twice the nominal or more, the mirror image has none, which `templates.cautions` says.
     """
-    hi = _ratio(up, nominal)
-    hi_data = jnp.where(filled, up / hi, nominal)
+    below = channels.sums(nominal)
+    hi = _ratio(channels.sums(up), below)
+    hi_data = jnp.where(filled, up / channels.over_bins(hi), nominal)
     if down is None:
-        lo = jnp.maximum(2.0 - hi, least_mirrored)
-        return {"hi": hi, "lo": lo}, {"hi_data": hi_data, "lo_data": 2.0 * nominal - hi_data}
-    lo = _ratio(down, nominal)
-    return {"hi": hi, "lo": lo}, {"hi_data": hi_data, "lo_data": jnp.where(filled, down / lo, nominal)}
+        return Split(hi, jnp.maximum(2.0 - hi, least_mirrored), hi_data, 2.0 * nominal - hi_data)
+    lo = _ratio(channels.sums(down), below)
+    return Split(hi, lo, hi_data, jnp.where(filled, down / channels.over_bins(lo), nominal))
 
 
-def _ratio(varied: Float[AnyArray, " bins"], nominal: Float[AnyArray, " bins"]) -> Float[Array, ""]:
-    above, below = varied.sum(), nominal.sum()
+def _ratio(
+    above: Float[AnyArray, "rows channels"], below: Float[AnyArray, "rows channels"]
+) -> Float[Array, "rows channels"]:
     defined = (above > 0) & (below > 0)
     return jnp.where(defined, jnp.where(defined, above, 1.0) / jnp.where(defined, below, 1.0), 1.0)

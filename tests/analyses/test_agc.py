@@ -26,10 +26,10 @@ from pipeline.evaluate.histograms import differences, histograms
 from pipeline.evaluate.pyhf_fit import fit_table
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
+from pipeline.likelihood.of_run import workspace
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import axes_of
-from pipeline.templates.specification import workspace
 
 ROOT = Path(__file__).parents[2]
 V1_STYLE = ["analysis.options={electron: [], muon: [], jet: []}", "parameters={lepton_pt: 25, jet_pt: 25}"]

@@ -33,12 +33,12 @@ from pipeline.analysis import analysis_of
 from pipeline.containers import Columns, Templates
 from pipeline.data import store
 from pipeline.likelihood import HistFactory
+from pipeline.likelihood.of_run import specification, structure
 from pipeline.objective import Term, total
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import axes_of
 from pipeline.templates.binning import binnings_of
 from pipeline.templates.fill import Recipe, fill
-from pipeline.templates.specification import specification, structure
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLES = {"background": 1000.0, "signal": 1.0}

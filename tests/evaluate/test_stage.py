@@ -11,9 +11,9 @@ from pipeline.evaluate.pyhf_fit import pyhf_fit
 from pipeline.evaluate.stage import all_points
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
+from pipeline.likelihood.of_run import workspace
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.point import with_values
-from pipeline.templates.specification import workspace
 
 pytestmark = pytest.mark.simulate
 

@@ -171,6 +171,32 @@ def test_a8_an_import_that_cannot_be_seen_is_refused(tmp_path, monkeypatch):
             analysis_of(config.load(path))
 
 
+def test_a8_another_class_of_the_same_file_is_another_analysis(tmp_path):
+    path = write_run(tmp_path)
+    (tmp_path / "tiny.py").write_text(
+        (tmp_path / "tiny.py").read_text() + "\n\nclass Other(Tiny):\n    pass\n"
+    )
+    first, other = (config.load(path, [f"analysis.target={tmp_path}/tiny.py:{c}"]) for c in ("Tiny", "Other"))
+    assert first.analysis.digest != other.analysis.digest
+    files = write_columns(first, tmp_path / "columns")
+    assert fingerprint_of(first, files) != fingerprint_of(other, files)
+
+
+def test_a8_modules_of_one_name_that_change_places(tmp_path, monkeypatch):
+    """The same contents under other names are another program."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = write_run(tmp_path)
+    head = "from ea.factors import FACTOR as A\nfrom eb.factors import FACTOR as B\n"
+    (tmp_path / "tiny.py").write_text(head + (tmp_path / "tiny.py").read_text())
+    digests = []
+    for first, second in ((1.0, 5.0), (5.0, 1.0)):
+        for folder, value in (("ea", first), ("eb", second)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / "factors.py").write_text(f"FACTOR = {value}\n")
+        digests.append(config.load(path).analysis.digest)
+    assert digests[0] != digests[1]
+
+
 def test_a8_snakemake_runs_again_after_an_edit_of_an_imported_module(tmp_path):
     folder = clone(tmp_path)
     write(folder)

@@ -22,7 +22,7 @@ from pipeline.columns.rootfile import UnreadableFile
 from pipeline.containers import Columns, Parameters
 from pipeline.data import datasets
 from pipeline.data.datasets import SourceFile
-from pipeline.errors import AnalysisError, ConfigError, InputError
+from pipeline.errors import AnalysisError, ConfigError, InputError, Noting
 from pipeline.gradient.black_box import _called
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.relax import Exact
@@ -388,3 +388,24 @@ def test_b_a_fifo_in_place_of_a_file_does_not_wait(tmp_path):
     os.mkfifo(tmp_path / "fifo.root")
     with pytest.raises(UnreadableFile, match=r"fifo\.root is no file"):
         read(tmp_path / "fifo.root", Jets())
+
+
+class Strange(BaseException):
+    """No `Exception`, and without words."""
+
+    def __str__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (SystemExit(0), "SystemExit in Tiny.observe: 0"),
+        (GeneratorExit(), "GeneratorExit in Tiny.observe: no message"),
+        (Strange(), "Strange in Tiny.observe: its own text cannot be made"),
+    ],
+)
+def test_a21_whatever_the_own_code_raises_is_its_own(error, said):
+    """Also what would end the process without a word."""
+    with pytest.raises(AnalysisError, match=re.escape(said)), Noting("in Tiny.observe"):
+        raise error

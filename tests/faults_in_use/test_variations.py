@@ -27,12 +27,12 @@ from pipeline.evaluate.histograms import histograms
 from pipeline.evaluate.stage import yields
 from pipeline.gradient.suspects import suspects
 from pipeline.gradient.work import check_variations_used, prepare_work
+from pipeline.likelihood.of_run import specification, sums, workspace
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.report.figures import settable
 from pipeline.templates.axes import Axes, axes_of, variations_of
 from pipeline.templates.cautions import cautions, summary
 from pipeline.templates.shapes import symmetrised
-from pipeline.templates.specification import specification, sums, workspace
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 

@@ -11,7 +11,7 @@ from pipeline.config import Objective
 from pipeline.evaluate.pyhf_objectives import judged
 from pipeline.fit import fit
 from pipeline.fit.hypotest import conditional_fit
-from pipeline.likelihood import HistFactory
+from pipeline.likelihood import HistFactory, templates_from_workspace
 from pipeline.objective import OBJECTIVES
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -95,12 +95,14 @@ def test_both_likelihoods_say_what_the_scan_says(model, kind, mu, truth):
 
 
 def test_its_derivative_is_that_of_the_lowest(model):
+    named = templates_from_workspace(SPEC)
+
     def significance(nominal):
-        moved = {**model.templates["output"]["background"], "data": nominal}
-        templates = {"output": {**model.templates["output"], "background": moved}}
+        moved = {**named["output"]["background"], "data": nominal}
+        templates = {"output": {**named["output"], "background": moved}}
         return OBJECTIVES["discovery"].function(model, templates).value
 
-    check_grads(significance, (model.templates["output"]["background"]["data"],), order=1, rtol=1e-5)
+    check_grads(significance, (named["output"]["background"]["data"],), order=1, rtol=1e-5)
 
 
 def test_a_held_shape_is_not_moved(model):

@@ -18,13 +18,13 @@ from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import forward, pullback, value_and_grad
 from pipeline.gradient.work import prepare_work
 from pipeline.likelihood import HistFactory
+from pipeline.likelihood.of_run import specification, workspace
 from pipeline.objective import OBJECTIVES
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 from pipeline.optimise.update import in_ranges
 from pipeline.templates.axes import variations_of
 from pipeline.templates.fill import Recipe, fill
-from pipeline.templates.specification import specification, workspace
 
 pytestmark = pytest.mark.simulate
 

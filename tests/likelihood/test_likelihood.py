@@ -161,7 +161,7 @@ def test_patchset(tmp_path):
     path = tmp_path / "patchset.json"
     path.write_text(json.dumps(content))
     model = HistFactory.from_workspace(patched(background, path, "signal_8"))
-    np.testing.assert_array_equal(model.templates["bin"]["s"]["data"], [8.0])
+    np.testing.assert_array_equal(model.templates.nominal[model.samples.index("s")], [8.0])
     assert_equals_pyhf(patched(background, content, (5.0,)))
     with pytest.raises(ValueError, match=r"no patch 'signal_9'; it has signal_5, signal_8"):
         patched(background, content, "signal_9")
@@ -329,11 +329,37 @@ def test_gradients_in_parameters_data_and_templates():
 
 def test_gradient_of_a_poisson_bin_is_the_analytic_one():
     """d ln L / d mu = s (n / (mu s + b) - 1), d ln L / d s = mu (n / (mu s + b) - 1)."""
-    model = HistFactory.from_workspace(counting(signal=10.0, background=50.0, observed=65.0))
+    workspace = counting(signal=10.0, background=50.0, observed=65.0)
+    model = HistFactory.from_workspace(workspace)
     parameters = jnp.asarray([1.0, 0.0])
     assert model.parameter_names == ("mu", "norm")
     by_parameters, by_templates = jax.grad(lambda p, t: model.logpdf(p, model.data(), t), argnums=(0, 1))(
         parameters, model.templates
     )
     np.testing.assert_allclose(by_parameters[0], 10.0 * (65.0 / 60.0 - 1.0), rtol=1e-13)
-    np.testing.assert_allclose(by_templates["bin"]["s"]["data"], [65.0 / 60.0 - 1.0], rtol=1e-13)
+    signal = model.samples.index("s")
+    np.testing.assert_allclose(by_templates.nominal[signal], [65.0 / 60.0 - 1.0], rtol=1e-13)
+    named = jax.grad(lambda t: model.logpdf(parameters, model.data(), t))(templates_from_workspace(workspace))
+    np.testing.assert_allclose(named["bin"]["s"]["data"], [65.0 / 60.0 - 1.0], rtol=1e-13)
+
+
+def test_templates_by_name_are_the_stacked_ones():
+    for workspace in (everything(), agc_workspace()):
+        model, named = HistFactory.from_workspace(workspace), templates_from_workspace(workspace)
+        jax.tree.map(np.testing.assert_array_equal, model.stacked(named), model.templates)
+        jax.tree.map(np.testing.assert_array_equal, model.template.named(model.templates), named)
+
+
+def test_patches_of_one_structure_share_their_programs():
+    """Sample names are others, shapes are not."""
+    compiled = []
+    value = jax.jit(lambda model: compiled.append(1) or model.logpdf(model.initial, model.data()))
+    values = []
+    for name, size in (("a", 5.0), ("z", 8.0)):
+        workspace = counting(signal=size)
+        workspace["channels"][0]["samples"][0]["name"] = name
+        model = HistFactory.from_workspace(workspace)
+        values.append(float(value(model)))
+        np.testing.assert_allclose(values[-1], model.logpdf(model.initial, model.data()), rtol=1e-12)
+    assert len(compiled) == 1
+    assert values[0] != values[1]

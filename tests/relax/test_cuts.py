@@ -163,3 +163,15 @@ def test_logic_refuses_mixed_shapes(decisions):
     for relax in (Relaxed(1.0), Exact()):
         with pytest.raises(ValueError, match="one or more decisions of one shape"):
             relax.all(*decisions)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32, np.int64])
+def test_signed_and_unsigned_whole_numbers_compare_as_numbers(kind):
+    """NumPy's own comparison goes through float64 and rounds; Python's does not."""
+    limits = np.iinfo(kind)
+    signed = np.array([limits.min, -1, 0, 1, 40, limits.max - 1, limits.max], dtype=kind)
+    unsigned = np.array([0, 1, 40, 127, 2**31 - 1, 2**63 - 1, 2**63, 2**64 - 1], dtype=np.uint64)
+    for first, second in (np.meshgrid(signed, unsigned), np.meshgrid(signed, unsigned)[::-1]):
+        expected = [int(a) > int(b) for a, b in zip(first.ravel(), second.ravel(), strict=True)]
+        found = Exact().greater(jnp.asarray(first.ravel()), jnp.asarray(second.ravel()), width="w")
+        np.testing.assert_array_equal(found, np.array(expected, dtype=float))

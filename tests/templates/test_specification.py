@@ -15,10 +15,10 @@ from pipeline.containers import Templates
 from pipeline.errors import ConfigError
 from pipeline.gradient.loss import centre
 from pipeline.likelihood import HistFactory, templates_from_workspace
+from pipeline.likelihood.of_run import specification, workspace
 from pipeline.objective import OBJECTIVES
 from pipeline.templates.axes import axes_of, variations_of
-from pipeline.templates.shapes import norm_plus_shape
-from pipeline.templates.specification import specification, workspace
+from pipeline.templates.shapes import Channels, norm_plus_shape
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -128,17 +128,22 @@ def test_pyhf_and_ours_agree_on_it(run, templates):
 
 @given(YIELDS, YIELDS, YIELDS)
 def test_ratio_times_shape_is_the_template(nominal, up, down):
-    norm, shape = norm_plus_shape(nominal, up, down, nominal > 0)
-    np.testing.assert_allclose(norm["hi"] * shape["hi_data"], up)
-    np.testing.assert_allclose(norm["lo"] * shape["lo_data"], down)
-    np.testing.assert_allclose(shape["hi_data"].sum(), nominal.sum())
+    """Of two channels side by side, each with a ratio of its own."""
+    half = Channels.of_sizes([nominal.size, nominal.size])
+    twice = [np.concatenate([a, 2 * a])[None] for a in (nominal, up, down)]
+    found = norm_plus_shape(*twice, twice[0][0] > 0, half)
+    np.testing.assert_allclose(half.over_bins(found.hi) * found.hi_data, twice[1])
+    np.testing.assert_allclose(half.over_bins(found.lo) * found.lo_data, twice[2])
+    np.testing.assert_allclose(half.sums(found.hi_data), half.sums(twice[0]))
 
 
 @given(YIELDS, YIELDS)
 def test_a_missing_down_template_is_the_mirror(nominal, up):
-    norm, shape = norm_plus_shape(nominal, up, None, nominal > 0)
-    np.testing.assert_allclose(norm["lo"], max(2.0 - norm["hi"], 0.01))
-    np.testing.assert_allclose((shape["hi_data"] + shape["lo_data"]) / 2, nominal, atol=1e-9 * nominal.max())
+    one = Channels.of_sizes([nominal.size])
+    found = norm_plus_shape(nominal[None], up[None], None, nominal > 0, one)
+    np.testing.assert_allclose(found.lo, np.maximum(2.0 - found.hi, 0.01))
+    middle = (found.hi_data + found.lo_data)[0] / 2
+    np.testing.assert_allclose(middle, nominal, atol=1e-9 * nominal.max())
 
 
 def test_empty_templates_have_finite_derivatives(run, templates):

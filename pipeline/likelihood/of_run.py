@@ -1,0 +1,329 @@
+"""A run's templates -> the stacked arrays of its likelihood, traced or written as workspace JSON.
+
+The same arrays serve both: the optimisation differentiates through the very templates that the final workspace
+hands to pyhf, with cabinetry's meaning of each systematic type. What stands where is decided once per run, from
+names alone; what is traced are a few operations on whole arrays.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from pipeline.config import (
+    LUMINOSITY,
+    Channel,
+    Config,
+    Model,
+    NormalizationSystematic,
+    NormPlusShapeSystematic,
+)
+from pipeline.containers import AnyArray, Templates
+from pipeline.data.datasets import NOMINAL
+from pipeline.errors import ConfigError
+from pipeline.likelihood.model import HistFactory
+from pipeline.likelihood.specification import NamedTemplates
+from pipeline.likelihood.stacked import StackedTemplates
+from pipeline.templates.axes import Axes, affecting, variations_of
+from pipeline.templates.shapes import Channels, Symmetry, norm_plus_shape, symmetrised
+
+
+class Yields(NamedTuple):
+    """The templates of all channels in the fit side by side: bins in the order of the likelihood."""
+
+    yields: Float[AnyArray, "samples variations bins"]
+    sumw2: Float[AnyArray, "samples bins"]
+
+
+class _Kind(NamedTuple):
+    """Rows whose templates are made alike: symmetrised in one way or not, with a down template or without."""
+
+    how: Symmetry | None
+    has_down: bool
+    rows: Int[np.ndarray, " own"]
+    sample: Int[np.ndarray, " own"]  # of the likelihood
+    up: Int[np.ndarray, "2 own"]  # sample and variation of the templates
+    down: Int[np.ndarray, "2 own"]
+
+
+class Specifier:
+    """How the arrays of a run's likelihood are made of its templates; and that likelihood, without numbers."""
+
+    def __init__(self, config: Config, axes: Axes, sizes: Mapping[str, int]):
+        """With the number of bins by channel."""
+        self.regions = sorted(config.regions)
+        self._sizes = [sizes[name] for name in self.regions]
+        self.model = HistFactory.from_templates(
+            _structure(config, dict(zip(self.regions, self._sizes, strict=True))),
+            _measurement(config.model),
+            constraint_widths=config.model.constraint_widths,
+            is_structure=True,
+        )
+        self._channels = Channels.of_sizes(self._sizes)
+        names = self.model.template.names
+        self._samples = np.array([axes.row(name, NOMINAL)[0] for name in names.samples])
+        systematics = {
+            (sample, systematic.name): systematic
+            for sample in names.samples
+            for systematic in affecting(config.model, sample)
+        }
+        self._kinds = _kinds(names.shapes, systematics, axes, names.sample)
+        self._constant, self._split = _factors(names.norms, names.shapes, systematics)
+        self._errors = _errors(names.uncertainties, names.sample, names.slices)
+
+    def side_by_side(self, templates: Templates) -> Yields:
+        """The channels in the fit; NumPy stays NumPy, so that no program of many arrays is compiled."""
+
+        def joined(arrays: Mapping[str, AnyArray]) -> AnyArray:
+            own = [arrays[name] for name in self.regions]
+            traced = any(isinstance(array, jax.Array) for array in own)
+            return jnp.concatenate(own, axis=-1) if traced else np.concatenate(own, axis=-1)
+
+        return Yields(joined(templates.yields), joined(templates.sumw2))
+
+    def apart(self, found: Yields) -> Templates:
+        """The channels by name again, as of a derivative with respect to what `side_by_side` gives."""
+        ends = np.cumsum(self._sizes)[:-1]
+        yields, sumw2 = (
+            dict(zip(self.regions, np.split(np.asarray(array), ends, axis=-1), strict=True))
+            for array in found
+        )
+        return Templates(yields, sumw2)
+
+    def stacked(self, found: Yields) -> StackedTemplates:
+        """The arrays of the likelihood; differentiable."""
+        nominal = jnp.asarray(found.yields)[self._samples, 0]
+        filled = jnp.sum(nominal, axis=0) > 0
+        parts = [self._split_of(kind, jnp.asarray(found.yields), nominal, filled) for kind in self._kinds]
+        if parts:
+            order = np.argsort(np.concatenate([kind.rows for kind in self._kinds]))
+            hi, lo, high, low = (jnp.concatenate(part)[order] for part in zip(*parts, strict=True))
+        else:
+            high = low = jnp.zeros((0, nominal.shape[1]), dtype=nominal.dtype)
+            hi = lo = jnp.zeros((0, len(self._sizes)), dtype=nominal.dtype)
+        return StackedTemplates(nominal, high, low, self._norms(hi, lo), self._uncertainties(found))
+
+    def _split_of(
+        self,
+        kind: _Kind,
+        yields: Float[Array, "samples variations bins"],
+        nominal: Float[Array, "own_samples bins"],
+        filled: Bool[Array, " bins"],
+    ) -> tuple[Array, Array, Array, Array]:
+        """Factors and shapes, above and below, of the rows of one kind."""
+        middle = nominal[kind.sample]
+        up = yields[kind.up[0], kind.up[1]]
+        down = yields[kind.down[0], kind.down[1]] if kind.has_down else None
+        ends = (up, down) if kind.how is None else symmetrised(middle, up, down, kind.how)
+        found = norm_plus_shape(middle, ends[0], ends[1], filled, self._channels)
+        return tuple(map(jnp.asarray, found))  # type: ignore[return-value]
+
+    def _norms(
+        self, hi: Float[Array, "shapes channels"], lo: Float[Array, "shapes channels"]
+    ) -> Float[Array, "sides norms channels"]:
+        """The factors of the normsys: those given, and the yield ratios of templates."""
+        constant = jnp.asarray(np.repeat(self._constant[:, :, None], hi.shape[1], axis=2), dtype=hi.dtype)
+        norms, shapes = self._split
+        return constant.at[:, norms].set(jnp.stack([hi, lo])[:, shapes])
+
+    def _uncertainties(self, found: Yields) -> Float[Array, " uncertainties"]:
+        """The statistical uncertainties of the simulated events in each bin."""
+        sumw2 = jnp.asarray(found.sumw2)[self._samples]
+        positive = sumw2 > 0  # the square root has no derivative at 0: an empty bin has no uncertainty
+        error = jnp.where(positive, jnp.sqrt(jnp.where(positive, sumw2, 1.0)), 0.0)
+        return error[self._errors[0], self._errors[1]]
+
+
+def _kinds(
+    rows: Mapping[tuple[str, str], int],
+    systematics: Mapping[tuple[str, str], NormalizationSystematic | NormPlusShapeSystematic],
+    axes: Axes,
+    sample: Mapping[str, int],
+) -> list[_Kind]:
+    """The rows of histosys, sorted by what is done with their templates."""
+    found: dict[tuple[Symmetry | None, bool], list[tuple[int, ...]]] = {}
+    for key, row in rows.items():
+        systematic = systematics[key]
+        assert isinstance(systematic, NormPlusShapeSystematic)
+        up = axes.row(key[0], systematic.up)
+        down = up if systematic.down is None else axes.row(key[0], systematic.down)
+        kind = systematic.symmetrise, systematic.down is not None
+        found.setdefault(kind, []).append((row, sample[key[0]], *up, *down))
+    made = []
+    for (how, has_down), entries in found.items():
+        table = np.array(entries).T
+        made.append(_Kind(how, has_down, table[0], table[1], table[2:4], table[4:6]))
+    return made
+
+
+def _factors(
+    norms: Mapping[tuple[str, str], int],
+    shapes: Mapping[tuple[str, str], int],
+    systematics: Mapping[tuple[str, str], NormalizationSystematic | NormPlusShapeSystematic],
+) -> tuple[Float[np.ndarray, "sides norms"], Int[np.ndarray, "2 split"]]:
+    """The factors that are given, by row of normsys; and the rows of normsys and histosys that come from templates."""
+    constant = np.ones((2, len(norms)))
+    split = []
+    for key, row in norms.items():
+        systematic = systematics[key]
+        if isinstance(systematic, NormalizationSystematic):
+            constant[:, row] = 1 + systematic.up, 1 + systematic.down
+        else:
+            split.append((row, shapes[key]))
+    return constant, np.array(split, dtype=int).reshape(-1, 2).T
+
+
+def _errors(
+    places: Mapping[tuple[str, str, str], slice],
+    sample: Mapping[str, int],
+    bins: Mapping[str, slice],
+) -> Int[np.ndarray, "2 uncertainties"]:
+    """Sample and bin of each statistical uncertainty."""
+    found = [
+        (sample[own], number)
+        for channel, own, _ in places
+        for number in range(bins[channel].start, bins[channel].stop)
+    ]
+    return np.array(found, dtype=int).reshape(-1, 2).T
+
+
+def _structure(config: Config, sizes: Mapping[str, int]) -> NamedTemplates:
+    """The specification with zeros for all numbers."""
+    return {
+        channel: {sample: _empty(config.model, channel, sample, size) for sample in config.data.samples}
+        for channel, size in sizes.items()
+    }
+
+
+def _empty(model: Model, channel: str, sample: str, size: int) -> dict[str, Any]:
+    """One sample of one channel, without numbers."""
+    bins, number = np.zeros(size), np.zeros(())
+    systematics = affecting(model, sample)
+    shapes = [s.name for s in systematics if isinstance(s, NormPlusShapeSystematic)]
+    entry: dict[str, Any] = {
+        "data": bins,
+        "histosys": {name: {"hi_data": bins, "lo_data": bins} for name in shapes},
+        "normsys": {s.name: {"hi": number, "lo": number} for s in systematics},
+        "normfactor": {n.name: None for n in model.normfactors if sample in n.samples},
+        "lumi": {} if model.luminosity_uncertainty is None else {LUMINOSITY: None},
+        "staterror": {f"staterror_{channel}": bins} if model.mc_statistics else {},
+    }
+    return {key: value for key, value in entry.items() if key == "data" or value}
+
+
+def specification(templates: Templates, axes: Axes, config: Config) -> NamedTemplates:
+    """The channels of a pyhf specification, keyed by names, from summed templates."""
+    specifier = Specifier(config, axes, {name: array.shape[-1] for name, array in templates.yields.items()})
+    return specifier.model.template.named(specifier.stacked(specifier.side_by_side(templates)))
+
+
+def sums(templates: Templates, axes: Axes, config: Config) -> dict[str, Float[Array, " bins"]]:
+    """Channels that are not in the fit: the bins of each, all samples added up; differentiable."""
+    rows = {name: _summed(axes, config, own) for name, own in config.channels.items() if not own.in_fit}
+    return {name: jnp.sum(templates.yields[name][own[0], own[1]], axis=0) for name, own in rows.items()}
+
+
+def _summed(axes: Axes, config: Config, channel: Channel) -> Int[np.ndarray, "2 rows"]:
+    """Rows of the templates in the sum of a channel: every sample's nominal, and its variations where they count."""
+    rows = [axes.row(sample, NOMINAL) for sample in config.data.samples]
+    if channel.variations:
+        for sample, section in config.data.samples.items():
+            names = (*section.variations, *variations_of(config, sample))
+            rows += [axes.row(sample, name) for name in names]
+    return np.array(rows).T
+
+
+def workspace(
+    templates: Templates, axes: Axes, config: Config, *, pseudodata: bool = False
+) -> dict[str, Any]:
+    """A pyhf workspace of concrete templates, its observations the Asimov data (every parameter nominal).
+
+    Arguments:
+        pseudodata: observe those of `model.pseudodata` instead.
+
+    Raises:
+        ConfigError: the model has constraint terms of another width, or none, which a workspace cannot say.
+    """
+    if reason := beyond_pyhf(config):
+        raise ConfigError(reason)
+    return structure(templates, axes, config, pseudodata=pseudodata)
+
+
+def beyond_pyhf(config: Config) -> str | None:
+    """What of the model a pyhf workspace cannot say, if anything."""
+    if config.model.has_workspace:
+        return None
+    if not config.model.is_fitted:
+        return "the run has no model: its objective is a function of sums over the events"
+    other = ", ".join(map(repr, config.model.constraint_widths))
+    return (
+        f"model.systematics: constraint_width of {other} is not 1; a pyhf workspace has no place for that and would be "
+        "another model; `evaluate.also` may name one with width 1 that pyhf can judge"
+    )
+
+
+def structure(
+    templates: Templates, axes: Axes, config: Config, *, pseudodata: bool = False
+) -> dict[str, Any]:
+    """The workspace without the check that its constraint terms are pyhf's: for our own likelihood."""
+    channels, observations = [], []
+    found = specification(templates, axes, config)
+    for channel in config.regions:
+        samples = {name: found[channel][name] for name in config.data.samples}
+        entries = [{"name": name, **_json_sample(sample)} for name, sample in samples.items()]
+        channels.append({"name": channel, "samples": entries})
+        observed = _pseudodata(templates, axes, config, channel) if pseudodata else _asimov(samples, config)
+        observations.append({"name": channel, "data": np.asarray(observed).tolist()})
+    return {
+        "version": "1.0.0",
+        "channels": channels,
+        "observations": observations,
+        "measurements": [{"name": config.run, "config": _measurement(config.model)}],
+    }
+
+
+def _asimov(samples: Mapping[str, Mapping[str, Any]], config: Config) -> Any:
+    nominal = {n.name: n.nominal for n in config.model.normfactors}
+    return sum(
+        np.asarray(sample["data"]) * np.prod([nominal[name] for name in sample.get("normfactor", {})])
+        for sample in samples.values()
+    )
+
+
+def _pseudodata(templates: Templates, axes: Axes, config: Config, channel: str) -> Any:
+    return sum(
+        factor * np.asarray(templates.yields[channel][axes.row(sample, NOMINAL)])
+        for sample, factor in config.model.pseudodata.items()
+    )
+
+
+def _json_sample(sample: Mapping[str, Any]) -> dict[str, Any]:
+    modifiers = [
+        {"name": name, "type": kind, "data": _plain(data)}
+        for kind, entries in sample.items()
+        if kind != "data"
+        for name, data in entries.items()
+    ]
+    return {"data": _plain(sample["data"]), "modifiers": modifiers}
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _plain(value) for key, value in data.items()}
+    return None if data is None else np.asarray(data).tolist()
+
+
+def _measurement(model: Model) -> dict[str, Any]:
+    parameters: list[dict[str, Any]] = [
+        {"name": n.name, "inits": [n.nominal], "bounds": [list(n.bounds)]} for n in model.normfactors
+    ]
+    if model.luminosity_uncertainty is not None:
+        sigma = model.luminosity_uncertainty
+        bounds = [max(0.0, 1 - 10 * sigma), 1 + 10 * sigma]
+        parameters.append(
+            {"name": LUMINOSITY, "auxdata": [1.0], "sigmas": [sigma], "inits": [1.0], "bounds": [bounds]}
+        )
+    return {"poi": model.poi, "parameters": parameters}
