@@ -19,7 +19,7 @@ ORDER = [
 ]
 # The same inside each folder. Those of `analyses` import at most one another.
 INSIDE = {
-    "analysis": "declarations contract",
+    "analysis": "declarations systematics contract",
     "cli": "progress signals reference arguments point verbs main",
     "cluster": "settings security assignment workers sweeping batch",
     "columns": "padding branches rootfile bookkeeping inventory preselection selection make",
@@ -44,7 +44,9 @@ MOST_ENTRIES = 20  # of the package and of each folder, besides __init__ and __m
 MODULE_LINES, FUNCTION_LINES, MEDIAN_MODULE, MEDIAN_FUNCTION = 300, 60, 160, 12
 FILES = sorted(PACKAGE.rglob("*.py"))
 PUBLIC = {
-    "pipeline.analysis": ("Analysis", "FlatTree", "Free", "NanoAOD", "Simulated"),
+    "pipeline.analysis": (
+        *("Analysis", "FlatTree", "Free", "NanoAOD", "Shift", "Simulated", "Transform", "WeightFactor"),
+    ),
     "pipeline.columns": ("mask", "noise", "normal", "pad"),
     "pipeline.containers": ("Columns", "Observation", "Parameters", "Templates"),
     "pipeline.relax": ("Exact", "Relaxed", "histogram"),

@@ -4,13 +4,13 @@ Clustering has no derivative, so the gradient is that of a local surrogate. The 
 Challenge, with H_T in both channels. docs/surrogates.md.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pipeline.analysis import Analysis, FlatTree, Free, Simulated
+from pipeline.analysis import Analysis, FlatTree, Free, Simulated, Transform
 from pipeline.columns import noise, pad
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
@@ -85,11 +85,11 @@ class JetDefinition(Analysis):
         )
         return {**nominal, **{f"{name}_up": up[name] - nominal[name] for name in COUNTS}}
 
-    def variations(self) -> Mapping[str, Callable[[Columns], Columns]]:
+    def variations(self) -> Mapping[str, Transform]:
         """The jet energy scale."""
         return {
-            "pt_scale_up": lambda c: c.replace(
-                **{name: c.arrays[name] + c.arrays[f"{name}_up"] for name in COUNTS}
+            "pt_scale_up": Transform(
+                lambda c: {name: c.arrays[name] + c.arrays[f"{name}_up"] for name in COUNTS}
             )
         }
 
