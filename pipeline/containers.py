@@ -21,6 +21,9 @@ import numpy.typing as npt
 from jaxtyping import Array, Float, Real
 
 AnyArray = Array | npt.NDArray[Any]  # JAX inside a process, NumPy between processes
+# What templates become for the likelihood, pyhf's specification by names:
+# {channel: {sample: {"data": bins, modifier type: {modifier name: its arrays, or None}}}}
+Specification = dict[str, Any]
 
 
 class Message(eqx.Module):

@@ -38,7 +38,7 @@ JET = ("abs(eta) < 2.4", "jetId & 4")  # bit 2: tight with lepton veto, as in je
 BTAG_NAMES = tuple(f"btag_var_{i}_{direction}" for i in range(VARIED_JETS) for direction in ("up", "down"))
 SCALE_NAMES = ("scale_var_up", "scale_var_down")
 WEIGHTS = (*BTAG_NAMES, *SCALE_NAMES)
-Decisions = Float[Array, "events objects"]
+JetDecisions = Float[Array, "events objects"]
 
 
 class AgcTtbar(Analysis):
@@ -127,7 +127,7 @@ class AgcTtbar(Analysis):
 
     def decisions(
         self, p: Parameters, c: Columns, relax: Relaxed | Exact
-    ) -> tuple[Float[Array, "events _"], Decisions, Decisions]:
+    ) -> tuple[Float[Array, "events _"], JetDecisions, JetDecisions]:
         """Which leptons, jets and b-tagged jets pass the cuts."""
         leptons = relax.greater(c.lepton_pt, p.lepton_pt, mask=c.lepton)
         jets = relax.greater(c.jet_pt, p.jet_pt, mask=c.jet)

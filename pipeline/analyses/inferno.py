@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pipeline.analyses import networks
-from pipeline.analysis import Analysis, FlatTree, Free, Shift
+from pipeline.analysis import Analysis, Changed, FlatTree, Free, Shift
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
 
@@ -25,7 +25,6 @@ RATE = 3.0  # nominal lambda
 STEPS = {"r": 0.2, "lambda": 0.5}  # of the templates of the published evaluation
 PRIORS = {"r": 0.4, "lambda": 1.0}  # widths of the constraints of benchmarks 3 and 4
 FEATURES = 3
-Changed = Mapping[str, Array]
 
 
 def events(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -31,7 +31,6 @@ LEAST_INPUT = 5.0  # GeV, where an event has fewer
 RANDOM = 4  # numbers of the generator
 INPUTS = tuple(f"log_pt_{i}_{int(10 * radius)}" for radius in RADII for i in range(LEADING))
 COUNTS = ("jets", "tags", "ht")
-Arrays = Mapping[str, np.ndarray]
 
 
 class JetDefinition(Analysis):
@@ -76,7 +75,9 @@ class JetDefinition(Analysis):
             **_inputs(kept),
         }
 
-    def simulate(self, p: Mapping[str, float], c: Arrays, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def simulate(
+        self, p: Mapping[str, float], c: Mapping[str, np.ndarray], rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
         """Numbers of jets and b-tags, and H_T [GeV]."""
         found = towers.clustered(c, p["radius"], rng)
         nominal, up = (
@@ -117,7 +118,7 @@ def _counted(
     }
 
 
-def _inputs(c: Arrays) -> dict[str, np.ndarray]:
+def _inputs(c: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Logarithms of the momenta of the leading jets, before the detector, for fixed radii; how many bottom hadrons."""
     found, hadrons = towers.particles(c, "tower"), towers.particles(c, "hadron")
     made = [towers.leading(found, radius, LEADING, JET_ETA, LEAST_INPUT) for radius in RADII]

@@ -11,7 +11,7 @@ import awkward as ak
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pipeline.analyses.agc_ttbar import AgcTtbar, Decisions
+from pipeline.analyses.agc_ttbar import AgcTtbar, JetDecisions
 from pipeline.analysis import Free, NanoAOD, Variation, WeightFactor
 from pipeline.columns.preselection import fulfilled, requirements
 from pipeline.containers import Columns, Parameters
@@ -64,7 +64,7 @@ class WorkingPoints(AgcTtbar):
 
     def decisions(
         self, p: Parameters, c: Columns, relax: Relaxed | Exact
-    ) -> tuple[Float[Array, "events _"], Decisions, Decisions]:
+    ) -> tuple[Float[Array, "events _"], JetDecisions, JetDecisions]:
         """Which leptons, jets and b-tagged jets pass, by the chosen alternatives."""
         above = relax.greater(c.lepton_pt, LEPTON_PT, mask=c.lepton, width="lepton_pt")
         identified = _choice(relax, jnp.ones_like(c.lepton_tight), c.lepton_tight, p.tight_muon, "tight_muon")

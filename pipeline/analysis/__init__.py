@@ -10,6 +10,7 @@ from pipeline.analysis.declarations import FlatTree as FlatTree
 from pipeline.analysis.declarations import Free as Free
 from pipeline.analysis.declarations import NanoAOD as NanoAOD
 from pipeline.analysis.declarations import Simulated as Simulated
+from pipeline.analysis.systematics import Changed as Changed
 from pipeline.analysis.systematics import Shift as Shift
 from pipeline.analysis.systematics import Transform as Transform
 from pipeline.analysis.systematics import Variation as Variation

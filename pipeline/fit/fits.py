@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from pipeline.containers import Specification
 from pipeline.fit.implicit import minimum, profiled, solve_information
-from pipeline.fit.newton import DEFAULTS, FitOptions, Problem, State, at_minimum, inverse_free
-from pipeline.likelihood import DenseTemplates, HistFactory, Templates
+from pipeline.fit.newton import DEFAULTS, FitOptions, FitProblem, NewtonState, at_minimum, inverse_free
+from pipeline.likelihood import DenseTemplates, HistFactory
 
 
 class FitStatus(IntEnum):
@@ -54,7 +55,7 @@ def fit(
     model: HistFactory,
     data: Float[Array, " data"],
     *,
-    templates: Templates | DenseTemplates | None = None,
+    templates: Specification | DenseTemplates | None = None,
     init: Float[Array, " params"] | None = None,
     fixed: Bool[Array, " params"] | None = None,
     options: FitOptions = DEFAULTS,
@@ -81,7 +82,7 @@ def profile(
     model: HistFactory,
     data: Float[Array, " data"],
     *,
-    templates: Templates | DenseTemplates | None = None,
+    templates: Specification | DenseTemplates | None = None,
     init: Float[Array, " params"] | None = None,
     fixed: Bool[Array, " params"] | None = None,
     options: FitOptions = DEFAULTS,
@@ -100,7 +101,7 @@ def fit_with_covariance(
     data: Float[Array, " data"],
     indices: Sequence[int],
     *,
-    templates: Templates | DenseTemplates | None = None,
+    templates: Specification | DenseTemplates | None = None,
     init: Float[Array, " params"] | None = None,
     fixed: Bool[Array, " params"] | None = None,
     options: FitOptions = DEFAULTS,
@@ -125,22 +126,22 @@ def fit_with_covariance(
 def _problem(
     model: HistFactory,
     data: Float[Array, " data"],
-    templates: Templates | DenseTemplates | None,
+    templates: Specification | DenseTemplates | None,
     init: Float[Array, " params"] | None,
     fixed: Bool[Array, " params"] | None,
-) -> Problem:
+) -> FitProblem:
     """The problem with the model's defaults filled in."""
     dense = model.dense(templates)
     fixed = model.fixed_parameters(dense) if fixed is None else fixed
-    return Problem(model, dense, data, model.initial if init is None else init, fixed)
+    return FitProblem(model, dense, data, model.initial if init is None else init, fixed)
 
 
 def _result(
-    problem: Problem,
+    problem: FitProblem,
     options: FitOptions,
     parameters: Float[Array, " params"],
     nll: Float[Array, ""],
-    state: State,
+    state: NewtonState,
 ) -> FitResult:
     """What the caller sees of the final state; only parameters and ``-2 ln L`` carry derivatives."""
     state = jax.lax.stop_gradient(state)
@@ -158,7 +159,7 @@ def _result(
     )
 
 
-def _status(state: State, options: FitOptions, converged: Bool[Array, ""]) -> Int[Array, ""]:
+def _status(state: NewtonState, options: FitOptions, converged: Bool[Array, ""]) -> Int[Array, ""]:
     """The `FitStatus` of a final state."""
     stalled = jnp.where(state.damping > options.last_damping, FitStatus.STALLED, FitStatus.STEPS_EXHAUSTED)
     failed = jnp.where(jnp.isfinite(state.point.nll), stalled, int(FitStatus.NOT_FINITE))
@@ -169,7 +170,7 @@ def fisher_information(
     model: HistFactory,
     parameters: Float[Array, " params"],
     data: Float[Array, " data"],
-    templates: Templates | DenseTemplates | None = None,
+    templates: Specification | DenseTemplates | None = None,
 ) -> Float[Array, "params params"]:
     """Observed Fisher information, the Hessian of ``-ln L``; at Asimov data it is the expected one."""
     dense = model.dense(templates)
@@ -181,7 +182,7 @@ def fisher_information(
 def expected_information(
     model: HistFactory,
     parameters: Float[Array, " params"],
-    templates: Templates | DenseTemplates | None = None,
+    templates: Specification | DenseTemplates | None = None,
 ) -> Float[Array, "params params"]:
     """Fisher information that data are expected to hold if the parameters are true.
 
@@ -209,7 +210,7 @@ def covariance(
     model: HistFactory,
     parameters: Float[Array, " params"],
     data: Float[Array, " data"],
-    templates: Templates | DenseTemplates | None = None,
+    templates: Specification | DenseTemplates | None = None,
     fixed: Bool[Array, " params"] | None = None,
 ) -> Float[Array, "params params"]:
     """Covariance of the fitted parameters, the inverse of `fisher_information` over those not fixed.

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.fit.newton import FitOptions, Problem, State, descend
+from pipeline.fit.newton import FitOptions, FitProblem, NewtonState, descend
 
 OFFSETS = np.array([-3.0, -2.0, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 2.0, 3.0])
 """Where to look along a shape parameter: its templates are those at -1, 0 and 1."""
@@ -20,13 +20,13 @@ LOWER = 1e-4  # in -ln L: a difference that is not of rounding, and of no meanin
 
 
 class _Search(eqx.Module):
-    best: State
+    best: NewtonState
     start: Float[Array, " params"]
     found: Bool[Array, ""]
     fits: Int[Array, ""]
 
 
-def minimise(problem: Problem, options: FitOptions) -> State:
+def minimise(problem: FitProblem, options: FitOptions) -> NewtonState:
     """The final state of the fit with the lowest ``-ln L``."""
     shapes = problem.model.layout.histosys_parameter
     if shapes.size == 0:
@@ -48,7 +48,7 @@ def minimise(problem: Problem, options: FitOptions) -> State:
 
 
 def _lowest(
-    problem: Problem, centre: Float[Array, " params"], shapes: Int[Array, " histosys"]
+    problem: FitProblem, centre: Float[Array, " params"], shapes: Int[Array, " histosys"]
 ) -> tuple[Float[Array, " params"], Float[Array, ""]]:
     """The lowest point along any free shape parameter from a point, and ``-ln L`` there."""
     offsets = jnp.asarray(OFFSETS, dtype=centre.dtype)

@@ -15,8 +15,9 @@ import numpy as np
 from jax.scipy.special import log_ndtr, ndtri
 from jaxtyping import Array, Bool, Float
 
+from pipeline.containers import Specification
 from pipeline.fit.fits import FitResult, fit, profile
-from pipeline.likelihood import DenseTemplates, HistFactory, Templates
+from pipeline.likelihood import DenseTemplates, HistFactory
 
 BANDS = np.array([2.0, 1.0, 0.0, -1.0, -2.0])
 """Fluctuations of the background, in sigma, of expected results: pyhf's order, from the smallest CLs on."""
@@ -98,7 +99,7 @@ def hypotest(
     model: HistFactory,
     data: Float[Array, " data"],
     mu: Float[Array, ""] | float,
-    templates: Templates | DenseTemplates | None = None,
+    templates: Specification | DenseTemplates | None = None,
 ) -> HypoTest:
     """Test the hypothesis POI = ``mu`` on data, with ``q~_mu`` and the true CLb.
 
@@ -183,7 +184,7 @@ def falling_root(
 
 def expected_upper_limit(
     model: HistFactory,
-    templates: Templates | DenseTemplates | None = None,
+    templates: Specification | DenseTemplates | None = None,
     *,
     level: float = 0.05,
     bands: Float[np.ndarray, " bands"] = BANDS,

@@ -9,16 +9,17 @@ import numpy as np
 from jax.scipy.special import log_ndtr, ndtri
 from jaxtyping import Array, Float
 
+from pipeline.containers import Specification
 from pipeline.fit.fits import expected_information
 from pipeline.fit.hypotest import poi_of, q_asimov, root
-from pipeline.likelihood import DenseTemplates, HistFactory, Templates
+from pipeline.likelihood import DenseTemplates, HistFactory
 
 SINGULAR = 1e-10  # relative eigenvalue of the information: what rounding leaves of none
 SHARE = 1e-3  # of a direction, by which a parameter counts as part of it
 MOST_NAMES = 4  # in a message
 
 
-def undetermined(model: HistFactory, templates: Templates | DenseTemplates | None = None) -> str | None:
+def undetermined(model: HistFactory, templates: Specification | DenseTemplates | None = None) -> str | None:
     """That no data can determine the POI: no bin depends on it, or other free parameters make up for it. Else None."""
     poi = poi_of(model, "parameter of interest")
     name, dense = model.parameter_names[poi], model.dense(templates)
@@ -65,7 +66,10 @@ def _at_nominal(
 
 
 def beyond_bounds(
-    model: HistFactory, templates: Templates | DenseTemplates | None, kind: str, options: Mapping[str, Any]
+    model: HistFactory,
+    templates: Specification | DenseTemplates | None,
+    kind: str,
+    options: Mapping[str, Any],
 ) -> str | None:
     """That an interval or a limit does not lie within the bounds of the POI. Else None."""
     poi = poi_of(model, "parameter of interest")

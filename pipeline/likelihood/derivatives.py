@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pipeline.likelihood.model import DenseTemplates, HistFactory
+from pipeline.likelihood.histfactory import DenseTemplates, HistFactory
 from pipeline.likelihood.terms import poisson_logpdf, poisson_slopes
 
 

@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.likelihood.parameters import Parameter, bins_of, channels_with, modifiers_of
-from pipeline.likelihood.specification import Templates
+from pipeline.containers import Specification
+from pipeline.likelihood.paramsets import Parameter, bins_of, channels_with, modifiers_of
 
 ZERO, ONE = 0, 1  # places of the constants at the head of the flat vector
 _MULTIPLIERS = ("lumi", "normfactor", "shapefactor", "shapesys", "staterror")
 
 
-class Layout(eqx.Module):
+class TemplateLayout(eqx.Module):
     """Index arrays: into the flat templates, or (``*_parameter``, ``multipliers``) into the parameters.
 
     ``multipliers`` holds, for every bin of every sample, the parameters that multiply it; entries without one
@@ -58,10 +58,10 @@ class ConstraintLayout(eqx.Module):
     poisson: Int[Array, " poisson"]
 
 
-class Axes:
+class DenseAxes:
     """The axes of the dense arrays: samples, channels with their bins, parameters with their components."""
 
-    def __init__(self, templates: Templates, parameters: Sequence[Parameter]):
+    def __init__(self, templates: Specification, parameters: Sequence[Parameter]):
         self.samples = sorted({sample for samples in templates.values() for sample in samples})
         self.channels = sorted(templates)
         ends = np.cumsum([bins_of(templates, channel) for channel in self.channels])
@@ -79,24 +79,24 @@ class Axes:
         return self.samples.index(name)
 
 
-def flat_templates(templates: Templates, dtype: Any) -> Float[Array, " numbers"]:
+def flat_templates(templates: Specification, dtype: Any) -> Float[Array, " numbers"]:
     """All numbers of the templates in one vector, behind the constants 0 and 1."""
     leaves = [jnp.ravel(jnp.asarray(leaf, dtype=dtype)) for leaf in jax.tree.leaves(templates)]
     return jnp.concatenate([jnp.asarray([0.0, 1.0], dtype=dtype), *leaves])
 
 
-def _places(templates: Templates) -> Templates:
+def _places(templates: Specification) -> Specification:
     """The templates with every number replaced by its place in the flat vector."""
     leaves, structure = jax.tree.flatten(templates)
     starts = np.cumsum([2, *(leaf.size for leaf in leaves)])
     places = [
         np.arange(leaf.size).reshape(leaf.shape) + start for leaf, start in zip(leaves, starts, strict=False)
     ]
-    filled: Templates = jax.tree.unflatten(structure, places)
+    filled: Specification = jax.tree.unflatten(structure, places)
     return filled
 
 
-def _nominal(axes: Axes, places: Templates) -> Int[np.ndarray, "samples bins"]:
+def _nominal(axes: DenseAxes, places: Specification) -> Int[np.ndarray, "samples bins"]:
     """Places of the nominal yields; a sample absent from a channel has zeros."""
     nominal = np.full((len(axes.samples), axes.bins), ZERO)
     for channel, samples in places.items():
@@ -106,8 +106,8 @@ def _nominal(axes: Axes, places: Templates) -> Int[np.ndarray, "samples bins"]:
 
 
 def _interpolated(
-    axes: Axes,
-    places: Templates,
+    axes: DenseAxes,
+    places: Specification,
     kind: str,
     keys: tuple[str, str],
     absent: Int[np.ndarray, "samples columns"],
@@ -122,7 +122,7 @@ def _interpolated(
     return table, [axes.first[name] for name in names]
 
 
-def _multipliers(axes: Axes, places: Templates) -> Int[np.ndarray, "factors samples bins"]:
+def _multipliers(axes: DenseAxes, places: Specification) -> Int[np.ndarray, "factors samples bins"]:
     """Parameters that multiply each bin of each sample, padded to the deepest stack."""
     stacks: list[list[list[int]]] = [[[] for _ in range(axes.bins)] for _ in axes.samples]
     for kind in _MULTIPLIERS:
@@ -140,7 +140,7 @@ def _multipliers(axes: Axes, places: Templates) -> Int[np.ndarray, "factors samp
 
 
 def _components(
-    axes: Axes, places: Templates, kind: str, name: str, channel: str
+    axes: DenseAxes, places: Specification, kind: str, name: str, channel: str
 ) -> Int[np.ndarray, " bins"]:
     """Component of a multiplying parameter for each bin of a channel."""
     size = bins_of(places, channel)
@@ -153,7 +153,7 @@ def _components(
     return axes.first[name] + before + np.arange(size)
 
 
-def _signal(axes: Axes, places: Templates, poi: str | None) -> Bool[np.ndarray, "samples bins"]:
+def _signal(axes: DenseAxes, places: Specification, poi: str | None) -> Bool[np.ndarray, "samples bins"]:
     """Bins of the samples that carry the POI as normfactor."""
     signal = np.zeros((len(axes.samples), axes.bins), dtype=bool)
     for channel, sample, name, _ in modifiers_of(places, "normfactor"):
@@ -166,7 +166,7 @@ def _integers(values: Any) -> Int[Array, "..."]:
     return jnp.asarray(np.asarray(values, dtype=np.int32))
 
 
-def build_layout(templates: Templates, axes: Axes, poi: str | None) -> Layout:
+def build_layout(templates: Specification, axes: DenseAxes, poi: str | None) -> TemplateLayout:
     """The index arrays of the expected yields."""
     places = _places(templates)
     nominal = _nominal(axes, places)
@@ -174,7 +174,7 @@ def build_layout(templates: Templates, axes: Axes, poi: str | None) -> Layout:
     one = np.full((len(axes.samples), len(axes.channels)), ONE)
     normsys, normsys_parameter = _interpolated(axes, places, "normsys", ("hi", "lo"), one)
     sizes = [axes.slices[channel].stop - axes.slices[channel].start for channel in axes.channels]
-    return Layout(
+    return TemplateLayout(
         nominal=_integers(nominal),
         histosys=_integers(histosys),
         histosys_parameter=_integers(histosys_parameter),
@@ -187,7 +187,7 @@ def build_layout(templates: Templates, axes: Axes, poi: str | None) -> Layout:
 
 
 def _bin_by_bin(
-    axes: Axes, places: Templates, parameters: Sequence[Parameter]
+    axes: DenseAxes, places: Specification, parameters: Sequence[Parameter]
 ) -> tuple[Int[np.ndarray, "params samples"], Int[np.ndarray, "params samples"]]:
     """Places of uncertainty and yield of each parameter component and sample, for staterror and shapesys."""
     uncertainty = np.full((axes.parameters, len(axes.samples)), ZERO)
@@ -200,7 +200,9 @@ def _bin_by_bin(
     return uncertainty, yields
 
 
-def build_constraints(templates: Templates, axes: Axes, parameters: Sequence[Parameter]) -> ConstraintLayout:
+def build_constraints(
+    templates: Specification, axes: DenseAxes, parameters: Sequence[Parameter]
+) -> ConstraintLayout:
     """The index arrays and constants of the constraint terms."""
     uncertainty, yields = _bin_by_bin(axes, _places(templates), parameters)
     constrained = [p for p in parameters if p.constraint != "none"]

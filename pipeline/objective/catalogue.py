@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pipeline.likelihood import HistFactory, Templates
+from pipeline.containers import Specification
+from pipeline.likelihood import HistFactory
 from pipeline.objective.counting import asimov_significance
 from pipeline.objective.cross_entropy import cross_entropy
 from pipeline.objective.mean import mean
@@ -49,7 +50,7 @@ NO_SUMS: Sums = MappingProxyType({})
 
 
 def weighted_sum(
-    model: HistFactory | None, templates: Templates, *, terms: Sequence[Term], sums: Sums = NO_SUMS
+    model: HistFactory | None, templates: Specification, *, terms: Sequence[Term], sums: Sums = NO_SUMS
 ) -> ObjectiveValue:
     """``sum_i w_i v_i`` of objectives, each as something to minimise: those to maximise enter negated.
 
@@ -62,7 +63,7 @@ def weighted_sum(
 
 
 def value_of(
-    term: Term, model: HistFactory | None, templates: Templates, sums: Sums = NO_SUMS
+    term: Term, model: HistFactory | None, templates: Specification, sums: Sums = NO_SUMS
 ) -> ObjectiveValue:
     """An objective by its name, with its options; those of sums need no model."""
     entry = OBJECTIVES[term.kind]
@@ -75,7 +76,7 @@ def value_of(
 
 def total(
     model: HistFactory | None,
-    templates: Templates,
+    templates: Specification,
     *,
     objective: Term,
     penalties: Sequence[Term] = (),

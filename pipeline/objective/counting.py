@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pipeline.containers import Specification
 from pipeline.fit.hypotest import poi_of
-from pipeline.likelihood import HistFactory, Templates
+from pipeline.likelihood import HistFactory
 from pipeline.objective.value import ObjectiveValue, without_fit
 
 
@@ -49,7 +50,7 @@ def _phi(ratio: Float[Array, " bins"], series_below: float) -> Float[Array, " bi
 
 
 def asimov_significance(
-    model: HistFactory, templates: Templates, *, background_uncertainty: float = 0.0
+    model: HistFactory, templates: Specification, *, background_uncertainty: float = 0.0
 ) -> ObjectiveValue:
     """Counting significance without the model's systematic uncertainties, of all bins in quadrature.
 

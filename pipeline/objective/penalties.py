@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from pipeline.containers import Specification
 from pipeline.fit.hypotest import conditional_fit, poi_of
-from pipeline.likelihood import HistFactory, Templates
+from pipeline.likelihood import HistFactory
 from pipeline.objective.precision import expected_covariance, place_of
 from pipeline.objective.value import ObjectiveValue, with_fit, without_fit
 
@@ -34,7 +35,7 @@ def _watched(model: HistFactory, names: Sequence[str], what: str) -> Bool[Array,
 
 
 def overconstrained(
-    model: HistFactory, templates: Templates, *, floor: float = 0.5, parameters: Sequence[str] = ()
+    model: HistFactory, templates: Specification, *, floor: float = 0.5, parameters: Sequence[str] = ()
 ) -> ObjectiveValue:
     """Nuisance parameters that the fit constrains below ``floor`` of their width before it.
 
@@ -52,7 +53,7 @@ def overconstrained(
 
 def pulls(
     model: HistFactory,
-    templates: Templates,
+    templates: Specification,
     *,
     most: float = 1.0,
     mu: float = 0.0,
@@ -74,13 +75,13 @@ def pulls(
     return with_fit(excess(jnp.abs(pull) / most - 1.0), held)
 
 
-def expected_events(model: HistFactory, templates: Templates, *, least: float = 1.0) -> ObjectiveValue:
+def expected_events(model: HistFactory, templates: Specification, *, least: float = 1.0) -> ObjectiveValue:
     """Bins with fewer than ``least`` expected events at the initial parameters: excess ``1 - nu/least``."""
     expected = model.expected_data(model.initial, templates, include_auxdata=False)
     return without_fit(excess(1.0 - expected / least))
 
 
-def mc_statistics(model: HistFactory, templates: Templates, *, most: float = 0.2) -> ObjectiveValue:
+def mc_statistics(model: HistFactory, templates: Specification, *, most: float = 0.2) -> ObjectiveValue:
     """Bins whose simulated events leave a relative statistical uncertainty above ``most``.
 
     Excess ``delta/most - 1`` with the delta of pyhf's staterror, so the model must have one. At the edge: an empty

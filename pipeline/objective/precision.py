@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from pipeline.containers import Specification
 from pipeline.errors import nearest
 from pipeline.fit import FitResult, expected_information, fit_with_covariance, inverse_free
 from pipeline.fit.hypotest import falling_root, poi_of, q_asimov, root
-from pipeline.likelihood import DenseTemplates, HistFactory, Templates
+from pipeline.likelihood import DenseTemplates, HistFactory
 from pipeline.objective.value import ObjectiveValue, with_fit, without_fit
 
 
@@ -22,7 +23,7 @@ def place_of(model: HistFactory, parameter: str, what: str) -> int:
     return model.parameter_names.index(parameter)
 
 
-def poi_uncertainty(model: HistFactory, templates: Templates) -> ObjectiveValue:
+def poi_uncertainty(model: HistFactory, templates: Specification) -> ObjectiveValue:
     """Uncertainty on the POI from a fit to its own Asimov data, all nuisance parameters profiled.
 
     ``sigma = sqrt((H^-1)_poi,poi)``, H the Hessian of ``-ln L`` at the fitted point, data = expectation at
@@ -39,14 +40,14 @@ def poi_uncertainty(model: HistFactory, templates: Templates) -> ObjectiveValue:
 
 
 def _asimov_fit(
-    model: HistFactory, templates: Templates, places: Sequence[int]
+    model: HistFactory, templates: Specification, places: Sequence[int]
 ) -> tuple[FitResult, Float[Array, "chosen chosen"]]:
     """The fit to the model's own Asimov data, and the covariance of some parameters."""
     dense = model.dense(templates)
     return fit_with_covariance(model, model.expected_data(model.initial, dense), places, templates=dense)
 
 
-def profile_interval(model: HistFactory, templates: Templates) -> ObjectiveValue:
+def profile_interval(model: HistFactory, templates: Specification) -> ObjectiveValue:
     """Half the width of the POI's profile-likelihood interval on Asimov data, as MINOS gives it.
 
     Between the two values with ``-2 ln(L(mu, theta_hat_hat) / L(mu_hat, theta_hat)) = 1`` (arXiv:1007.1727, eq. 7
@@ -74,7 +75,7 @@ def profile_interval(model: HistFactory, templates: Templates) -> ObjectiveValue
 
 
 def generalised_variance(
-    model: HistFactory, templates: Templates, *, parameters: Sequence[str] = ()
+    model: HistFactory, templates: Specification, *, parameters: Sequence[str] = ()
 ) -> ObjectiveValue:
     """Determinant of the covariance of some parameters, from a fit to Asimov data as in `poi_uncertainty`.
 
@@ -90,7 +91,7 @@ def generalised_variance(
     return with_fit(jnp.linalg.det(covariance), result)
 
 
-def inferno(model: HistFactory, templates: Templates, *, parameter: str | None = None) -> ObjectiveValue:
+def inferno(model: HistFactory, templates: Specification, *, parameter: str | None = None) -> ObjectiveValue:
     """``U_kk = (I^-1)_kk`` of INFERNO: the variance of a parameter (absent: the POI) expected at the Asimov point.
 
     I is the information that data of the model's initial parameters are expected to hold, constraint terms
@@ -105,7 +106,7 @@ def inferno(model: HistFactory, templates: Templates, *, parameter: str | None =
 
 
 def expected_covariance(
-    model: HistFactory, templates: Templates | DenseTemplates
+    model: HistFactory, templates: Specification | DenseTemplates
 ) -> Float[Array, "params params"]:
     """Inverse of the expected information at the model's initial parameters, over those not fixed."""
     dense = model.dense(templates)

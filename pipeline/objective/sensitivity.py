@@ -3,12 +3,13 @@
 import numpy as np
 from jax.scipy.special import log_ndtr
 
+from pipeline.containers import Specification
 from pipeline.fit.hypotest import expected_upper_limit, poi_of, q_asimov, root
-from pipeline.likelihood import HistFactory, Templates
+from pipeline.likelihood import HistFactory
 from pipeline.objective.value import ObjectiveValue, with_fit, without_fit
 
 
-def discovery(model: HistFactory, templates: Templates, *, mu: float = 1.0) -> ObjectiveValue:
+def discovery(model: HistFactory, templates: Specification, *, mu: float = 1.0) -> ObjectiveValue:
     """Expected significance with which the background-only hypothesis is rejected, ``Z = sqrt(q0)``.
 
     ``q0 = -2 ln L(0, theta_hat_hat) + 2 ln L(mu, theta_0)`` on the Asimov data of POI = ``mu`` (arXiv:1007.1727,
@@ -21,7 +22,7 @@ def discovery(model: HistFactory, templates: Templates, *, mu: float = 1.0) -> O
     return with_fit(root(q0), conditional)
 
 
-def discovery_p_value(model: HistFactory, templates: Templates, *, mu: float = 1.0) -> ObjectiveValue:
+def discovery_p_value(model: HistFactory, templates: Specification, *, mu: float = 1.0) -> ObjectiveValue:
     """``ln p0`` with which background alone would look like the Asimov data of POI = ``mu``.
 
     ``p0 = Phi(-Z)`` (arXiv:1007.1727, eq. 53) with the Z of `discovery`; its logarithm, because p0 itself is 0 to a
@@ -33,7 +34,7 @@ def discovery_p_value(model: HistFactory, templates: Templates, *, mu: float = 1
     )
 
 
-def cls(model: HistFactory, templates: Templates, *, mu: float = 1.0) -> ObjectiveValue:
+def cls(model: HistFactory, templates: Specification, *, mu: float = 1.0) -> ObjectiveValue:
     """``ln CLs`` with which the signal strength ``mu`` is expected to be excluded when there is no signal.
 
     ``CLs = 2 Phi(-sqrt(q_mu))`` on the Asimov data of POI = 0, whose CLb is 1/2 (arXiv:1007.1727,
@@ -47,7 +48,7 @@ def cls(model: HistFactory, templates: Templates, *, mu: float = 1.0) -> Objecti
 
 
 def upper_limit(
-    model: HistFactory, templates: Templates, *, level: float = 0.05, band: float | int = 0
+    model: HistFactory, templates: Specification, *, level: float = 0.05, band: float | int = 0
 ) -> ObjectiveValue:
     """Upper limit on the POI expected without signal, at CLs = ``level`` (``expected_upper_limit``).
 

@@ -15,7 +15,7 @@ from pipeline.data.datasets import NOMINAL
 from pipeline.relax import Exact, Relaxed, fraction_of_bin
 from pipeline.templates import variations
 from pipeline.templates.binning import Binning
-from pipeline.templates.surrogate import Surrogate
+from pipeline.templates.surrogate import LocalSurrogate
 from pipeline.templates.variations import Family, families, observe
 
 
@@ -27,7 +27,7 @@ class Widths(Message):
 
     operations: dict[str, Float[AnyArray, ""]]
     bandwidths: dict[str, Float[AnyArray, ""]]
-    surrogate: Surrogate | None = None
+    surrogate: LocalSurrogate | None = None
 
 
 class Recipe(NamedTuple):

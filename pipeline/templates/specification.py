@@ -19,14 +19,13 @@ from pipeline.config import (
     NormalizationSystematic,
     NormPlusShapeSystematic,
 )
-from pipeline.containers import AnyArray, Templates
+from pipeline.containers import AnyArray, Specification, Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError
 from pipeline.templates.axes import Axes, affecting, variations_of
 from pipeline.templates.shapes import norm_plus_shape, symmetrised
 
 # {channel: {sample: {"data": [bins], modifier type: {modifier name: data}}}}, see `likelihood.HistFactory`
-Specification = dict[str, dict[str, dict[str, Any]]]
 
 
 def specification(templates: Templates, axes: Axes, config: Config) -> Specification:

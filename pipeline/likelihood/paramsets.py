@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pipeline.likelihood.specification import MODIFIERS, Templates
+from pipeline.containers import Specification
+from pipeline.likelihood.workspace import MODIFIERS
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def _requirement(kind: str, name: str, size: int) -> Parameter:
     return Parameter(name, constraint, False, ones, ((1e-10, 10.0),) * size, ones, ones, free, follows)
 
 
-def modifiers_of(templates: Templates, kind: str) -> Iterator[tuple[str, str, str, Any]]:
+def modifiers_of(templates: Specification, kind: str) -> Iterator[tuple[str, str, str, Any]]:
     """(channel, sample, name, arrays) of every modifier of one type, in pyhf's walking order."""
     for channel in sorted(templates):
         for sample in sorted(templates[channel]):
@@ -63,17 +64,17 @@ def modifiers_of(templates: Templates, kind: str) -> Iterator[tuple[str, str, st
                 yield channel, sample, name, arrays
 
 
-def bins_of(templates: Templates, channel: str) -> int:
+def bins_of(templates: Specification, channel: str) -> int:
     """Number of bins of a channel."""
     return int(next(iter(templates[channel].values()))["data"].shape[0])
 
 
-def channels_with(templates: Templates, kind: str, name: str) -> tuple[str, ...]:
+def channels_with(templates: Specification, kind: str, name: str) -> tuple[str, ...]:
     """Channels in which this modifier acts, in the model's order."""
     return tuple(dict.fromkeys(channel for channel, _, n, _ in modifiers_of(templates, kind) if n == name))
 
 
-def _check_sharing(templates: Templates, kind: str, name: str) -> None:
+def _check_sharing(templates: Specification, kind: str, name: str) -> None:
     """Refuse what pyhf refuses: a shapesys on two samples, a staterror on unequal sets of channels."""
     users: dict[str, list[str]] = {}
     for channel, sample, other, _ in modifiers_of(templates, kind):
@@ -90,7 +91,7 @@ def _check_sharing(templates: Templates, kind: str, name: str) -> None:
         )
 
 
-def _size(templates: Templates, kind: str, name: str) -> int:
+def _size(templates: Specification, kind: str, name: str) -> int:
     """Components of a parameter: one per bin it acts on, for the types that act bin by bin."""
     channels = channels_with(templates, kind, name)
     if kind == "shapefactor":
@@ -104,7 +105,7 @@ def _size(templates: Templates, kind: str, name: str) -> int:
     return sum(bins_of(templates, channel) for channel in channels)
 
 
-def _names(templates: Templates, kind: str) -> list[str]:
+def _names(templates: Specification, kind: str) -> list[str]:
     """Names of one type in pyhf's order: by first use, but staterror alphabetically."""
     names = list(dict.fromkeys(name for _, _, name, _ in modifiers_of(templates, kind)))
     return sorted(names) if kind == "staterror" else names
@@ -227,7 +228,7 @@ def _constrained(parameter: Parameter, width: float | None) -> Parameter:
 
 
 def parameters_of(
-    templates: Templates,
+    templates: Specification,
     configurations: Sequence[Mapping[str, Any]],
     constraint_widths: Mapping[str, float | None],
 ) -> tuple[Parameter, ...]:
@@ -249,7 +250,7 @@ def parameters_of(
     )
 
 
-def _required(templates: Templates) -> list[Parameter]:
+def _required(templates: Specification) -> list[Parameter]:
     """What the modifiers ask for, each parameter once."""
     found: dict[str, tuple[str, Parameter]] = {}
     for kind in MODIFIERS:

@@ -13,11 +13,10 @@ import numpy as np
 import pyhf
 from jaxtyping import Array, Float
 
+from pipeline.containers import Specification
 from pipeline.data.store import read_json
 from pipeline.likelihood.interpolation import FACTORS, SHIFTS
 
-# {channel: {sample: {"data": bins, modifier type: {modifier name: its arrays, or None}}}}
-Templates = dict[str, Any]
 Workspace = Mapping[str, Any]
 
 MODIFIERS = ("histosys", "lumi", "normfactor", "normsys", "shapefactor", "shapesys", "staterror")
@@ -204,9 +203,9 @@ def _modifier(modifier: Mapping[str, Any], size: int, where: str) -> Any:
             return None
 
 
-def _sample(sample: Mapping[str, Any], size: int, where: str) -> Templates:
+def _sample(sample: Mapping[str, Any], size: int, where: str) -> dict[str, Any]:
     """One sample of one channel, its modifiers by type and name."""
-    entry: Templates = {"data": _bins(sample["data"], size, f"{where}, data")}
+    entry: dict[str, Any] = {"data": _bins(sample["data"], size, f"{where}, data")}
     for modifier in sample["modifiers"]:
         kind, name = modifier["type"], modifier["name"]
         place = f"{where}, modifier '{name}' ({kind})"
@@ -217,7 +216,7 @@ def _sample(sample: Mapping[str, Any], size: int, where: str) -> Templates:
     return entry
 
 
-def templates_from_workspace(workspace: Workspace | str | Path) -> Templates:
+def templates_from_workspace(workspace: Workspace | str | Path) -> Specification:
     """The numbers of a workspace as a pytree that mirrors the specification.
 
     ``{channel: {sample: {"data": [bins], "histosys": {name: {"hi_data": [bins], "lo_data": [bins]}},
@@ -225,7 +224,7 @@ def templates_from_workspace(workspace: Workspace | str | Path) -> Templates:
     "lumi": {name: None}, "normfactor": {name: None}, "shapefactor": {name: None}}}}``; a type is present
     where it is used. ``staterror`` and ``shapesys`` hold absolute uncertainties, as pyhf's JSON does.
     """
-    templates: Templates = {}
+    templates: Specification = {}
     channels = _keyed(read_workspace(workspace)["channels"], "workspace, channels")
     for channel, content in channels.items():
         samples = _keyed(content["samples"], f"channel '{channel}', samples")

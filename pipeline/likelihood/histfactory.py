@@ -10,18 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from pipeline.containers import Specification
 from pipeline.likelihood.interpolation import FACTORS, SHIFTS, code4_coefficients
 from pipeline.likelihood.layout import (
-    Axes,
     ConstraintLayout,
-    Layout,
+    DenseAxes,
+    TemplateLayout,
     build_constraints,
     build_layout,
     flat_templates,
 )
-from pipeline.likelihood.parameters import Parameter, bins_of, parameters_of
-from pipeline.likelihood.specification import (
-    Templates,
+from pipeline.likelihood.paramsets import Parameter, bins_of, parameters_of
+from pipeline.likelihood.terms import normal_logpdf, poisson_logpdf, relative_uncertainty
+from pipeline.likelihood.workspace import (
     Workspace,
     codes_of,
     measurement_of,
@@ -30,7 +31,6 @@ from pipeline.likelihood.specification import (
     templates_from_workspace,
     validate,
 )
-from pipeline.likelihood.terms import normal_logpdf, poisson_logpdf, relative_uncertainty
 
 
 class DenseTemplates(eqx.Module):
@@ -69,9 +69,9 @@ class HistFactory(eqx.Module):
     initial: Float[Array, " params"]
     bounds: Float[Array, "params 2"]
     fixed: Bool[Array, " params"]
-    templates: Templates
+    templates: Specification
     observations: Float[Array, " bins"] | None
-    layout: Layout
+    layout: TemplateLayout
     constraints: ConstraintLayout
     configured_fixed: Bool[Array, " params"]
     parameter_names: tuple[str, ...] = eqx.field(static=True)
@@ -107,7 +107,7 @@ class HistFactory(eqx.Module):
         config = measurement_of(content, measurement)["config"]
         templates = templates_from_workspace(content)
         parameters = parameters_of(templates, config.get("parameters", []), constraint_widths or {})
-        axes = Axes(templates, parameters)
+        axes = DenseAxes(templates, parameters)
         named = config["poi"] if poi is None else poi
         layout = build_layout(templates, axes, named or None)
         constraints = build_constraints(templates, axes, parameters)
@@ -132,7 +132,7 @@ class HistFactory(eqx.Module):
             codes=codes_of(modifier_settings or {}),
         )
 
-    def dense(self, templates: Templates | DenseTemplates | None = None) -> DenseTemplates:
+    def dense(self, templates: Specification | DenseTemplates | None = None) -> DenseTemplates:
         """The arrays of the likelihood; already dense templates pass through."""
         if isinstance(templates, DenseTemplates):
             return templates
@@ -153,7 +153,7 @@ class HistFactory(eqx.Module):
             valid=valid,
         )
 
-    def _check(self, templates: Templates) -> None:
+    def _check(self, templates: Specification) -> None:
         """Refuse templates of another structure than the workspace's."""
         theirs: Any = jax.tree.structure(templates)
         if theirs == jax.tree.structure(self.templates):
@@ -177,15 +177,17 @@ class HistFactory(eqx.Module):
         auxdata = jnp.where(terms.follows_auxdata, from_templates, terms.auxdata)
         return width, auxdata, valid
 
-    def fixed_parameters(self, templates: Templates | DenseTemplates | None = None) -> Bool[Array, " params"]:
+    def fixed_parameters(
+        self, templates: Specification | DenseTemplates | None = None
+    ) -> Bool[Array, " params"]:
         """Parameters that a fit leaves alone: configured so, or bin-by-bin with an uncertainty of zero."""
         return _with_fixed_bins(self.configured_fixed, self.constraints, self.dense(templates).valid)
 
-    def auxdata(self, templates: Templates | DenseTemplates | None = None) -> Float[Array, " auxdata"]:
+    def auxdata(self, templates: Specification | DenseTemplates | None = None) -> Float[Array, " auxdata"]:
         """Auxiliary measurements; those of a shapesys, ``(n / u)^2``, follow the templates."""
         return self.dense(templates).auxdata
 
-    def data(self, templates: Templates | DenseTemplates | None = None) -> Float[Array, " data"]:
+    def data(self, templates: Specification | DenseTemplates | None = None) -> Float[Array, " data"]:
         """The workspace's observed yields, then the auxiliary measurements."""
         if self.observations is None:
             raise ValueError(
@@ -194,7 +196,7 @@ class HistFactory(eqx.Module):
         return jnp.concatenate([self.observations, self.auxdata(templates)])
 
     def expected_by_sample(
-        self, parameters: Float[Array, " params"], templates: Templates | DenseTemplates | None = None
+        self, parameters: Float[Array, " params"], templates: Specification | DenseTemplates | None = None
     ) -> Float[Array, "samples bins"]:
         """Expected yields of every sample, ``F_sb (T_sb + Delta_sb)``."""
         dense = self.dense(templates)
@@ -224,7 +226,7 @@ class HistFactory(eqx.Module):
     def expected_data(
         self,
         parameters: Float[Array, " params"],
-        templates: Templates | DenseTemplates | None = None,
+        templates: Specification | DenseTemplates | None = None,
         include_auxdata: bool = True,
     ) -> Float[Array, " data"]:
         """Expected yields of all bins, then expected auxiliary measurements (pyhf's ``expected_data``)."""
@@ -240,7 +242,7 @@ class HistFactory(eqx.Module):
         self,
         parameters: Float[Array, " params"],
         data: Float[Array, " data"],
-        templates: Templates | DenseTemplates | None = None,
+        templates: Specification | DenseTemplates | None = None,
     ) -> Float[Array, ""]:
         """``ln L``: Poisson terms of the bins, then the constraint terms (pyhf's ``Model.logpdf``).
 
@@ -275,7 +277,7 @@ def _with_fixed_bins(
     return configured.at[terms.parameter].set(configured[terms.parameter] | (terms.follows_fixed & ~valid))
 
 
-def _poi_index(name: str, parameters: tuple[Parameter, ...], axes: Axes) -> int | None:
+def _poi_index(name: str, parameters: tuple[Parameter, ...], axes: DenseAxes) -> int | None:
     """Place of the POI; None when the measurement names none."""
     if not name:
         return None
@@ -288,7 +290,7 @@ def _poi_index(name: str, parameters: tuple[Parameter, ...], axes: Axes) -> int 
     return axes.first[name]
 
 
-def _places_of(templates: Templates) -> set[tuple[str, str]]:
+def _places_of(templates: Specification) -> set[tuple[str, str]]:
     """Path and shape of every entry, for error messages."""
     leaves = jax.tree.leaves_with_path(templates)
     return {(jax.tree_util.keystr(path), str(jnp.shape(leaf))) for path, leaf in leaves}
