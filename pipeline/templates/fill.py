@@ -33,7 +33,7 @@ class Widths(Message):
 class Recipe(NamedTuple):
     """What makes templates of events: analysis, bins, variations.
 
-    `linear`: relaxed templates of a shift at +-1 are the nominal ones plus and minus their derivative.
+    `linear`: relaxed templates of a shift are the nominal ones plus its size times their derivative.
     """
 
     analysis: Analysis
