@@ -13,12 +13,15 @@ import uproot
 from columnfiles import write_columns
 
 from pipeline import config, optimise
+from pipeline.analysis import Shift, Transform, WeightFactor
 from pipeline.cli import main
 from pipeline.cluster import InProcess
+from pipeline.containers import Columns, Parameters
 from pipeline.data import datasets
 from pipeline.evaluate.at_point import objectives_of, verdict
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
+from pipeline.relax import Exact
 
 EVENTS = {"signal": 3000, "background": 5000}
 
@@ -76,6 +79,20 @@ def test_the_page_gives_the_yields_of_a_plain_selection(folder, capsys):
         yields = printed["yields"]["signal_region"][name]
         np.testing.assert_allclose(yields["nominal"], expected(name, muon_pt=25, btag=0.6), rtol=1e-5)
         assert set(yields) == {"nominal", "jes_up", "jes_down"}
+
+
+def test_the_table_of_variations_is_code(request):
+    """Every kind stands in a row of its own and makes what the row says of two events."""
+    page = (request.config.rootpath / "docs" / "analysis.md").read_text()
+    kinds = {kind.__name__: kind for kind in (Transform, Shift, WeightFactor)}
+    made = [eval(code, dict(kinds)) for code in re.findall(r"^\| `(\w+\(.*?\))` \|", page, re.MULTILINE)]
+    assert [type(variation) for variation in made] == list(kinds.values())
+    events = {"jet_pt": [[40.0], [30.0]], "jet_btag": [[0.7], [0.2]], "jet": [[1.0], [1.0]]}
+    c = Columns({name: jax.numpy.asarray(values) for name, values in events.items()})
+    for variation in made[:2]:
+        np.testing.assert_allclose(variation.changed(c)["jet_pt"], 1.03 * c.jet_pt)
+    factor = made[2].factor(Parameters({"btag": jax.numpy.asarray(0.5)}), c, Exact())
+    np.testing.assert_allclose(factor, [1.1, 1.0])
 
 
 def test_the_page_optimises(folder, tmp_path):

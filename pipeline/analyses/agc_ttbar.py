@@ -6,7 +6,7 @@ more, the mass of the three jets with the largest summed pt of which at least on
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import awkward as ak
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pipeline.analysis import Analysis, Free, NanoAOD
+from pipeline.analysis import Analysis, Free, NanoAOD, Transform, Variation, WeightFactor
 from pipeline.columns import mask, normal, pad
 from pipeline.columns.preselection import Requirement, fulfilled, requirements
 from pipeline.containers import Columns, Observation, Parameters
@@ -38,7 +38,7 @@ JET = ("abs(eta) < 2.4", "jetId & 4")  # bit 2: tight with lepton veto, as in je
 BTAG_NAMES = tuple(f"btag_var_{i}_{direction}" for i in range(VARIED_JETS) for direction in ("up", "down"))
 SCALE_NAMES = ("scale_var_up", "scale_var_down")
 WEIGHTS = (*BTAG_NAMES, *SCALE_NAMES)
-Decisions = Float[Array, "events objects"]
+JetDecisions = Float[Array, "events objects"]
 
 
 class AgcTtbar(Analysis):
@@ -57,7 +57,6 @@ class AgcTtbar(Analysis):
     collections: Mapping[str, tuple[str, ...]] = {
         "jet": ("jet_pt", "jet_eta", "jet_phi", "jet_mass", "jet_btag", "jet_resolution")
     }
-    weight_variations = WEIGHTS
 
     def __init__(
         self,
@@ -128,20 +127,23 @@ class AgcTtbar(Analysis):
 
     def decisions(
         self, p: Parameters, c: Columns, relax: Relaxed | Exact
-    ) -> tuple[Float[Array, "events _"], Decisions, Decisions]:
+    ) -> tuple[Float[Array, "events _"], JetDecisions, JetDecisions]:
         """Which leptons, jets and b-tagged jets pass the cuts."""
         leptons = relax.greater(c.lepton_pt, p.lepton_pt, mask=c.lepton)
         jets = relax.greater(c.jet_pt, p.jet_pt, mask=c.jet)
         return leptons, jets, jets * relax.greater(c.jet_btag, p.btag, mask=c.jet)
 
-    def variations(self) -> Mapping[str, Callable[[Columns], Columns]]:
-        """Jet energy scale and resolution; the mass of a jet stays, the selection is made anew."""
+    def variations(self) -> Mapping[str, Variation]:
+        """Jet energy scale and resolution, which leave the mass of a jet as it is; b-tagging and the W+jets scale."""
         return {
-            "pt_scale_up": lambda c: c.replace(jet_pt=JET_ENERGY_SCALE_UP * c.jet_pt),
-            "pt_res_up": lambda c: c.replace(jet_pt=(1 + JET_RESOLUTION_UP * c.jet_resolution) * c.jet_pt),
+            "pt_scale_up": Transform(lambda c: {"jet_pt": JET_ENERGY_SCALE_UP * c.jet_pt}),
+            "pt_res_up": Transform(
+                lambda c: {"jet_pt": (1 + JET_RESOLUTION_UP * c.jet_resolution) * c.jet_pt}
+            ),
+            **{name: WeightFactor(self.factors, name) for name in WEIGHTS},
         }
 
-    def weights(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Array]:
+    def factors(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Array]:
         """b-tagging tied to each of the first four selected jets, and the W+jets scale."""
         _, jets, _ = self.decisions(p, c, relax)
         jet_pt = c.jet_pt.astype(c.weight.dtype)

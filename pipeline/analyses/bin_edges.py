@@ -4,12 +4,13 @@ The events are those of `one_cut.peak`; the background's three-point systematic 
 down (`relaxed`'s example on binning). docs/gradhep.md.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Array
 
-from pipeline.analysis import Analysis, FlatTree, Free
+from pipeline.analysis import Analysis, FlatTree, Free, Shift
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
 
@@ -27,11 +28,15 @@ class BinEdges(Analysis):
         del dataset
         return {"weight": np.ones(len(events.x)), "x": events.x}
 
-    def shifts(self) -> Mapping[str, Callable[[Columns, Any], Columns]]:
+    def variations(self) -> Mapping[str, Shift]:
         """All values move together."""
-        return {"shift": lambda c, size: c.replace(x=c.x + SHIFT * size)}
+        return {"shift_up": Shift(_moved, +1), "shift_down": Shift(_moved, -1)}
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
         """The value itself."""
         del p, relax
         return {"x": Observation(weight=c.weight, value=c.x)}
+
+
+def _moved(c: Columns, size: Any) -> Mapping[str, Array]:
+    return {"x": c.x + SHIFT * size}

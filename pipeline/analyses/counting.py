@@ -11,14 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pipeline.analysis import Analysis, FlatTree, Free
+from pipeline.analysis import Analysis, FlatTree, Free, WeightFactor
 from pipeline.containers import AnyArray, Columns, Observation, Parameters
 from pipeline.errors import ConfigError, nearest
 from pipeline.relax import Exact, Relaxed
 
 # (u, v) of the background's standard deviation u + v phi^2
 LAWS = {"steep": (0.5, 0.1), "quadratic": (1.0, 0.04), "steeper": (1.0, 0.2)}
-UP, DOWN = "background_up", "background_down"
 
 
 def events(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -38,7 +37,6 @@ class Counting(Analysis):
 
     reads = FlatTree(tree="Events", branches=("x",), event="event")
     parameters: Mapping[str, Free] = {"phi": Free(9.0, bounds=(0.0, 10.0))}
-    weight_variations = (UP, DOWN)
 
     def __init__(self, uncertainty: str = "steep") -> None:
         if uncertainty not in LAWS:
@@ -50,12 +48,17 @@ class Counting(Analysis):
         ones = np.ones(len(events.x))
         return {"weight": ones, "signal": ones * (dataset == "signal")}
 
-    def weights(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Array]:
+    def variations(self) -> Mapping[str, WeightFactor]:
         """The background's yield up and down by its standard deviation."""
+        names = ("background_up", "background_down")
+        return {name: WeightFactor(self.factors, name) for name in names}
+
+    def factors(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Array]:
+        """The same relative change of every event."""
         del relax
         _, background, deviation = yields(p.phi, self.uncertainty)
         relative = jnp.broadcast_to(deviation / background, c.weight.shape)
-        return {UP: 1 + relative, DOWN: 1 - relative}
+        return {"background_up": 1 + relative, "background_down": 1 - relative}
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
         """Every event counts, with the weight that phi gives to its sample."""

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pipeline.analyses import networks
-from pipeline.analysis import Analysis, FlatTree, Free
+from pipeline.analysis import Analysis, Changed, FlatTree, Free, Shift
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
 
@@ -71,17 +71,17 @@ def floor(number: int, seed: int) -> list[float]:
     ]
 
 
-def shift_r(c: Columns, size: Any) -> Columns:
+def shift_r(c: Columns, size: Any) -> Changed:
     """The background's mean x0 moves by `size`."""
-    return c.replace(x0=c.x0 + size)
+    return {"x0": c.x0 + size}
 
 
-def shift_rate(c: Columns, size: Any) -> Columns:
+def shift_rate(c: Columns, size: Any) -> Changed:
     """The background's rate lambda changes by `size`."""
-    return c.replace(x2=c.x2 * (RATE / (RATE + size)))
+    return {"x2": c.x2 * (RATE / (RATE + size))}
 
 
-def _in_units(shift: Callable[[Columns, Any], Columns], unit: float) -> Callable[[Columns, Any], Columns]:
+def _in_units(shift: Callable[[Columns, Any], Changed], unit: float) -> Callable[[Columns, Any], Changed]:
     return lambda c, size: shift(c, unit * size)
 
 
@@ -104,14 +104,16 @@ class Inferno(Analysis):
         features = {name: getattr(events, name) for name in ("x0", "x1", "x2")}
         return {"weight": np.ones(len(events.x0)), **features}
 
-    def shifts(self) -> Mapping[str, Callable[[Columns, Any], Columns]]:
-        """The background's unknown mean and rate."""
-        return {
+    def variations(self) -> Mapping[str, Shift]:
+        """The background's unknown mean and rate, up and down."""
+        shifts = {
             "r": _in_units(shift_r, STEPS["r"]),
             "lambda": _in_units(shift_rate, STEPS["lambda"]),
             "r_prior": _in_units(shift_r, PRIORS["r"]),
             "lambda_prior": _in_units(shift_rate, PRIORS["lambda"]),
         }
+        ends = {"up": +1.0, "down": -1.0}
+        return {f"{n}_{end}": Shift(shift, size) for n, shift in shifts.items() for end, size in ends.items()}
 
     def init(self, key: jax.Array) -> Mapping[str, jax.Array]:
         """Start values of the network."""

@@ -4,13 +4,13 @@ Clustering has no derivative, so the gradient is that of a local surrogate. The 
 Challenge, with H_T in both channels. docs/surrogates.md.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pipeline.analysis import Analysis, FlatTree, Free, Simulated
+from pipeline.analysis import Analysis, FlatTree, Free, Simulated, Transform
 from pipeline.columns import noise, pad
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
@@ -31,7 +31,6 @@ LEAST_INPUT = 5.0  # GeV, where an event has fewer
 RANDOM = 4  # numbers of the generator
 INPUTS = tuple(f"log_pt_{i}_{int(10 * radius)}" for radius in RADII for i in range(LEADING))
 COUNTS = ("jets", "tags", "ht")
-Arrays = Mapping[str, np.ndarray]
 
 
 class JetDefinition(Analysis):
@@ -76,7 +75,9 @@ class JetDefinition(Analysis):
             **_inputs(kept),
         }
 
-    def simulate(self, p: Mapping[str, float], c: Arrays, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def simulate(
+        self, p: Mapping[str, float], c: Mapping[str, np.ndarray], rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
         """Numbers of jets and b-tags, and H_T [GeV]."""
         found = towers.clustered(c, p["radius"], rng)
         nominal, up = (
@@ -85,11 +86,11 @@ class JetDefinition(Analysis):
         )
         return {**nominal, **{f"{name}_up": up[name] - nominal[name] for name in COUNTS}}
 
-    def variations(self) -> Mapping[str, Callable[[Columns], Columns]]:
+    def variations(self) -> Mapping[str, Transform]:
         """The jet energy scale."""
         return {
-            "pt_scale_up": lambda c: c.replace(
-                **{name: c.arrays[name] + c.arrays[f"{name}_up"] for name in COUNTS}
+            "pt_scale_up": Transform(
+                lambda c: {name: c.arrays[name] + c.arrays[f"{name}_up"] for name in COUNTS}
             )
         }
 
@@ -117,7 +118,7 @@ def _counted(
     }
 
 
-def _inputs(c: Arrays) -> dict[str, np.ndarray]:
+def _inputs(c: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Logarithms of the momenta of the leading jets, before the detector, for fixed radii; how many bottom hadrons."""
     found, hadrons = towers.particles(c, "tower"), towers.particles(c, "hadron")
     made = [towers.leading(found, radius, LEADING, JET_ETA, LEAST_INPUT) for radius in RADII]

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pipeline.analyses.scattering import highland
-from pipeline.analyses.transport import State, to_cylinder, turned
+from pipeline.analyses.transport import TrackState, to_cylinder, turned
 from pipeline.analysis import Analysis, FlatTree, Free
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
@@ -68,12 +68,12 @@ def hits(
     direction = jnp.stack([cosine, sine, jnp.sinh(eta)]) / steepness
     position = jnp.stack([-impact * sine, impact * cosine, jnp.zeros_like(impact)])
 
-    def through(state: State, layer: tuple[Array, Array]) -> tuple[State, Array]:
+    def through(state: TrackState, layer: tuple[Array, Array]) -> tuple[TrackState, Array]:
         radius, kick = layer
         there = to_cylinder(state, radius, field)
         return turned(there, kick), radius * jnp.arctan2(there.position[1], there.position[0])
 
-    found: Array = jax.lax.scan(through, State(position, direction, bend / steepness), (radii, kicks))[1]
+    found: Array = jax.lax.scan(through, TrackState(position, direction, bend / steepness), (radii, kicks))[1]
     return found
 
 

@@ -15,7 +15,7 @@ TURNING = 0.299792458  # GeV / (T m): curvature of a unit charge of a GeV in a t
 Field = Callable[[Float[Array, "3"]], Float[Array, "3"]]
 
 
-class State(NamedTuple):
+class TrackState(NamedTuple):
     """Where a particle is and goes."""
 
     position: Float[Array, "3"]
@@ -23,7 +23,7 @@ class State(NamedTuple):
     charge_over_momentum: Float[Array, ""]
 
 
-def advance(state: State, length: Float[Array, ""], field: Field) -> State:
+def advance(state: TrackState, length: Float[Array, ""], field: Field) -> TrackState:
     """The state behind a step of some length [m] along the path, in a field [T]."""
 
     def slope(position: Float[Array, "3"], direction: Float[Array, "3"]) -> tuple[Array, Array]:
@@ -39,17 +39,19 @@ def advance(state: State, length: Float[Array, ""], field: Field) -> State:
     weights = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
     moved = position + length * sum(w * dx for w, (dx, _) in zip(weights, slopes, strict=True))
     along = direction + length * sum(w * dt for w, (_, dt) in zip(weights, slopes, strict=True))
-    return State(moved, along / jnp.sqrt(jnp.sum(along**2)), state.charge_over_momentum)
+    return TrackState(moved, along / jnp.sqrt(jnp.sum(along**2)), state.charge_over_momentum)
 
 
-def to_cylinder(state: State, radius: Float[Array, ""], field: Field, *, iterations: int = 5) -> State:
+def to_cylinder(
+    state: TrackState, radius: Float[Array, ""], field: Field, *, iterations: int = 5
+) -> TrackState:
     """The state where the particle leaves the cylinder of a radius [m] around z, one step away; Newton's method.
 
     Of a particle that turns back before, nothing sensible. The root is found without derivatives; two more iterations
     from there carry them, and are right to third order, for each doubles the order of what is known.
     """
 
-    def closer(length: Float[Array, ""], start: State, size: Float[Array, ""]) -> Float[Array, ""]:
+    def closer(length: Float[Array, ""], start: TrackState, size: Float[Array, ""]) -> Float[Array, ""]:
         there = advance(start, length, field)
         outside = jnp.sum(there.position[:2] ** 2) - size**2
         return length - outside / (2 * jnp.sum(there.position[:2] * there.direction[:2]))
@@ -62,9 +64,9 @@ def to_cylinder(state: State, radius: Float[Array, ""], field: Field, *, iterati
     return advance(state, length, field)
 
 
-def turned(state: State, angle: Float[Array, ""]) -> State:
+def turned(state: TrackState, angle: Float[Array, ""]) -> TrackState:
     """The state with its direction turned around z by an angle [rad]."""
     x, y, z = state.direction
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     direction = jnp.stack([cosine * x - sine * y, sine * x + cosine * y, z])
-    return State(state.position, direction, state.charge_over_momentum)
+    return TrackState(state.position, direction, state.charge_over_momentum)

@@ -11,8 +11,8 @@ import awkward as ak
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pipeline.analyses.agc_ttbar import WEIGHTS, AgcTtbar, Decisions
-from pipeline.analysis import Free, NanoAOD
+from pipeline.analyses.agc_ttbar import AgcTtbar, JetDecisions
+from pipeline.analysis import Free, NanoAOD, Variation, WeightFactor
 from pipeline.columns.preselection import fulfilled, requirements
 from pipeline.containers import Columns, Parameters
 from pipeline.errors import ConfigError
@@ -38,7 +38,6 @@ class WorkingPoints(AgcTtbar):
         "tight_muon": Free(0.5, bounds=(0.0, 1.0)),
         "jet_30": Free(0.5, bounds=(0.0, 1.0)),
     }
-    weight_variations = (*WEIGHTS, *MUON_NAMES)
 
     def __init__(
         self,
@@ -65,7 +64,7 @@ class WorkingPoints(AgcTtbar):
 
     def decisions(
         self, p: Parameters, c: Columns, relax: Relaxed | Exact
-    ) -> tuple[Float[Array, "events _"], Decisions, Decisions]:
+    ) -> tuple[Float[Array, "events _"], JetDecisions, JetDecisions]:
         """Which leptons, jets and b-tagged jets pass, by the chosen alternatives."""
         above = relax.greater(c.lepton_pt, LEPTON_PT, mask=c.lepton, width="lepton_pt")
         identified = _choice(relax, jnp.ones_like(c.lepton_tight), c.lepton_tight, p.tight_muon, "tight_muon")
@@ -73,13 +72,17 @@ class WorkingPoints(AgcTtbar):
         jets = _choice(relax, low, high, p.jet_30, "jet_30")
         return above * identified, jets, jets * relax.greater(c.jet_btag, BTAG, mask=c.jet, width="btag")
 
-    def weights(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Array]:
+    def variations(self) -> Mapping[str, Variation]:
         """Those of the challenge, and the efficiency of the chosen muons."""
+        return {**super().variations(), **{name: WeightFactor(self.factors, name) for name in MUON_NAMES}}
+
+    def factors(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Array]:
+        """Of the challenge's variations and of the muons'."""
         leptons, _, _ = self.decisions(p, c, relax)
         medium, tight = (jnp.asarray(size, dtype=c.weight.dtype) for size in self.uncertainties)
         size = _choice(relax, medium, tight, p.tight_muon, "tight_muon")
         change = size * relax.sum(leptons * c.lepton_muon)
-        return {**super().weights(p, c, relax), "muon_up": 1 + change, "muon_down": 1 - change}
+        return {**super().factors(p, c, relax), "muon_up": 1 + change, "muon_down": 1 - change}
 
 
 def _choice(

@@ -10,3 +10,8 @@ from pipeline.analysis.declarations import FlatTree as FlatTree
 from pipeline.analysis.declarations import Free as Free
 from pipeline.analysis.declarations import NanoAOD as NanoAOD
 from pipeline.analysis.declarations import Simulated as Simulated
+from pipeline.analysis.systematics import Changed as Changed
+from pipeline.analysis.systematics import Shift as Shift
+from pipeline.analysis.systematics import Transform as Transform
+from pipeline.analysis.systematics import Variation as Variation
+from pipeline.analysis.systematics import WeightFactor as WeightFactor

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from pipeline.analysis.declarations import FlatTree, Free, NanoAOD, Simulated, check, short
+from pipeline.analysis.systematics import Variation, check_hooks, declared
 from pipeline.config import Config, targets
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.errors import ConfigError, Noting, nearest
@@ -26,14 +27,13 @@ class Analysis:
     `reads` names the tree and its branches, `parameters` the free parameters. Arrays that are no cut, such as the
     weights of a network, come from `init`. `collections` may name the columns that hold the objects of one kind, by
     the column that says which are there (`mask`): chunks are then trimmed to the objects their events have.
-    `weight_variations` names the systematic variations that `weights` makes. `merit_label` and `merit_unit` say what
-    `merit` is. `simulated` declares columns that a stage without a derivative makes, `simulate`.
+    `merit_label` and `merit_unit` say what `merit` is. `simulated` declares columns that a stage without a derivative
+    makes, `simulate`.
     """
 
     reads: NanoAOD | FlatTree
     parameters: Mapping[str, Free]
     collections: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-    weight_variations: tuple[str, ...] = ()
     merit_label: str = "figure of merit"
     merit_unit: str = ""
     simulated: Simulated | None = None
@@ -69,24 +69,8 @@ class Analysis:
             f"{type(self).__name__} declares `simulated` but defines no method simulate(p, c, rng)"
         )
 
-    def variations(self) -> Mapping[str, Callable[[Columns], Columns]]:
-        """Systematic variations: columns to columns, each makes templates of its own."""
-        return {}
-
-    def shifts(self) -> Mapping[str, Callable[[Columns, Any], Columns]]:
-        """Systematic variations of any size: columns and the size, in its own unit, to columns; 0 changes nothing.
-
-        Shift `x` is the variations `x_up` and `x_down`, at +1 and -1. Being differentiable in its size, it can enter
-        the optimisation by its derivative instead: `optimise.shifts`.
-        """
-        return {}
-
-    def weights(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, jax.Array]:
-        """Systematic variations of the weight alone that depend on the selection: a factor [events] for each.
-
-        They share the nominal's selection and observables, so they cost next to nothing.
-        """
-        del p, c, relax
+    def variations(self) -> Mapping[str, Variation]:
+        """Systematic variations by name, each makes templates of its own: `Transform`, `Shift` or `WeightFactor`."""
         return {}
 
     def merit(self, p: Parameters, sums: Mapping[str, jax.Array]) -> jax.Array:
@@ -103,23 +87,7 @@ class Analysis:
     @property
     def variation_names(self) -> tuple[str, ...]:
         """All systematic variations that the analysis makes, in the order of the templates."""
-        return (*self.transforms, *self.weight_variations)
-
-    @property
-    def shifted(self) -> dict[str, tuple[str, float]]:
-        """The variations that are a shift, by name: which one, and its size."""
-        ends = {"up": 1.0, "down": -1.0}
-        shifts = _named(self, "shifts")
-        return {f"{name}_{end}": (name, size) for name in shifts for end, size in ends.items()}
-
-    @property
-    def transforms(self) -> dict[str, Callable[[Columns], Columns]]:
-        """The variations of the columns by name: those of `variations`, and the shifts at +1 and -1."""
-        shifts = _named(self, "shifts")
-        of_shifts = {
-            n: functools.partial(_at, shifts[shift], size) for n, (shift, size) in self.shifted.items()
-        }
-        return {**_named(self, "variations"), **of_shifts}
+        return tuple(declared(self))
 
     def init(self, key: jax.Array) -> Mapping[str, jax.Array]:
         """Start values of the free arrays that have no bounds, such as the weights of a network."""
@@ -144,20 +112,6 @@ def start_arrays(analysis: Analysis, seed: int) -> dict[str, np.ndarray]:
         if array.dtype.kind != "f" or not np.all(np.isfinite(array)):
             raise ConfigError(f"{name}: {parameter!r} is no array of finite floating-point numbers")
     return arrays
-
-
-def _named(analysis: Analysis, method: str) -> Mapping[str, Callable[..., Columns]]:
-    """The functions by name that a method of the analysis returns."""
-    name = f"{type(analysis).__name__}.{method}()"
-    with Noting(f"in {name}"):
-        found: Mapping[str, Callable[..., Columns]] = getattr(analysis, method)()
-    if not isinstance(found, Mapping) or not all(map(callable, found.values())):
-        raise ConfigError(f"{name} returns {short(found)}; it must return {{name: function}}")
-    return found
-
-
-def _at(shift: Callable[[Columns, Any], Columns], size: float, columns: Columns) -> Columns:
-    return shift(columns, size)
 
 
 def load(target: str, options: str = "{}", content: targets.Content | None = None) -> Analysis:
@@ -202,6 +156,7 @@ def _built(target: str, options: str, content: targets.Content) -> Analysis:
     with Noting(f"in {cls}({', '.join(f'{name}={value!r}' for name, value in given.items())})"):
         analysis: Analysis = found(**given)
     check(analysis)
+    check_hooks(analysis)
     return analysis
 
 

@@ -75,11 +75,7 @@ def check(analysis: Any) -> None:
         ConfigError: which, its value, and what it must be.
     """
     reads, parameters = getattr(analysis, "reads", None), getattr(analysis, "parameters", None)
-    branches, members, varied = (
-        getattr(reads, "branches", None),
-        analysis.collections,
-        analysis.weight_variations,
-    )
+    branches, members = getattr(reads, "branches", None), analysis.collections
     are_collections = isinstance(members, Mapping) and all(map(_are_names, members.values()))
     allowed = {
         "reads": (
@@ -93,7 +89,6 @@ def check(analysis: Any) -> None:
             isinstance(parameters, Mapping),
             "{name: Free(initial, bounds)}, {} where all that is free comes from init",
         ),
-        "weight_variations": (varied, _are_names(varied), "a tuple of names"),
         "collections": (members, are_collections, "{mask: (names of columns)}"),
     }
     for attribute, (value, fits, wanted) in allowed.items():

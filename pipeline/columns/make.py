@@ -11,14 +11,14 @@ from pipeline.analysis import EVENT_NUMBER, Analysis
 from pipeline.columns import bookkeeping, rootfile
 from pipeline.columns.padding import FLOATS
 from pipeline.columns.rootfile import UnreadableFile, where
-from pipeline.columns.selection import WEIGHT, Columns, selected
+from pipeline.columns.selection import WEIGHT, NumpyColumns, selected
 from pipeline.config import Config
 from pipeline.data import store
 from pipeline.data.datasets import HELD_OUT, LEFT_OUT, TRAIN, SourceFile, is_held_out
 from pipeline.data.provenance import LARGEST_WEIGHT, ORIGIN, branch_of_generator_weights, recipe
 from pipeline.errors import InputError
 
-Folds = dict[str, Columns]
+Folds = dict[str, NumpyColumns]
 SUBNORMAL = "subnormal"  # entry of a provenance: how many values of a column were too small for their type
 
 
@@ -76,7 +76,7 @@ def read_events(
         UnreadableFile: missing or damaged file, another checksum than the manifest's, fewer entries than it promises.
         InputError: missing tree or branch, values that are not finite.
     """
-    pieces: dict[str, list[Columns]] = {TRAIN: [], HELD_OUT: []}
+    pieces: dict[str, list[NumpyColumns]] = {TRAIN: [], HELD_OUT: []}
     numbers_given: dict[str, list[np.ndarray]] = {fold: [] for fold in pieces}
     weights = []
     bookkeeping.verify(file)
@@ -110,7 +110,7 @@ def read_events(
     return folds, provenance
 
 
-def _joined(file: SourceFile, pieces: Mapping[str, list[Columns]]) -> Folds:
+def _joined(file: SourceFile, pieces: Mapping[str, list[NumpyColumns]]) -> Folds:
     """The pieces of each fold in one; a fold without events has the columns of the other."""
     first = next(parts[0] for parts in pieces.values() if parts)
     kinds = _kinds(first)
@@ -130,7 +130,7 @@ def _joined(file: SourceFile, pieces: Mapping[str, list[Columns]]) -> Folds:
     }
 
 
-def _kinds(columns: Columns) -> dict[str, str]:
+def _kinds(columns: NumpyColumns) -> dict[str, str]:
     """Type and number of objects of each column."""
     return {name: f"{array.dtype}{list(array.shape[1:]) or ''}" for name, array in columns.items()}
 

@@ -21,10 +21,10 @@ from pipeline.errors import AnalysisError, InputError, Noting
 LARGEST_TYPE = np.dtype(np.float64).itemsize
 CURES = {"c": "return .real, .imag or abs() of it", "f": "return astype('float64') of it"}
 PER_EVENT = (WEIGHT, EVENT_NUMBER)
-Columns = dict[str, np.ndarray]
+NumpyColumns = dict[str, np.ndarray]
 
 
-def selected(file: SourceFile, analysis: Analysis, events: Any) -> Columns:
+def selected(file: SourceFile, analysis: Analysis, events: Any) -> NumpyColumns:
     """What the analysis makes of some events.
 
     Raises:
@@ -113,7 +113,7 @@ def _require_finite(file: SourceFile, column: str, array: np.ndarray) -> None:
         )
 
 
-def _require_collections(file: SourceFile, analysis: Analysis, columns: Columns) -> None:
+def _require_collections(file: SourceFile, analysis: Analysis, columns: NumpyColumns) -> None:
     for mask_name, members in analysis.collections.items():
         for name in (mask_name, *members):
             if name not in columns or columns[name].shape != columns.get(mask_name, columns[name]).shape:
@@ -123,7 +123,7 @@ def _require_collections(file: SourceFile, analysis: Analysis, columns: Columns)
                 )
 
 
-def _require_inputs(file: SourceFile, analysis: Analysis, columns: Columns) -> None:
+def _require_inputs(file: SourceFile, analysis: Analysis, columns: NumpyColumns) -> None:
     """What the generator that stands in for `Analysis.simulate` is given of an event."""
     stage = analysis.simulated
     if stage is None:

@@ -66,7 +66,12 @@ class AnalysisSection(Section):
         """Fingerprint of the analysis: class, source and that of all it imports, options, content of its files."""
         content = self.content
         files = [digest for _, digest in content.files]
-        made_of = [self.target.rpartition(":")[2], content.source, self.options, [*zip(sorted(self.files), files, strict=True)]]
+        made_of = [
+            self.target.rpartition(":")[2],
+            content.source,
+            self.options,
+            [*zip(sorted(self.files), files, strict=True)],
+        ]
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
     def _require_files(self) -> None:

@@ -44,8 +44,8 @@ class Optimise(Section):
     )
     shifts: Literal["templates", "derivatives"] = Field(
         default="templates",
-        description="the relaxed templates of an analysis's shift at +-1: observed there, or the nominal ones plus and "
-        "minus their derivative; exact cuts always observe them",
+        description="the relaxed templates of an analysis's `Shift`: observed at its size, or the nominal ones plus "
+        "its size times their derivative; exact cuts always observe them",
     )
     halvings: int = Field(
         default=0,

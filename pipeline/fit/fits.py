@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.fit.implicit import minimum, profiled, solve_information
-from pipeline.fit.newton import DEFAULTS, FitOptions, Problem, State, at_minimum, inverse_free
+from pipeline.fit.newton import DEFAULTS, FitOptions, FitProblem, NewtonState, at_minimum, inverse_free
 from pipeline.likelihood import AnyTemplates, HistFactory
 
 
@@ -128,19 +128,19 @@ def _problem(
     templates: AnyTemplates | None,
     init: Float[Array, " params"] | None,
     fixed: Bool[Array, " params"] | None,
-) -> Problem:
+) -> FitProblem:
     """The problem with the model's defaults filled in."""
     dense = model.dense(templates)
     fixed = model.fixed_parameters(dense) if fixed is None else fixed
-    return Problem(model, dense, data, model.initial if init is None else init, fixed)
+    return FitProblem(model, dense, data, model.initial if init is None else init, fixed)
 
 
 def _result(
-    problem: Problem,
+    problem: FitProblem,
     options: FitOptions,
     parameters: Float[Array, " params"],
     nll: Float[Array, ""],
-    state: State,
+    state: NewtonState,
 ) -> FitResult:
     """What the caller sees of the final state; only parameters and ``-2 ln L`` carry derivatives."""
     state = jax.lax.stop_gradient(state)
@@ -158,7 +158,7 @@ def _result(
     )
 
 
-def _status(state: State, options: FitOptions, converged: Bool[Array, ""]) -> Int[Array, ""]:
+def _status(state: NewtonState, options: FitOptions, converged: Bool[Array, ""]) -> Int[Array, ""]:
     """The `FitStatus` of a final state."""
     stalled = jnp.where(state.damping > options.last_damping, FitStatus.STALLED, FitStatus.STEPS_EXHAUSTED)
     failed = jnp.where(jnp.isfinite(state.point.nll), stalled, int(FitStatus.NOT_FINITE))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.fit.newton import FitOptions, Problem, State, descend
+from pipeline.fit.newton import FitOptions, FitProblem, NewtonState, descend
 from pipeline.likelihood.layout import Moves
 from pipeline.likelihood.terms import poisson_logpdf
 
@@ -26,13 +26,13 @@ LOWER = 1e-4  # in -ln L: a difference that is not of rounding, and of no meanin
 
 
 class _Search(eqx.Module):
-    best: State
+    best: NewtonState
     start: Float[Array, " params"]
     found: Bool[Array, ""]
     fits: Int[Array, ""]
 
 
-def minimise(problem: Problem, options: FitOptions) -> State:
+def minimise(problem: FitProblem, options: FitOptions) -> NewtonState:
     """The final state of the fit with the lowest ``-ln L``."""
     if problem.model.layout.moves.parameter.size == 0:
         return descend(problem, options)
@@ -53,7 +53,7 @@ def minimise(problem: Problem, options: FitOptions) -> State:
 
 
 def _lowest(
-    problem: Problem, centre: Float[Array, " params"]
+    problem: FitProblem, centre: Float[Array, " params"]
 ) -> tuple[Float[Array, " params"], Float[Array, ""]]:
     """The lowest point along any free systematic from a point, and ``-ln L`` there."""
     model, moves = problem.model, problem.model.layout.moves
@@ -75,7 +75,7 @@ def _lowest(
 class _Look(eqx.Module):
     """What is needed to see ``-ln L`` with one parameter moved, the others where they are."""
 
-    problem: Problem
+    problem: FitProblem
     centre: Float[Array, " params"]
     rates: Float[Array, " bins"]
     product: Float[Array, "samples_and_none bins"]
@@ -85,7 +85,7 @@ class _Look(eqx.Module):
     terms: Float[Array, " auxdata"]
 
     @classmethod
-    def from_point(cls, problem: Problem, centre: Float[Array, " params"]) -> "_Look":
+    def from_point(cls, problem: FitProblem, centre: Float[Array, " params"]) -> "_Look":
         """At a point; what the samples and rows that are filled up hold is 0."""
         model, dense, layout = problem.model, problem.dense, problem.model.layout
         factors = model.factors(centre[layout.norm_parameter], dense)

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from pipeline.fit.global_search import minimise
-from pipeline.fit.newton import FitOptions, Problem, State, solve_free
+from pipeline.fit.newton import FitOptions, FitProblem, NewtonState, solve_free
 
 
 def solve_information(
-    problem: Problem,
+    problem: FitProblem,
     parameters: Float[Array, " params"],
     information: Float[Array, "params params"],
     vector: Float[Array, " params"],
@@ -39,7 +39,9 @@ def solve_information(
 
 
 @eqx.filter_custom_jvp
-def minimum(problem: Problem, options: FitOptions) -> tuple[Float[Array, " params"], Float[Array, ""], State]:
+def minimum(
+    problem: FitProblem, options: FitOptions
+) -> tuple[Float[Array, " params"], Float[Array, ""], NewtonState]:
     """The fitted parameters and ``-ln L`` there (both differentiable) and the final state (a constant)."""
     state = minimise(problem, options)
     return state.point.parameters, state.point.nll, state
@@ -64,7 +66,7 @@ def _minimum_jvp(primals: Any, tangents: Any) -> Any:
 
 
 @eqx.filter_custom_jvp
-def profiled(problem: Problem, options: FitOptions) -> tuple[Float[Array, ""], State]:
+def profiled(problem: FitProblem, options: FitOptions) -> tuple[Float[Array, ""], NewtonState]:
     """``-ln L`` at the minimum (differentiable) and the final state (a constant)."""
     state = minimise(problem, options)
     return state.point.nll, state
@@ -83,7 +85,7 @@ def _profiled_jvp(primals: Any, tangents: Any) -> Any:
     return (nll, state), (gained, _zero_tangents(state))
 
 
-def _explicit(problem: Problem, moved: Any) -> tuple[Callable[..., Array], Any, Float[Array, " params"]]:
+def _explicit(problem: FitProblem, moved: Any) -> tuple[Callable[..., Array], Any, Float[Array, " params"]]:
     """``-ln L`` as a function of parameters and the problem's numbers, and the direction in which both move.
 
     Only held parameters move, with their starting values.

@@ -34,7 +34,7 @@ class FitOptions(eqx.Module):
 DEFAULTS = FitOptions()
 
 
-class Point(eqx.Module):
+class NewtonPoint(eqx.Module):
     """``-ln L`` at a point, with its derivatives and the parameters that no bound holds."""
 
     parameters: Float[Array, " params"]
@@ -45,7 +45,7 @@ class Point(eqx.Module):
     free: Bool[Array, " params"]
 
 
-class State(eqx.Module):
+class NewtonState(eqx.Module):
     """The loop's state: a point, the step to try from there, and the improvement it promises.
 
     For the undamped Newton step the promise is the estimated distance to the minimum, else that is infinite.
@@ -53,7 +53,7 @@ class State(eqx.Module):
     smaller.
     """
 
-    point: Point
+    point: NewtonPoint
     step: Float[Array, " params"]
     predicted: Float[Array, ""]
     damping: Float[Array, ""]
@@ -66,7 +66,7 @@ class State(eqx.Module):
         return jnp.where(self.damping > 0, jnp.inf, self.predicted)
 
 
-class Problem(eqx.Module):
+class FitProblem(eqx.Module):
     """What is minimised: everything a fitted point depends on."""
 
     model: HistFactory
@@ -124,14 +124,14 @@ def active_bounds(
     return ((parameters <= low) & (gradient > 0)) | ((parameters >= high) & (gradient < 0))
 
 
-def _evaluate(problem: Problem, parameters: Float[Array, " params"]) -> Point:
+def _evaluate(problem: FitProblem, parameters: Float[Array, " params"]) -> NewtonPoint:
     """``-ln L`` and all that the next step needs."""
     found = derivatives(problem.model, parameters, problem.data, problem.dense)
     free = ~(problem.fixed | active_bounds(parameters, found.gradient, problem.model.bounds))
-    return Point(parameters, found.nll, found.gradient, found.hessian, found.scoring, free)
+    return NewtonPoint(parameters, found.nll, found.gradient, found.hessian, found.scoring, free)
 
 
-def at_minimum(state: State, options: FitOptions) -> Bool[Array, ""]:
+def at_minimum(state: NewtonState, options: FitOptions) -> Bool[Array, ""]:
     """Converged: distance to the minimum below tolerance, or down to what rounding leaves.
 
     The latter is a Newton step too small to be represented, or one that ``settled``: with 1e9 events, or a
@@ -147,7 +147,7 @@ def at_minimum(state: State, options: FitOptions) -> Bool[Array, ""]:
     return jnp.isfinite(state.point.nll) & near
 
 
-def _advance(problem: Problem, options: FitOptions, state: State) -> State:
+def _advance(problem: FitProblem, options: FitOptions, state: NewtonState) -> NewtonState:
     """One trial: a damped Newton step clipped to the bounds, taken if ``-ln L`` falls; then the next step."""
     here = state.point
     low, high = problem.model.bounds[:, 0], problem.model.bounds[:, 1]
@@ -168,10 +168,10 @@ def _advance(problem: Problem, options: FitOptions, state: State) -> State:
     predicted = -0.5 * jnp.sum(jnp.where(point.free, point.gradient * step, 0.0))
     below = accept & (damping == 0) & (state.edm <= rounding) & (predicted <= rounding)
     settled = below & (predicted * options.factor > state.edm)
-    return State(point, step, predicted, damping, settled, state.steps + 1)
+    return NewtonState(point, step, predicted, damping, settled, state.steps + 1)
 
 
-def _step(point: Point, damping: Float[Array, ""]) -> tuple[Float[Array, " params"], Bool[Array, ""]]:
+def _step(point: NewtonPoint, damping: Float[Array, ""]) -> tuple[Float[Array, " params"], Bool[Array, ""]]:
     """The damped Newton step; where the Hessian is not positive definite, that of Fisher scoring."""
     newton = -solve_free(point.hessian, point.gradient, point.free, damping)
     definite = jnp.all(jnp.isfinite(newton))
@@ -181,23 +181,23 @@ def _step(point: Point, damping: Float[Array, ""]) -> tuple[Float[Array, " param
     return scoring, definite
 
 
-def _unevaluated(problem: Problem) -> Point:
+def _unevaluated(problem: FitProblem) -> NewtonPoint:
     """The starting point, moved onto the bounds; any finite value at its first evaluation improves it."""
     bounds = problem.model.bounds
     start = jnp.where(problem.fixed, problem.init, jnp.clip(problem.init, bounds[:, 0], bounds[:, 1]))
     infinite = jnp.full((), jnp.inf, dtype=start.dtype)
     none = jnp.zeros_like(start)
     identity = jnp.eye(start.size, dtype=start.dtype)
-    return Point(start, infinite, none, identity, identity, ~problem.fixed)
+    return NewtonPoint(start, infinite, none, identity, identity, ~problem.fixed)
 
 
-def descend(problem: Problem, options: FitOptions) -> State:
+def descend(problem: FitProblem, options: FitOptions) -> NewtonState:
     """Iterate to the minimum below the starting point, or until steps or damping are exhausted.
 
     The first pass evaluates the starting point, so the program holds the Hessian once.
     """
 
-    def unfinished(state: State) -> Bool[Array, ""]:
+    def unfinished(state: NewtonState) -> Bool[Array, ""]:
         within = (state.steps <= options.max_steps) & (state.damping <= options.last_damping)
         started = (state.steps == 0) | jnp.isfinite(state.point.nll)
         return within & started & ~at_minimum(state, options)
@@ -205,8 +205,8 @@ def descend(problem: Problem, options: FitOptions) -> State:
     zero = jnp.zeros((), dtype=problem.init.dtype)
     no_steps = jnp.zeros((), dtype=jnp.int32)
     start = _unevaluated(problem)
-    state = State(
+    state = NewtonState(
         start, jnp.zeros_like(start.parameters), start.nll, zero, jnp.zeros((), dtype=bool), no_steps
     )
-    final: State = jax.lax.while_loop(unfinished, lambda s: _advance(problem, options, s), state)
+    final: NewtonState = jax.lax.while_loop(unfinished, lambda s: _advance(problem, options, s), state)
     return final

@@ -6,9 +6,9 @@ densities, ``model`` puts them together, and ``derivatives`` gives gradient and 
 """
 
 from pipeline.likelihood.derivatives import Derivatives, derivatives
-from pipeline.likelihood.model import AnyTemplates, HistFactory
-from pipeline.likelihood.specification import MODIFIERS, NamedTemplates, patched, templates_from_workspace
+from pipeline.likelihood.histfactory import AnyTemplates, HistFactory
 from pipeline.likelihood.stacked import DenseTemplates, StackedTemplates
+from pipeline.likelihood.workspace import MODIFIERS, Specification, patched, templates_from_workspace
 
 __all__ = [
     "MODIFIERS",
@@ -16,7 +16,7 @@ __all__ = [
     "DenseTemplates",
     "Derivatives",
     "HistFactory",
-    "NamedTemplates",
+    "Specification",
     "StackedTemplates",
     "derivatives",
     "patched",

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from pipeline.likelihood.model import HistFactory
+from pipeline.likelihood.histfactory import HistFactory
 from pipeline.likelihood.stacked import DenseTemplates
 from pipeline.likelihood.terms import poisson_logpdf, poisson_slopes
 

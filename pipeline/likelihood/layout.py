@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.likelihood.parameters import Modifiers, Parameter
+from pipeline.likelihood.paramsets import Modifiers, Parameter
 
 _MULTIPLIERS = ("lumi", "normfactor", "shapefactor", "shapesys", "staterror")
 BIN_BY_BIN = ("shapesys", "staterror")
@@ -20,7 +20,7 @@ BIN_BY_BIN = ("shapesys", "staterror")
 NOWHERE = -1  # a place that is filled up
 
 
-class Layout(eqx.Module):
+class TemplateLayout(eqx.Module):
     """Which sample, parameter, bins and channels each row belongs to.
 
     ``shape_*`` are the rows of histosys, ``norm_*`` those of normsys; ``*_acts`` says in which bins or channels of its
@@ -209,12 +209,12 @@ def _moves(names: Rows, terms: Mapping[str, int]) -> Moves:
 
 def build_layout(
     modifiers: Modifiers, names: Rows, parameters: Sequence[Parameter], poi: str | None
-) -> Layout:
+) -> TemplateLayout:
     """The index arrays of the expected yields."""
     constrained = [p.name for p in parameters if p.constraint != "none" for _ in range(p.size)]
     terms = {name: place for place, name in enumerate(constrained)}
     sizes = list(modifiers.bins.values())
-    return Layout(
+    return TemplateLayout(
         shape_sample=_integers([names.sample[sample] for sample, _ in names.shapes]),
         shape_parameter=_integers([names.first[name] for _, name in names.shapes]),
         shape_acts=jnp.asarray(_acting(modifiers, names, "histosys", names.shapes, names.bins)),

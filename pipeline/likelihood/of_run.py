@@ -24,9 +24,9 @@ from pipeline.config import (
 from pipeline.containers import AnyArray, Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError
-from pipeline.likelihood.model import HistFactory
-from pipeline.likelihood.specification import NamedTemplates
+from pipeline.likelihood.histfactory import HistFactory
 from pipeline.likelihood.stacked import StackedTemplates
+from pipeline.likelihood.workspace import Specification
 from pipeline.templates.axes import Axes, affecting, variations_of
 from pipeline.templates.shapes import Channels, Symmetry, norm_plus_shape, symmetrised
 
@@ -63,7 +63,7 @@ class Specifier:
             is_structure=True,
         )
         self._channels = Channels.of_sizes(self._sizes)
-        names = self.model.template.names
+        names = self.model.stacking.names
         self._samples = np.array([axes.row(name, NOMINAL)[0] for name in names.samples])
         systematics = {
             (sample, systematic.name): systematic
@@ -190,7 +190,7 @@ def _errors(
     return np.array(found, dtype=int).reshape(-1, 2).T
 
 
-def _structure(config: Config, sizes: Mapping[str, int]) -> NamedTemplates:
+def _structure(config: Config, sizes: Mapping[str, int]) -> Specification:
     """The specification with zeros for all numbers."""
     return {
         channel: {sample: _empty(config.model, channel, sample, size) for sample in config.data.samples}
@@ -214,10 +214,10 @@ def _empty(model: Model, channel: str, sample: str, size: int) -> dict[str, Any]
     return {key: value for key, value in entry.items() if key == "data" or value}
 
 
-def specification(templates: Templates, axes: Axes, config: Config) -> NamedTemplates:
+def specification(templates: Templates, axes: Axes, config: Config) -> Specification:
     """The channels of a pyhf specification, keyed by names, from summed templates."""
     specifier = Specifier(config, axes, {name: array.shape[-1] for name, array in templates.yields.items()})
-    return specifier.model.template.named(specifier.stacked(specifier.side_by_side(templates)))
+    return specifier.model.stacking.named(specifier.stacked(specifier.side_by_side(templates)))
 
 
 def sums(templates: Templates, axes: Axes, config: Config) -> dict[str, Float[Array, " bins"]]:

@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.containers import AnyArray
 from pipeline.likelihood.layout import BIN_BY_BIN, Rows
-from pipeline.likelihood.parameters import Modifiers
-from pipeline.likelihood.specification import NamedTemplates
+from pipeline.likelihood.paramsets import Modifiers
+from pipeline.likelihood.workspace import Specification
 
 FIELDS = ("nominal", "high", "low", "factors", "uncertainties")
 
@@ -50,7 +50,7 @@ class DenseTemplates(eqx.Module):
     valid: Bool[Array, " auxdata"]
 
 
-class Template:
+class Stacking:
     """How templates keyed by names are stacked: names, for what is outside of compiled programs.
 
     All compare as equal, so that models of one structure, as the patches of one patchset, share their programs. What
@@ -61,12 +61,12 @@ class Template:
         self.modifiers, self.names = modifiers, names
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Template)
+        return isinstance(other, Stacking)
 
     def __hash__(self) -> int:
-        return hash(Template)
+        return hash(Stacking)
 
-    def stacked(self, templates: NamedTemplates) -> StackedTemplates:
+    def stacked(self, templates: Specification) -> StackedTemplates:
         """Templates keyed by names as stacked arrays; traced numbers stay traced.
 
         Raises:
@@ -112,7 +112,7 @@ class Template:
             zip(FIELDS, ((len(names.samples), names.bins), shapes, shapes, factors, (size,)), strict=True)
         )
 
-    def check(self, templates: NamedTemplates) -> None:
+    def check(self, templates: Specification) -> None:
         """Refuse templates of another structure than the model's."""
         own = self._named({field: np.zeros(shape) for field, shape in self._shapes().items()})
         different = sorted(_places(own) ^ _places(templates))
@@ -122,12 +122,12 @@ class Template:
                 f"{different[:4]}; give the numbers of the same channels, samples, modifiers and bins"
             )
 
-    def named(self, stacked: StackedTemplates) -> NamedTemplates:
+    def named(self, stacked: StackedTemplates) -> Specification:
         """Stacked arrays as templates keyed by names, as `templates_from_workspace` gives them."""
         return self._named({field: getattr(stacked, field) for field in FIELDS})
 
-    def _named(self, arrays: Mapping[str, AnyArray]) -> NamedTemplates:
-        found: NamedTemplates = {channel: {} for channel in self.names.channels}
+    def _named(self, arrays: Mapping[str, AnyArray]) -> Specification:
+        found: Specification = {channel: {} for channel in self.names.channels}
         for kind in self.modifiers.kinds:
             for name in self.modifiers.names(kind):
                 for channel, sample in self.modifiers.users(kind, name):
@@ -165,7 +165,7 @@ def _joined(leaves: list[Any]) -> Float[Array, " numbers"]:
     return jnp.asarray(np.concatenate([[0.0], *(np.ravel(leaf) for leaf in leaves)]))
 
 
-def _places(templates: NamedTemplates) -> set[tuple[str, str]]:
+def _places(templates: Specification) -> set[tuple[str, str]]:
     """Path and shape of every entry."""
     leaves = jax.tree.leaves_with_path(templates)
     return {(jax.tree_util.keystr(path), str(np.shape(leaf))) for path, leaf in leaves}

@@ -20,7 +20,7 @@ from pipeline.gradient.black_box import draw, joined
 from pipeline.gradient.sweeps import Executor, Parameters
 from pipeline.gradient.work import Work
 from pipeline.optimise.schedule import annealed
-from pipeline.templates.surrogate import Call, Scale, Surrogate, fit
+from pipeline.templates.surrogate import Call, LocalSurrogate, Scale, fit
 
 
 class Calls:
@@ -41,7 +41,7 @@ class Calls:
 
     def learnt(
         self, executor: Executor, work: Work, epoch: int, parameters: Parameters
-    ) -> tuple[Surrogate, dict[str, int]]:
+    ) -> tuple[LocalSurrogate, dict[str, int]]:
         """The generator at an epoch, learnt from new calls and earlier ones; how many, and of how many events.
 
         Raises:

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from pipeline.analysis import Analysis
+from pipeline.analysis import Analysis, WeightFactor
+from pipeline.analysis.systematics import declared
 from pipeline.config import Config
 from pipeline.containers import Columns, Parameters
 from pipeline.data import store
@@ -77,8 +78,9 @@ def _asked(work: Work, parameters: Mapping[str, Any]) -> set[str]:
         return [(family.weights, family.values) for family in seen]
 
     seen: list[Any] = []
+    factors = [name for name, variation in declared(found).items() if isinstance(variation, WeightFactor)]
     for group in work.groups:
-        variations = tuple(name for name in group.variations if name in found.weight_variations)
+        variations = tuple(name for name in group.variations if name in factors)
         file = next(file for file in group.files if file.events)
         stored = store.column_types(Path(file.path))
         if (variations, stored) not in seen:  # others of the same columns ask for the same

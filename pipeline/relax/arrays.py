@@ -10,6 +10,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, Real, Shaped
 
+Numbers = Real[ArrayLike, "..."]
+Decisions = Shaped[ArrayLike, "..."]
+Mask = Shaped[ArrayLike, "..."] | None
+Floats = Float[Array, "..."]
+
 
 def as_float(x: Shaped[ArrayLike, "..."]) -> Float[Array, "..."]:
     """Return ``x`` as a floating-point array; integers and booleans take JAX's default float type."""

@@ -5,18 +5,11 @@ dtype of the values; edges and values are compared in the wider of their dtypes,
 """
 
 import equinox as eqx
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Real, Shaped
 
-from pipeline.relax import choice, counting, cuts, ordering
-from pipeline.relax.arrays import as_float
+from pipeline.relax import choice, cuts, multiplicity, ordering
+from pipeline.relax.arrays import Decisions, Floats, Mask, Numbers, as_float
 from pipeline.relax.histogram import Flow, hard_histogram
 from pipeline.relax.widths import Width
-
-Numbers = Real[ArrayLike, "..."]
-Decisions = Shaped[ArrayLike, "..."]
-Mask = Shaped[ArrayLike, "..."] | None
-Floats = Float[Array, "..."]
 
 
 class Exact(eqx.Module):
@@ -60,24 +53,24 @@ class Exact(eqx.Module):
         return as_float(x).sum(axis=-1)
 
     def count(self, passes: Decisions) -> Floats:
-        """Return the number of objects that pass (:func:`counting.hard_count`)."""
-        return counting.hard_count(as_float(passes))
+        """Return the number of objects that pass (:func:`multiplicity.hard_count`)."""
+        return multiplicity.hard_count(as_float(passes))
 
     def exactly(self, passes: Decisions, n: int) -> Floats:
-        """Decide that exactly ``n`` objects pass (:func:`counting.hard_exactly`)."""
-        return counting.hard_exactly(as_float(passes), n)
+        """Decide that exactly ``n`` objects pass (:func:`multiplicity.hard_exactly`)."""
+        return multiplicity.hard_exactly(as_float(passes), n)
 
     def at_least(self, passes: Decisions, n: int) -> Floats:
-        """Decide that at least ``n`` objects pass (:func:`counting.hard_at_least`)."""
-        return counting.hard_at_least(as_float(passes), n)
+        """Decide that at least ``n`` objects pass (:func:`multiplicity.hard_at_least`)."""
+        return multiplicity.hard_at_least(as_float(passes), n)
 
     def at_most(self, passes: Decisions, n: int) -> Floats:
-        """Decide that at most ``n`` objects pass (:func:`counting.hard_at_most`)."""
-        return counting.hard_at_most(as_float(passes), n)
+        """Decide that at most ``n`` objects pass (:func:`multiplicity.hard_at_most`)."""
+        return multiplicity.hard_at_most(as_float(passes), n)
 
     def nth_passing(self, passes: Decisions, n: int) -> Floats:
-        """Return 1 at the ``n``-th that passes, from 1, as they come (:func:`counting.hard_nth_passing`)."""
-        return counting.hard_nth_passing(as_float(passes), n)
+        """Return 1 at the ``n``-th that passes, from 1, as they come (:func:`multiplicity.hard_nth_passing`)."""
+        return multiplicity.hard_nth_passing(as_float(passes), n)
 
     def choose(
         self,

@@ -55,7 +55,7 @@ DOUBLE = Accuracy(order=8, cells_per_bandwidth=4, reach=7.5)
 _GUARD = 1 / 64  # by how much a cell may be narrower than asked, see _cell_width
 
 
-class Layout(NamedTuple):
+class CellGrid(NamedTuple):
     """One grid under all edges; constants of the derivative."""
 
     cells: Cells
@@ -81,7 +81,7 @@ def _cell_width(narrowest: Float[Array, "..."], accuracy: Accuracy) -> Float[Arr
 
 def lay_out(
     edges: Float[Array, " edges"], bandwidth: Float[Array, " edges"], accuracy: Accuracy, unequal: int
-) -> Layout:
+) -> CellGrid:
     """Return the grid for these edges, ``unequal`` the ratio of bandwidths to allow; ends may be infinite."""
     edges, bandwidth = jax.lax.stop_gradient((edges, bandwidth))
     finite = jnp.isfinite(edges)
@@ -99,7 +99,7 @@ def lay_out(
     inside = jnp.all(jnp.where(finite, bandwidth, 0) * accuracy.reach <= reach * width)
     crossing = jnp.where(finite, number - first, jnp.where(edges < 0, 0, CELLS))
     cells = Cells(jnp.zeros_like(width)[None], first[None], width[None])
-    return Layout(cells, crossing, fits & inside & (width > 0) | ~jnp.any(finite))
+    return CellGrid(cells, crossing, fits & inside & (width > 0) | ~jnp.any(finite))
 
 
 def _interpolation(order: int) -> tuple[np.ndarray, np.ndarray]:
@@ -156,22 +156,22 @@ def grid_contents(
     edges: Float[Array, " edges"],
     bandwidth: Float[Array, " edges"],
     *,
-    layout: Layout,
+    grid: CellGrid,
     unequal: int,
 ) -> Float[Array, " bins"]:
-    """Return the bKDE of one set of values on a resolved ``layout``; all NaN if an event is not finite."""
+    """Return the bKDE of one set of values on a resolved ``grid``; all NaN if an event is not finite."""
     accuracy = accuracy_of(values.dtype)
     reach = _window(accuracy, unequal)
-    of_cells = moments(values, weights, layout.cells, number=CELLS, order=accuracy.order)[0]
+    of_cells = moments(values, weights, grid.cells, number=CELLS, order=accuracy.order)[0]
     cell = jnp.arange(CELLS, dtype=jnp.int32)
-    slot = jnp.searchsorted(layout.crossing, cell, side="right")
+    slot = jnp.searchsorted(grid.crossing, cell, side="right")
     slots = sums(of_cells[:, 0], slot, edges.size + 1)
     is_open = ~jnp.isfinite(edges)
-    number = layout.crossing + layout.cells.first
-    offset = _offset(jnp.where(is_open, 0, edges), jnp.where(is_open, 0, number), layout.cells.width)
+    number = grid.crossing + grid.cells.first
+    offset = _offset(jnp.where(is_open, 0, edges), jnp.where(is_open, 0, number), grid.cells.width)
     narrow = jnp.where(is_open, 1, bandwidth)
-    table = _leak_table(offset, layout.cells.width, narrow, accuracy, reach)
-    near = layout.crossing[:, None] + jnp.arange(-reach, reach, dtype=jnp.int32)[None, :]
+    table = _leak_table(offset, grid.cells.width, narrow, accuracy, reach)
+    near = grid.crossing[:, None] + jnp.arange(-reach, reach, dtype=jnp.int32)[None, :]
     leak = jnp.einsum(
         "ewk,ewk->e", of_cells.at[near].get(mode="clip"), table.astype(of_cells.dtype), precision="highest"
     )

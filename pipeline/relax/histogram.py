@@ -120,11 +120,11 @@ def _smooth_contents(
     binning = {"edges": edges, "bandwidth": bandwidth}
     if values.shape[-1] * edges.size <= DIRECT_UP_TO:
         return _over_sets(partial(direct_contents, **binning), values, weights)
-    layout = lay_out(edges, bandwidth, accuracy_of(values.dtype), unequal)
-    on_grid = partial(grid_contents, **binning, layout=layout, unequal=unequal)
+    grid = lay_out(edges, bandwidth, accuracy_of(values.dtype), unequal)
+    on_grid = partial(grid_contents, **binning, grid=grid, unequal=unequal)
     edgewise = partial(edgewise_contents, **binning)
     contents: Array = jax.lax.cond(
-        layout.resolved, partial(_over_sets, on_grid), partial(_over_sets, edgewise), values, weights
+        grid.resolved, partial(_over_sets, on_grid), partial(_over_sets, edgewise), values, weights
     )
     return contents
 

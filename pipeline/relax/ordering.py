@@ -21,14 +21,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, Real, Shaped
+from jaxtyping import Array, Bool, Float, Int, Real
 
-from pipeline.relax.arrays import allowed_objects, as_float, like, spread
+from pipeline.relax.arrays import Mask, Numbers, allowed_objects, as_float, like, spread
 
-Numbers = Real[ArrayLike, "..."]
 Scalar = Real[ArrayLike, ""]
-Mask = Shaped[ArrayLike, "..."] | None
-Floats = Float[Array, "*events objects"]
+PerObject = Float[Array, "*events objects"]
 Bools = Bool[Array, "*events objects"]
 Places = Int[Array, "*events objects"]
 
@@ -37,8 +35,8 @@ class _Falling(NamedTuple):
     """The objects of every event from the largest to the smallest, the padded ones behind them."""
 
     order: Places
-    values: Floats  # 0 in the padding
-    rho: Floats  # n, .., 2, 1 for the real objects, then 0
+    values: PerObject  # 0 in the padding
+    rho: PerObject  # n, .., 2, 1 for the real objects, then 0
     real: Bools
 
 
@@ -51,7 +49,7 @@ def _fall(x: Numbers, mask: Mask, *, negate: bool = False) -> _Falling:
     return _Falling(order, jnp.take_along_axis(values, order, -1), rho.astype(values.dtype), rho > 0)
 
 
-def _restore(falling: _Falling, result: Floats) -> Floats:
+def _restore(falling: _Falling, result: PerObject) -> PerObject:
     result = jnp.where(falling.real, result, 0)
     return jnp.put_along_axis(jnp.zeros_like(result), falling.order, result, -1, inplace=False)
 
@@ -87,14 +85,14 @@ _first_of_block = jnp.vectorize(_pool, signature="(n)->(n)")
 _block_sum = jnp.vectorize(lambda x, to: jnp.zeros_like(x).at[to].add(x)[to], signature="(n),(n)->(n)")
 
 
-def _rises(z: Floats, w: Floats, width: Float[Array, ""], real: Bools) -> Floats:
+def _rises(z: PerObject, w: PerObject, width: Float[Array, ""], real: Bools) -> PerObject:
     """Return how much ``z / width - w`` rises to each object; -inf to the first one and the padded ones."""
     # A difference of differences: equal z still rise, and what overflows has the right sign.
     rises = jnp.diff(z, axis=-1) / width - jnp.diff(w, axis=-1)
     return jnp.full_like(z, -jnp.inf).at[..., 1:].set(jnp.where(real[..., 1:], rises, -jnp.inf))
 
 
-def _means(x: Floats, first: Places) -> tuple[Floats, Floats, Bools]:
+def _means(x: PerObject, first: Places) -> tuple[PerObject, PerObject, Bools]:
     """Return half the mean of everyone's block, half the distance to it, and who is alone in a block."""
     size = _block_sum(jnp.ones_like(x), first)
     # Measured from the block's first object, exactly for equal ones; halved, so that no distance overflows.
@@ -105,7 +103,7 @@ def _means(x: Floats, first: Places) -> tuple[Floats, Floats, Bools]:
 
 
 @jax.jit  # outside of any jit, too, the loop compiles once per shape
-def _project(z: Floats, w: Floats, width: Float[Array, ""], real: Bools) -> Floats:
+def _project(z: PerObject, w: PerObject, width: Float[Array, ""], real: Bools) -> PerObject:
     """Return the projection of ``z / width`` on the permutahedron of ``w``, both falling, 0 in the padding."""
     if z.shape[-1] == 0:
         return w
@@ -119,7 +117,7 @@ def _project(z: Floats, w: Floats, width: Float[Array, ""], real: Bools) -> Floa
 
 def soft_sort(
     x: Numbers, *, width: Scalar, mask: Mask = None, descending: bool = False, empty: Scalar = 0.0
-) -> Floats:
+) -> PerObject:
     """Return the relaxed sorted values of the real objects, then ``empty`` in the places of the padded ones.
 
     ``width`` has the inverse unit of ``x``: only neighbours more than ``1 / width`` apart are drawn together.
@@ -129,13 +127,13 @@ def soft_sort(
     return jnp.where(real, result if descending else -result, like(result, empty))
 
 
-def hard_sort(x: Numbers, *, mask: Mask = None, descending: bool = False, empty: Scalar = 0.0) -> Floats:
+def hard_sort(x: Numbers, *, mask: Mask = None, descending: bool = False, empty: Scalar = 0.0) -> PerObject:
     """Return the sorted values of the real objects, then ``empty`` in the places of the padded ones."""
     _, values, _, real = _fall(x, mask, negate=not descending)
     return jnp.where(real, values if descending else -values, like(values, empty))
 
 
-def soft_rank(x: Numbers, *, width: Scalar, mask: Mask = None, descending: bool = False) -> Floats:
+def soft_rank(x: Numbers, *, width: Scalar, mask: Mask = None, descending: bool = False) -> PerObject:
     """Return relaxed ranks from 1, the smallest (``descending``: the largest); 0 for the padded objects.
 
     ``width`` has the unit of ``x``: exact where all objects lie further apart, one mean rank for equal ones.
@@ -144,7 +142,7 @@ def soft_rank(x: Numbers, *, width: Scalar, mask: Mask = None, descending: bool 
     return _restore(falling, _project(values, rho, like(values, width), real))
 
 
-def hard_rank(x: Numbers, *, mask: Mask = None, descending: bool = False) -> Floats:
+def hard_rank(x: Numbers, *, mask: Mask = None, descending: bool = False) -> PerObject:
     """Return the ranks from 1, the smallest (``descending``: the largest); equal objects share their mean."""
     _, values, rho, real = falling = _fall(x, mask, negate=descending)
     equal = real & (values == jnp.roll(values, 1, axis=-1))
@@ -159,21 +157,21 @@ def _check(name: str, got: int, least: int) -> None:
         )
 
 
-def _top(falling: _Falling, k: int) -> Floats:
+def _top(falling: _Falling, k: int) -> PerObject:
     _check("k", k, 0)
     return jnp.clip(falling.rho - jnp.maximum(falling.rho[..., :1] - k, 0), 0, 1)
 
 
-def _within(y: Floats) -> Floats:
+def _within(y: PerObject) -> PerObject:
     """Return ``y`` without what rounding puts outside [0, 1]; its derivative stays."""
     return y + lax.stop_gradient(jnp.clip(y, 0, 1) - y)
 
 
-def _soft_top(falling: _Falling, k: int, width: Scalar) -> Floats:
+def _soft_top(falling: _Falling, k: int, width: Scalar) -> PerObject:
     return _within(_project(falling.values, _top(falling, k), like(falling.values, width), falling.real))
 
 
-def soft_top(x: Numbers, k: int, *, width: Scalar, mask: Mask = None) -> Floats:
+def soft_top(x: Numbers, k: int, *, width: Scalar, mask: Mask = None) -> PerObject:
     """Return in [0, 1] how much each object is one of the ``k`` largest; of fewer real objects, all are.
 
     ``width`` has the unit of ``x``: exact where the k-th and the next one lie further apart.
@@ -182,20 +180,20 @@ def soft_top(x: Numbers, k: int, *, width: Scalar, mask: Mask = None) -> Floats:
     return _restore(falling, _soft_top(falling, k, width))
 
 
-def hard_top(x: Numbers, k: int, *, mask: Mask = None) -> Floats:
+def hard_top(x: Numbers, k: int, *, mask: Mask = None) -> PerObject:
     """Return 1 for the ``k`` largest real objects (of equal ones the first are chosen), else 0."""
     falling = _fall(x, mask)
     return _restore(falling, _top(falling, k))
 
 
-def soft_nth(x: Numbers, n: int, *, width: Scalar, mask: Mask = None) -> Floats:
+def soft_nth(x: Numbers, n: int, *, width: Scalar, mask: Mask = None) -> PerObject:
     """Return the weights of the ``n``-th largest object, top n less top n - 1; all 0 of fewer than n objects."""
     _check("n", n, 1)
     falling = _fall(x, mask)
     return _restore(falling, _within(_soft_top(falling, n, width) - _soft_top(falling, n - 1, width)))
 
 
-def hard_nth(x: Numbers, n: int, *, mask: Mask = None) -> Floats:
+def hard_nth(x: Numbers, n: int, *, mask: Mask = None) -> PerObject:
     """Return 1 at the ``n``-th largest real object (equal ones in the order they come), else 0."""
     _check("n", n, 1)
     falling = _fall(x, mask)

@@ -7,18 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Real, Shaped
 
-from pipeline.relax import choice, counting, cuts, ordering
-from pipeline.relax.arrays import as_float
+from pipeline.relax import choice, cuts, multiplicity, ordering
+from pipeline.relax.arrays import Decisions, Floats, Mask, Numbers, as_float
 from pipeline.relax.histogram import Flow, histogram, sumw2
-from pipeline.relax.widths import Width, Widths, find_width, named_like
-
-Numbers = Real[ArrayLike, "..."]
-Decisions = Shaped[ArrayLike, "..."]
-Mask = Shaped[ArrayLike, "..."] | None
-Floats = Float[Array, "..."]
+from pipeline.relax.widths import Width, find_width, named_like
 
 
 class Relaxed(eqx.Module):
@@ -36,7 +29,7 @@ class Relaxed(eqx.Module):
     on.
     """
 
-    widths: Widths
+    widths: Width | Mapping[str, Width]
     thresholds: Mapping[str, object] | None = None
     edge: cuts.Edge = eqx.field(default="logistic", static=True, kw_only=True)
     straight_through: bool = eqx.field(default=False, static=True, kw_only=True)
@@ -97,24 +90,24 @@ class Relaxed(eqx.Module):
         return as_float(x).sum(axis=-1)
 
     def count(self, passes: Decisions) -> Floats:
-        """Return the expected number of objects that pass (:func:`counting.count`)."""
-        return counting.count(as_float(passes))
+        """Return the expected number of objects that pass (:func:`multiplicity.count`)."""
+        return multiplicity.count(as_float(passes))
 
     def exactly(self, passes: Decisions, n: int) -> Floats:
-        """Return the probability that exactly ``n`` objects pass (:func:`counting.exactly`)."""
-        return counting.exactly(as_float(passes), n)
+        """Return the probability that exactly ``n`` objects pass (:func:`multiplicity.exactly`)."""
+        return multiplicity.exactly(as_float(passes), n)
 
     def at_least(self, passes: Decisions, n: int) -> Floats:
-        """Return the probability that at least ``n`` objects pass (:func:`counting.at_least`)."""
-        return counting.at_least(as_float(passes), n)
+        """Return the probability that at least ``n`` objects pass (:func:`multiplicity.at_least`)."""
+        return multiplicity.at_least(as_float(passes), n)
 
     def at_most(self, passes: Decisions, n: int) -> Floats:
-        """Return the probability that at most ``n`` objects pass (:func:`counting.at_most`)."""
-        return counting.at_most(as_float(passes), n)
+        """Return the probability that at most ``n`` objects pass (:func:`multiplicity.at_most`)."""
+        return multiplicity.at_most(as_float(passes), n)
 
     def nth_passing(self, passes: Decisions, n: int) -> Floats:
-        """Return the weights of the ``n``-th that passes, from 1, as they come (:func:`counting.nth_passing`)."""
-        return counting.nth_passing(as_float(passes), n)
+        """Return the weights of the ``n``-th that passes, from 1, as they come (:func:`multiplicity.nth_passing`)."""
+        return multiplicity.nth_passing(as_float(passes), n)
 
     def _choose(
         self,

@@ -8,7 +8,6 @@ from jax.typing import ArrayLike
 from jaxtyping import Real
 
 Width = Real[ArrayLike, ""]
-Widths = Width | Mapping[str, Width]
 
 
 def named_like(threshold: object, thresholds: Mapping[str, object] | None) -> str | None:
@@ -36,7 +35,7 @@ def _positive(width: Width, asked: str) -> Width:
 def find_width(
     operation: str,
     width: str | Width | None,
-    widths: Widths,
+    widths: Width | Mapping[str, Width],
     threshold: object = None,
     thresholds: Mapping[str, object] | None = None,
 ) -> Width:

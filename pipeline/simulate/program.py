@@ -14,7 +14,6 @@ from pipeline.errors import ConfigError, InputError, nearest
 from pipeline.simulate import generate
 
 LAST_WORDS = 2000  # characters of what a program that failed said
-Arrays = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +32,9 @@ class Program:
     command: str
     outputs: tuple[str, ...]
 
-    def __call__(self, p: Mapping[str, float], c: Arrays, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def __call__(
+        self, p: Mapping[str, float], c: Mapping[str, np.ndarray], rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
         """The outputs of some events.
 
         Raises:

@@ -2,20 +2,20 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from pipeline.analysis import Analysis
+from pipeline.analysis import Analysis, Shift
+from pipeline.analysis.systematics import changed, declared, identity
 from pipeline.containers import AnyArray, Columns, Message, Parameters, Templates
 from pipeline.data.datasets import NOMINAL
-from pipeline.errors import Noting
 from pipeline.relax import Exact, Relaxed, fraction_of_bin
 from pipeline.templates import variations
 from pipeline.templates.binning import Binning
-from pipeline.templates.surrogate import Surrogate
+from pipeline.templates.surrogate import LocalSurrogate
 from pipeline.templates.variations import Family, families, observe
 
 
@@ -27,13 +27,13 @@ class Widths(Message):
 
     operations: dict[str, Float[AnyArray, ""]]
     bandwidths: dict[str, Float[AnyArray, ""]]
-    surrogate: Surrogate | None = None
+    surrogate: LocalSurrogate | None = None
 
 
 class Recipe(NamedTuple):
     """What makes templates of events: analysis, bins, variations.
 
-    `linear`: relaxed templates of a shift at +-1 are the nominal ones plus and minus their derivative.
+    `linear`: relaxed templates of a shift are the nominal ones plus its size times their derivative.
     """
 
     analysis: Analysis
@@ -58,21 +58,18 @@ def fill(
     relax, free = _operations(parameters, widths)
     columns = _completed(free, columns, widths)
     draw = functools.partial(_draw, free, relax, widths)
-    shifted = recipe.analysis.shifted if recipe.linear and widths is not None else {}
-    finite = [name for name in recipe.variations if name not in shifted]
+    linear = _shifts(recipe) if recipe.linear and widths is not None else {}
+    finite = [name for name in recipe.variations if name not in linear]
     found = families(recipe.analysis, recipe.binnings, finite, free, columns, relax)
-    wanted = tuple(dict.fromkeys(shifted[name][0] for name in recipe.variations if name in shifted))
-    slopes = _slopes(recipe, wanted, free, columns, relax, draw)
+    slopes = _slopes(recipe, linear, free, columns, relax, draw)
     yields, sumw2 = {}, {}
     for binning in recipe.binnings:
         rows: dict[str, Array] = {}
         for family in found:
             weights, values = _of(family, binning)
             rows |= zip(family.variations, draw(binning, _times(weights, copies), values), strict=True)
-        for name in recipe.variations:
-            if name in shifted:
-                shift, size = shifted[name]
-                rows[name] = rows[NOMINAL] + size * slopes[binning.channel][shift]
+        for name, shift in linear.items():
+            rows[name] = rows[NOMINAL] + float(shift.size) * slopes[binning.channel][identity(shift.change)]
         yields[binning.channel] = jnp.stack([rows[name] for name in (NOMINAL, *recipe.variations)])
         weights, values = _of(found[0], binning)
         unit = _unit(weights[0])
@@ -108,32 +105,46 @@ def _completed(free: Parameters, columns: Columns, widths: Widths | None) -> Col
     )
 
 
+def _shifts(recipe: Recipe) -> dict[str, Shift]:
+    """The variations that are a shift, in the order of the recipe."""
+    known = declared(recipe.analysis)
+    return {name: v for name in recipe.variations if isinstance(v := known[name], Shift)}
+
+
 def _slopes(
     recipe: Recipe,
-    names: tuple[str, ...],
+    shifts: Mapping[str, Shift],
     free: Parameters,
     columns: Columns,
     relax: Exact | Relaxed,
     draw: Callable[..., Array],
-) -> dict[str, dict[str, Float[Array, " bins"]]]:
-    """Derivative of the nominal templates with respect to each shift at 0, by channel: forward mode, all at once."""
-    if not names:
+) -> dict[str, dict[tuple[int, int], Float[Array, " bins"]]]:
+    """Derivative of the nominal templates with respect to the size of each shift at 0, by channel and function.
+
+    In forward mode, all at once.
+    """
+    if not shifts:
         return {}
-    shifts = recipe.analysis.shifts()
+    first: dict[tuple[int, int], str] = {}  # variation of each function: up and down have the same one
+    for name, shift in shifts.items():
+        first.setdefault(identity(shift.change), name)
 
     def templates(sizes: Float[Array, " shifts"]) -> dict[str, Array]:
         moved = columns
-        for name, size in zip(names, sizes, strict=True):
-            with Noting(f"in shift {name!r} of {type(recipe.analysis).__name__}"):
-                moved = shifts[name](moved, size)
+        for name, size in zip(first.values(), sizes, strict=True):
+            moved = changed(recipe.analysis, name, moved, functools.partial(_at, shifts[name], size))
         weights, values = observe(recipe.analysis, recipe.binnings, free, moved, relax)
         drawn = {b.channel: draw(b, weights[b.channel][None], values.get(b.channel)) for b in recipe.binnings}
         return {channel: rows[0] for channel, rows in drawn.items()}
 
-    at = jnp.zeros(len(names), dtype=columns.weight.dtype)
-    directions = jnp.eye(len(names), dtype=at.dtype)
+    at = jnp.zeros(len(first), dtype=columns.weight.dtype)
+    directions = jnp.eye(len(first), dtype=at.dtype)
     slopes = jax.vmap(lambda direction: jax.jvp(templates, (at,), (direction,))[1])(directions)
-    return {channel: dict(zip(names, array, strict=True)) for channel, array in slopes.items()}
+    return {channel: dict(zip(first, array, strict=True)) for channel, array in slopes.items()}
+
+
+def _at(shift: Shift, size: Float[Array, ""], columns: Columns) -> Any:
+    return shift.change(columns, size)
 
 
 def _times(

@@ -25,7 +25,7 @@ from pipeline.containers import AnyArray, Columns, Message, Parameters
 CORNER = 1e-6  # of a distance at 0, where it has no derivative, in standard deviations of the outputs
 
 Layers = list[tuple[AnyArray, AnyArray]]  # weights [inputs, outputs] and biases [outputs]
-State = tuple[Layers, optax.OptState]
+TrainingState = tuple[Layers, optax.OptState]
 
 
 class Call(NamedTuple):
@@ -51,7 +51,7 @@ class Scale(Message):
         return self.middle[None] + self.width[None] * values
 
 
-class Surrogate(Message):
+class LocalSurrogate(Message):
     """The generator at one epoch, good near the parameters of that epoch only."""
 
     stage: Simulated = eqx.field(static=True)
@@ -72,7 +72,7 @@ class Surrogate(Message):
 
 def fit(
     stage: Simulated, settings: Settings, calls: Sequence[Call], region: Scale, seed: tuple[int, ...]
-) -> Surrogate:
+) -> LocalSurrogate:
     """The generator learnt from calls.
 
     Arguments:
@@ -91,7 +91,7 @@ def fit(
     )
     known = np.concatenate([at, given], axis=2)
     sizes = (known.shape[2] + stage.noise, *settings.hidden, len(stage.outputs))
-    return Surrogate(stage, _learnt(known, made, key, sizes, settings.learning_rate), *scales)
+    return LocalSurrogate(stage, _learnt(known, made, key, sizes, settings.learning_rate), *scales)
 
 
 def energy_score(
@@ -121,7 +121,7 @@ def _learnt(
         whole = [jnp.concatenate([given, own], axis=1) for own in random]
         return energy_score(jnp.stack([_network(layers, own) for own in whole]), true)
 
-    def update(state: State, batch: tuple[Array, Array, Array]) -> tuple[State, None]:
+    def update(state: TrainingState, batch: tuple[Array, Array, Array]) -> tuple[TrainingState, None]:
         layers, memory = state
         with jax.numpy_dtype_promotion("standard"):  # optax divides integers by floats
             steps, memory = optimiser.update(jax.grad(score)(layers, *batch), memory)

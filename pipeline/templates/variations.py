@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pipeline.analysis import Analysis
+from pipeline.analysis import Analysis, WeightFactor, systematics
 from pipeline.analysis.declarations import WEIGHT as WEIGHT
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.data.datasets import NOMINAL
@@ -42,18 +42,13 @@ def families(
     Variations that change the same columns, to the same types, are observed together: with `vmap`, all that does not
     depend on those columns is computed once, and a variation of the weight alone costs no selection of its own.
     """
-    transforms = analysis.transforms
-    of_weight = [name for name in variations if name not in transforms]
-    factors = _factors(analysis, of_weight, parameters, columns, relax)
+    known = systematics.declared(analysis)
+    of_weight = {n: v for n in variations if isinstance(v := known[n], WeightFactor)}
+    factors = systematics.factors(analysis, of_weight, parameters, columns, relax)
     varied = {NOMINAL: columns}
-    for name in (name for name in variations if name in transforms):
-        with Noting(f"in variation {name!r} of {type(analysis).__name__}"):
-            varied[name] = transforms[name](columns)
-        if not isinstance(varied[name], Columns):
-            raise ConfigError(
-                f"variation {name!r} of {type(analysis).__name__} returns a {type(varied[name]).__name__}; it must "
-                "return the columns: c.replace(...)"
-            )
+    for name in variations:
+        if not isinstance(variation := known[name], WeightFactor):
+            varied[name] = systematics.changed(analysis, name, columns, variation.changed)
     own = ((WEIGHT, columns.weight.dtype),)
     members: dict[tuple[tuple[str, Any], ...], list[str]] = {own: []}
     for name, arrays in varied.items():
@@ -119,27 +114,6 @@ def _bad_observable(family: Family, binning: Binning) -> Iterator[str]:
             yield f"the value is NaN for {nan} {events}, also where the weight is 0"
         if bad:
             yield f"the weight is not finite for {bad} {events}"
-
-
-def _factors(
-    analysis: Analysis, names: Sequence[str], parameters: Parameters, columns: Columns, relax: Exact | Relaxed
-) -> dict[str, Float[Array, " events"]]:
-    """The factors on the nominal weight that make the analysis's weight variations."""
-    if not names:
-        return {}
-    with Noting(f"in {type(analysis).__name__}.weights(p, c, relax)"):
-        made = analysis.weights(parameters, columns, relax)
-    if not isinstance(made, Mapping):
-        raise ConfigError(
-            f"{type(analysis).__name__}.weights() returns a {type(made).__name__}; it must return {{name: factor}}"
-        )
-    missing = [name for name in names if name not in made]
-    if missing:
-        raise ConfigError(
-            f"{type(analysis).__name__}.weights() gives no {missing[0]!r}, which weight_variations names; "
-            f"{nearest(missing[0], made)}"
-        )
-    return {name: made[name] for name in names}
 
 
 def _with_factors(nominal: Family, factors: Mapping[str, Float[Array, " events"]]) -> Family:

@@ -95,7 +95,7 @@ def test_derivatives_are_those_of_the_templates(run, files):
             fill(
                 recipe._replace(variations=()),
                 start,
-                found.shifts()[shift](columns, s * h),
+                columns.replace(**found.variations()[f"{shift}_up"].change(columns, s * h)),
                 widths_at(run, 0),
             )
             for s in (1.0, -1.0)

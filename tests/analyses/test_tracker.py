@@ -10,14 +10,14 @@ from scipy.integrate import solve_ivp
 
 from pipeline.analyses import tracker
 from pipeline.analyses.scattering import highland
-from pipeline.analyses.transport import TURNING, State, advance, to_cylinder, turned
+from pipeline.analyses.transport import TURNING, TrackState, advance, to_cylinder, turned
 
 RADII = np.array([0.0375, 0.09, 0.19, 0.4, 0.775])
 
 
 def state(pt, eta=0.3, azimuth=0.4, charge=1.0):
     direction = jnp.array([math.cos(azimuth), math.sin(azimuth), math.sinh(eta)]) / math.cosh(eta)
-    return State(jnp.array([0.01, -0.02, 0.03]), direction, jnp.asarray(charge / (pt * math.cosh(eta))))
+    return TrackState(jnp.array([0.01, -0.02, 0.03]), direction, jnp.asarray(charge / (pt * math.cosh(eta))))
 
 
 def flat(found):
@@ -77,7 +77,7 @@ def test_the_jacobian_of_the_transport_is_that_of_central_differences():
     """At 1 GeV in 2 T, along the step and onto a cylinder, to 1e-6 of each column's largest element."""
 
     def moved(numbers, transport):
-        return flat(transport(State(numbers[:3], numbers[3:6], numbers[6])))
+        return flat(transport(TrackState(numbers[:3], numbers[3:6], numbers[6])))
 
     start = state(1.0)
     numbers = jnp.concatenate([flat(start), start.charge_over_momentum[None]])

@@ -14,7 +14,7 @@ import uproot
 
 from pipeline import analysis as contract
 from pipeline import config
-from pipeline.analysis import Analysis, FlatTree, Free, NanoAOD, Simulated
+from pipeline.analysis import Analysis, FlatTree, Free, NanoAOD, Simulated, Transform, WeightFactor
 from pipeline.cli import main
 from pipeline.columns import rootfile
 from pipeline.columns.make import make_columns, read_events
@@ -90,7 +90,6 @@ class Failing(Analysis):
 
     reads = FlatTree(("x",))
     parameters = {"cut": Free(0.5, (0.0, 1.0))}  # noqa: RUF012
-    weight_variations = ("w_up",)
     simulated = Simulated(("cut",), ("weight",), ("y",))
 
     def columns(self, events, dataset):
@@ -99,11 +98,11 @@ class Failing(Analysis):
     def observe(self, p, c, relax):
         return c.no_such_column
 
-    def weights(self, p, c, relax):
-        return {}["factor"]
-
     def variations(self):
-        return {"x_up": lambda c: c.replace(weight=[][0])}
+        return {
+            "x_up": Transform(lambda c: {"weight": [][0]}),
+            "w_up": WeightFactor(lambda p, c, relax: {}["factor"]),
+        }
 
     def simulate(self, p, c, rng):
         raise OSError("no generator here")
@@ -124,7 +123,7 @@ def of_observe(analysis, variation=None):
             "AttributeError in Failing.observe(p, c, relax): no 'no_such_column' here; there are: weight",
         ),
         (lambda a: of_observe(a, "x_up"), "IndexError in variation 'x_up' of Failing:"),
-        (lambda a: of_observe(a, "w_up"), "KeyError in Failing.weights(p, c, relax): 'factor'"),
+        (lambda a: of_observe(a, "w_up"), "KeyError in variation 'w_up' of Failing: 'factor'"),
         (
             lambda a: _called(a, a.simulated, [0.5], {"weight": np.ones(2)}, np.random.default_rng(1)),
             "OSError in Failing.simulate(p, c, rng) of 2 events at {'cut': 0.5}: no generator here",
@@ -156,7 +155,13 @@ def test_a21_every_method_names_itself_and_its_line(call, message):
             "Tiny.init(key) returns None (NoneType); it must",
         ),
         ("", "def variations(self): [][0]", AnalysisError, "IndexError in Tiny.variations()"),
-        ("", "def shifts(self): pass", ConfigError, "Tiny.shifts() returns None (NoneType); it must return"),
+        (
+            "",
+            "def variations(self): pass",
+            ConfigError,
+            "Tiny.variations() returns None (NoneType); it must return",
+        ),
+        ("", "def shifts(self): pass", ConfigError, "Tiny.shifts: analyses have no such hook any more"),
         (
             "",
             "parameters = None",
@@ -164,7 +169,12 @@ def test_a21_every_method_names_itself_and_its_line(call, message):
             "Tiny.parameters is None (NoneType); it must be {{name: Free(",
         ),
         ("", "reads = ('x',)", ConfigError, "Tiny.reads is ('x',) (tuple); it must be NanoAOD("),
-        ("", "weight_variations = 'up'", ConfigError, "Tiny.weight_variations is 'up' (str); it must be"),
+        (
+            "",
+            "weight_variations = ('up',)",
+            ConfigError,
+            "Tiny.weight_variations: analyses have no such hook",
+        ),
     ],
 )
 def test_a21_an_analysis_that_cannot_start(head, within, error, message, tmp_path):

@@ -347,7 +347,7 @@ def test_templates_by_name_are_the_stacked_ones():
     for workspace in (everything(), agc_workspace()):
         model, named = HistFactory.from_workspace(workspace), templates_from_workspace(workspace)
         jax.tree.map(np.testing.assert_array_equal, model.stacked(named), model.templates)
-        jax.tree.map(np.testing.assert_array_equal, model.template.named(model.templates), named)
+        jax.tree.map(np.testing.assert_array_equal, model.stacking.named(model.templates), named)
 
 
 def test_patches_of_one_structure_share_their_programs():

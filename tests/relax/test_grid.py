@@ -29,9 +29,9 @@ UNEVEN = np.array([-1.0, -0.9, 0.0, 0.35, 0.4, 1.0, 2.5, 2.6])
 
 @partial(jax.jit, static_argnames="unequal")
 def on_grid(values, weights, edges, bandwidth, unequal=1):
-    layout = lay_out(edges, bandwidth, accuracy_of(values.dtype), unequal)
-    contents = grid_contents(values, weights, edges, bandwidth, layout=layout, unequal=unequal)
-    return jnp.where(layout.resolved, contents, jnp.nan)
+    grid = lay_out(edges, bandwidth, accuracy_of(values.dtype), unequal)
+    contents = grid_contents(values, weights, edges, bandwidth, grid=grid, unequal=unequal)
+    return jnp.where(grid.resolved, contents, jnp.nan)
 
 
 edgewise = jax.jit(edgewise_contents)
@@ -124,8 +124,8 @@ def test_second_derivatives_are_those_of_the_formula(key):
 )
 def test_the_grid_says_what_it_resolves(spread, bandwidth, resolved):
     edges = jnp.asarray([0.0, 0.5, 1.0], dtype=jnp.float32) * jnp.float32(spread)
-    layout = lay_out(edges, jnp.full(3, bandwidth, dtype=jnp.float32), SINGLE, 1)
-    assert bool(layout.resolved) == resolved
+    grid = lay_out(edges, jnp.full(3, bandwidth, dtype=jnp.float32), SINGLE, 1)
+    assert bool(grid.resolved) == resolved
 
 
 def test_edges_far_from_zero_compared_with_the_bandwidth_are_not_resolved_in_float32():

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from pipeline.analyses.agc_ttbar import AgcTtbar
-from pipeline.analysis import Observation
+from pipeline.containers import Observation
 from pipeline.objective import binary_cross_entropy
 
 

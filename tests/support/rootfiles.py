@@ -10,7 +10,7 @@ import yaml
 
 ANALYSIS = """
 import numpy as np
-from pipeline.analysis import Analysis, FlatTree, Free
+from pipeline.analysis import Analysis, FlatTree, Free, Transform
 from pipeline.columns import pad
 from pipeline.containers import Observation
 
@@ -26,7 +26,7 @@ class Tiny(Analysis):
         return {"weight": events.w, "x": events.x, "jet": pad(events.jets, self.objects)}
 
     def variations(self):
-        return {"x_up": lambda c: c.replace(x=1.1 * c.x)}
+        return {"x_up": Transform(lambda c: {"x": 1.1 * c.x})}
 
     def observe(self, p, c, relax):
         return {"all": Observation(weight=c.weight * relax.greater(c.x, p.cut))}

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pipeline.analysis import Analysis, FlatTree, Free
+from pipeline.analysis import Analysis, FlatTree, Free, Transform
 from pipeline.cluster import InProcess
 from pipeline.containers import Columns, Observation
 from pipeline.data import datasets
@@ -31,9 +31,9 @@ class Ratio(Analysis):
 
     def variations(self):
         return {
-            "zero": lambda c: c.replace(y=0 * c.y),
-            "root": lambda c: c.replace(x=jnp.sqrt(c.x - 1)),
-            "infinite": lambda c: c.replace(weight=c.weight / 0),
+            "zero": Transform(lambda c: {"y": 0 * c.y}),
+            "root": Transform(lambda c: {"x": jnp.sqrt(c.x - 1)}),
+            "infinite": Transform(lambda c: {"weight": c.weight / 0}),
         }
 
     def observe(self, p, c, relax):

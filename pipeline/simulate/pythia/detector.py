@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from pipeline.simulate.pythia import jets, leptons
-from pipeline.simulate.pythia.generator import Particles, Record
+from pipeline.simulate.pythia.generator import EventRecord, Particles
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ def event_sums(
 
 
 def missing_momentum(
-    record: Record,
+    record: EventRecord,
     visible: Particles,
     shift: Float64[np.ndarray, "2 events"],
     response: UnclusteredResponse,
@@ -65,7 +65,7 @@ def nanoaod_muons(found: ak.Array) -> ak.Array:
     )
 
 
-def observe(record: Record, rng: np.random.Generator) -> dict[str, ak.Array]:
+def observe(record: EventRecord, rng: np.random.Generator) -> dict[str, ak.Array]:
     """Jets, electrons, muons and missing momentum of every event of a batch."""
     visible = record.visible()
     electrons = leptons.reconstruct(record, visible, leptons.ELECTRONS, rng)

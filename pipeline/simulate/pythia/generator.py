@@ -65,14 +65,14 @@ class Particles:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Record(Particles):
+class EventRecord(Particles):
     """The whole event record, with status and the row of the first mother (row 0 of an event: itself)."""
 
     status: Int[np.ndarray, " particles"]
     mother: Int64[np.ndarray, " particles"]
 
     @classmethod
-    def from_batch(cls, batch: ak.Array) -> "Record":
+    def from_batch(cls, batch: ak.Array) -> "EventRecord":
         """From what `Pythia.nextBatch` returns."""
         counts = ak.to_numpy(ak.num(batch.prt)).astype(np.int64)
         flat = ak.flatten(batch.prt)
@@ -132,7 +132,7 @@ def start(process: str, *, seed: int) -> tuple[Any, AssociatedTop | None]:
     return pythia, hard_process
 
 
-def generate(process: str, *, events: int, seed: int) -> Iterator[Record]:
+def generate(process: str, *, events: int, seed: int) -> Iterator[EventRecord]:
     """Exactly `events` events in batches. An event Pythia gives up on is replaced by the next."""
     pythia, _hard_process = start(process, seed=seed)
     made = 0
@@ -143,4 +143,4 @@ def generate(process: str, *, events: int, seed: int) -> Iterator[Record]:
                 f"process {process!r}: Pythia made no event of a whole batch after {made} of {events}"
             )
         made += len(batch)
-        yield Record.from_batch(batch)
+        yield EventRecord.from_batch(batch)

@@ -9,7 +9,7 @@ import fastjet
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Int64
 
-from pipeline.simulate.pythia.generator import Particles, Record, heaviest_quark
+from pipeline.simulate.pythia.generator import EventRecord, Particles, heaviest_quark
 from pipeline.simulate.pythia.leptons import MUON, PHOTON
 from pipeline.simulate.pythia.response import Resolution, collection, pairs, wrap
 
@@ -129,7 +129,7 @@ def cluster(visible: Particles, response: JetResponse) -> TrueJets:
     return TrueJets(jets=jets, mass=mass, member_of=member_of)
 
 
-def heavy_hadrons(record: Record, response: JetResponse) -> Particles:
+def heavy_hadrons(record: EventRecord, response: JetResponse) -> Particles:
     """The bottom and charm hadrons that give a jet its flavour."""
     quark = heaviest_quark(record.pdg)
     return record.select(np.isin(quark, (BOTTOM, CHARM)) & (record.pt > response.hadron_pt))
@@ -210,7 +210,7 @@ def measured(
 
 
 def reconstruct(
-    record: Record,
+    record: EventRecord,
     visible: Particles,
     electron_cluster: Bool[np.ndarray, " particles"],
     response: JetResponse,

@@ -6,7 +6,7 @@ import awkward as ak
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
-from pipeline.simulate.pythia.generator import Particles, Record, heaviest_quark
+from pipeline.simulate.pythia.generator import EventRecord, Particles, heaviest_quark
 from pipeline.simulate.pythia.response import Pairs, Resolution, collection, pairs
 
 ELECTRON, MUON, TAU, PHOTON = 11, 13, 15, 22
@@ -94,7 +94,7 @@ MUONS = LeptonResponse(
 )
 
 
-def origins(record: Record, leptons: Particles) -> Int[np.ndarray, " objects"]:
+def origins(record: EventRecord, leptons: Particles) -> Int[np.ndarray, " objects"]:
     """Where each lepton comes from: a weak boson, a tau of one, a bottom or charm hadron, or anything else.
 
     Walks up the first mothers over leptons and photons to the first other ancestor.
@@ -135,7 +135,7 @@ def electron_clusters(visible: Particles) -> Bool[np.ndarray, " particles"]:
 
 
 def reconstruct(
-    record: Record, visible: Particles, response: LeptonResponse, rng: np.random.Generator
+    record: EventRecord, visible: Particles, response: LeptonResponse, rng: np.random.Generator
 ) -> ak.Array:
     """The leptons of one kind; `tight`, `medium` and `isolation` keep neutral names until `detector`."""
     true = candidates(visible, response)

@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 
 from pipeline.simulate.generate import Branches
 from pipeline.simulate.pythia import jets, leptons
-from pipeline.simulate.pythia.generator import SEED_MAXIMUM, Particles, Record, generate
+from pipeline.simulate.pythia.generator import SEED_MAXIMUM, EventRecord, Particles, generate
 from pipeline.simulate.pythia.response import collection
 
 SIDE = 0.1  # of a tower, in pseudorapidity and azimuth
@@ -82,7 +82,7 @@ def leading(
     return made
 
 
-def _seen(record: Record, rng: np.random.Generator) -> Mapping[str, ak.Array]:
+def _seen(record: EventRecord, rng: np.random.Generator) -> Mapping[str, ak.Array]:
     visible = record.visible()
     number = _selected_leptons(record, visible, rng)
     hadronic = ~leptons.electron_clusters(visible) & (np.abs(visible.pdg) != leptons.MUON)
@@ -94,7 +94,7 @@ def _seen(record: Record, rng: np.random.Generator) -> Mapping[str, ak.Array]:
 
 
 def _selected_leptons(
-    record: Record, visible: Particles, rng: np.random.Generator
+    record: EventRecord, visible: Particles, rng: np.random.Generator
 ) -> Int64[np.ndarray, " events"]:
     electrons = leptons.reconstruct(record, visible, leptons.ELECTRONS, rng)
     muons = leptons.reconstruct(record, visible, leptons.MUONS, rng)

@@ -17,7 +17,7 @@ from pipeline.data.store import read_json
 from pipeline.likelihood.interpolation import FACTORS, SHIFTS
 
 # {channel: {sample: {"data": bins, modifier type: {modifier name: its arrays, or None}}}}
-NamedTemplates = dict[str, Any]
+Specification = dict[str, Any]
 Workspace = Mapping[str, Any]
 
 MODIFIERS = ("histosys", "lumi", "normfactor", "normsys", "shapefactor", "shapesys", "staterror")
@@ -204,9 +204,9 @@ def _modifier(modifier: Mapping[str, Any], size: int, where: str) -> Any:
             return None
 
 
-def _sample(sample: Mapping[str, Any], size: int, where: str) -> NamedTemplates:
+def _sample(sample: Mapping[str, Any], size: int, where: str) -> Specification:
     """One sample of one channel, its modifiers by type and name."""
-    entry: NamedTemplates = {"data": _bins(sample["data"], size, f"{where}, data")}
+    entry: Specification = {"data": _bins(sample["data"], size, f"{where}, data")}
     for modifier in sample["modifiers"]:
         kind, name = modifier["type"], modifier["name"]
         place = f"{where}, modifier '{name}' ({kind})"
@@ -217,7 +217,7 @@ def _sample(sample: Mapping[str, Any], size: int, where: str) -> NamedTemplates:
     return entry
 
 
-def templates_from_workspace(workspace: Workspace | str | Path) -> NamedTemplates:
+def templates_from_workspace(workspace: Workspace | str | Path) -> Specification:
     """The numbers of a workspace as a pytree that mirrors the specification.
 
     ``{channel: {sample: {"data": [bins], "histosys": {name: {"hi_data": [bins], "lo_data": [bins]}},
@@ -225,7 +225,7 @@ def templates_from_workspace(workspace: Workspace | str | Path) -> NamedTemplate
     "lumi": {name: None}, "normfactor": {name: None}, "shapefactor": {name: None}}}}``; a type is present
     where it is used. ``staterror`` and ``shapesys`` hold absolute uncertainties, as pyhf's JSON does.
     """
-    templates: NamedTemplates = {}
+    templates: Specification = {}
     channels = _keyed(read_workspace(workspace)["channels"], "workspace, channels")
     for channel, content in channels.items():
         samples = _keyed(content["samples"], f"channel '{channel}', samples")

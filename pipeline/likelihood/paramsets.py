@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pipeline.likelihood.specification import MODIFIERS, NamedTemplates
+from pipeline.likelihood.workspace import MODIFIERS, Specification
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Modifiers:
     pyhf sorts them.
     """
 
-    def __init__(self, templates: NamedTemplates):
+    def __init__(self, templates: Specification):
         self.samples = tuple(sorted({sample for samples in templates.values() for sample in samples}))
         self.bins = {channel: _bins(templates[channel]) for channel in sorted(templates)}
         self.cells = tuple(

@@ -13,14 +13,16 @@ from jaxtyping import Array, Bool, Float
 from pipeline.likelihood.interpolation import FACTORS, SHIFTS, code4_coefficients
 from pipeline.likelihood.layout import (
     ConstraintLayout,
-    Layout,
     Rows,
+    TemplateLayout,
     build_constraints,
     build_layout,
 )
-from pipeline.likelihood.parameters import Modifiers, Parameter, parameters_of
-from pipeline.likelihood.specification import (
-    NamedTemplates,
+from pipeline.likelihood.paramsets import Modifiers, Parameter, parameters_of
+from pipeline.likelihood.stacked import DenseTemplates, StackedTemplates, Stacking
+from pipeline.likelihood.terms import normal_logpdf, poisson_logpdf, relative_uncertainty
+from pipeline.likelihood.workspace import (
+    Specification,
     Workspace,
     codes_of,
     measurement_of,
@@ -29,10 +31,8 @@ from pipeline.likelihood.specification import (
     templates_from_workspace,
     validate,
 )
-from pipeline.likelihood.stacked import DenseTemplates, StackedTemplates, Template
-from pipeline.likelihood.terms import normal_logpdf, poisson_logpdf, relative_uncertainty
 
-AnyTemplates = StackedTemplates | DenseTemplates | NamedTemplates
+AnyTemplates = StackedTemplates | DenseTemplates | Specification
 """Templates as stacked arrays, as what a fit needs of them, or keyed by names as in the specification."""
 
 
@@ -56,13 +56,13 @@ class HistFactory(eqx.Module):
     fixed: Bool[Array, " params"]
     templates: StackedTemplates | None
     observations: Float[Array, " bins"] | None
-    layout: Layout
+    layout: TemplateLayout
     constraints: ConstraintLayout
     configured_fixed: Bool[Array, " params"]
     parameter_names: tuple[str, ...] = eqx.field(static=True)
     kinds: tuple[str, ...] = eqx.field(static=True)
     bins: tuple[int, ...] = eqx.field(static=True)
-    template: Template = eqx.field(static=True)
+    stacking: Stacking = eqx.field(static=True)
     poi_index: int | None = eqx.field(static=True)
     codes: tuple[str, str] = eqx.field(static=True)
 
@@ -108,7 +108,7 @@ class HistFactory(eqx.Module):
     @classmethod
     def from_templates(
         cls,
-        templates: NamedTemplates,
+        templates: Specification,
         measurement: Mapping[str, Any],
         *,
         poi: str | None = None,
@@ -127,10 +127,10 @@ class HistFactory(eqx.Module):
         named = measurement["poi"] if poi is None else poi
         constraints = build_constraints(modifiers, names, parameters)
         configured = jnp.asarray(np.asarray([f for p in parameters for f in p.fixed], dtype=bool))
-        template = Template(modifiers, names)
+        stacking = Stacking(modifiers, names)
         stacked, fixed = None, configured
         if not is_structure:
-            stacked = template.stacked(templates)
+            stacked = stacking.stacked(templates)
             _, valid = relative_uncertainty(constraints, stacked.uncertainties, stacked.nominal)
             fixed = _with_fixed_bins(configured, constraints, valid)
         return cls(
@@ -145,7 +145,7 @@ class HistFactory(eqx.Module):
             parameter_names=tuple(label for p in parameters for label in p.labels),
             kinds=modifiers.kinds,
             bins=tuple(modifiers.bins.values()),
-            template=template,
+            stacking=stacking,
             poi_index=_poi_index(named, parameters, names),
             codes=codes_of(modifier_settings or {}),
         )
@@ -153,12 +153,12 @@ class HistFactory(eqx.Module):
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the channels, in the order of the bins."""
-        return self.template.names.channels
+        return self.stacking.names.channels
 
     @property
     def samples(self) -> tuple[str, ...]:
         """Names of the samples, in the order of the rows."""
-        return self.template.names.samples
+        return self.stacking.names.samples
 
     def dense(self, templates: AnyTemplates | None = None) -> DenseTemplates:
         """What the likelihood needs of the templates; what is already such passes through."""
@@ -180,12 +180,12 @@ class HistFactory(eqx.Module):
             valid=valid,
         )
 
-    def stacked(self, templates: StackedTemplates | NamedTemplates | None = None) -> StackedTemplates:
+    def stacked(self, templates: StackedTemplates | Specification | None = None) -> StackedTemplates:
         """Templates as stacked arrays, the model's own where none are given."""
         if isinstance(templates, StackedTemplates):
             return templates
         if templates is not None:
-            return self.template.stacked(templates)
+            return self.stacking.stacked(templates)
         if self.templates is None:
             raise ValueError("model: it has no templates of its own; give some")
         return self.templates

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from pipeline.relax import Exact, Relaxed, counting
+from pipeline.relax import Exact, Relaxed, multiplicity
 
 OPERATIONS = {"exactly": np.equal, "at_least": np.greater_equal, "at_most": np.less_equal}
 relax, exact = Relaxed(1.0), Exact()
@@ -210,7 +210,7 @@ def test_places_below_the_first_are_refused(n):
 
 
 def test_places_that_are_no_integers_are_refused():
-    for function in (counting.nth_passing, counting.hard_nth_passing):
+    for function in (multiplicity.nth_passing, multiplicity.hard_nth_passing):
         unchecked = inspect.unwrap(function)  # as it is for a user, without the type checks of the tests
         with pytest.raises(ValueError, match=r"passes: got n = 1\.5; allowed: 1 or more"):
             unchecked(jnp.zeros(3), 1.5)

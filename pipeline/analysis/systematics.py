@@ -1,0 +1,260 @@
+"""The systematic variations that an analysis makes by itself: their three kinds, and what each may change."""
+
+import ast
+import dataclasses
+import inspect
+import math
+import numbers
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from pipeline.analysis.declarations import short
+from pipeline.containers import Columns, Parameters
+from pipeline.data.datasets import NOMINAL
+from pipeline.errors import ConfigError, Noting, nearest
+from pipeline.relax import Exact, Relaxed
+
+Changed = Columns | Mapping[str, Any]  # the columns that change by name, or all of them: c.replace(...)
+
+
+@dataclasses.dataclass(frozen=True)
+class Transform:
+    """Events with other columns, such as jets of another energy scale: selected and observed anew.
+
+    Arguments:
+        change: columns to those that change, `{"jet_pt": 1.03 * c.jet_pt}`; names, shapes and events stay.
+    """
+
+    change: Callable[[Columns], Changed]
+
+    def changed(self, columns: Columns) -> Any:
+        """What the function makes, not yet looked at."""
+        return self.change(columns)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shift:
+    """A transform that is differentiable in its size, so that its derivative may enter the optimisation instead.
+
+    With `optimise.shifts: derivatives` the relaxed templates are the nominal ones plus `size` times their derivative,
+    which is taken once for all shifts with the same function.
+
+    Arguments:
+        change: columns and a size, in its own unit, to the columns that change; size 0 changes nothing.
+        size: of this variation, usually +1 for the one up and -1 for the one down.
+    """
+
+    change: Callable[[Columns, Any], Changed]
+    size: float | int
+
+    def changed(self, columns: Columns) -> Any:
+        """What the function makes at this size, not yet looked at."""
+        return self.change(columns, float(self.size))
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightFactor:
+    """A factor on the nominal weight that may depend on the selection, such as a scale factor of tagged jets.
+
+    Selection and observables are the nominal ones, so it costs next to nothing.
+
+    Arguments:
+        factor: parameters, columns and `relax`, as `observe` has them, to a factor [events].
+        entry: of what `factor` returns, where it makes several by name: it is called once for all that share it.
+    """
+
+    factor: Callable[[Parameters, Columns, Relaxed | Exact], Any]
+    entry: str | None = None
+
+
+Variation = Transform | Shift | WeightFactor
+# What analyses once defined, and how the same is written now.
+HOOKS = {
+    "shifts": '{"jes_up": Shift(lambda c, size: {"jet_pt": (1 + 0.05 * size) * c.jet_pt}, +1)}, and "jes_down" with -1',
+    "weight_variations": '{"btag_up": WeightFactor(lambda p, c, relax: 1 + 0.1 * c.tags)}',
+    "weights": '{"btag_up": WeightFactor(lambda p, c, relax: 1 + 0.1 * c.tags)}, or WeightFactor(self.factors, '
+    '"btag_up") where one method makes several, {name: factor}',
+}
+
+
+def declared(analysis: Any) -> dict[str, Variation]:
+    """The systematic variations of an analysis by name, in the order of the templates.
+
+    Raises:
+        ConfigError: `variations` returns something else; the message has its class, the variation and the cure.
+    """
+    name = f"{type(analysis).__name__}.variations()"
+    with Noting(f"in {name}"):
+        found = analysis.variations()
+    if not isinstance(found, Mapping):
+        raise ConfigError(
+            f"{name} returns {short(found)}; it must return {{name: Transform(...), Shift(...) or WeightFactor(...)}}"
+        )
+    for variation, made in found.items():
+        if reason := _fault(variation, made):
+            raise ConfigError(f"{name}: variation {variation!r} {reason}")
+    return dict(found)
+
+
+def check_hooks(analysis: Any) -> None:
+    """Raise where an analysis is written for hooks that are no more, or names a variation twice.
+
+    Raises:
+        ConfigError: the message has its class, the hook and how to write it now.
+    """
+    kind = type(analysis)
+    for hook, now in HOOKS.items():
+        if callable(there := getattr(kind, hook, None)) or (
+            hook == "weight_variations" and there is not None
+        ):
+            raise ConfigError(
+                f"{kind.__name__}.{hook}: analyses have no such hook any more, variations() returns all systematic "
+                f"variations; write {now}. If it is something of your own, give it another name"
+            )
+    declared(analysis)
+    for owner in kind.__mro__:
+        for twice in _written_twice(vars(owner).get("variations")):
+            raise ConfigError(
+                f"{owner.__name__}.variations(): {twice!r} is there twice, and Python would take the second one; give "
+                "each its own name"
+            )
+
+
+def changed(analysis: Any, name: str, columns: Columns, change: Callable[[Columns], Any]) -> Columns:
+    """The columns of a variation.
+
+    Raises:
+        ConfigError: it changes something else than the values of columns that are there.
+    """
+    where = f"variation {name!r} of {type(analysis).__name__}"
+    with Noting(f"in {where}"):
+        made = change(columns)
+    if not isinstance(made, Columns | Mapping):
+        raise ConfigError(
+            f"{where} returns {short(made)}; it must return the columns that change, {{column: array}}, or all of "
+            "them, c.replace(column=array)"
+        )
+    arrays = made.arrays if isinstance(made, Columns) else made
+    if isinstance(made, Columns) and (missing := sorted(columns.arrays.keys() - arrays)):
+        raise ConfigError(
+            f"{where} removes column {missing[0]!r}; return c.replace(...), which keeps those that do not change"
+        )
+    for column, array in arrays.items():
+        if column not in columns.arrays:
+            raise ConfigError(
+                f"{where} changes column {column!r}, which columns() does not make; {nearest(column, columns.arrays)}"
+            )
+        shape, own = _shape(array), columns.arrays[column].shape
+        if shape != own:
+            raise ConfigError(
+                f"{where} makes of column {column!r} {_shaped(array)}; it must stay an array of shape {own}: to remove "
+                "events or objects, set their weight or their mask to 0"
+            )
+    return Columns({**columns.arrays, **arrays})
+
+
+def factors(
+    analysis: Any,
+    wanted: Mapping[str, WeightFactor],
+    parameters: Parameters,
+    columns: Columns,
+    relax: Exact | Relaxed,
+) -> dict[str, Float[Array, " events"]]:
+    """The factors on the nominal weight by variation; a function that several share is called once.
+
+    Raises:
+        ConfigError: what a function returns is no factor for each event.
+    """
+    made: dict[Any, Any] = {}
+    found = {}
+    for name, variation in wanted.items():
+        where, function = f"variation {name!r} of {type(analysis).__name__}", identity(variation.factor)
+        if function not in made:
+            with Noting(f"in {where}"):
+                made[function] = variation.factor(parameters, columns, relax)
+        factor = _entry(where, made[function], variation.entry)
+        if _shape(factor) not in ((), columns.weight.shape):
+            raise ConfigError(
+                f"{where}: its factor is {_shaped(factor)}; it must be a number for each event, of shape "
+                f"{columns.weight.shape}: make one of the objects' by relax.sum(...) or jnp.prod(..., axis=1)"
+            )
+        found[name] = factor
+    return found
+
+
+def identity(function: Callable[..., Any]) -> tuple[int, int]:
+    """The same for two methods of one object, which Python makes anew each time, and for one function."""
+    return id(getattr(function, "__self__", None)), id(getattr(function, "__func__", function))
+
+
+def _entry(where: str, made: Any, entry: str | None) -> Any:
+    """The factor of one variation in what its function made."""
+    if entry is None:
+        if isinstance(made, Mapping):
+            raise ConfigError(
+                f"{where}: its function returns several factors, {short(list(made))}; say which, WeightFactor(..., "
+                "entry=name)"
+            )
+        return made
+    if not isinstance(made, Mapping):
+        raise ConfigError(
+            f"{where}: its function returns {_shaped(made)}; with `entry` it must return {{name: factor}}"
+        )
+    if entry not in made:
+        raise ConfigError(f"{where}: its function makes no entry {entry!r}; {nearest(entry, map(str, made))}")
+    return made[entry]
+
+
+def _fault(name: Any, made: Any) -> str | None:
+    """What is wrong with an entry of what `variations` returns, if anything."""
+    if not isinstance(name, str) or not name:
+        return "needs a text for its name"
+    if name == NOMINAL:
+        return "has the name of the events as they are; give it another"
+    if not isinstance(made, Transform | Shift | WeightFactor):
+        if callable(made) and not isinstance(made, type):
+            return f'is a bare function; write {{"{name}": Transform(...)}} around it'
+        return f"is {short(made)}; it must be Transform(...), Shift(...) or WeightFactor(...)"
+    given: dict[str, Any] = dict(vars(made))  # whatever its class says of the types
+    function = given.get("factor", given.get("change"))
+    if not callable(function):
+        return f"is {type(made).__name__}({short(function)}); it must be given a function"
+    if not _is_size(given.get("size", 1)):
+        return f"is a Shift of size {given['size']!r}; it must be a number other than 0, usually +1 or -1"
+    if not isinstance(given.get("entry"), str | None):
+        return f"is a WeightFactor with entry {given['entry']!r}; it must be a text"
+    return None
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and math.isfinite(value) and value != 0
+
+
+def _shape(array: Any) -> tuple[int, ...] | None:
+    """Of an array or a number; None for anything else."""
+    if isinstance(array, jax.Array | np.ndarray | np.generic):
+        return array.shape
+    return () if isinstance(array, numbers.Real) else None
+
+
+def _shaped(array: Any) -> str:
+    """What messages say of an array, or of what should be one."""
+    shape = _shape(array)
+    return short(array) if shape is None else f"an array of shape {shape}" if shape else "a single number"
+
+
+def _written_twice(method: Any) -> Iterator[str]:
+    """Texts that are keys of one dictionary twice in the source of a method, where there is a source."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
+    except (OSError, TypeError, SyntaxError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
+            yield from (str(key) for key in dict.fromkeys(keys) if keys.count(key) > 1)
