@@ -201,7 +201,9 @@ def validate(options: argparse.Namespace, lines: Log) -> None:
             f"{len(wrong)} of the {len(reference)} histograms of {options.reference} are not reproduced by "
             f"{options.histograms}"
         )
-    lines.line(f"all {len(reference)} histograms of {options.reference} are reproduced in {options.histograms}")
+    lines.line(
+        f"all {len(reference)} histograms of {options.reference} are reproduced in {options.histograms}"
+    )
 
 
 def schema(options: argparse.Namespace, lines: Log) -> None:

@@ -13,6 +13,7 @@ from pipeline.gradient.sweeps import Centre, Executor, Parameters, forward
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import Axes, with_all_variations
+from pipeline.templates.fill import EXACT
 from pipeline.templates.specification import beyond_pyhf, workspace
 
 Found = TypeVar("Found")
@@ -78,7 +79,7 @@ def verdict(
     Raises:
         FitError: a fit that is needed, ours or pyhf's, did not converge, or the two differ.
     """
-    exact = forward(executor, events, parameters, None)
+    exact = forward(executor, events, parameters, EXACT)
     relaxed = forward(executor, events, parameters, widths_at(config, config.optimise.epochs))
     spec = None if beyond_pyhf(config) else workspace(exact, events.axes, config)
     missing: list[str] = []

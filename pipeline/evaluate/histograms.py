@@ -20,6 +20,7 @@ from pipeline.gradient.work import Work
 from pipeline.optimise.parameters import edges_at
 from pipeline.templates.axes import variations_of
 from pipeline.templates.binning import Binning
+from pipeline.templates.fill import EXACT
 
 Histogram = Mapping[str, list[Any]]
 COUNTED = (0.0, 1.0)  # edges of a channel that only counts
@@ -46,7 +47,7 @@ def histograms(
         for name, inner in edges.items()
     )
     flowing = work._replace(problem=dataclasses.replace(work.problem, binnings=open_ended))
-    found = forward(executor, flowing, parameters, None).yields
+    found = forward(executor, flowing, parameters, EXACT).yields
     named: dict[str, Histogram] = {}
     for channel in config.channels:
         rows = {

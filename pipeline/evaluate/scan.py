@@ -15,6 +15,7 @@ from pipeline.gradient.sweeps import Executor, Parameters, forward
 from pipeline.gradient.work import Work
 from pipeline.optimise.point import Value, checked_value, require_free, with_values
 from pipeline.optimise.schedule import widths_at
+from pipeline.templates.fill import EXACT
 
 MOST_POINTS = 100_000  # of a grid: each takes a sweep over all events, twice
 Grid = Mapping[str, Sequence[Value]]
@@ -65,7 +66,7 @@ def scan(
     for number, values in enumerate(points):
         parameters = with_values(config, start, values)
         row: dict[str, Any] = {"values": values}
-        for kind, own in (("exact", None), ("relaxed", last)):
+        for kind, own in (("exact", EXACT), ("relaxed", last)):
             try:
                 row[kind] = objective(forward(executor, work, parameters, own), parameters)[0]
             except FitError as error:

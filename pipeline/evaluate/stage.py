@@ -20,6 +20,7 @@ from pipeline.optimise import first_step
 from pipeline.optimise.parameters import edges_at
 from pipeline.templates import cautions
 from pipeline.templates.axes import variations_of
+from pipeline.templates.fill import EXACT
 from pipeline.templates.specification import beyond_pyhf, workspace
 
 INITIAL, PSEUDODATA = "initial", "pseudodata"
@@ -95,7 +96,7 @@ def _fit_pseudodata(
     config: Config, executor: Executor, everything: Work, parameters: Parameters
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The workspace of all events with the pseudodata as observations, and the parameters that fit them best."""
-    exact = forward(executor, everything, parameters, None)
+    exact = forward(executor, everything, parameters, EXACT)
     spec = workspace(exact, everything.axes, config, pseudodata=True)
     return spec, fit_table(spec)
 
@@ -124,9 +125,9 @@ def _bootstrap(
     for replica in range(config.evaluate.bootstrap):
         try:
             row = {
-                point: objective(forward(executor, fold_work, parameters, None, replica=replica), parameters)[
-                    0
-                ]
+                point: objective(
+                    forward(executor, fold_work, parameters, EXACT, replica=replica), parameters
+                )[0]
                 for point, parameters in points.items()
             }
         except FitError:
@@ -142,7 +143,7 @@ def _bootstrap(
 
 def yields(config: Config, executor: Executor, fold_work: Work, parameters: Parameters) -> dict[str, Any]:
     """Exact yields at one point: parameters, bin edges, yields and sums of squared weights."""
-    exact = forward(executor, fold_work, parameters, None)
+    exact = forward(executor, fold_work, parameters, EXACT)
     return {
         "parameters": _scalars(parameters),
         "edges": edges_at(config, parameters),

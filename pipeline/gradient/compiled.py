@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.containers import Columns, Templates
 from pipeline.gradient.work import Problem
-from pipeline.templates.fill import Recipe, Widths, fill
+from pipeline.templates.fill import EXACT, ExactCuts, Mode, Recipe, Widths, fill
 
 Parameters = dict[str, Any]
 Sweeps = tuple[Callable[..., Any], Callable[..., Any]]  # forward and back
@@ -39,11 +39,9 @@ class Programs:
 def compiled(problem: Problem, variations: tuple[str, ...]) -> Sweeps:
     """Both sweeps of one chunk, compiled once per process; float64 goes in and comes out."""
 
-    def templates(
-        parameters: Parameters, columns: Columns, widths: Widths | None, copies: Any = None
-    ) -> Templates:
+    def templates(parameters: Parameters, columns: Columns, mode: Mode, copies: Any = None) -> Templates:
         with mixed_as_numpy_does():
-            worked_on = in_types(problem, parameters, columns, widths)
+            worked_on = in_types(problem, parameters, columns, mode)
             filled = fill(recipe(problem, variations), *worked_on, copies)
         doubles: Templates = jax.tree.map(lambda array: array.astype(np.float64), filled)
         return doubles
@@ -69,23 +67,21 @@ def mixed_as_numpy_does() -> Iterator[None]:
         yield
 
 
-def in_types(
-    problem: Problem, parameters: Parameters, columns: Columns, widths: Widths | None
-) -> tuple[Any, Any, Any]:
+def in_types(problem: Problem, parameters: Parameters, columns: Columns, mode: Mode) -> tuple[Any, Any, Any]:
     """What selection and observables are worked on: relaxed in the configured precision, but for whole numbers.
 
     Exact ones are worked on in the columns' own types, at the very thresholds and edges.
     """
-    if widths is not None:
+    if not isinstance(mode, ExactCuts):
         return (
             in_precision(problem, parameters),
             in_precision(problem, columns),
-            in_precision(problem, widths),
+            in_precision(problem, mode),
         )
     exact = {binning.parameter for binning in problem.binnings}
     exact |= {name for name, array in parameters.items() if np.ndim(array) == 0}
     arrays = {n: a if n in exact else in_precision(problem, a) for n, a in parameters.items()}
-    return arrays, columns, None
+    return arrays, columns, EXACT
 
 
 def in_precision(problem: Problem, tree: Any) -> Any:

@@ -29,6 +29,7 @@ from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import axes_of
+from pipeline.templates.fill import EXACT
 from pipeline.templates.specification import workspace
 
 ROOT = Path(__file__).parents[2]
@@ -260,7 +261,7 @@ def test_other_corrections_are_refused(agc, tmp_path):
 def test_relaxed_yields_converge_to_the_exact_ones(miniature, miniature_columns):
     work = prepare_work(miniature, miniature_columns, datasets.ALL)
     start = initial_parameters(miniature)
-    exact = forward(InProcess(), work, start, None)
+    exact = forward(InProcess(), work, start, EXACT)
     apart = []
     for factor in (1.0, 0.1, 0.01, 0.001):
         narrow = widths_at(miniature, 0)

@@ -19,6 +19,7 @@ from pipeline.data.provenance import outdated
 from pipeline.errors import InputError
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
+from pipeline.templates.fill import EXACT
 
 EVENTS = 200
 
@@ -162,7 +163,7 @@ def test_a_bad_file_fails_the_run_or_is_left_out_and_made_up_for(run, tmp_path, 
     assert ["left_out" in provenance for provenance in lost] == [False, True, False]
     assert [sum(p["entries_read"].values()) for p in lost] == [EVENTS, 0, EVENTS]
     work = prepare_work(settings, files, datasets.ALL)
-    found = forward(InProcess(), work, {"cut": np.float64(0.0)}, None).yields["all"]
+    found = forward(InProcess(), work, {"cut": np.float64(0.0)}, EXACT).yields["all"]
     kept = [store.read_columns(path, f) for s, path in files if s == "signal" for f in ("train", "held_out")]
     weights = sum(c["weight"].sum(dtype=float) for c in kept if c)
     expected = weights * 2 * settings.data.luminosity_per_pb / (2 * EVENTS)

@@ -13,6 +13,7 @@ from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.point import with_values
+from pipeline.templates.fill import EXACT
 from pipeline.templates.specification import workspace
 
 pytestmark = pytest.mark.simulate
@@ -66,7 +67,7 @@ def test_folds_predict_the_same_yield_within_statistics(results, miniature):
 
 def test_a_fit_that_does_not_close_is_an_error(miniature, miniature_columns):
     work = prepare_work(miniature, miniature_columns, datasets.TRAIN)
-    exact = forward(InProcess(), work, initial_parameters(miniature), None)
+    exact = forward(InProcess(), work, initial_parameters(miniature), EXACT)
     spec = workspace(Templates(exact.yields, exact.sumw2), work.axes, miniature)
     spec["observations"] = [{**o, "data": [1.1 * n for n in o["data"]]} for o in spec["observations"]]
     with pytest.raises(FitError, match=r"pyhf's fit of (the )?Asimov data"):
@@ -75,7 +76,7 @@ def test_a_fit_that_does_not_close_is_an_error(miniature, miniature_columns):
 
 def test_a_signal_of_no_events_is_an_error(miniature, miniature_columns):
     work = prepare_work(miniature, miniature_columns, datasets.TRAIN)
-    exact = forward(InProcess(), work, initial_parameters(miniature), None)
+    exact = forward(InProcess(), work, initial_parameters(miniature), EXACT)
     spec = workspace(Templates(exact.yields, exact.sumw2), work.axes, miniature)
     poi = next(n for n in miniature.model.normfactors if n.name == miniature.model.poi)
     for channel in spec["channels"]:

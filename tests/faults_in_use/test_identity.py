@@ -32,7 +32,7 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.gradient.sweeps import compiled, forward
 from pipeline.gradient.work import Problem, prepare_work
 from pipeline.optimise.parameters import initial_parameters
-from pipeline.templates.fill import Widths
+from pipeline.templates.fill import EXACT, Widths
 
 WEIGHTED = ANALYSIS.replace(
     "class Tiny(Analysis):", "from factors import FACTOR\n\n\nclass Tiny(Analysis):"
@@ -193,7 +193,7 @@ def observed(path, executor):
     """Exact yields of signal and background."""
     found = config.load(path)
     work = prepare_work(found, write_columns(found, path.parent / "columns"), datasets.ALL)
-    templates = forward(executor, work, initial_parameters(found), None)
+    templates = forward(executor, work, initial_parameters(found), EXACT)
     return templates.yields["all"][:, 0, 0], work, initial_parameters(found)
 
 
@@ -224,7 +224,7 @@ def edited_twice(path, text, executor):
     kept = {key[0].content for key in compiled._kept if key[0].target == work.problem.target}
     assert kept <= {work.problem.content}
     with pytest.raises(ConfigError, match=r"was changed after the run had begun"):
-        forward(executor, old._replace(problem=other_content(old.problem)), parameters, None)
+        forward(executor, old._replace(problem=other_content(old.problem)), parameters, EXACT)
 
 
 def other_content(asked):
@@ -297,7 +297,7 @@ def test_a17_columns_made_again_are_not_those_of_the_run(tmp_path):
     group = work.groups[0]
     shutil.copy(work.groups[1].files[0].path, group.files[0].path)
     with pytest.raises(InputError, match="holds other events than when the run began"):
-        forward(InProcess(), work, parameters, None)
+        forward(InProcess(), work, parameters, EXACT)
 
 
 @pytest.fixture(scope="module")
@@ -396,6 +396,7 @@ def test_d_a_resume_reads_one_checkpoint(tiny, tmp_path, monkeypatch):
     [
         Templates({"sr": np.ones((2, 3))}, {"sr": np.ones(3)}),
         Widths({"cut": np.asarray(0.1)}, {}),
+        EXACT,
         Columns({"weight": np.ones(4)}),
     ],
     ids=lambda message: type(message).__name__,
