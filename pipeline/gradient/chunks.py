@@ -23,8 +23,7 @@ from jaxtyping import Float, UInt64
 
 from pipeline.analysis import EVENT_NUMBER
 from pipeline.containers import AnyArray, Columns
-from pipeline.data import event_random, store
-from pipeline.data.provenance import ORIGIN
+from pipeline.data import column_file, event_random, store
 from pipeline.errors import OutputError
 from pipeline.gradient.work import Group, Layout, Problem
 from pipeline.templates.variations import WEIGHT
@@ -193,7 +192,7 @@ def _parts(group: Group) -> Iterator[Arrays]:
             part = store.read_columns(Path(file.path), fold, file.content)
             if len(part[WEIGHT]):
                 weight = part[WEIGHT].astype(np.float64) * group.scale
-                origin = store.read_provenance(Path(file.path)).get(ORIGIN, file.content)
+                origin = column_file.read(Path(file.path)).event_numbers_of or file.content
                 numbers = part.get(EVENT_NUMBER, np.arange(len(weight)))
                 yield {**part, WEIGHT: weight, EVENT_NUMBER: event_random.keys(numbers, origin)}
 

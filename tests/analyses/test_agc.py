@@ -241,9 +241,9 @@ def test_the_fit_of_the_reference(agc, reference):
     run = load(agc)
     table = fit_table(workspace(*reference_templates(run, reference), run, pseudodata=True))
     assert len(table) == 34
-    row = next(row for row in table if row["label"] == "ttbar_norm")
-    np.testing.assert_allclose([row["ours"], row["hessian"]], [0.96077, 0.10821], atol=2e-5)
-    assert abs(row["bestfit"] - row["ours"]) < 5e-4
+    row = next(row for row in table if row.label == "ttbar_norm")
+    np.testing.assert_allclose([row.ours, row.hessian], [0.96077, 0.10821], atol=2e-5)
+    assert abs(row.bestfit - row.ours) < 5e-4
 
 
 def test_other_corrections_are_refused(agc, tmp_path):

@@ -257,8 +257,8 @@ def test_a_run_without_a_model_says_so_and_has_no_pyhf(request, tmp_path):
     lines = []
     found = all_points(run, InProcess(), files, {"initial": start, "optimised": start}, lines.append)
     assert not found.workspaces
-    assert {row["pyhf"] for row in found.summary["table"]} == {None}
-    assert found.summary["objective"]["label"] == "mean resolution and cost"
+    assert {row.pyhf for row in found.evaluation.rows} == {None}
+    assert found.evaluation.objective.label == "mean resolution and cost"
     assert any("the run has no model" in line for line in lines)
 
 

@@ -67,5 +67,5 @@ def test_pyhf_agrees_with_the_counting_formula(run):
     settings, _, work = run
     templates = forward(InProcess(), work, {"btag": np.float64(-0.75), "ht": np.float64(270.0)}, EXACT)
     fit = pyhf_fit(settings, workspace(templates, work.axes, settings))
-    np.testing.assert_allclose(fit["objective"], 12.9879, atol=1e-3)
-    np.testing.assert_allclose(fit["bestfit"][0], 1.0, atol=1e-3)
+    np.testing.assert_allclose(fit.objective, 12.9879, atol=1e-3)
+    np.testing.assert_allclose(fit.bestfit[0], 1.0, atol=1e-3)

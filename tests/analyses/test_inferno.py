@@ -129,8 +129,8 @@ def test_learning_pays_and_every_model_judges(run, files, tmp_path):
     assert after.pyhf is None
     assert after.workspace is None
     numbers = after.also
-    assert numbers["benchmark_2"]["exact"] == after.exact
-    exact = [numbers[f"benchmark_{n}"]["exact"] for n in range(5)]
+    assert numbers["benchmark_2"].exact == after.exact
+    exact = [numbers[f"benchmark_{n}"].exact for n in range(5)]
     assert exact[0] < exact[1] < exact[2]
     assert exact[0] < exact[3] < exact[4]
-    assert [numbers[f"benchmark_{n}"]["pyhf"] is None for n in range(5)] == [False, True, True, False, False]
+    assert [numbers[f"benchmark_{n}"].pyhf is None for n in range(5)] == [False, True, True, False, False]

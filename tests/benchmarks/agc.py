@@ -35,7 +35,7 @@ from pipeline import config
 from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
 from pipeline.columns.make import make_columns
-from pipeline.data import datasets, store
+from pipeline.data import column_file, datasets, store
 from pipeline.evaluate.histograms import histograms
 from pipeline.gradient.chunks import Resident
 from pipeline.gradient.sweeps import forward, pullback
@@ -131,7 +131,7 @@ def compare(name: str, path: Path, events: int, corrections: Path, folder: Path,
             )
 
     files = write_columns(settings, folder)
-    kept = sum(sum(store.read_provenance(p)["entries_kept"].values()) for _, p in files)
+    kept = sum(sum(column_file.read(p).entries_kept.values()) for _, p in files)
     size = sum(p.stat().st_size for _, p in files)
     rows = {
         "plain uproot, same branches": as_installed()(lambda: plain_uproot(settings)),

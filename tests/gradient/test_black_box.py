@@ -162,7 +162,7 @@ def test_a_run_that_is_continued_learns_from_the_same_calls(request, tmp_path):
     whole, _ = run_until(run, files, tmp_path / "whole", 4)
     run_until(run, files, tmp_path / "parts", 2)
     parts, records = run_until(run, files, tmp_path / "parts", 4)
-    assert [r["epoch"] for r in records] == [0, 1, 2, 3]
+    assert [r.epoch for r in records] == [0, 1, 2, 3]
     assert whole.parameters == parts.parameters
     (tmp_path / "parts/calls/epoch_000003.npz").write_bytes(b"damaged")  # so epoch 3 is computed again
     again, _ = run_until(run, files, tmp_path / "parts", 4)
@@ -210,7 +210,7 @@ def test_the_three_hump_problem_is_solved(request, tmp_path):
     overrides = ["optimise.epochs=20", "surrogate.steps=200"]
     run, files = made(request, tmp_path, "three_hump", *overrides, events=10_000)
     state, records = run_until(run, files, tmp_path, 20)
-    assert sum(r["surrogate"]["calls"] for r in records) == 100
+    assert sum(r.surrogate.calls for r in records) == 100
     assert expected_hump(*(float(state.parameters[n]) for n in "ab")) < -0.75
 
 
