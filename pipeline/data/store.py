@@ -176,10 +176,10 @@ def read_columns(path: Path, fold: str, content: str | None = None) -> dict[str,
     return columns
 
 
-def column_types(path: Path) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+def column_types(path: Path) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """Type and shape of an event's entry of every column of a file, () or (objects,)."""
     read_provenance(path)
-    found: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+    found: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
     for column in pq.read_schema(path):
         nested = pa.types.is_fixed_size_list(column.type)
         kind = column.type.value_type if nested else column.type
