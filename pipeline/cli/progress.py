@@ -11,7 +11,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline.data.record import Record
+from pipeline.data.record import EpochRecord
 from pipeline.data.store import unwritable
 from pipeline.errors import OutputError
 
@@ -113,7 +113,7 @@ def log(path: Path | None) -> Iterator[Log]:
         yield Log(stream)
 
 
-def epoch_line(record: Record) -> str:
+def epoch_line(record: EpochRecord) -> str:
     """Epoch, objective, gradient norm, seconds, events/s."""
     return (
         f"epoch {record.epoch:5d}  objective {record.objective:.6f}  |gradient| {record.gradient_norm:.3e}  "

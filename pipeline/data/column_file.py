@@ -11,7 +11,7 @@ from pipeline.data.names import Fold
 from pipeline.data.written import Written, parsed
 
 
-class Recipe(Written):
+class ColumnRecipe(Written):
     """All that decides the columns of a range; size and time of a local file are absent where it is not there."""
 
     version: str
@@ -54,7 +54,7 @@ class Contents(Written):
     generator_weights: dict[Fold, float] | None = None
 
 
-class Provenance(Recipe, Contents):
+class Provenance(ColumnRecipe, Contents):
     """What a column file was made from, and what is in it."""
 
 

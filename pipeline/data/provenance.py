@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pipeline
 from pipeline.config import Config
-from pipeline.data.column_file import Provenance, Recipe
+from pipeline.data.column_file import ColumnRecipe, Provenance
 from pipeline.data.datasets import SourceFile
 from pipeline.data.normalisation import uses_generator_weights
 from pipeline.errors import InputError
@@ -14,9 +14,9 @@ from pipeline.errors import InputError
 SMALLEST_WEIGHT = {"float32": 1e-30, "float64": 1e-146}
 
 
-def recipe(config: Config, file: SourceFile) -> Recipe:
+def recipe(config: Config, file: SourceFile) -> ColumnRecipe:
     """All that decides the columns of a range; a local file is recognised by size and modification time as well."""
-    made_of = Recipe(
+    made_of = ColumnRecipe(
         version=pipeline.__version__,
         analysis=config.analysis.digest,
         held_out_fraction=config.data.held_out_fraction,

@@ -19,7 +19,7 @@ class Counts(Written):
     learnt_from: int
 
 
-class Record(Written):
+class EpochRecord(Written):
     """An epoch: the objective and its gradient at the parameters before the update; arrays are in the norm only."""
 
     epoch: int

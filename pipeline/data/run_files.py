@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.data import column_file, datasets, normalisation, store
 from pipeline.data.provenance import outdated
-from pipeline.data.record import Record
+from pipeline.data.record import EpochRecord
 from pipeline.data.written import parsed
 from pipeline.errors import InputError
 
@@ -38,13 +38,13 @@ def notes(config: Config, files: Columns) -> list[str]:
     return [f"left out: {reason}" for reason in reasons] + normalisation.notes(config, made_of)
 
 
-def records(config: Config, fingerprint: str) -> list[Record]:
+def records(config: Config, fingerprint: str) -> list[EpochRecord]:
     """The records of all epochs, from the blocks of this very run.
 
     Raises:
         InputError: a block is missing, damaged, or of another run or place in it.
     """
-    found: list[Record] = []
+    found: list[EpochRecord] = []
     for number, path in enumerate(blocks(config), start=1):
         expected = {"kind": "block", "block": number, store.FINGERPRINT: fingerprint}
         found += records_in(path, store.read_state(path, expected)[1])
@@ -56,14 +56,14 @@ def records(config: Config, fingerprint: str) -> list[Record]:
     return found
 
 
-def records_in(path: Path, header: Mapping[str, Any]) -> list[Record]:
+def records_in(path: Path, header: Mapping[str, Any]) -> list[EpochRecord]:
     """The records in the header of a block.
 
     Raises:
         InputError: they are of another version.
     """
     cure = "delete it and run again"
-    return [parsed(Record, record, f"state file {path}: records", cure) for record in header["records"]]
+    return [parsed(EpochRecord, record, f"state file {path}: records", cure) for record in header["records"]]
 
 
 def evaluation_header(config: Config, fingerprint: str) -> dict[str, str]:

@@ -84,7 +84,7 @@ class Missing(Written):
         return f"{self.kind}{'' if self.model is None else f' by {self.model!r}'}: {self.reason}"
 
 
-class Row(Numbers):
+class EvaluatedPoint(Numbers):
     """What a point is worth on a fold of so many preselected events; no `fit` where pyhf has none."""
 
     point: Point
@@ -117,10 +117,10 @@ class Evaluation(Written):
 
     objective: Described
     points: dict[Point, Place]
-    rows: tuple[Row, ...]
+    rows: tuple[EvaluatedPoint, ...]
     bootstrap: Bootstrap | None
 
-    def at(self, point: Point, fold: Fold) -> Row:
+    def at(self, point: Point, fold: Fold) -> EvaluatedPoint:
         """The row of a point and a fold."""
         return next(row for row in self.rows if (row.point, row.fold) == (point, fold))
 

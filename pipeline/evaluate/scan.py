@@ -52,7 +52,7 @@ def _values(where: str, text: str) -> list[Value]:
     return [checked_value(where, value) for value in given]
 
 
-class Point(TypedDict):
+class ScanPoint(TypedDict):
     """A point of the grid: its values, and the exact and the relaxed objective; None where a fit fails."""
 
     values: dict[str, Value]
@@ -65,8 +65,8 @@ class Scan(TypedDict):
 
     objective: dict[str, object]
     events: int
-    points: list[Point]
-    best: dict[str, Point | None]
+    points: list[ScanPoint]
+    best: dict[str, ScanPoint | None]
 
 
 def scan(
@@ -85,7 +85,7 @@ def scan(
             say(f"{values}, {kind}: {error}")
             return None
 
-    rows: list[Point] = []
+    rows: list[ScanPoint] = []
     for values in grid_points:
         exact, relaxed = number(values, "exact", EXACT), number(values, "relaxed", last)
         rows.append({"values": values, "exact": exact, "relaxed": relaxed})
@@ -98,7 +98,7 @@ def scan(
     return {"objective": found.as_json(), "events": work.events, "points": rows, "best": best}
 
 
-def _best(rows: Sequence[tuple[float | None, Point]], sense: str) -> Point | None:
+def _best(rows: Sequence[tuple[float | None, ScanPoint]], sense: str) -> ScanPoint | None:
     there = [(number, row) for number, row in rows if number is not None]
     if not there:
         return None

@@ -14,7 +14,15 @@ from pipeline.data.names import INITIAL, Fold, Point
 from pipeline.errors import FitError
 from pipeline.evaluate import evaluation
 from pipeline.evaluate.at_point import Verdict, objectives_of, verdict, work_of_all_models
-from pipeline.evaluate.evaluation import Bootstrap, Evaluation, FittedParameter, Further, Place, Row, Yields
+from pipeline.evaluate.evaluation import (
+    Bootstrap,
+    EvaluatedPoint,
+    Evaluation,
+    FittedParameter,
+    Further,
+    Place,
+    Yields,
+)
 from pipeline.evaluate.pyhf_fit import fit_table
 from pipeline.evaluate.summary import Seconds, summary
 from pipeline.gradient.loss import described
@@ -169,8 +177,8 @@ def _row(
     fold_work: Work,
     result: Verdict,
     cautious: Sequence[cautions.Caution],
-) -> Row:
-    return Row(
+) -> EvaluatedPoint:
+    return EvaluatedPoint(
         point=point,
         fold=fold,
         events=fold_work.events,

@@ -12,7 +12,7 @@ from pipeline.config import Config
 from pipeline.data.names import INITIAL, OPTIMISED, Fold, Point
 from pipeline.data.written import Written
 from pipeline.evaluate.change import Change, change
-from pipeline.evaluate.evaluation import Evaluation, Kind, Number, Row
+from pipeline.evaluate.evaluation import EvaluatedPoint, Evaluation, Kind, Number
 from pipeline.gradient.loss import Described
 from pipeline.objective import OBJECTIVES
 from pipeline.templates.specification import beyond_pyhf
@@ -33,7 +33,7 @@ PACKAGES = (
 )
 
 
-class Parameter(Written):
+class FreeParameter(Written):
     """A free parameter before and after; bounds and unit are those that the analysis declares."""
 
     bounds: tuple[float, float] | None
@@ -77,7 +77,7 @@ class Summary(Written):
     schema_version: Literal[1] = Field(description="version of this schema: keys are only added within one")
     run: str = Field(description="name of the run")
     objective: Described = Field(description="what was optimised")
-    parameters: dict[str, Parameter] = Field(description="free parameters by name, but for arrays")
+    parameters: dict[str, FreeParameter] = Field(description="free parameters by name, but for arrays")
     edges: dict[str, Edges] = Field(description="bin edges by channel")
     values: dict[Point, dict[Fold, Values]] = Field(description="the objective by point and fold")
     change: Change = Field(description="what the optimisation changed")
@@ -98,7 +98,7 @@ def summary(config: Config, evaluation: Evaluation, seconds: Seconds) -> Summary
         run=config.run,
         objective=evaluation.objective,
         parameters={
-            name: Parameter(
+            name: FreeParameter(
                 bounds=free[name].bounds if name in free else None,
                 unit=free[name].unit if name in free else "",
                 initial=value,
@@ -132,7 +132,7 @@ def schema() -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
-def _values(config: Config, row: Row) -> Values:
+def _values(config: Config, row: EvaluatedPoint) -> Values:
     def value(kind: Kind) -> Value:
         number = row.of(kind)
         return Value(value=number, reason=None if number is not None else _reason(config, row, kind))
@@ -140,7 +140,7 @@ def _values(config: Config, row: Row) -> Values:
     return Values(relaxed=value("relaxed"), exact=value("exact"), pyhf=value("pyhf"))
 
 
-def _reason(config: Config, row: Row, kind: Kind) -> str:
+def _reason(config: Config, row: EvaluatedPoint, kind: Kind) -> str:
     """Why there is no number."""
     failed = [missing.reason for missing in row.missing if missing.kind == kind and missing.model is None]
     if failed:

@@ -15,7 +15,7 @@ import mmap
 import tempfile
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +29,7 @@ from pipeline.gradient.work import Group, Layout, Problem
 from pipeline.templates.variations import WEIGHT
 
 Arrays = dict[str, np.ndarray]
-Kind = tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]  # names, shapes and types of a chunk's arrays
+Kind = tuple[tuple[str, tuple[int, ...], np.dtype], ...]  # names, shapes and types of a chunk's arrays
 ALIGNMENT = 64  # bytes: XLA takes arrays that start there as they are
 
 
@@ -170,7 +170,7 @@ def copies(keys: UInt64[AnyArray, " events"], replica: int | None) -> Float[np.n
 
 def _arrays(group: Group, layout: Layout) -> Iterator[Arrays]:
     """The chunks of a group, a file in memory at a time: events that fill no chunk wait for those of the next file."""
-    waiting: dict[tuple[Any, ...], tuple[Arrays, int]] = {}
+    waiting: dict[Hashable, tuple[Arrays, int]] = {}
     for part in _parts(group):
         for piece, length in _by_objects(part, layout):
             kind = tuple(

@@ -12,7 +12,7 @@ their group, groups at the centre. The same bits come out for any number of work
 import functools
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -28,6 +28,8 @@ from pipeline.gradient.work import Group, Work
 from pipeline.templates.axes import Axes
 from pipeline.templates.fill import ExactCuts, Mode, Widths, bad_events
 
+Found = TypeVar("Found")
+Tree = TypeVar("Tree")
 # Templates and parameters -> L, dL/dT, and what of dL/dp does not go through the templates (nothing, as a rule).
 Centre = Callable[[Templates, Parameters], tuple[float, Templates, Parameters]]
 
@@ -41,7 +43,7 @@ class Executor(Protocol):
         """Processes that share the work."""
         ...
 
-    def sweep(self, function: Callable[..., Any], work: Work, *broadcast: Any) -> list[Any]:
+    def sweep(self, function: Callable[..., Found], work: Work, *broadcast: object) -> list[Found]:
         """`[function(resident, group, work, *broadcast) for group in work.groups]`.
 
         `resident` holds the events of the process that works on a group.
@@ -231,13 +233,15 @@ def _events(
     return events(resident, group, work.problem, parameters, stand_in=stand_in)
 
 
-def _sum(results: Any) -> Any:
+def _sum(results: Iterable[Tree]) -> Tree:
     """Sum in order, in float64 NumPy: what leaves a worker."""
-    return functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), map(_to_numpy, results))
+    total: Tree = functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), map(_to_numpy, results))
+    return total
 
 
-def _to_numpy(tree: Any) -> Any:
-    return jax.tree.map(lambda x: np.asarray(x, dtype=np.float64), tree)
+def _to_numpy(tree: Tree) -> Tree:
+    found: Tree = jax.tree.map(lambda x: np.asarray(x, dtype=np.float64), tree)
+    return found
 
 
 def _rows(group: Group, axes: Axes) -> tuple[int, list[int]]:

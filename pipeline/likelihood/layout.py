@@ -5,13 +5,14 @@ likelihood is one gather from it, so the compiled program does not grow with the
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
+from numpy.typing import ArrayLike
 
 from pipeline.likelihood.parameters import Parameter, bins_of, channels_with, modifiers_of
 from pipeline.likelihood.specification import Templates
@@ -79,7 +80,7 @@ class Axes:
         return self.samples.index(name)
 
 
-def flat_templates(templates: Templates, dtype: Any) -> Float[Array, " numbers"]:
+def flat_templates(templates: Templates, dtype: DTypeLike) -> Float[Array, " numbers"]:
     """All numbers of the templates in one vector, behind the constants 0 and 1."""
     leaves = [jnp.ravel(jnp.asarray(leaf, dtype=dtype)) for leaf in jax.tree.leaves(templates)]
     return jnp.concatenate([jnp.asarray([0.0, 1.0], dtype=dtype), *leaves])
@@ -162,7 +163,7 @@ def _signal(axes: Axes, places: Templates, poi: str | None) -> Bool[np.ndarray, 
     return signal
 
 
-def _integers(values: Any) -> Int[Array, "..."]:
+def _integers(values: ArrayLike) -> Int[Array, "..."]:
     return jnp.asarray(np.asarray(values, dtype=np.int32))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pipeline.likelihood.specification import MODIFIERS, Templates
+from pipeline.likelihood.specification import MODIFIERS, Entry, Templates
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _names(templates: Templates, kind: str) -> list[str]:
     return sorted(names) if kind == "staterror" else names
 
 
-def _configured(parameter: Parameter, config: Mapping[str, Any]) -> Parameter:
+def _configured(parameter: Parameter, config: Entry) -> Parameter:
     """The parameter with the measurement's own initial values, bounds, auxdata, widths or fixed flag."""
     renamed = {"sigmas": "widths", "factors": "widths"}
     values: dict[str, Any] = {}
@@ -228,12 +228,12 @@ def _constrained(parameter: Parameter, width: float | None) -> Parameter:
 
 def parameters_of(
     templates: Templates,
-    configurations: Sequence[Mapping[str, Any]],
+    configurations: Sequence[Entry],
     constraint_widths: Mapping[str, float | None],
 ) -> tuple[Parameter, ...]:
     """Every parameter in pyhf's order, with the measurement's configuration and other constraint widths applied."""
     required = _required(templates)
-    configs: dict[str, Mapping[str, Any]] = {}
+    configs: dict[str, Entry] = {}
     for config in configurations:
         if config["name"] in configs:
             raise ValueError(f"measurement, parameter '{config['name']}': configured twice; keep one")

@@ -6,7 +6,7 @@ from pipeline.config import Config
 from pipeline.data import store
 from pipeline.data.fingerprint import fingerprint_of
 from pipeline.data.names import INITIAL, OPTIMISED, Point
-from pipeline.data.record import Record
+from pipeline.data.record import EpochRecord
 from pipeline.data.run_files import Columns, blocks, records_in
 from pipeline.gradient.sweeps import Parameters
 from pipeline.optimise import checkpoints
@@ -15,7 +15,7 @@ from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.update import initial_state
 
 
-def save(path: Path, state: State, fingerprint: str, records: list[Record], block: int) -> None:
+def save(path: Path, state: State, fingerprint: str, records: list[EpochRecord], block: int) -> None:
     """Write the state at the end of a block of epochs, with the records that led to it."""
     content = [record.as_json() for record in records]
     header = {"kind": "block", "block": block, store.FINGERPRINT: fingerprint, "records": content}
@@ -24,7 +24,7 @@ def save(path: Path, state: State, fingerprint: str, records: list[Record], bloc
 
 def load(
     path: Path, config: Config, parameters: Parameters, fingerprint: str, block: int
-) -> tuple[State, list[Record]]:
+) -> tuple[State, list[EpochRecord]]:
     """Read the state at the end of a block of epochs; `parameters` give its structure.
 
     Raises:

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from pipeline.data import store
-from pipeline.data.record import Record
+from pipeline.data.record import EpochRecord
 from pipeline.data.written import parsed
 from pipeline.errors import InputError
 from pipeline.gradient.sweeps import Parameters
@@ -83,7 +83,7 @@ class Checkpoints:
             self._drop(epoch, resumed.epoch)
         return resumed
 
-    def keep(self, state: State, record: Record) -> None:
+    def keep(self, state: State, record: EpochRecord) -> None:
         """Save a state and the record of the epoch that led to it; what is not kept any longer goes."""
         content = record.as_json()
         try:
@@ -99,7 +99,7 @@ class Checkpoints:
         save(self.path(state.epoch), state, {"kind": "epoch", store.FINGERPRINT: self._fingerprint})
         self._drop(state.epoch - KEPT, state.epoch)
 
-    def records(self, first: int, until: int) -> list[Record]:
+    def records(self, first: int, until: int) -> list[EpochRecord]:
         """The records of the epochs from `first` to before `until`.
 
         Raises:
@@ -141,7 +141,7 @@ class Checkpoints:
             with contextlib.suppress(OSError):
                 self.path(epoch).unlink()
 
-    def _lines(self) -> Iterator[tuple[Record, int]]:
+    def _lines(self) -> Iterator[tuple[EpochRecord, int]]:
         """The records of this run, epoch after epoch, each with the byte that it ends at, until one that is damaged."""
         with (
             contextlib.suppress(OSError, ValueError, LookupError, TypeError, InputError),
@@ -154,7 +154,7 @@ class Checkpoints:
                 entry = json.loads(line)
                 if not line.endswith(b"\n") or entry["content"] != self._seal(json.dumps(entry["record"])):
                     return
-                record = parsed(Record, entry["record"], str(self._records), "run again")
+                record = parsed(EpochRecord, entry["record"], str(self._records), "run again")
                 if before is not None and record.epoch != before + 1:
                     return
                 before = record.epoch

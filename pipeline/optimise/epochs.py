@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.analysis import Free
 from pipeline.config import Config
-from pipeline.data.record import Counts, Record, Sweeps
+from pipeline.data.record import Counts, EpochRecord, Sweeps
 from pipeline.errors import FitError
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import Centre, Executor, Step, value_and_grad
@@ -48,7 +48,7 @@ def each_epoch(
     until: int,
     calls: Calls | None = None,
     say: Callable[[str], None] = _silent,
-) -> Iterator[tuple[State, Record]]:
+) -> Iterator[tuple[State, EpochRecord]]:
     """Epochs from a state on: after each one the new state and the record of the epoch.
 
     Arguments:
@@ -112,9 +112,9 @@ def run(
     until: int,
     checkpoints: Path,
     fingerprint: str,
-    progress: Callable[[Record], None],
+    progress: Callable[[EpochRecord], None],
     say: Callable[[str], None] = _silent,
-) -> tuple[State, list[Record]]:
+) -> tuple[State, list[EpochRecord]]:
     """Epochs until `until`, each saved in the folder `checkpoints`; those already there are not computed again.
 
     A checkpoint counts only where its fingerprint (configuration, analysis, events) is the same. Calls of a stage
@@ -139,10 +139,10 @@ def run(
 
 def _record(
     free: Mapping[str, Free], state: State, step: Step, noted: _Noted, events: int, seconds: float
-) -> Record:
+) -> EpochRecord:
     """What the report shows of an epoch; arrays that are no cut appear by their norm only."""
     scaled = in_ranges(step.gradient, free)
-    return Record(
+    return EpochRecord(
         epoch=state.epoch,
         objective=step.objective,
         gradient_norm=math.sqrt(sum(float(np.sum(np.square(g))) for g in scaled.values())),

@@ -16,7 +16,7 @@ from pipeline.analysis import Free
 from pipeline.config import Config
 from pipeline.data.datasets import NOMINAL
 from pipeline.data.names import INITIAL, OPTIMISED, POINTS, TRAIN, Fold
-from pipeline.data.record import Record
+from pipeline.data.record import EpochRecord
 from pipeline.evaluate.evaluation import Evaluation
 from pipeline.fit.impacts import Impact
 
@@ -36,7 +36,7 @@ STYLE = {
 }
 
 
-def objective(records: Sequence[Record], evaluation: Evaluation) -> Figure:
+def objective(records: Sequence[EpochRecord], evaluation: Evaluation) -> Figure:
     """Relaxed objective over the epochs, and the exact values before and after on every fold."""
     figure, (axes,) = _panels(1)
     axes.plot(
@@ -59,7 +59,7 @@ def objective(records: Sequence[Record], evaluation: Evaluation) -> Figure:
     return figure
 
 
-def parameters(records: Sequence[Record], evaluation: Evaluation, free: Mapping[str, Free]) -> Figure:
+def parameters(records: Sequence[EpochRecord], evaluation: Evaluation, free: Mapping[str, Free]) -> Figure:
     """Every free parameter over the epochs, its allowed range shaded at the ends."""
     names = list(records[0].parameters)
     figure, panels = _panels(len(names))

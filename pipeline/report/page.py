@@ -16,10 +16,10 @@ from pipeline.config import Config, written
 from pipeline.data import datasets, normalisation
 from pipeline.data.column_file import Provenance
 from pipeline.data.names import INITIAL, OPTIMISED
-from pipeline.data.record import Record
+from pipeline.data.record import EpochRecord
 from pipeline.data.store import write_text
 from pipeline.evaluate.change import change
-from pipeline.evaluate.evaluation import Evaluation, PyhfFit, Row
+from pipeline.evaluate.evaluation import EvaluatedPoint, Evaluation, PyhfFit
 from pipeline.evaluate.summary import versions
 from pipeline.fit.interval import Method
 from pipeline.report import figures as draw
@@ -58,7 +58,7 @@ class _Sample(NamedTuple):
 
 def write(
     config: Config,
-    records: Sequence[Record],
+    records: Sequence[EpochRecord],
     evaluation: Evaluation,
     provenances: Sequence[Provenance],
     *,
@@ -97,7 +97,7 @@ def write(
     write_text(page, environment.get_template("page.html.j2").render(content))
 
 
-def _figures(config: Config, records: Sequence[Record], evaluation: Evaluation) -> dict[str, Figure]:
+def _figures(config: Config, records: Sequence[EpochRecord], evaluation: Evaluation) -> dict[str, Figure]:
     fold = evaluation.last_fold
     free = analysis_of(config).parameters
     drawn = {"objective": draw.objective(records, evaluation)}
@@ -118,7 +118,7 @@ def _svg(figure: Figure) -> str:
     return stream.getvalue()
 
 
-def _final(evaluation: Evaluation) -> Row:
+def _final(evaluation: Evaluation) -> EvaluatedPoint:
     """The optimised parameters on the last fold."""
     return evaluation.at(OPTIMISED, evaluation.last_fold)
 

@@ -2,8 +2,8 @@
 
 from pipeline.data.column_file import Stored
 from pipeline.data.names import FOLDS, POINTS
-from pipeline.data.record import Record, Sweeps
-from pipeline.evaluate.evaluation import Evaluation, Place, PyhfFit, Row, Yields
+from pipeline.data.record import EpochRecord, Sweeps
+from pipeline.evaluate.evaluation import EvaluatedPoint, Evaluation, Place, PyhfFit, Yields
 from pipeline.gradient.loss import Described
 
 OBJECTIVE = {"kind": "poi_uncertainty", "label": "uncertainty", "unit": "1", "sense": "minimise"}
@@ -21,7 +21,7 @@ def record(epoch, **values):
         "seconds": 1.0,
         "events_per_second": 7.0,
     }
-    return Record(epoch=epoch, **usual | values)
+    return EpochRecord(epoch=epoch, **usual | values)
 
 
 def provenance(sample="signal", train=60, held_out=40, **values):
@@ -78,7 +78,7 @@ def row(point, fold, **values):
         "templates": Yields(yields={}, sumw2={}),
         "fit": None,
     }
-    return Row(point=point, fold=fold, **usual | values)
+    return EvaluatedPoint(point=point, fold=fold, **usual | values)
 
 
 def evaluation(rows=None, points=None, bootstrap=None, **objective):
