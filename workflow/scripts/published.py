@@ -21,6 +21,7 @@ from typing import Any
 from pipeline import config as configuration
 from pipeline.config import Config
 from pipeline.data import run_files, store
+from pipeline.data.names import TRAIN
 from pipeline.errors import InputError
 from pipeline.evaluate import evaluation
 from pipeline.evaluate.evaluation import Numbers as Found
@@ -60,7 +61,7 @@ def _scan(run: Mapping[str, Any], own: Mapping[str, Any], name: str, seed: int, 
     output = FOLDER / f"{name}_{seed}.output.json"
     sets = [argument for override in overrides for argument in ("--set", override)]
     over = [argument for grid in own["over"] for argument in ("--over", grid)]
-    fold = ["--fold", own.get("fold", "train")]
+    fold = ["--fold", own.get("fold", TRAIN)]
     _call(
         "pipeline", "scan", str(path), *sets, *over, *fold, "--workers", str(cores), "--output", str(output)
     )
