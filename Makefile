@@ -32,7 +32,7 @@ format: environment ## rewrite files in the house style
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
 
-reference: environment ## regenerate config/schema.json and the key table of config/README.md
+reference: environment ## regenerate the schemas in config/ and the key table of config/README.md
 	$(BIN)/python -m pipeline schema --folder config
 
 environment: .venv/ready ## .venv with the locked requirements

@@ -16,8 +16,6 @@ import contextlib
 import copy
 import functools
 import hashlib
-import importlib
-import importlib.util
 import json
 import os
 import pickle
@@ -41,13 +39,15 @@ import uproot
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
+import contracts
 import rootfiles
 
 from pipeline import analysis, config
 from pipeline.columns import pad
 from pipeline.columns.make import make_columns
-from pipeline.data import datasets, store
+from pipeline.data import column_file, datasets, store
 from pipeline.errors import ThalwegError
+from pipeline.evaluate.evaluation import read, write
 from pipeline.likelihood import HistFactory
 
 CODECS = {
@@ -345,14 +345,14 @@ def _binary_kinds(folder: Path) -> list[Kind]:
     arrays = {"weight": made["w"], "x": made["x"], "jet": pad(made["jets"], 3)}
     parquet, npz = folder / "columns.parquet", folder / "state.npz"
     folds = {"train": arrays, "held_out": {n: a[:7] for n, a in arrays.items()}}
-    store.write_columns(parquet, folds, {"sample": "signal", "entries_read": {"train": 300, "held_out": 7}})
+    column_file.write(parquet, folds, contracts.provenance("signal", 300, 7))
     store.write_state(
         npz, {"cut": np.float64(0.5), "network": np.ones((20, 30))}, {"epoch": 3, "records": [1.0] * 20}
     )
 
     def columns_read() -> str:
         return _digest(
-            [store.read_provenance(parquet), *(store.read_columns(parquet, fold) for fold in folds)]
+            [column_file.read(parquet).as_json(), *(store.read_columns(parquet, fold) for fold in folds)]
         )
 
     return [
@@ -366,12 +366,8 @@ def _text_kinds(folder: Path) -> list[Kind]:
     run = rootfiles.write_run(folder)
     settings = config.load(run)
     manifest, evaluation, workspace = (folder / f"{n}.json" for n in ("manifest", "evaluation", "workspace"))
-    summary = {
-        "table": [{"point": "initial", "fold": "train", "exact": 0.25, "pyhf": 0.26}],
-        "fits": {"initial_train": {"interval": [-0.2, 0.3]}},
-    }
-    write, read = _evaluations()
-    write(evaluation, summary)
+    header = {"kind": "evaluation", store.FINGERPRINT: "0" * 64}
+    write(evaluation, contracts.evaluation(), header)
     store.write_json(workspace, WORKSPACE)
     manifest.write_text(json.dumps(json.loads(manifest.read_text()), indent=1))
     of_json = _texts(json.loads, lambda content: json.dumps(content, indent=1).encode(), ("measurements",))
@@ -387,7 +383,10 @@ def _text_kinds(folder: Path) -> list[Kind]:
             "JSON manifest", manifest, b"", lambda: _digest(datasets.source_files(settings)),
             (*structure, *BYTES), (*unseen, "unknown"),
         ),
-        Kind("JSON evaluation", evaluation, b"", lambda: _digest(read(evaluation)), (*structure, *BYTES)),
+        Kind(
+            "JSON evaluation", evaluation, b"", lambda: _digest(repr(read(evaluation, header))),
+            (*structure, *BYTES),
+        ),
         Kind(
             "JSON workspace", workspace, b"", model, (*structure, *BYTES), (*unseen, "unknown"),
             (ThalwegError, ValueError),  # the likelihood is a library of its own
@@ -442,15 +441,6 @@ def _model(path: Path) -> Any:
     return [
         (str(place), np.asarray(leaf).tolist()) for place, leaf in jax.tree_util.tree_leaves_with_path(model)
     ]
-
-
-def _evaluations() -> tuple[Callable[[Path, Any], None], Callable[[Path], Any]]:
-    """What writes and reads evaluation.json: with the identity of its run where results have one."""
-    if importlib.util.find_spec("pipeline.data.results") is None:
-        return store.write_json, store.read_json
-    results = importlib.import_module("pipeline.data.results")
-    header = {"kind": "evaluation", "fingerprint": "0" * 64}
-    return lambda path, summary: results.write(path, summary, header), lambda path: results.read(path, header)
 
 
 # One case

@@ -24,9 +24,10 @@ INSIDE = {
     "cluster": "settings security assignment workers sweeping batch",
     "columns": "padding branches rootfile bookkeeping inventory preselection selection make",
     "config": "textfiles sources targets section notation cluster events model objective sections reader",
-    "data": "event_random atomic store results checksums manifest datasets normalisation provenance run_files"
-    " fingerprint",
-    "evaluate": "pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point stage histograms scan",
+    "data": "names atomic written record event_random store results checksums manifest datasets column_file"
+    " normalisation provenance run_files fingerprint",
+    "evaluate": "evaluation change summary pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point"
+    " stage histograms scan",
     "fit": "newton global_search implicit fits hypotest interval poi impacts",
     "gradient": "work chunks black_box compiled sweeps suspects loss",
     "likelihood": "interpolation workspace paramsets layout stacked terms histfactory derivatives of_run",

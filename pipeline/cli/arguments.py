@@ -9,6 +9,7 @@ from typing import Any
 import pipeline
 from pipeline.config.textfiles import impossible, shown
 from pipeline.data import checksums, datasets
+from pipeline.data.names import INITIAL, POINTS
 
 Options = dict[str, dict[str, Any]]
 
@@ -49,8 +50,8 @@ def _options() -> dict[str, Options]:
         "--figures": {"required": True, "type": _path, "help": "folder for the figures (required)"}
     }
     point = {
-        "choices": ["initial", "optimised"],
-        "default": "initial",
+        "choices": POINTS,
+        "default": INITIAL,
         "help": "start values of the configuration, or the run's result (default: %(default)s)",
     }
     fold = {

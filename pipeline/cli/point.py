@@ -11,7 +11,8 @@ from pipeline.cli.progress import Log
 from pipeline.columns.make import make_columns
 from pipeline.config import Config
 from pipeline.config.textfiles import LONGEST_SHOWN
-from pipeline.data import datasets, store
+from pipeline.data import column_file, datasets, store
+from pipeline.data.names import OPTIMISED
 from pipeline.data.provenance import outdated
 from pipeline.data.run_files import Columns, notes
 from pipeline.gradient.sweeps import Parameters
@@ -39,7 +40,7 @@ def at_a_point(options: argparse.Namespace, lines: Log) -> Iterator[tuple[Config
     start = with_values(config, initial_parameters(config), values)
     with tempfile.TemporaryDirectory() as scratch:
         files = _current_columns(config, Path(scratch), lines)
-        if options.parameters == "optimised":
+        if options.parameters == OPTIMISED:
             start = optimised(config, files)
         work, parameters = prepare_work(config, files, options.fold), with_values(config, start, values)
         check_names(config, work, parameters, relaxed=False)
@@ -53,10 +54,10 @@ def _current_columns(config: Config, scratch: Path, lines: Log) -> Columns:
     folder, found = store.Folder(config.run), []
     for file in datasets.source_files(config):
         path = folder.columns(file.name)
-        made_of = store.read_provenance(path) if path.exists() else None
-        if made_of is None or datasets.LEFT_OUT in made_of or outdated(config, file, made_of):
+        made_of = column_file.read(path) if path.exists() else None
+        if made_of is None or made_of.left_out is not None or outdated(config, file, made_of):
             lines.line(f"reading {file.place} (no current column file of it in this run)")
             path = scratch / f"{file.name}.parquet"
-            store.write_columns(path, *make_columns(config, file, lines.line))
+            column_file.write(path, *make_columns(config, file, lines.line))
         found.append((file.sample, path))
     return found

@@ -4,13 +4,14 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipeline.data.record import EpochRecord
 from pipeline.data.store import unwritable
 from pipeline.errors import OutputError
 
@@ -112,11 +113,11 @@ def log(path: Path | None) -> Iterator[Log]:
         yield Log(stream)
 
 
-def epoch_line(record: Mapping[str, Any]) -> str:
+def epoch_line(record: EpochRecord) -> str:
     """Epoch, objective, gradient norm, seconds, events/s."""
     return (
-        f"epoch {record['epoch']:5d}  objective {record['objective']:.6f}  |gradient| {record['gradient_norm']:.3e}  "
-        f"{record['seconds']:6.2f} s  {record['events_per_second']:.3g} events/s"
+        f"epoch {record.epoch:5d}  objective {record.objective:.6f}  |gradient| {record.gradient_norm:.3e}  "
+        f"{record.seconds:6.2f} s  {record.events_per_second:.3g} events/s"
     )
 
 

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import functools
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline import config as configuration
 from pipeline.cli.progress import Log, epoch_line, to_standard_output
 from pipeline.config import Config, Simulate
-from pipeline.data import datasets, results, store
+from pipeline.data import column_file, datasets, store
+from pipeline.data.names import INITIAL
 from pipeline.data.run_files import blocks, column_files, evaluation_header, notes, records
 from pipeline.errors import ConfigError, InputError
 
@@ -76,8 +78,8 @@ def columns(options: argparse.Namespace, lines: Log) -> None:
         )
     file = files[options.index]
     folds, provenance = make_columns(config, file, lines.line)
-    store.write_columns(options.output, folds, provenance)
-    lines.line(f"{file.place}: read {provenance['entries_read']}, kept {provenance['entries_kept']}")
+    column_file.write(options.output, folds, provenance)
+    lines.line(f"{file.place}: read {provenance.entries_read}, kept {provenance.entries_kept}")
 
 
 def optimise(options: argparse.Namespace, lines: Log) -> None:
@@ -119,39 +121,37 @@ def optimise(options: argparse.Namespace, lines: Log) -> None:
 def evaluate(options: argparse.Namespace, lines: Log) -> None:
     """Apply exact cuts before and after the optimisation, on every fold, and fit with pyhf."""
     from pipeline.data.fingerprint import fingerprint_of
-    from pipeline.evaluate.stage import INITIAL, all_points
+    from pipeline.evaluate.stage import all_points, write
+    from pipeline.evaluate.summary import Seconds
     from pipeline.gradient.work import prepare_work
-    from pipeline.optimise.blocks import optimised
-    from pipeline.optimise.parameters import initial_parameters
+    from pipeline.optimise.blocks import both_points
     from pipeline.optimise.width_names import check_names
 
-    config = _config(options)
-    folder = store.Folder(config.run)
+    config, started = _config(options), time.perf_counter()
     with _executor(config, options, lines) as executor:
         files = column_files(config)
         _say(notes(config, files), lines)
         fingerprint = fingerprint_of(config, files)
-        points = {INITIAL: initial_parameters(config), "optimised": optimised(config, files)}
-        work = prepare_work(config, files, datasets.TRAIN)
-        check_names(config, work, points[INITIAL], relaxed=False)
+        points = both_points(config, files)
+        check_names(config, prepare_work(config, files, datasets.TRAIN), points[INITIAL], relaxed=False)
         result = all_points(config, executor, files, points, lines.line)
-    for (point, fold), workspace in result.workspaces.items():
-        store.write_json(folder.workspace(point, fold), workspace)
-    results.write(options.output, result.summary, evaluation_header(config, fingerprint))
+    epochs = sum(record.seconds for record in records(config, fingerprint))
+    seconds = Seconds(optimise=epochs, evaluate=time.perf_counter() - started)
+    write(config, result, options.output, evaluation_header(config, fingerprint), seconds)
 
 
 def report(options: argparse.Namespace, lines: Log) -> None:
     """Draw everything into one HTML page."""
     from pipeline import report as stage
     from pipeline.data.fingerprint import fingerprint_of
+    from pipeline.evaluate import evaluation
 
     config = _config(options)
     files = column_files(config)
-    fingerprint = fingerprint_of(config, files)
+    fingerprint, provenances = fingerprint_of(config, files), [column_file.read(path) for _, path in files]
     epochs = records(config, fingerprint)
-    provenances = [store.read_provenance(path) for _, path in files]
-    summary = results.read(store.Folder(config.run).evaluation, evaluation_header(config, fingerprint))
-    stage.write(config, epochs, summary, provenances, page=options.output, figures=options.figures)
+    found = evaluation.read(store.Folder(config.run).evaluation, evaluation_header(config, fingerprint))
+    stage.write(config, epochs, found, provenances, page=options.output, figures=options.figures)
     lines.line(f"wrote {options.output}")
 
 
@@ -201,17 +201,16 @@ def validate(options: argparse.Namespace, lines: Log) -> None:
             f"{len(wrong)} of the {len(reference)} histograms of {options.reference} are not reproduced by "
             f"{options.histograms}"
         )
-    lines.line(
-        f"all {len(reference)} histograms of {options.reference} are reproduced in {options.histograms}"
-    )
+    count = len(reference)
+    lines.line(f"all {count} histograms of {options.reference} are reproduced in {options.histograms}")
 
 
 def schema(options: argparse.Namespace, lines: Log) -> None:
-    """Write config/schema.json and the key table of config/README.md."""
+    """Write config/schema.json, config/summary.schema.json and the key table of config/README.md."""
     from pipeline.cli import reference
 
     reference.write(options.folder)
-    lines.line(f"wrote {options.folder}/schema.json and the table in {options.folder}/README.md")
+    lines.line(f"wrote the two schemas and the table of README.md in {options.folder}")
 
 
 def _config(options: argparse.Namespace) -> Config:

@@ -4,10 +4,11 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import awkward as ak
 import numpy as np
+import uproot
 
 from pipeline.analysis import FlatTree, NanoAOD
 from pipeline.columns import rootfile
@@ -15,6 +16,7 @@ from pipeline.columns.branches import key_of
 from pipeline.columns.rootfile import blaming, damaged, where
 from pipeline.data import checksums
 from pipeline.data.datasets import HELD_OUT, TRAIN, SourceFile
+from pipeline.data.names import FOLDS, Fold
 from pipeline.errors import InputError, nearest
 
 RUNS = "Runs"  # NanoAOD's tree with an entry per run and file; sums of the events before any skim
@@ -22,6 +24,18 @@ SUMS = ("genEventSumw", "genEventSumw_")  # its name in most versions of NanoAOD
 COUNTS = ("genEventCount", "genEventCount_")
 FIRST_EVENTS = 1000  # enough to tell files apart: the numbers of so many events do not agree by chance
 DISTINCT = 16  # different values of a real branch among them; with fewer, other files may well begin alike
+
+
+class Facts(NamedTuple):
+    """Entries of a file's tree, its UUID, the events generated for it and the sum of their weights.
+
+    The last two are what the tree `Runs` says, None where it does not.
+    """
+
+    file_uuid: str
+    entries_in_file: int
+    events_in_runs: float | None
+    weights_in_runs: float | None
 
 
 def verify(file: SourceFile) -> None:
@@ -39,23 +53,24 @@ def verify(file: SourceFile) -> None:
         raise damaged(file, ValueError(f"its checksum is {found}, and the manifest promises {promised}"))
 
 
-def of_file(file: SourceFile, reads: NanoAOD | FlatTree, root: Any, branch: str | None) -> dict[str, Any]:
-    """Entries of a file's tree, its UUID, the events generated for it and, where asked for, the sum of their weights.
+def of_file(
+    file: SourceFile, reads: NanoAOD | FlatTree, root: uproot.ReadOnlyDirectory, branch: str | None
+) -> Facts:
+    """What a file says of itself, with the sum of generator weights where a `branch` of them is asked for."""
+    return Facts(
+        file_uuid=str(root.file.uuid),
+        entries_in_file=int(root[reads.tree].num_entries),
+        events_in_runs=_in_runs(file, root, COUNTS),
+        weights_in_runs=None if branch is None else sum_in_runs(file, reads, root),
+    )
 
-    The last two are what the tree `Runs` says, None where it does not.
-    """
-    return {
-        "file_uuid": str(root.file.uuid),
-        "entries_in_file": int(root[reads.tree].num_entries),
-        "events_in_runs": _in_runs(file, root, COUNTS),
-        "weights_in_runs": None if branch is None else sum_in_runs(file, reads, root),
-    }
 
-
-def first_events(file: SourceFile, reads: NanoAOD | FlatTree, root: Any, events: Any) -> dict[str, Any]:
+def first_events(
+    file: SourceFile, reads: NanoAOD | FlatTree, root: uproot.ReadOnlyDirectory, events: ak.Array
+) -> tuple[str, bool]:
     """A digest of the first events of a file, in all branches that the analysis reads, whatever range they are read in.
 
-    `distinctive` says that other events than these do not have the same one by chance, as those of a toy might.
+    And whether other events than these do not have the same one by chance, as those of a toy might.
     """
     first = min(FIRST_EVENTS, int(root[reads.tree].num_entries))
     if len(events) < first:  # a range of fewer
@@ -68,12 +83,17 @@ def first_events(file: SourceFile, reads: NanoAOD | FlatTree, root: Any, events:
         total.update(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
         if array.dtype.kind == "f":
             distinct = max(distinct, len(np.unique(array)))
-    return {"first_events": total.hexdigest(), "distinctive": distinct >= DISTINCT}
+    return total.hexdigest(), distinct >= DISTINCT
 
 
 def weights(
-    file: SourceFile, reads: NanoAOD | FlatTree, root: Any, branch: str, start: int, held_out: np.ndarray
-) -> dict[str, float] | None:
+    file: SourceFile,
+    reads: NanoAOD | FlatTree,
+    root: uproot.ReadOnlyDirectory,
+    branch: str,
+    start: int,
+    held_out: np.ndarray,
+) -> dict[Fold, float] | None:
     """Sums of the generator weights of the entries from `start` on, per fold; None where only `Runs` has their sum.
 
     Raises:
@@ -97,21 +117,19 @@ def weights(
             f"{where(file)}: data.generator_weight {branch!r} of {file.path} holds {found.type}; it must "
             "hold one finite number per event"
         )
-    return {
-        fold: float(np.sum(numbers[chosen], dtype=np.float64))
-        for fold, chosen in ((TRAIN, ~held_out), (HELD_OUT, held_out))
-    }
+    chosen: dict[Fold, np.ndarray] = {TRAIN: ~held_out, HELD_OUT: held_out}
+    return {fold: float(np.sum(numbers[own], dtype=np.float64)) for fold, own in chosen.items()}
 
 
-def added(parts: Sequence[Mapping[str, float] | None]) -> dict[str, float] | None:
+def added(parts: Sequence[Mapping[Fold, float] | None]) -> dict[Fold, float] | None:
     """The sums per fold of all parts of a range; None where they are not known."""
     known = [part for part in parts if part is not None]
     if not parts or len(known) < len(parts):
         return None
-    return {fold: math.fsum(part[fold] for part in known) for fold in (TRAIN, HELD_OUT)}
+    return {fold: math.fsum(part[fold] for part in known) for fold in FOLDS}
 
 
-def sum_in_runs(file: SourceFile, reads: NanoAOD | FlatTree, root: Any) -> float | None:
+def sum_in_runs(file: SourceFile, reads: NanoAOD | FlatTree, root: uproot.ReadOnlyDirectory) -> float | None:
     """The sum of the generator weights of all events that were generated for a file; None where it does not say.
 
     Raises:
@@ -128,7 +146,7 @@ def sum_in_runs(file: SourceFile, reads: NanoAOD | FlatTree, root: Any) -> float
     return total
 
 
-def _in_runs(file: SourceFile, root: Any, names: Sequence[str]) -> float | None:
+def _in_runs(file: SourceFile, root: uproot.ReadOnlyDirectory, names: Sequence[str]) -> float | None:
     """The sum over the tree `Runs` of the first of some branches that it has; None where it has none."""
     with blaming(file):
         if RUNS not in root.keys(cycle=False) or root.classname_of(RUNS) not in ("TTree", "ROOT::RNTuple"):

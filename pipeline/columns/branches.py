@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeAlias
 
 import awkward as ak
 import uproot
@@ -12,6 +12,8 @@ from coffea.nanoevents.mapping import SimplePreloadedColumnSource
 from pipeline.analysis import FlatTree, NanoAOD
 from pipeline.data.datasets import SourceFile
 from pipeline.errors import AnalysisError, InputError, nearest
+
+Tree: TypeAlias = uproot.TTree | uproot.behaviors.RNTuple.RNTuple
 
 TTREE, RNTUPLE = "TTree", "ROOT::RNTuple"
 VECTOR = ("pt", "eta", "phi", "mass")  # what coffea makes a four-vector of
@@ -35,7 +37,7 @@ def where(file: SourceFile) -> str:
     return f"sample {file.sample!r}"
 
 
-def places(file: SourceFile, reads: NanoAOD | FlatTree, tree: Any) -> dict[str, str | None]:
+def places(file: SourceFile, reads: NanoAOD | FlatTree, tree: Tree) -> dict[str, str | None]:
     """Where each branch that is to be read is in the tree; None for the counter that an RNTuple does not need.
 
     Raises:
@@ -69,7 +71,7 @@ def places(file: SourceFile, reads: NanoAOD | FlatTree, tree: Any) -> dict[str, 
 def arrays(
     file: SourceFile,
     reads: NanoAOD | FlatTree,
-    tree: Any,
+    tree: Tree,
     found: Mapping[str, str | None],
     start: int,
     stop: int,
@@ -103,7 +105,7 @@ def arrays(
     return made | _counts(file, reads, made, found) if isinstance(reads, NanoAOD) else made
 
 
-def _read(tree: Any, there: Mapping[str, str], start: int, stop: int) -> dict[str, ak.Array]:
+def _read(tree: Tree, there: Mapping[str, str], start: int, stop: int) -> dict[str, ak.Array]:
     entries = {"entry_start": start, "entry_stop": stop}
     if _is_rntuple(tree):
         return {name: tree[place].array(**entries) for name, place in there.items()}
@@ -132,7 +134,7 @@ def _counts(
     return counts
 
 
-def assembled(reads: NanoAOD | FlatTree, made: Mapping[str, ak.Array]) -> Any:
+def assembled(reads: NanoAOD | FlatTree, made: Mapping[str, ak.Array]) -> ak.Array:
     """The events of the branches: records of them as they are, or in coffea's NanoAOD schema.
 
     There, a collection without all coordinates of a vector is one without a vector's methods.
@@ -172,7 +174,7 @@ def with_hint(error: AnalysisError, reads: NanoAOD | FlatTree) -> AnalysisError:
     return AnalysisError(f"{error}; {'; '.join(hints)}, or use FlatTree", error.details)
 
 
-def key_of(reads: NanoAOD | FlatTree, tree: Any, branch: str, there: list[str]) -> str | None:
+def key_of(reads: NanoAOD | FlatTree, tree: Tree, branch: str, there: list[str]) -> str | None:
     """The key of a branch. An RNTuple may hold `Jet_pt` as `Jet.pt`, or in a collection of any name as `Jet_pt`."""
     if branch in there:
         return branch
@@ -185,7 +187,7 @@ def key_of(reads: NanoAOD | FlatTree, tree: Any, branch: str, there: list[str]) 
     return nested if nested in there else last[0] if len(last) == 1 else None
 
 
-def _require_arrays(file: SourceFile, reads: NanoAOD | FlatTree, name: str, branch: Any) -> None:
+def _require_arrays(file: SourceFile, reads: NanoAOD | FlatTree, name: str, branch: uproot.TBranch) -> None:
     """Raise where a sound file has objects, or a group of branches, instead of numbers."""
     place = f"{where(file)}: branch {name!r} in tree {reads.tree!r} of {file.path}"
     if branch.branches:
@@ -208,23 +210,23 @@ def _require_arrays(file: SourceFile, reads: NanoAOD | FlatTree, name: str, bran
     )
 
 
-def _is_rntuple(tree: Any) -> bool:
+def _is_rntuple(tree: Tree) -> bool:
     return str(tree.classname) == RNTUPLE
 
 
-def _kind(branch: Any) -> str:
+def _kind(branch: uproot.TBranch) -> str:
     """The C++ type of a branch, where uproot knows it."""
     with contextlib.suppress(Exception):
         return str(branch.typename)
     return str(branch.interpretation)
 
 
-def _holds_objects(branch: Any) -> bool:
+def _holds_objects(branch: uproot.TBranch) -> bool:
     """Whether uproot needs the streamers of classes, of which it does not know all kinds."""
     return any(word in repr(branch.interpretation) for word in ("Model_", "AsPointer", "AsMap"))
 
 
-def _has_friends(tree: Any) -> bool:
+def _has_friends(tree: Tree) -> bool:
     return not _is_rntuple(tree) and bool(tree.all_members.get("fFriends"))
 
 

@@ -2,11 +2,12 @@
 
 import glob
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
+import uproot
 
 from pipeline.analysis import FlatTree
 from pipeline.columns import bookkeeping, rootfile
@@ -21,6 +22,26 @@ STEP_EVENTS = 1_000_000  # weights read at a time: bounds the memory, changes no
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")  # as in data.samples
 
 
+class _File(TypedDict):
+    """A file: its events, its checksum, and the sum of the generator weights of all that were generated for it."""
+
+    path: str
+    nevts: int
+    checksum: NotRequired[str]
+    sumw: NotRequired[float]
+
+
+class _Variation(TypedDict):
+    """The files of a variation, and their sums."""
+
+    nevts_total: int
+    sumw_total: NotRequired[float]
+    files: list[_File]
+
+
+Taken = dict[str, dict[str, _Variation]]
+
+
 def taken(
     processes: Sequence[Sequence[str]],
     *,
@@ -29,7 +50,7 @@ def taken(
     algorithm: str | None,
     allow_repeated: bool,
     say: Callable[[str], None],
-) -> dict[str, Any]:
+) -> Taken:
     """The manifest of the files of each process.
 
     Arguments:
@@ -41,8 +62,8 @@ def taken(
         ConfigError: a name that no sample can have, or one given twice.
         InputError: a pattern that matches nothing, a file or a content that is there twice, one that cannot be read.
     """
-    found: dict[str, Any] = {}
-    listed: list[tuple[str, dict[str, Any]]] = []
+    found: Taken = {}
+    listed: list[tuple[str, _File]] = []
     for name, *patterns in processes:
         process, variation = _entry(name, patterns)
         if variation in found.setdefault(process, {}):
@@ -88,7 +109,7 @@ def _matching(name: str, patterns: Iterable[str]) -> list[str]:
     return paths
 
 
-def _described(name: str, path: str, tree: str, branch: str | None, algorithm: str | None) -> dict[str, Any]:
+def _described(name: str, path: str, tree: str, branch: str | None, algorithm: str | None) -> _File:
     file, reads = SourceFile(name, 0, path, None), FlatTree((), tree=tree)
     try:
         with rootfile.opened(file, reads) as root:
@@ -98,13 +119,17 @@ def _described(name: str, path: str, tree: str, branch: str | None, algorithm: s
         raise
     except InputError as error:
         raise InputError(f"{error}; the options are --tree and --generator-weight") from error
-    described: dict[str, Any] = {"path": path, "nevts": entries}
+    described: _File = {"path": path, "nevts": entries}
     if algorithm is not None:
         described["checksum"] = _checksum(file, algorithm)
-    return described if total is None else described | {"sumw": total}
+    if total is not None:
+        described["sumw"] = total
+    return described
 
 
-def _sum_of_weights(file: SourceFile, reads: FlatTree, root: Any, branch: str | None) -> float | None:
+def _sum_of_weights(
+    file: SourceFile, reads: FlatTree, root: uproot.ReadOnlyDirectory, branch: str | None
+) -> float | None:
     """Of all events that were generated for a file, as its tree `Runs` says, or of those in it."""
     in_runs = bookkeeping.sum_in_runs(file, reads, root)
     tree = root[reads.tree]
@@ -125,16 +150,17 @@ def _checksum(file: SourceFile, algorithm: str) -> str:
         return str(checksums.of(file.path, algorithm))
 
 
-def _totals(files: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    totals: dict[str, Any] = {"nevts_total": sum(file["nevts"] for file in files)}
+def _totals(files: Sequence[_File]) -> _Variation:
+    events = sum(file["nevts"] for file in files)
     if all("sumw" in file for file in files):
-        totals["sumw_total"] = sum(file["sumw"] for file in files)
-    return totals | {"files": list(files)}
+        weights = sum(file["sumw"] for file in files)
+        return {"nevts_total": events, "sumw_total": weights, "files": list(files)}
+    return {"nevts_total": events, "files": list(files)}
 
 
-def _require_different(listed: Sequence[tuple[str, dict[str, Any]]]) -> None:
+def _require_different(listed: Sequence[tuple[str, _File]]) -> None:
     """One file or one content twice would count twice."""
-    seen: dict[Any, tuple[str, str]] = {}
+    seen: dict[Hashable, tuple[str, str]] = {}
     for name, file in listed:
         same = [
             *datasets.places(file["path"]),

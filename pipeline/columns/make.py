@@ -1,7 +1,6 @@
 """A ROOT file -> rectangular arrays of the preselected events; the last module to know awkward."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -14,17 +13,16 @@ from pipeline.columns.rootfile import UnreadableFile, where
 from pipeline.columns.selection import WEIGHT, NumpyColumns, selected
 from pipeline.config import Config
 from pipeline.data import store
-from pipeline.data.datasets import HELD_OUT, LEFT_OUT, TRAIN, SourceFile, is_held_out
-from pipeline.data.provenance import LARGEST_WEIGHT, ORIGIN, branch_of_generator_weights, recipe
+from pipeline.data.column_file import Contents, Provenance
+from pipeline.data.datasets import SourceFile, is_held_out
+from pipeline.data.names import HELD_OUT, TRAIN, Fold
+from pipeline.data.provenance import branch_of_generator_weights, recipe
 from pipeline.errors import InputError
 
-Folds = dict[str, NumpyColumns]
-SUBNORMAL = "subnormal"  # entry of a provenance: how many values of a column were too small for their type
+Folds = dict[Fold, NumpyColumns]
 
 
-def make_columns(
-    config: Config, file: SourceFile, say: Callable[[str], None]
-) -> tuple[Folds, dict[str, Any]]:
+def make_columns(config: Config, file: SourceFile, say: Callable[[str], None]) -> tuple[Folds, Provenance]:
     """Columns of one range of a file of a run, and their provenance: what was read, by which analysis and version.
 
     A file that cannot be read gives no columns at all where `data.unreadable_files` is `leave_out`: its provenance
@@ -34,7 +32,7 @@ def make_columns(
     found = contract.load(config.analysis.target, config.analysis.options_json, config.analysis.content)
     retried = rootfile.retried(file, config.data.read_attempts, say)
     try:
-        folds, provenance = retried(
+        folds, contents = retried(
             lambda: read_events(
                 file,
                 found,
@@ -47,14 +45,14 @@ def make_columns(
             raise
         say(f"left out: {error}")
         folds = {TRAIN: {}, HELD_OUT: {}}
-        provenance = {**_provenance(file, folds, dict.fromkeys(folds, 0)), LEFT_OUT: str(error)}
+        contents = _contents(file, folds, dict.fromkeys(folds, 0)).changed(left_out=str(error))
     if recipe(config, file) != made_of:
         raise InputError(
             f"{where(file)}: the analysis or {file.path} was changed while it was read; run again"
         )
-    for column, number in provenance.get(SUBNORMAL, {}).items():
+    for column, number in contents.subnormal.items():
         say(f"note: {number} values of column {column!r} are too small for their type and were set to 0")
-    return folds, {**provenance, **made_of}
+    return folds, Provenance(**dict(contents), **dict(made_of))
 
 
 def read_events(
@@ -64,7 +62,7 @@ def read_events(
     held_out_fraction: float,
     generator_weight: str | None = None,
     step_events: int = 200_000,
-) -> tuple[Folds, dict[str, Any]]:
+) -> tuple[Folds, Contents]:
     """Columns of one range of a ROOT file for each fold, and where they come from.
 
     Arguments:
@@ -76,9 +74,10 @@ def read_events(
         UnreadableFile: missing or damaged file, another checksum than the manifest's, fewer entries than it promises.
         InputError: missing tree or branch, values that are not finite.
     """
-    pieces: dict[str, list[NumpyColumns]] = {TRAIN: [], HELD_OUT: []}
-    numbers_given: dict[str, list[np.ndarray]] = {fold: [] for fold in pieces}
+    pieces: dict[Fold, list[NumpyColumns]] = {TRAIN: [], HELD_OUT: []}
+    numbers_given: dict[Fold, list[np.ndarray]] = {fold: [] for fold in pieces}
     weights = []
+    first = "", False
     bookkeeping.verify(file)
     with rootfile.opened(file, analysis.reads) as root:
         entries = rootfile.entries(file, analysis.reads, root)
@@ -87,7 +86,7 @@ def read_events(
             stop = min(start + step_events, entries.stop)
             events, numbers = rootfile.events(file, analysis.reads, root, start, stop)
             if start == 0:
-                facts |= bookkeeping.first_events(file, analysis.reads, root, events)
+                first = bookkeeping.first_events(file, analysis.reads, root, events)
             if EVENT_NUMBER not in events.fields:
                 events = ak.with_field(events, numbers, EVENT_NUMBER)
             held_out = is_held_out(numbers, held_out_fraction)
@@ -95,22 +94,27 @@ def read_events(
                 weights.append(
                     bookkeeping.weights(file, analysis.reads, root, generator_weight, start, held_out)
                 )
-            for fold, chosen in ((TRAIN, ~held_out), (HELD_OUT, held_out)):
+            parts: dict[Fold, np.ndarray] = {TRAIN: ~held_out, HELD_OUT: held_out}
+            for fold, chosen in parts.items():
                 if chosen.any():
                     numbers_given[fold].append(numbers[chosen])
                     pieces[fold].append(selected(file, analysis, events[chosen]))
         identity = root.file.uuid.hex
-    facts["generator_weights"] = bookkeeping.added(weights)
     read_per_fold = {fold: sum(map(len, numbers)) for fold, numbers in numbers_given.items()}
     folds, origin = _numbered(file, _joined(file, pieces), numbers_given, identity)
     subnormal = {name: _flushed(folds, name) for name in next(iter(folds.values()))}
-    provenance = {**_provenance(file, folds, read_per_fold), ORIGIN: origin}
-    found = {name: number for name, number in subnormal.items() if number}
-    provenance |= {**facts, **({SUBNORMAL: found} if found else {})}
-    return folds, provenance
+    contents = _contents(file, folds, read_per_fold).changed(
+        **facts._asdict(),
+        event_numbers_of=origin,
+        subnormal={name: number for name, number in subnormal.items() if number},
+        first_events=first[0],
+        distinctive=first[1],
+        generator_weights=bookkeeping.added(weights),
+    )
+    return folds, contents
 
 
-def _joined(file: SourceFile, pieces: Mapping[str, list[NumpyColumns]]) -> Folds:
+def _joined(file: SourceFile, pieces: Mapping[Fold, list[NumpyColumns]]) -> Folds:
     """The pieces of each fold in one; a fold without events has the columns of the other."""
     first = next(parts[0] for parts in pieces.values() if parts)
     kinds = _kinds(first)
@@ -136,7 +140,7 @@ def _kinds(columns: NumpyColumns) -> dict[str, str]:
 
 
 def _numbered(
-    file: SourceFile, folds: Folds, given: Mapping[str, list[np.ndarray]], identity: str
+    file: SourceFile, folds: Folds, given: Mapping[Fold, list[np.ndarray]], identity: str
 ) -> tuple[Folds, str]:
     """The columns with the numbers that the bootstrap knows the events by, and what these are numbers in.
 
@@ -170,21 +174,16 @@ def _flushed(folds: Folds, name: str) -> int:
     return number
 
 
-def _provenance(file: SourceFile, folds: Folds, read_per_fold: Mapping[str, int]) -> dict[str, Any]:
-    return {
-        "sample": file.sample,
-        "entries_promised": file.entries,
-        "entries_read": dict(read_per_fold),
-        "entries_kept": {fold: len(columns.get("weight", ())) for fold, columns in folds.items()},
-        "sum_of_weights": {
-            fold: float(np.sum(columns.get("weight", ()), dtype=np.float64))
-            for fold, columns in folds.items()
+def _contents(file: SourceFile, folds: Folds, read_per_fold: Mapping[Fold, int]) -> Contents:
+    """The numbers of events and the sums of weights of a range."""
+    weights = {fold: np.asarray(columns.get(WEIGHT, ())) for fold, columns in folds.items()}
+    return Contents(
+        entries_promised=file.entries,
+        entries_read=dict(read_per_fold),
+        entries_kept={fold: len(own) for fold, own in weights.items()},
+        sum_of_weights={fold: float(np.sum(own, dtype=np.float64)) for fold, own in weights.items()},
+        sum_of_absolute_weights={
+            fold: float(np.sum(np.abs(own), dtype=np.float64)) for fold, own in weights.items()
         },
-        "sum_of_absolute_weights": {
-            fold: float(np.sum(np.abs(columns.get("weight", ())), dtype=np.float64))
-            for fold, columns in folds.items()
-        },
-        LARGEST_WEIGHT: max(
-            (float(np.max(np.abs(c[WEIGHT]), initial=0)) for c in folds.values() if c), default=0.0
-        ),
-    }
+        largest_weight=max(float(np.max(np.abs(own), initial=0)) for own in weights.values()),
+    )

@@ -1,7 +1,5 @@
 """Jagged objects -> rectangular arrays, and random numbers of events: what `Analysis.columns` is made with."""
 
-from typing import Any
-
 import awkward as ak
 import numpy as np
 
@@ -21,7 +19,7 @@ class TooManyObjects(UnsuitableArray):
     """An event has more objects than the columns hold."""
 
 
-def pad(array: Any, objects: int, *, fill: Any = 0) -> np.ndarray:
+def pad(array: object, objects: int, *, fill: object = 0) -> np.ndarray:
     """Jagged [events][objects] to rectangular [events, objects] of the same type, missing ones filled.
 
     Raises:
@@ -31,7 +29,7 @@ def pad(array: Any, objects: int, *, fill: Any = 0) -> np.ndarray:
     return _padded("pad", array, objects, fill)
 
 
-def mask(array: Any, objects: int) -> np.ndarray:
+def mask(array: object, objects: int) -> np.ndarray:
     """1 where `pad` holds an object, 0 where it filled; [events, objects] of the array's type.
 
     Raises:
@@ -40,7 +38,7 @@ def mask(array: Any, objects: int) -> np.ndarray:
     return _padded("mask", array, objects, 0, ones=True)
 
 
-def normal(event_numbers: Any, objects: Any, stream: str) -> ak.Array:
+def normal(event_numbers: object, objects: object, stream: str) -> ak.Array:
     """Standard normal numbers [events][objects], each a function of event number, place and `stream` alone.
 
     Give all objects of the events, before any selection: their places are part of it.
@@ -59,7 +57,7 @@ def normal(event_numbers: Any, objects: Any, stream: str) -> ak.Array:
     return ak.unflatten(event_random.normal(np.repeat(numbers, counts), places, stream), counts)
 
 
-def noise(event_numbers: Any, number: int, stream: str = "noise") -> np.ndarray:
+def noise(event_numbers: object, number: int, stream: str = "noise") -> np.ndarray:
     """`number` standard normal numbers per event, float32 [events, number], functions of its number and `stream` alone.
 
     As column `noise` they are what the generator that stands in for `Analysis.simulate` draws by.
@@ -73,7 +71,7 @@ def noise(event_numbers: Any, number: int, stream: str = "noise") -> np.ndarray:
     return drawn.reshape(len(events), number).astype(np.float32)
 
 
-def _padded(what: str, array: Any, objects: int, fill: Any, *, ones: bool = False) -> np.ndarray:
+def _padded(what: str, array: object, objects: int, fill: object, *, ones: bool = False) -> np.ndarray:
     found = _lists(what, array)
     if found.fields:
         raise UnsuitableArray(
@@ -96,7 +94,7 @@ def _padded(what: str, array: Any, objects: int, fill: Any, *, ones: bool = Fals
     return padded
 
 
-def _lists(what: str, array: Any) -> ak.Array:
+def _lists(what: str, array: object) -> ak.Array:
     """The array, once it is known to hold a list of each event, none of them missing."""
     try:
         found = array if isinstance(array, ak.Array) else ak.Array(array)
@@ -136,37 +134,37 @@ def _flat(what: str, array: ak.Array) -> np.ndarray:
     return flat.astype(flat.dtype.newbyteorder("="), copy=False)
 
 
-def _fill(what: str, fill: Any, dtype: np.dtype[Any]) -> Any:
+def _fill(what: str, fill: object, dtype: np.dtype) -> np.ndarray:
     """The fill in the array's type."""
     try:
         with np.errstate(all="ignore"):
             found = np.asarray(fill).astype(dtype)
+        if _holds(found, fill):
+            return found
     except (TypeError, ValueError, OverflowError):
-        found = None
-    held = (
-        found is not None
-        and found.ndim == 0
-        and (
-            bool(found == fill)
-            if dtype.kind in WHOLE
-            else bool(np.isfinite(found) and (found != 0) == (fill != 0))
-        )
+        pass
+    raise UnsuitableArray(
+        f"{what}: fill={fill!r} is none of the numbers that {dtype} holds, the type of the array; choose another "
+        "or ak.values_astype(array, 'float64') first"
     )
-    if not held:
-        raise UnsuitableArray(
-            f"{what}: fill={fill!r} is none of the numbers that {dtype} holds, the type of the array; choose another "
-            "or ak.values_astype(array, 'float64') first"
-        )
-    return found
 
 
-def _size(what: str, objects: Any) -> int:
+def _holds(found: np.ndarray, fill: object) -> bool:
+    """Whether a fill in the array's type is still that number; a real one may be rounded, but not to nothing."""
+    if found.ndim:
+        return False
+    if found.dtype.kind in WHOLE:
+        return bool(found == fill)
+    return bool(np.isfinite(found) and (found != 0) == (fill != 0))
+
+
+def _size(what: str, objects: object) -> int:
     if isinstance(objects, bool) or not isinstance(objects, int | np.integer) or objects < 1:
         raise UnsuitableArray(f"{what}: {objects!r} is no number of objects; give a whole number from 1")
     return int(objects)
 
 
-def _whole(what: str, event_numbers: Any) -> np.ndarray:
+def _whole(what: str, event_numbers: object) -> np.ndarray:
     """Numbers of events, one whole number for each."""
     try:
         numbers = np.asarray(ak.to_numpy(event_numbers, allow_missing=False))

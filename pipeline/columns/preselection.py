@@ -5,11 +5,12 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+
+import awkward as ak
 
 from pipeline.errors import ConfigError
 
-COMPARISONS: Mapping[str, Callable[[Any, float], Any]] = MappingProxyType(
+COMPARISONS: Mapping[str, Callable[[ak.Array, float], ak.Array]] = MappingProxyType(
     {
         "<": operator.lt,
         "<=": operator.le,
@@ -34,7 +35,7 @@ class Requirement:
     sign: str
     number: float
 
-    def __call__(self, objects: Any) -> Any:
+    def __call__(self, objects: ak.Array) -> ak.Array:
         """Whether each object does, jagged as the objects are."""
         found = objects[self.field]
         if self.sign == "&" and "float" in str(getattr(found, "type", "")):
@@ -44,7 +45,7 @@ class Requirement:
         return COMPARISONS[self.sign](abs(found) if self.absolute else found, self.number)
 
 
-def requirements(texts: Any, of: str) -> tuple[Requirement, ...]:
+def requirements(texts: object, of: str) -> tuple[Requirement, ...]:
     """Parse `name < number`, also with abs(name), <=, >, >=, ==, != and & (all of these bits are set).
 
     Raises:
@@ -55,14 +56,14 @@ def requirements(texts: Any, of: str) -> tuple[Requirement, ...]:
     return tuple(_parsed(text, of) for text in texts)
 
 
-def fulfilled(objects: Any, required: Iterable[Requirement], first: Any) -> Any:
+def fulfilled(objects: ak.Array, required: Iterable[Requirement], first: ak.Array) -> ak.Array:
     """Whether each object fulfils all requirements, and `first`."""
     for requirement in required:
         first = first & requirement(objects)
     return first
 
 
-def _parsed(text: Any, of: str) -> Requirement:
+def _parsed(text: object, of: str) -> Requirement:
     match = SHAPE.fullmatch(text.strip()) if isinstance(text, str) else None
     try:
         if match is None:

@@ -9,7 +9,7 @@ import textwrap
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import awkward as ak
@@ -26,6 +26,7 @@ from pipeline.columns.branches import where as where
 from pipeline.data.datasets import SourceFile
 from pipeline.errors import ConfigError, InputError, ThalwegError, nearest
 
+Found = TypeVar("Found")
 COMPRESSION_ERRORS: Any = (zlib.error, isal_zlib.error, cramjam.DecompressionError)
 LONGEST_REASON = 300  # characters of an exception's message
 LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -48,7 +49,7 @@ def decompress_faster() -> None:
 
 def retried(
     file: SourceFile, attempts: int, say: Callable[[str], None]
-) -> Callable[[Callable[[], Any]], Any]:
+) -> Callable[[Callable[[], Found]], Found]:
     """A function that calls another until no fault that may pass stops it, `attempts` times at most."""
 
     def tell(state: tenacity.RetryCallState) -> None:
@@ -79,7 +80,7 @@ def _passes(error: BaseException | None) -> bool:
 
 
 @contextlib.contextmanager
-def opened(file: SourceFile, reads: NanoAOD | FlatTree) -> Iterator[Any]:
+def opened(file: SourceFile, reads: NanoAOD | FlatTree) -> Iterator[uproot.ReadOnlyDirectory]:
     """The open file, once it is known to be whole and tree and branches to be there.
 
     Raises:
@@ -94,7 +95,7 @@ def opened(file: SourceFile, reads: NanoAOD | FlatTree) -> Iterator[Any]:
         yield root
 
 
-def entries(file: SourceFile, reads: NanoAOD | FlatTree, root: Any) -> range:
+def entries(file: SourceFile, reads: NanoAOD | FlatTree, root: uproot.ReadOnlyDirectory) -> range:
     """The entries to read: all of the tree's, or the range of the file that is asked for.
 
     Raises:
@@ -114,8 +115,8 @@ def entries(file: SourceFile, reads: NanoAOD | FlatTree, root: Any) -> range:
 
 
 def events(
-    file: SourceFile, reads: NanoAOD | FlatTree, root: Any, start: int, stop: int
-) -> tuple[Any, np.ndarray]:
+    file: SourceFile, reads: NanoAOD | FlatTree, root: uproot.ReadOnlyDirectory, start: int, stop: int
+) -> tuple[ak.Array, np.ndarray]:
     """Events `start` to `stop` as the analysis sees them, and their numbers.
 
     The branches are read and checked here, not when the analysis first touches them: what fails is the file's fault.
@@ -165,7 +166,7 @@ def damaged(file: SourceFile, error: BaseException) -> UnreadableFile:
 
 
 @contextlib.contextmanager
-def _root(file: SourceFile) -> Iterator[Any]:
+def _root(file: SourceFile) -> Iterator[uproot.ReadOnlyDirectory]:
     """The open file, where it is as long as its header says."""
     path = Path(file.path)
     if not file.is_remote and not path.is_file():

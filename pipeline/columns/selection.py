@@ -4,7 +4,6 @@ import inspect
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -24,7 +23,7 @@ PER_EVENT = (WEIGHT, EVENT_NUMBER)
 NumpyColumns = dict[str, np.ndarray]
 
 
-def selected(file: SourceFile, analysis: Analysis, events: Any) -> NumpyColumns:
+def selected(file: SourceFile, analysis: Analysis, events: ak.Array) -> NumpyColumns:
     """What the analysis makes of some events.
 
     Raises:
@@ -62,7 +61,7 @@ def _place(analysis: Analysis, error: BaseException) -> str:
     return f"that is line {lines[-1].lineno} of {Path(file).name}, in" if lines else "that is in"
 
 
-def _rectangular(file: SourceFile, column: str, array: Any) -> np.ndarray:
+def _rectangular(file: SourceFile, column: str, array: object) -> np.ndarray:
     """The numbers of a column, in the type that they have; weights in float64.
 
     A type without a place in column files, or whose numbers would be rounded there, is refused.

@@ -9,20 +9,19 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.config import Config, Sample, textfiles
 from pipeline.data import event_random, manifest
-from pipeline.data.manifest import Listed
+from pipeline.data.manifest import Listed, Manifest, Planned
+from pipeline.data.names import ALL as ALL
+from pipeline.data.names import FOLDS, Fold
+from pipeline.data.names import HELD_OUT as HELD_OUT
+from pipeline.data.names import TRAIN as TRAIN
 from pipeline.errors import ConfigError, InputError
 
 NOMINAL = "nominal"  # the variation that is none, in manifests and templates
-TRAIN = "train"
-HELD_OUT = "held_out"
-ALL = "all"
-LEFT_OUT = "left_out"  # entry of a provenance: why a file that could not be read gave no events
 MOST_RANGES = 100_000  # of a file: a job each, and more than any batch system takes
 
 
@@ -77,7 +76,7 @@ class SourceFile:
         return max(self.promised or 0, self.start + max(self.entries or 1, 1))
 
     @property
-    def request(self) -> list[Any]:
+    def request(self) -> list[str | int | None]:
         """All that says what is read: another one makes other columns, or none."""
         return [self.path, self.start, self.stop, self.promised, self.checksum]
 
@@ -127,9 +126,9 @@ def file_seed(seed: int, process: str, index: int) -> int:
     return 1 + int.from_bytes(digest[:8]) % 900_000_000
 
 
-def folds(config: Config) -> list[str]:
+def folds(config: Config) -> list[Fold]:
     """The folds that hold events: with nothing held out there is only the training one."""
-    return [TRAIN, HELD_OUT] if config.data.held_out_fraction > 0 else [TRAIN]
+    return [*FOLDS] if config.data.held_out_fraction > 0 else [TRAIN]
 
 
 def is_held_out(event_numbers: np.ndarray, fraction: float) -> np.ndarray:
@@ -144,23 +143,25 @@ def _names(process: str, sample: Sample) -> list[str]:
     return [process, *(f"{process}__{variation}" for variation in sample.variations)]
 
 
-def _planned(config: Config) -> dict[str, Any]:
+def _planned(config: Config) -> Manifest:
     """The manifest of files that the `simulate` stage will make."""
     assert config.simulate is not None
-    planned: dict[str, Any] = {}
+    planned: Manifest = {}
     folder = config.simulate.folder
     for sample, plan in config.simulate.samples.items():
         process, _, variation = sample.partition("__")
-        files = [
+        files: list[Planned] = [
             {"path": _simulated(folder, sample, plan.events_per_file, i), "nevts": plan.events_per_file}
             for i in range(plan.files)
         ]
-        entry = {"files": files, "nevts_total": plan.files * plan.events_per_file}
-        planned.setdefault(process, {})[variation or NOMINAL] = entry
+        planned.setdefault(process, {})[variation or NOMINAL] = {
+            "files": files,
+            "nevts_total": plan.files * plan.events_per_file,
+        }
     return planned
 
 
-def planned_manifest(config: Config) -> dict[str, Any]:
+def planned_manifest(config: Config) -> Manifest:
     """The simulated data set as a manifest in the AGC's format."""
     if config.simulate is None:
         raise ConfigError(
@@ -172,7 +173,8 @@ def planned_manifest(config: Config) -> dict[str, Any]:
 def _listed(config: Config) -> dict[str, list[Listed]]:
     """The files of each sample, in the manifest's order."""
     where = _where(config)
-    content = _planned(config) if config.data.manifest is None else manifest.read(config.data.manifest)
+    path = config.data.manifest
+    content: Mapping[str, object] = _planned(config) if path is None else manifest.read(path)
     found = {}
     for sample in sample_names(config):
         process, _, variation = sample.partition("__")

@@ -4,10 +4,10 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from pipeline.config import Config
-from pipeline.data import datasets, normalisation, store
+from pipeline.data import column_file, datasets, normalisation
+from pipeline.data.column_file import Provenance
 
 
 def fingerprint_of(config: Config, columns: Iterable[tuple[str, Path]]) -> str:
@@ -19,13 +19,13 @@ def fingerprint_of(config: Config, columns: Iterable[tuple[str, Path]]) -> str:
     Raises:
         InputError: there is nothing to normalise a sample by, see `normalisation.scales`.
     """
-    found = [(sample, store.read_provenance(path)) for sample, path in columns]
-    samples: dict[str, list[dict[str, Any]]] = {}
+    found = [(sample, column_file.read(path)) for sample, path in columns]
+    samples: dict[str, list[Provenance]] = {}
     for sample, provenance in found:
         samples.setdefault(sample, []).append(provenance)
     content = {
         "physics": config.physics(),
-        "columns": [(provenance["content"], provenance["version"]) for _, provenance in found],
+        "columns": [(provenance.content, provenance.version) for _, provenance in found],
         "scales": {fold: normalisation.scales(config, samples, fold) for fold in datasets.folds(config)},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

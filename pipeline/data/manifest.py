@@ -7,7 +7,7 @@ It is the Analysis Grand Challenge's `nanoaod_inputs.json` as it is, process -> 
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from pipeline.data import checksums
 from pipeline.data.store import read_json
@@ -19,6 +19,23 @@ PATH_LENGTH, NAME_BYTES = 4000, 255  # what Linux takes, with room for a folder 
 ALIKE = 0.75  # of 1, by difflib: a key as close as this to one of the three is taken for a slip
 
 
+class Planned(TypedDict):
+    """A file of a manifest that this program writes."""
+
+    path: str
+    nevts: int
+
+
+class Variation(TypedDict):
+    """The files of a variation, and the events of them all."""
+
+    files: list[Planned]
+    nevts_total: int
+
+
+Manifest = dict[str, dict[str, Variation]]
+
+
 class Listed(NamedTuple):
     """A file of a manifest: where it is, and what is promised of it."""
 
@@ -27,7 +44,7 @@ class Listed(NamedTuple):
     checksum: str | None = None
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, object]:
     """The content of the manifest of a run.
 
     Raises:
@@ -42,7 +59,7 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def listed(content: Mapping[str, Any], process: str, variation: str, where: str) -> list[Listed]:
+def listed(content: Mapping[str, object], process: str, variation: str, where: str) -> list[Listed]:
     """The files of one variation of a process, in the manifest's order.
 
     Raises:
@@ -73,8 +90,9 @@ def require_listed_once(files: Sequence[Listed], where: str) -> None:
         paths.add(file.path)
 
 
-def _file(file: Any, here: str) -> Listed:
-    path, events = _mapping(file, here).get("path"), file.get("nevts")
+def _file(entry: object, here: str) -> Listed:
+    file = _mapping(entry, here)
+    path, events = file.get("path"), file.get("nevts")
     if not isinstance(path, str) or not path:
         raise InputError(f"{here}: 'path' is {_short(path)}, not the path of a file; {SHAPE}")
     if events is not None and (type(events) is not int or events < 0):
@@ -103,7 +121,7 @@ def _require_possible(path: str, here: str) -> None:
         )
 
 
-def _require_no_slip(file: Mapping[str, Any], here: str) -> None:
+def _require_no_slip(file: Mapping[str, object], here: str) -> None:
     """A misspelt key would be a promise that nobody keeps; keys of other programs are theirs."""
     for key in file:
         if key in KEYS:
@@ -115,12 +133,12 @@ def _require_no_slip(file: Mapping[str, Any], here: str) -> None:
             raise InputError(f"{here}: key {key!r} means nothing here; is {close[0]!r} meant?")
 
 
-def _mapping(content: Any, where: str) -> Mapping[str, Any]:
+def _mapping(content: object, where: str) -> Mapping[str, object]:
     if not isinstance(content, dict):
         raise InputError(f"{where} is {_short(content)}; {SHAPE}")
     return content
 
 
-def _short(value: Any, length: int = 60) -> str:
+def _short(value: object, length: int = 60) -> str:
     text = "missing" if value is None else repr(value)
     return text if len(text) <= length else f"{text[:length]}..."

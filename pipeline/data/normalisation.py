@@ -8,16 +8,16 @@ has absolute weights; what is made up for is then the share of its events in the
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Mapping, Sequence
 
 from pipeline.config import Config
 from pipeline.data import datasets
-from pipeline.data.datasets import ALL, HELD_OUT, LEFT_OUT, TRAIN, sample_names
+from pipeline.data.column_file import Provenance
+from pipeline.data.datasets import ALL, sample_names
+from pipeline.data.names import FOLDS, Fold
 from pipeline.errors import InputError
 
-Provenances = Sequence[Mapping[str, Any]]
-FOLDS = (TRAIN, HELD_OUT)
+Provenances = Sequence[Provenance]
 # An analysis's mean weight is its scale factors, which are near 1, or a generator's weight in some unit, which is not.
 MEAN_WEIGHT = (0.5, 2.0)
 NEGATIVE_SHARE = (
@@ -47,7 +47,7 @@ def uses_generator_weights(config: Config, sample: str) -> bool:
 
 def notes(config: Config, files: Provenances) -> list[str]:
     """What a reader of the result should know of its normalisation; empty where there is nothing."""
-    samples = {name: [file for file in files if file["sample"] == name] for name in sample_names(config)}
+    samples = {name: [file for file in files if file.sample == name] for name in sample_names(config)}
     found = [note for sample, own in samples.items() for note in _weight_notes(config, sample, own)]
     return found + [note for sample, own in samples.items() for note in _surplus_notes(sample, own)]
 
@@ -58,17 +58,17 @@ def require_different(provenances: Mapping[str, Provenances]) -> None:
     The same are files of as many entries that begin with the same events, in all that the analysis reads of them, and
     which are copies of one file by its UUID, or whose numbers cannot agree by chance.
     """
-    seen: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    seen: dict[Hashable, Provenance] = {}
     for file in itertools.chain.from_iterable(provenances.values()):
-        if "first_events" not in file:
+        if not file.first_events:
             continue
-        content = (file["first_events"], file["entries_in_file"])
-        for identity in [(*content, file["file_uuid"]), *([content] if file["distinctive"] else [])]:
+        content = (file.first_events, file.entries_in_file)
+        for identity in [(*content, file.file_uuid), *([content] if file.distinctive else [])]:
             if other := seen.get(identity):
-                names = dict.fromkeys((other["sample"], file["sample"]))
+                names = dict.fromkeys((other.sample, file.sample))
                 raise InputError(
-                    f"sample{'s' if len(names) > 1 else ''} {' and '.join(map(repr, names))}: {other['file']} and "
-                    f"{file['file']} hold the same {file['entries_in_file']} events, which would count twice; "
+                    f"sample{'s' if len(names) > 1 else ''} {' and '.join(map(repr, names))}: {other.file} and "
+                    f"{file.file} hold the same {file.entries_in_file} events, which would count twice; "
                     "remove one from the manifest, or say that it is meant with data.allow_repeated: true"
                 )
             seen[identity] = file
@@ -76,10 +76,10 @@ def require_different(provenances: Mapping[str, Provenances]) -> None:
 
 def _scale(config: Config, sample: str, files: Provenances, fold: str, aside: int | None) -> float:
     """The factor of one sample, `aside` events of which are in files that are not used."""
-    if files and all(LEFT_OUT in file for file in files):
+    if files and all(file.left_out is not None for file in files):
         raise InputError(
             f"sample {sample!r}: every file was left out (data.unreadable_files); the first because "
-            f"{files[0][LEFT_OUT]}"
+            f"{files[0].left_out}"
         )
     total, here = _events(files, ALL), _events(files, fold)
     if here == 0:
@@ -96,16 +96,16 @@ def _cross_section(config: Config, sample: str) -> float | None:
 
 
 def _events(files: Provenances, fold: str) -> int:
-    return sum(file["entries_read"][name] for file in files for name in _folds(fold))
+    return sum(file.entries_read[name] for file in files for name in _folds(fold))
 
 
-def _folds(fold: str) -> tuple[str, ...]:
-    return FOLDS if fold == ALL else (fold,)
+def _folds(fold: str) -> tuple[Fold, ...]:
+    return tuple(name for name in FOLDS if fold in (name, ALL))
 
 
 def _made_up_for(sample: str, files: Provenances, total: int, aside: int | None) -> int:
     """Events that absolute weights stand for: those read, and those promised of the files that were not."""
-    lost = [file["entries_promised"] for file in files if LEFT_OUT in file]
+    lost = [file.entries_promised for file in files if file.left_out is not None]
     if None in lost or aside is None:
         key = "unreadable_files" if None in lost else "max_files_per_process"
         raise InputError(
@@ -113,7 +113,7 @@ def _made_up_for(sample: str, files: Provenances, total: int, aside: int | None)
             "manifest does not say, so that they cannot be made up for; add their 'nevts' (the verb `manifest` writes "
             "them), give the sample a cross_section_pb, or read all files"
         )
-    return total + sum(map(int, lost)) + aside
+    return total + sum(filter(None, lost)) + aside
 
 
 def _generated(sample: str, files: Provenances, fold: str) -> float:
@@ -122,9 +122,9 @@ def _generated(sample: str, files: Provenances, fold: str) -> float:
     Of files with a tree `Runs` it is the sum there, once per file, times the share of the file's entries that was read
     and the share of the fold in the sample.
     """
-    read = [file for file in files if LEFT_OUT not in file]
+    read = [file for file in files if file.left_out is None]
     everything = 0.0
-    for _, ranges in itertools.groupby(read, key=lambda file: file["file"]):
+    for _, ranges in itertools.groupby(read, key=lambda file: file.file):
         everything += _of_a_file(list(ranges))
     here = everything * _share(read, fold)
     if not here > 0:
@@ -136,31 +136,31 @@ def _generated(sample: str, files: Provenances, fold: str) -> float:
 
 
 def _of_a_file(ranges: Provenances) -> float:
-    in_runs = ranges[0]["weights_in_runs"]
+    in_runs = ranges[0].weights_in_runs
     if in_runs is None:
-        return float(sum(sum(file["generator_weights"].values()) for file in ranges))
-    return float(in_runs * _events(ranges, ALL) / ranges[0]["entries_in_file"])
+        return float(sum(sum((file.generator_weights or {}).values()) for file in ranges))
+    return float(in_runs * _events(ranges, ALL) / ranges[0].entries_in_file)
 
 
 def _share(files: Provenances, fold: str) -> float:
     """The share of a fold in a sample, by generator weights where all its files have them, else by events."""
     if fold == ALL:
         return 1.0
-    if any(file["generator_weights"] is None for file in files):
+    known = [file.generator_weights for file in files if file.generator_weights is not None]
+    if len(known) < len(files):
         return _events(files, fold) / _events(files, ALL)
-    everything = sum(sum(file["generator_weights"].values()) for file in files)
-    return float(sum(file["generator_weights"][fold] for file in files) / everything) if everything else 0.0
+    everything = sum(sum(weights.values()) for weights in known)
+    own = sum(weights[name] for weights in known for name in _folds(fold))
+    return float(own / everything) if everything else 0.0
 
 
 def _weight_notes(config: Config, sample: str, files: Provenances) -> list[str]:
     """Weights that look as if the other way to normalise were meant."""
-    kept = sum(sum(file["entries_kept"].values()) for file in files)
+    kept = sum(sum(file.entries_kept.values()) for file in files)
     if not kept or _cross_section(config, sample) is None:
         return []
-    total = sum(sum(file["sum_of_weights"].values()) for file in files)
-    absolute = sum(
-        sum(file.get("sum_of_absolute_weights", file["sum_of_weights"]).values()) for file in files
-    )
+    total = sum(sum(file.sum_of_weights.values()) for file in files)
+    absolute = sum(sum(file.sum_of_absolute_weights.values()) for file in files)
     mean, negative = total / kept, (absolute - total) / 2 / absolute if absolute else 0.0
     if uses_generator_weights(config, sample):
         generated = _generated(sample, files, ALL) / _events(files, ALL)
@@ -183,8 +183,9 @@ def _weight_notes(config: Config, sample: str, files: Provenances) -> list[str]:
 
 def _skim_notes(sample: str, files: Provenances) -> list[str]:
     """The number of events of a skim is not that of its cross-section."""
-    first = {file["file"]: file for file in files if file.get("events_in_runs") is not None}.values()
-    generated, there = (sum(file[key] for file in first) for key in ("events_in_runs", "entries_in_file"))
+    first = {file.file: file for file in files if file.events_in_runs is not None}.values()
+    generated = sum(filter(None, (file.events_in_runs for file in first)))
+    there = sum(file.entries_in_file for file in first)
     if not generated > there:
         return []
     return [
@@ -196,14 +197,15 @@ def _skim_notes(sample: str, files: Provenances) -> list[str]:
 def _surplus_notes(sample: str, files: Provenances) -> list[str]:
     """More events than the manifest promises are read as well; it may be another file than the one that was meant."""
     found = []
-    for name, ranges in itertools.groupby(files, key=lambda file: file["file"]):
+    for name, ranges in itertools.groupby(files, key=lambda file: file.file):
         parts = list(ranges)
-        promised = [file["entries_promised"] for file in parts]
-        if None in promised or any(LEFT_OUT in file for file in parts):
+        promised = [file.entries_promised for file in parts]
+        if None in promised or any(file.left_out is not None for file in parts):
             continue
-        if (surplus := _events(parts, ALL) - sum(promised)) > 0:
+        total = sum(filter(None, promised))
+        if (surplus := _events(parts, ALL) - total) > 0:
             found.append(
-                f"sample {sample!r}: {name} has {surplus} events more than the {sum(promised)} that the manifest "
+                f"sample {sample!r}: {name} has {surplus} events more than the {total} that the manifest "
                 "promises; all are read"
             )
     return found

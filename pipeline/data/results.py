@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pipeline.data import store
 from pipeline.errors import InputError
@@ -12,20 +11,20 @@ from pipeline.errors import InputError
 HEADER, CONTENT = "header", "content"
 
 
-def write(path: Path, content: Mapping[str, Any], header: Mapping[str, Any]) -> None:
+def write(path: Path, content: Mapping[str, object], header: Mapping[str, object]) -> None:
     """Write JSON whose entry `header` says what it is, with a digest of all the rest."""
     sealed = {**header, CONTENT: _digest(content, header)}
     store.write_json(path, {HEADER: sealed, **content})
 
 
-def read(path: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
+def read(path: Path, expected: Mapping[str, object]) -> dict[str, object]:
     """What `write` wrote, without its header.
 
     Raises:
         InputError: another kind of file, altered since, or of another run than `expected` says.
     """
     content = store.read_json(path)
-    found: dict[str, Any] = content if isinstance(content, dict) else {}
+    found: dict[str, object] = content if isinstance(content, dict) else {}
     header = found.pop(HEADER, None)
     if not isinstance(header, dict) or CONTENT not in header:
         raise InputError(f"{path} is no file of numbers written by this program; delete it and run again")
@@ -36,5 +35,5 @@ def read(path: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _digest(content: Mapping[str, Any], header: Mapping[str, Any]) -> str:
+def _digest(content: Mapping[str, object], header: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps([header, content], sort_keys=True).encode()).hexdigest()

@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.data import datasets, normalisation, store
+from pipeline.data import column_file, datasets, normalisation, store
 from pipeline.data.provenance import outdated
+from pipeline.data.record import EpochRecord
+from pipeline.data.written import parsed
 from pipeline.errors import InputError
 
 Columns = list[tuple[str, Path]]
@@ -22,7 +25,7 @@ def column_files(config: Config) -> Columns:
     folder, found = store.Folder(config.run), []
     for file in datasets.source_files(config):
         path = folder.columns(file.name)
-        if reason := outdated(config, file, store.read_provenance(path)):
+        if reason := outdated(config, file, column_file.read(path)):
             raise InputError(f"column file {path} is of another run: {reason}; run the `columns` stage again")
         found.append((file.sample, path))
     return found
@@ -30,22 +33,22 @@ def column_files(config: Config) -> Columns:
 
 def notes(config: Config, files: Columns) -> list[str]:
     """What a reader of the result should know of the events: which were not read, and doubts about their weights."""
-    made_of = [store.read_provenance(path) for _, path in files]
-    reasons = [file[datasets.LEFT_OUT] for file in made_of if datasets.LEFT_OUT in file]
+    made_of = [column_file.read(path) for _, path in files]
+    reasons = [file.left_out for file in made_of if file.left_out is not None]
     return [f"left out: {reason}" for reason in reasons] + normalisation.notes(config, made_of)
 
 
-def records(config: Config, fingerprint: str) -> list[dict[str, Any]]:
+def records(config: Config, fingerprint: str) -> list[EpochRecord]:
     """The records of all epochs, from the blocks of this very run.
 
     Raises:
         InputError: a block is missing, damaged, or of another run or place in it.
     """
-    found: list[dict[str, Any]] = []
+    found: list[EpochRecord] = []
     for number, path in enumerate(blocks(config), start=1):
         expected = {"kind": "block", "block": number, store.FINGERPRINT: fingerprint}
-        found += store.read_state(path, expected)[1]["records"]
-    if [record["epoch"] for record in found] != list(range(config.optimise.epochs)):
+        found += records_in(path, store.read_state(path, expected)[1])
+    if [record.epoch for record in found] != list(range(config.optimise.epochs)):
         raise InputError(
             f"{blocks(config)[0].parent} does not hold the epochs 0 to {config.optimise.epochs - 1} in blocks of "
             f"{config.optimise.epochs_per_job}; delete it and run again"
@@ -53,7 +56,17 @@ def records(config: Config, fingerprint: str) -> list[dict[str, Any]]:
     return found
 
 
-def evaluation_header(config: Config, fingerprint: str) -> dict[str, Any]:
+def records_in(path: Path, header: Mapping[str, Any]) -> list[EpochRecord]:
+    """The records in the header of a block.
+
+    Raises:
+        InputError: they are of another version.
+    """
+    cure = "delete it and run again"
+    return [parsed(EpochRecord, record, f"state file {path}: records", cure) for record in header["records"]]
+
+
+def evaluation_header(config: Config, fingerprint: str) -> dict[str, str]:
     """What an evaluation says that it is of: the run, and how that is judged."""
     judged = [fingerprint, config.evaluate.model_dump(mode="json"), config.model.pseudodata]
     whole = hashlib.sha256(json.dumps(judged, sort_keys=True).encode()).hexdigest()

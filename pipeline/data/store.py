@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from pipeline.config import textfiles
 from pipeline.data.atomic import replacing as replacing
 from pipeline.data.atomic import unwritable as unwritable
+from pipeline.data.names import Fold
 from pipeline.errors import InputError
 
 _PROVENANCE = b"thalweg"
@@ -51,6 +52,11 @@ class Folder:
         """The numbers of the `evaluate` stage."""
         return self.root / "evaluation.json"
 
+    @property
+    def summary(self) -> Path:
+        """The result in few numbers, for other programs."""
+        return self.root / "summary.json"
+
     def columns(self, name: str) -> Path:
         """Columns of one ROOT file, named `sample/index`."""
         return self.root / "columns" / f"{name}.parquet"
@@ -70,7 +76,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding=textfiles.ENCODING)
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Write JSON in one step; floats keep all their bits, and NaN or infinity is an error."""
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
@@ -95,7 +101,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_columns(
-    path: Path, folds: Mapping[str, Mapping[str, np.ndarray]], provenance: Mapping[str, Any]
+    path: Path, folds: Mapping[Fold, Mapping[str, np.ndarray]], provenance: Mapping[str, object]
 ) -> None:
     """Write the columns of one ROOT file, one row group per fold; `folds` and `content` are their digests.
 
@@ -170,10 +176,10 @@ def read_columns(path: Path, fold: str, content: str | None = None) -> dict[str,
     return columns
 
 
-def column_types(path: Path) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+def column_types(path: Path) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """Type and shape of an event's entry of every column of a file, () or (objects,)."""
     read_provenance(path)
-    found: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+    found: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
     for column in pq.read_schema(path):
         nested = pa.types.is_fixed_size_list(column.type)
         kind = column.type.value_type if nested else column.type
@@ -181,7 +187,7 @@ def column_types(path: Path) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
     return found
 
 
-def write_state(path: Path, leaves: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> None:
+def write_state(path: Path, leaves: Mapping[str, np.ndarray], header: Mapping[str, object]) -> None:
     """Write named arrays and a JSON header, which says what they are, to one npz file."""
     text = json.dumps(header, allow_nan=False)
     own = {_HEADER: np.array(text), _CONTENT: np.array(_sealed(leaves, text))}
@@ -190,7 +196,7 @@ def write_state(path: Path, leaves: Mapping[str, np.ndarray], header: Mapping[st
 
 
 def read_state(
-    path: Path, expected: Mapping[str, Any] | None = None
+    path: Path, expected: Mapping[str, object] | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Named arrays and header of a state file.
 
@@ -213,7 +219,9 @@ def read_state(
     return leaves, header
 
 
-def require_header(what: str, path: Path, header: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+def require_header(
+    what: str, path: Path, header: Mapping[str, object], expected: Mapping[str, object]
+) -> None:
     """Raise where a file says that it is something else than what is looked for."""
     for key, wanted in expected.items():
         found = header.get(key)

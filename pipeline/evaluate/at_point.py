@@ -1,22 +1,24 @@
 """What one point is worth on one fold: exact cuts, the workspace made of them, and the numbers, pyhf's among them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.errors import FitError
+from pipeline.evaluate.evaluation import Kind, Missing, Number, Numbers, PyhfFit
 from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreement
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import Centre, Executor, Parameters, forward
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.likelihood.of_run import beyond_pyhf, workspace
+from pipeline.likelihood.workspace import Workspace
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import Axes, with_all_variations
+from pipeline.templates.fill import EXACT
 
 Found = TypeVar("Found")
-Number = float | None  # None where there is none
 
 
 class Objectives(NamedTuple):
@@ -34,17 +36,17 @@ class Verdict(NamedTuple):
     """
 
     templates: Templates
-    workspace: dict[str, Any] | None
+    workspace: Workspace | None
     exact: Number
     relaxed: Number
-    fit: dict[str, Any] | None
-    also: dict[str, dict[str, Number]]
-    missing: list[str]
+    fit: PyhfFit | None
+    also: dict[str, Numbers]
+    missing: list[Missing]
 
     @property
     def pyhf(self) -> Number:
         """The final number."""
-        return None if self.fit is None else self.fit["objective"]
+        return None if self.fit is None else self.fit.objective
 
 
 def objectives_of(config: Config, axes: Axes) -> Objectives:
@@ -78,11 +80,11 @@ def verdict(
     Raises:
         FitError: a fit that is needed, ours or pyhf's, did not converge, or the two differ.
     """
-    exact = forward(executor, events, parameters, None)
+    exact = forward(executor, events, parameters, EXACT)
     relaxed = forward(executor, events, parameters, widths_at(config, config.optimise.epochs))
     spec = None if beyond_pyhf(config) else workspace(exact, events.axes, config)
-    missing: list[str] = []
-    attempt, own = _Attempt("", needed, missing), _at(objectives.own, parameters)
+    missing: list[Missing] = []
+    attempt, own = _Attempt(None, needed, missing), _at(objectives.own, parameters)
     number = attempt("exact", lambda: own(exact))
     soft = attempt("relaxed", lambda: own(relaxed))
     fit = None if spec is None else attempt("pyhf", lambda: _fit(config, spec, number))
@@ -103,17 +105,17 @@ def verdict(
 class _Attempt(NamedTuple):
     """Something that may fail: where it is not needed there is then nothing, and the reason is kept."""
 
-    model: str
+    model: str | None
     needed: bool
-    missing: list[str]
+    missing: list[Missing]
 
-    def __call__(self, what: str, compute: Callable[[], Found]) -> Found | None:
+    def __call__(self, kind: Kind, compute: Callable[[], Found]) -> Found | None:
         try:
             return compute()
         except FitError as error:
             if self.needed:
                 raise
-            self.missing.append(f"{what}{self.model and f' by {self.model!r}'}: {error}")
+            self.missing.append(Missing(kind=kind, model=self.model, reason=str(error)))
             return None
 
 
@@ -121,9 +123,9 @@ def _at(objective: Centre, parameters: Parameters) -> Callable[[Templates], floa
     return lambda templates: objective(templates, parameters)[0]
 
 
-def _fit(config: Config, spec: Mapping[str, Any], ours: Number) -> dict[str, Any]:
+def _fit(config: Config, spec: Workspace, ours: Number) -> PyhfFit:
     fit = pyhf_fit(config, spec)
-    require_agreement(config, spec, ours, fit["objective"])
+    require_agreement(config, spec, ours, fit.objective)
     return fit
 
 
@@ -134,12 +136,12 @@ def _numbers(
     exact: Templates,
     relaxed: Templates,
     attempt: _Attempt,
-) -> dict[str, Number]:
+) -> Numbers:
     """What the templates are worth in a further model."""
     ours = attempt("exact", lambda: objective(exact))
     soft = attempt("relaxed", lambda: objective(relaxed))
     judged = None if beyond_pyhf(config) else attempt("pyhf", lambda: _judged(config, axes, exact, ours))
-    return {"exact": ours, "relaxed": soft, "pyhf": judged}
+    return Numbers(exact=ours, relaxed=soft, pyhf=judged)
 
 
 def _judged(config: Config, axes: Axes, exact: Templates, ours: Number) -> Number:

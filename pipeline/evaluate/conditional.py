@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyhf
 
 from pipeline.errors import FitError
-from pipeline.evaluate.pyhf_state import minuit, pyhf_with
+from pipeline.evaluate.pyhf_state import Data, minuit, pyhf_with
 from pipeline.fit.interval import NO_EVENTS
 
 OFFSETS = tuple(n / 4 for n in range(-12, 13))  # of a shape parameter, where a fit may start
@@ -24,7 +24,9 @@ class Held(NamedTuple):
     is_physical: bool
 
 
-def held_fit(model: Any, data: Any, poi: float, starts: Sequence[Sequence[float]] = ()) -> Held | None:
+def held_fit(
+    model: pyhf.Model, data: Data, poi: float, starts: Sequence[Sequence[float]] = ()
+) -> Held | None:
     """pyhf's `fixed_poi_fit` from `starts` (none: the nominal parameters) and what is lower along shape parameters.
 
     None where the likelihood has no value at any of the starts. The POI may be beyond its bounds.
@@ -47,7 +49,7 @@ def held_fit(model: Any, data: Any, poi: float, starts: Sequence[Sequence[float]
         return _looked_around(model, data, poi, min(found, key=_order))
 
 
-def twice_nll(model: Any, data: Any, parameters: Sequence[float]) -> float:
+def twice_nll(model: pyhf.Model, data: Data, parameters: Sequence[float]) -> float:
     """-2 ln L by pyhf; infinite where it has no value."""
     found = float(-2 * model.logpdf(parameters, data)[0])
     return found if math.isfinite(found) else math.inf
@@ -58,7 +60,7 @@ def _order(found: Held) -> tuple[bool, float]:
     return not found.is_physical, found.twice_nll
 
 
-def _fitted(model: Any, data: Any, poi: float, start: list[float]) -> Held | None:
+def _fitted(model: pyhf.Model, data: Data, poi: float, start: list[float]) -> Held | None:
     """The fit from one start by SciPy, or by iminuit where SciPy fails; itself where nothing is left to fit."""
     fixed = list(model.config.suggested_fixed())
     fixed[model.config.poi_index] = True
@@ -79,17 +81,17 @@ def _fitted(model: Any, data: Any, poi: float, start: list[float]) -> Held | Non
     return None
 
 
-def _held(model: Any, data: Any, parameters: list[float]) -> Held:
+def _held(model: pyhf.Model, data: Data, parameters: list[float]) -> Held:
     return Held(twice_nll(model, data, parameters), parameters, is_physical(model, parameters))
 
 
-def is_physical(model: Any, parameters: Sequence[float]) -> bool:
+def is_physical(model: pyhf.Model, parameters: Sequence[float]) -> bool:
     """Whether no bin expects fewer than no events: in a bin without data that would even be rewarded."""
     rates = np.asarray(model.expected_data(list(parameters), include_auxdata=False))
     return bool(rates.min() >= NO_EVENTS * abs(rates).max())
 
 
-def _looked_around(model: Any, data: Any, poi: float, found: Held) -> Held:
+def _looked_around(model: pyhf.Model, data: Data, poi: float, found: Held) -> Held:
     """The fit, or one from a point that is lower along a shape parameter."""
     for _ in range(RESTARTS):
         lower = _lowest_along(model, data, found.parameters)
@@ -102,7 +104,7 @@ def _looked_around(model: Any, data: Any, poi: float, found: Held) -> Held:
     return found
 
 
-def _lowest_along(model: Any, data: Any, centre: Sequence[float]) -> list[list[float]]:
+def _lowest_along(model: pyhf.Model, data: Data, centre: Sequence[float]) -> list[list[float]]:
     """The lowest point along any free shape parameter from a point, if there is such a parameter."""
     shapes = sorted({name for name, kind in model.config.modifiers if kind == "histosys"})
     places = [model.config.par_slice(name).start for name in shapes]

@@ -7,7 +7,7 @@ of the comparison is that of the challenge's validation: equal within rounding, 
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -20,8 +20,9 @@ from pipeline.gradient.work import Work
 from pipeline.optimise.parameters import edges_at
 from pipeline.templates.axes import variations_of
 from pipeline.templates.binning import Binning
+from pipeline.templates.fill import EXACT
 
-Histogram = Mapping[str, list[Any]]
+Histogram = Mapping[str, list[float]]
 COUNTED = (0.0, 1.0)  # edges of a channel that only counts
 MIGRATED = 2.0  # events: how far apart neighbouring bins may be where one event has changed its bin
 RANDOM = "pt_res_up"  # drawn without a seed in the challenge: never compared
@@ -46,7 +47,7 @@ def histograms(
         for name, inner in edges.items()
     )
     flowing = work._replace(problem=dataclasses.replace(work.problem, binnings=open_ended))
-    found = forward(executor, flowing, parameters, None).yields
+    found = forward(executor, flowing, parameters, EXACT).yields
     named: dict[str, Histogram] = {}
     for channel in config.channels:
         rows = {
@@ -107,7 +108,7 @@ def _difference(found: Histogram, expected: Histogram, *, compare: bool) -> str 
     return None
 
 
-def checked(content: Any, source: Any) -> dict[str, Histogram]:
+def checked(content: object, source: Path) -> dict[str, Histogram]:
     """The content of a file of histograms.
 
     Raises:

@@ -1,20 +1,22 @@
 """The final number is pyhf's: the workspace of the exact templates fitted by pyhf and iminuit."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cabinetry
 import numpy as np
 import pyhf
+from numpy.typing import ArrayLike
 
 from pipeline.config import Config
 from pipeline.errors import FitError
+from pipeline.evaluate.evaluation import FittedParameter, PyhfFit
 from pipeline.evaluate.pyhf_interval import Fitted, poi_interval, valid_fit
 from pipeline.evaluate.pyhf_objectives import contributions, judged, kinds_of
 from pipeline.evaluate.pyhf_state import pyhf_with
 from pipeline.fit.impacts import Profile, best_fit, impacts, widths_before
 from pipeline.fit.interval import Interval
+from pipeline.likelihood.workspace import Workspace
 
 # Of Minuit. Higher ones refine the steps of numerical derivatives by the distance to the minimum, which is zero to
 # rounding for Asimov data: on workspaces of these analyses their Hessian was off by factors, see docs/design.md.
@@ -34,23 +36,20 @@ FEW_EVENTS = "is there a bin with hardly any events? Merge it with its neighbour
 class _Asimov(NamedTuple):
     """pyhf's model and Asimov data, its fit, the POI's interval and the objective."""
 
-    model: Any
+    model: pyhf.Model
     fitted: Fitted
     interval: Interval | None
     missing: str
     objective: float | None
 
 
-def pyhf_fit(config: Config, spec: Mapping[str, Any]) -> dict[str, Any]:
+def pyhf_fit(config: Config, spec: Workspace) -> PyhfFit:
     """Fit a workspace to its own (Asimov) data with pyhf and iminuit.
 
-    Returns: parameter labels, best fit and uncertainties, correlations; the POI's `interval`, both sides relative to
-    the best fit, and `interval_method`, how each was found: `minos`, `profile` (by `fixed_poi_fit`), or `bound`, where
-    a bin would expect fewer than no events beyond and the other side alone is the uncertainty (both are None, and
-    `interval_missing` says why, where there is no interval and the objective is no number of it); `impacts` of the
-    nuisance parameters; `prefit_stdev`, the total uncertainty of each bin; and the `objective` by pyhf: for an
-    uncertainty half the width of the interval, because iminuit's numerical Hessian can be off by much at the minimum
-    of Asimov data, see docs/design.md.
+    An end of the interval is found by `minos`, `profile` (by `fixed_poi_fit`), or is a `bound`, where a bin would
+    expect fewer than no events beyond and the other side alone is the uncertainty. There may be no interval where the
+    objective is no number of it. The objective of an uncertainty is half the width of the interval, because iminuit's
+    numerical Hessian can be off by much at the minimum of Asimov data, see docs/design.md.
 
     Raises:
         FitError: the fit of Asimov data does not return the parameter of interest they were made with, or the
@@ -61,33 +60,36 @@ def pyhf_fit(config: Config, spec: Mapping[str, Any]) -> dict[str, Any]:
         model, fitted = found.model, found.fitted
         prediction = cabinetry.model_utils.prediction(model)
         before = cabinetry.model_utils.prefit_uncertainties(model)
-    return {
-        "labels": list(model.config.par_names),
-        "impacts": [impact._asdict() for impact in impacts(spec, widths_before(model, before))],
-        "prefit_stdev": {
-            channel: np.asarray(stdev[-1]).tolist()
+    interval = found.interval
+    return PyhfFit(
+        labels=tuple(model.config.par_names),
+        impacts=tuple(impacts(spec, widths_before(model, before))),
+        prefit_stdev={
+            channel: _plain(stdev[-1])
             for channel, stdev in zip(model.config.channels, prediction.total_stdev_model_bins, strict=True)
         },
-        "interval": found.interval and found.interval.signed,
-        "interval_method": found.interval and found.interval.methods,
-        "interval_missing": found.missing,
-        "bestfit": fitted.bestfit.tolist(),
-        "uncertainty": fitted.uncertainty.tolist(),
-        "correlation": fitted.correlation.tolist(),
-        "twice_nll": fitted.twice_nll,
-        "objective": found.objective,
-    }
+        interval=None if interval is None else interval.signed,
+        interval_method=None if interval is None else interval.methods,
+        interval_missing=found.missing,
+        bestfit=_plain(fitted.bestfit),
+        uncertainty=_plain(fitted.uncertainty),
+        correlation=tuple(map(_plain, fitted.correlation)),
+        twice_nll=fitted.twice_nll,
+        objective=found.objective,
+    )
 
 
-def pyhf_objective(config: Config, spec: Mapping[str, Any]) -> float | None:
+def _plain(numbers: ArrayLike) -> tuple[float, ...]:
+    return tuple(np.asarray(numbers, dtype=np.float64).tolist())
+
+
+def pyhf_objective(config: Config, spec: Workspace) -> float | None:
     """The `objective` of :func:`pyhf_fit` alone."""
     with pyhf_with(pyhf.optimize.scipy_optimizer()):
         return _asimov_fit(config, spec, report=False).objective
 
 
-def require_agreement(
-    config: Config, spec: Mapping[str, Any], ours: float | None, pyhfs: float | None
-) -> None:
+def require_agreement(config: Config, spec: Workspace, ours: float | None, pyhfs: float | None) -> None:
     """Raise where pyhf has another number than our likelihood, and say whose fit is at fault.
 
     Like is compared with like: the interval has been compared with our own by `pyhf_fit`, and where it makes another
@@ -105,7 +107,7 @@ def require_agreement(
     )
 
 
-def _like_ours(config: Config, spec: Mapping[str, Any]) -> list[float] | None:
+def _like_ours(config: Config, spec: Workspace) -> list[float] | None:
     """What makes up pyhf's number, with the Hessian where our likelihood has it."""
     with pyhf_with(pyhf.optimize.scipy_optimizer()):
         model, data = cabinetry.model_utils.model_and_data(dict(spec))
@@ -131,7 +133,7 @@ def _fault(config: Config, ours: float, pyhfs: float) -> str:
     return f": the fit of {'pyhf' if ours_is_lower else 'ours'} is not at the lowest -2 ln L"
 
 
-def _asimov_fit(config: Config, spec: Mapping[str, Any], *, report: bool = True) -> _Asimov:
+def _asimov_fit(config: Config, spec: Workspace, *, report: bool = True) -> _Asimov:
     """pyhf's fit of the Asimov data, the interval where the objective or the report needs it, the objective."""
     model, data = cabinetry.model_utils.model_and_data(dict(spec))
     needs_interval = bool(OF_THE_INTERVAL & kinds_of(config.objective))
@@ -156,7 +158,7 @@ def _asimov_fit(config: Config, spec: Mapping[str, Any], *, report: bool = True)
     return _Asimov(model, fitted, interval, missing, number)
 
 
-def fit_table(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+def fit_table(spec: Workspace) -> list[FittedParameter]:
     """The best fit of a workspace to its observations: a row per parameter, by pyhf and iminuit.
 
     `uncertainty` is iminuit's, `hessian` that of the exact Hessian of our likelihood at our own minimum, `ours`. A
@@ -180,7 +182,7 @@ def fit_table(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
             f"pyhf's: the fit of {worse} is not at the lowest; {FEW_EVENTS}"
         )
     return [
-        {"label": label, "bestfit": float(best), "uncertainty": float(error), "ours": here, "hessian": width}
+        FittedParameter(label=label, bestfit=float(best), uncertainty=float(error), ours=here, hessian=width)
         for label, best, error, here, width in zip(
             model.config.par_names, fitted.bestfit, fitted.uncertainty, ours, sigma, strict=True
         )

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import iminuit
 import numpy as np
 import pyhf
 
 from pipeline.errors import FitError
 from pipeline.evaluate.conditional import held_fit, is_physical, twice_nll
-from pipeline.evaluate.pyhf_state import minuit, pyhf_with
+from pipeline.evaluate.pyhf_state import Data, minuit, pyhf_with
 from pipeline.fit.impacts import Profile
 from pipeline.fit.interval import End, Interval, end_of
 
@@ -25,7 +26,7 @@ class Fitted(NamedTuple):
     uncertainty: np.ndarray
     correlation: np.ndarray
     twice_nll: float
-    minuit: Any
+    minuit: iminuit.Minuit
     poi_index: int
 
     @property
@@ -39,7 +40,9 @@ class Fitted(NamedTuple):
         return float(self.uncertainty[self.poi_index])
 
 
-def valid_fit(model: Any, data: Any, strategies: Sequence[int], *, widen: bool = True) -> Fitted | None:
+def valid_fit(
+    model: pyhf.Model, data: Data, strategies: Sequence[int], *, widen: bool = True
+) -> Fitted | None:
     """pyhf's fit by the first of Minuit's strategies that calls its minimum valid; None where none does.
 
     Arguments:
@@ -57,7 +60,7 @@ def valid_fit(model: Any, data: Any, strategies: Sequence[int], *, widen: bool =
     return None
 
 
-def _allowed(model: Any, declared: tuple[float, float]) -> tuple[float, float]:
+def _allowed(model: pyhf.Model, declared: tuple[float, float]) -> tuple[float, float]:
     """The bounds of the POI as wide as no bin expects fewer than no events, the nuisance parameters nominal."""
     start = np.asarray(model.config.suggested_init(), dtype=float)
     moved = start.copy()
@@ -72,7 +75,7 @@ def _allowed(model: Any, declared: tuple[float, float]) -> tuple[float, float]:
     return min(float(low), declared[0]), max(float(high), declared[1])
 
 
-def _fit(model: Any, data: Any, bounds: list[tuple[float, float]]) -> Fitted | None:
+def _fit(model: pyhf.Model, data: Data, bounds: list[tuple[float, float]]) -> Fitted | None:
     try:
         values, correlation, lowest, result = pyhf.infer.mle.fit(
             data,
@@ -92,7 +95,7 @@ def _fit(model: Any, data: Any, bounds: list[tuple[float, float]]) -> Fitted | N
     return found if math.isfinite(found.twice_nll) and is_physical(model, table[:, 0].tolist()) else None
 
 
-def poi_interval(model: Any, data: Any, fitted: Fitted, ours: Profile) -> Interval:
+def poi_interval(model: pyhf.Model, data: Data, fitted: Fitted, ours: Profile) -> Interval:
     """Both ends of the POI's profile-likelihood interval by pyhf, which `ours` has to confirm.
 
     MINOS where iminuit calls both sides valid and met no limit, and our likelihood has the same ends; else both ends
@@ -127,7 +130,7 @@ def _minos(fitted: Fitted) -> Interval | None:
     return Interval(End(-error.lower, "minos"), End(error.upper, "minos"))
 
 
-def _profiled(model: Any, data: Any, fitted: Fitted, exact: Interval) -> Interval:
+def _profiled(model: pyhf.Model, data: Data, fitted: Fitted, exact: Interval) -> Interval:
     """Both ends by pyhf's fits with the POI held, first looked for where our likelihood has them."""
     best = min(fitted.twice_nll, twice_nll(model, data, model.config.suggested_init()))
     ends = []
@@ -146,7 +149,7 @@ def _profiled(model: Any, data: Any, fitted: Fitted, exact: Interval) -> Interva
 class _Rise:
     """pyhf's -2 ln L on one side of the best fit, above that at it; a fit starts where the last one ended, and anew."""
 
-    def __init__(self, model: Any, data: Any, fitted: Fitted, sign: float, best: float) -> None:
+    def __init__(self, model: pyhf.Model, data: Data, fitted: Fitted, sign: float, best: float) -> None:
         self._model, self._data, self._sign, self._best = model, data, sign, best
         self._poi = fitted.poi
         self._latest = fitted.bestfit.tolist()
@@ -168,7 +171,7 @@ def _apart(one: Interval, other: Interval) -> float:
     return max(abs(a.distance - b.distance) for a, b in zip(one, other, strict=True)) / other.half
 
 
-def _disagreement(model: Any, data: Any, ours: Profile, found: Interval, exact: Interval) -> str:
+def _disagreement(model: pyhf.Model, data: Data, ours: Profile, found: Interval, exact: Interval) -> str:
     """Which of the two likelihoods' fits is not at the minimum where pyhf's interval ends."""
     name, half = model.config.poi_name, exact.half
     text = (

@@ -4,7 +4,6 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import pyhf
@@ -14,7 +13,7 @@ from jax.scipy.special import log_ndtr
 from pipeline.config import Objective, WeightedTerm
 from pipeline.errors import FitError
 from pipeline.evaluate.conditional import held_fit, twice_nll
-from pipeline.evaluate.pyhf_state import pyhf_with
+from pipeline.evaluate.pyhf_state import Data, pyhf_with
 from pipeline.objective import OBJECTIVES
 
 LEAST_LOG_CLS = math.log(sys.float_info.min)  # a root is not looked for from infinity
@@ -22,7 +21,12 @@ STEP = 0.01  # of a parameter's width, of central differences: interpolation cod
 
 
 def judged(
-    objective: Objective | WeightedTerm, model: Any, data: Any, half: float, *, by_hessian: bool = False
+    objective: Objective | WeightedTerm,
+    model: pyhf.Model,
+    data: Data,
+    half: float,
+    *,
+    by_hessian: bool = False,
 ) -> float | None:
     """The objective by pyhf; None for one that is no number of the fit.
 
@@ -36,7 +40,12 @@ def judged(
 
 
 def contributions(
-    objective: Objective | WeightedTerm, model: Any, data: Any, half: float, *, by_hessian: bool = False
+    objective: Objective | WeightedTerm,
+    model: pyhf.Model,
+    data: Data,
+    half: float,
+    *,
+    by_hessian: bool = False,
 ) -> list[float] | None:
     """What `judged` adds up: of a sum its terms, each with weight and sign, of anything else the number alone."""
     terms = getattr(objective, "terms", ())
@@ -58,19 +67,20 @@ def kinds_of(objective: Objective | WeightedTerm) -> set[str]:
     return {term.kind for term in getattr(objective, "terms", ())} or {objective.kind}
 
 
-def _at(model: Any, poi: float) -> list[float]:
+def _at(model: pyhf.Model, poi: float) -> list[float]:
     """The initial parameters with a value of the parameter of interest."""
     parameters: list[float] = model.config.suggested_init()
     parameters[model.config.poi_index] = poi
     return parameters
 
 
-def _asimov(model: Any, poi: float) -> Any:
+def _asimov(model: pyhf.Model, poi: float) -> Data:
     """Expected data at the initial parameters and a value of the parameter of interest."""
-    return model.expected_data(_at(model, poi))
+    expected: Data = model.expected_data(_at(model, poi))
+    return expected
 
 
-def _root_of_q(model: Any, tested: float, truth: float) -> float:
+def _root_of_q(model: pyhf.Model, tested: float, truth: float) -> float:
     """sqrt(q) of a value of the parameter of interest on the Asimov data of another (arXiv:1007.1727).
 
     Asimov data are their own best fit, so one fit is enough: the lowest of several starts, as there may be several
@@ -83,15 +93,15 @@ def _root_of_q(model: Any, tested: float, truth: float) -> float:
     return math.sqrt(max(found.twice_nll - twice_nll(model, data, _at(model, truth)), 0.0))
 
 
-def _discovery(model: Any, data: Any, half: float, *, mu: float = 1.0) -> float:
+def _discovery(model: pyhf.Model, data: Data, half: float, *, mu: float = 1.0) -> float:
     return _root_of_q(model, 0.0, mu)
 
 
-def _discovery_p_value(model: Any, data: Any, half: float, *, mu: float = 1.0) -> float:
+def _discovery_p_value(model: pyhf.Model, data: Data, half: float, *, mu: float = 1.0) -> float:
     return float(log_ndtr(-_root_of_q(model, 0.0, mu)))
 
 
-def _counting(model: Any, data: Any, half: float, *, background_uncertainty: float = 0.0) -> float:
+def _counting(model: pyhf.Model, data: Data, half: float, *, background_uncertainty: float = 0.0) -> float:
     """Z of a counting model of the same bins at POI = 1, its background known exactly or to a shapesys."""
     both, background = (
         np.asarray(model.expected_data(_at(model, poi), include_auxdata=False)) for poi in (1.0, 0.0)
@@ -113,12 +123,12 @@ def _counting(model: Any, data: Any, half: float, *, background_uncertainty: flo
     return _root_of_q(counting, 0.0, 1.0)
 
 
-def _log_cls(model: Any, data: Any, half: float, *, mu: float = 1.0) -> float:
+def _log_cls(model: pyhf.Model, data: Data, half: float, *, mu: float = 1.0) -> float:
     """CLs = 2 Phi(-sqrt(q)), as without signal CLb is 1/2: pyhf's `hypotest`, if that finds the lowest minimum."""
     return float(log_ndtr(-_root_of_q(model, mu, 0.0))) + math.log(2)
 
 
-def _upper_limit(model: Any, data: Any, half: float, *, level: float = 0.05, band: int = 0) -> float:
+def _upper_limit(model: pyhf.Model, data: Data, half: float, *, level: float = 0.05, band: int = 0) -> float:
     """Where the expected CLs, Phi(N - sqrt(q)) / Phi(N) at N sigma of the band, is the level (arXiv:1007.1727)."""
     low, high = map(float, model.config.suggested_bounds()[model.config.poi_index])
     sigma = float(band)
@@ -137,7 +147,7 @@ def _upper_limit(model: Any, data: Any, half: float, *, level: float = 0.05, ban
     return float(scipy.optimize.brentq(above, low, high, rtol=1e-6))
 
 
-def _covariance(model: Any, data: Any) -> np.ndarray:
+def _covariance(model: pyhf.Model, data: Data) -> np.ndarray:
     """Inverse of the Hessian of pyhf's -ln L at its initial parameters, by central differences.
 
     iminuit's own can be off by factors at the minimum of Asimov data, see docs/design.md.
@@ -168,7 +178,7 @@ def _covariance(model: Any, data: Any) -> np.ndarray:
     return covariance
 
 
-def _widths(model: Any, start: np.ndarray, *, step: float = 1e-6) -> np.ndarray:
+def _widths(model: pyhf.Model, start: np.ndarray, *, step: float = 1e-6) -> np.ndarray:
     """Roughly the uncertainty of each parameter by the bins alone, at most 1 where there is a constraint term.
 
     The scale of steps: a parameter of 1e9 signal events has a width of 1e-5, and a step that suits a shape parameter
@@ -187,13 +197,15 @@ def _widths(model: Any, start: np.ndarray, *, step: float = 1e-6) -> np.ndarray:
     return 1 / np.sqrt(np.where(information > 0, information, 1.0))
 
 
-def _generalised_variance(model: Any, data: Any, half: float, *, parameters: Sequence[str] = ()) -> float:
+def _generalised_variance(
+    model: pyhf.Model, data: Data, half: float, *, parameters: Sequence[str] = ()
+) -> float:
     names = parameters or (model.config.poi_name,)
     places = [model.config.par_names.index(name) for name in names]
     return float(np.linalg.det(_covariance(model, data)[np.ix_(places, places)]))
 
 
-def variance_of_poi(model: Any, data: Any) -> float:
+def variance_of_poi(model: pyhf.Model, data: Data) -> float:
     """The POI's element of the inverse Hessian of pyhf's likelihood at its initial parameters.
 
     Raises:
@@ -208,7 +220,7 @@ def variance_of_poi(model: Any, data: Any) -> float:
     return found
 
 
-def _inferno(model: Any, data: Any, half: float, *, parameter: str | None = None) -> float:
+def _inferno(model: pyhf.Model, data: Data, half: float, *, parameter: str | None = None) -> float:
     return _generalised_variance(model, data, half, parameters=(parameter,) if parameter else ())
 
 

@@ -3,12 +3,13 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import iminuit
 import numpy as np
 import pyhf
+
+Data = Sequence[float] | np.ndarray  # of a model, its auxiliary data included
 
 SILENT = -1  # of Minuit: its C++ prints errors at 0, warnings at 1, past Python's own standard error
 _FAILURES = logging.getLogger(
@@ -17,7 +18,7 @@ _FAILURES = logging.getLogger(
 
 
 @contextlib.contextmanager
-def pyhf_with(optimizer: Any) -> Iterator[None]:
+def pyhf_with(optimizer: object) -> Iterator[None]:
     """Inside, pyhf computes with NumPy in float64 and minimises with `optimizer`; nothing is printed.
 
     Backend, precision and optimiser are global in pyhf, the level of printing is global in Minuit: each is put back,
@@ -39,9 +40,10 @@ def pyhf_with(optimizer: Any) -> Iterator[None]:
         _level(level)
 
 
-def minuit(**options: Any) -> Any:
+def minuit(*, strategy: int | None = None) -> pyhf.optimize.minuit_optimizer:
     """pyhf's optimiser that minimises with iminuit, silent."""
-    return pyhf.optimize.minuit_optimizer(verbose=SILENT, **options)
+    chosen = {} if strategy is None else {"strategy": strategy}
+    return pyhf.optimize.minuit_optimizer(verbose=SILENT, **chosen)
 
 
 def _level(new: int) -> int:

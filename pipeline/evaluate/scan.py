@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from pipeline.gradient.sweeps import Executor, Parameters, forward
 from pipeline.gradient.work import Work
 from pipeline.optimise.point import Value, checked_value, require_free, with_values
 from pipeline.optimise.schedule import widths_at
+from pipeline.templates.fill import EXACT, Mode
 
 MOST_POINTS = 100_000  # of a grid: each takes a sweep over all events, twice
 Grid = Mapping[str, Sequence[Value]]
@@ -51,39 +52,54 @@ def _values(where: str, text: str) -> list[Value]:
     return [checked_value(where, value) for value in given]
 
 
+class ScanPoint(TypedDict):
+    """A point of the grid: its values, and the exact and the relaxed objective; None where a fit fails."""
+
+    values: dict[str, Value]
+    exact: float | None
+    relaxed: float | None
+
+
+class Scan(TypedDict):
+    """All points, and `best`, the one with the best number of each kind, of those that there are."""
+
+    objective: dict[str, object]
+    events: int
+    points: list[ScanPoint]
+    best: dict[str, ScanPoint | None]
+
+
 def scan(
     config: Config, executor: Executor, work: Work, start: Parameters, over: Grid, say: Callable[[str], None]
-) -> dict[str, Any]:
-    """Exact and relaxed objective, at the final widths, at every point of the grid; where a fit fails, None.
-
-    `best` has the grid's point with the best number of each kind, of those that there are.
-    """
-    points = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
+) -> Scan:
+    """Exact and relaxed objective, at the final widths, at every point of the grid."""
+    grid_points = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
     objective = centre(config, work.axes)
     last = widths_at(config, config.optimise.epochs)
-    rows = []
-    for number, values in enumerate(points):
+
+    def number(values: Mapping[str, Value], kind: str, mode: Mode) -> float | None:
         parameters = with_values(config, start, values)
-        row: dict[str, Any] = {"values": values}
-        for kind, own in (("exact", None), ("relaxed", last)):
-            try:
-                row[kind] = objective(forward(executor, work, parameters, own), parameters)[0]
-            except FitError as error:
-                say(f"{values}, {kind}: {error}")
-                row[kind] = None
-        say(f"point {number + 1} of {len(points)}: {values}: exact {row['exact']}, relaxed {row['relaxed']}")
-        rows.append(row)
+        try:
+            return objective(forward(executor, work, parameters, mode), parameters)[0]
+        except FitError as error:
+            say(f"{values}, {kind}: {error}")
+            return None
+
+    rows: list[ScanPoint] = []
+    for values in grid_points:
+        exact, relaxed = number(values, "exact", EXACT), number(values, "relaxed", last)
+        rows.append({"values": values, "exact": exact, "relaxed": relaxed})
+        say(f"point {len(rows)} of {len(grid_points)}: {values}: exact {exact}, relaxed {relaxed}")
     found = described(config)
-    return {
-        "objective": found,
-        "events": work.events,
-        "points": rows,
-        "best": {kind: _best(rows, kind, found["sense"]) for kind in ("exact", "relaxed")},
+    best = {
+        "exact": _best([(row["exact"], row) for row in rows], found.sense),
+        "relaxed": _best([(row["relaxed"], row) for row in rows], found.sense),
     }
+    return {"objective": found.as_json(), "events": work.events, "points": rows, "best": best}
 
 
-def _best(rows: Sequence[Mapping[str, Any]], kind: str, sense: str) -> Mapping[str, Any] | None:
-    there = [row for row in rows if row[kind] is not None]
+def _best(rows: Sequence[tuple[float | None, ScanPoint]], sense: str) -> ScanPoint | None:
+    there = [(number, row) for number, row in rows if number is not None]
     if not there:
         return None
-    return (max if sense == "maximise" else min)(there, key=lambda row: row[kind])
+    return (max if sense == "maximise" else min)(there, key=lambda pair: pair[0])[1]

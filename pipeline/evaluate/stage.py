@@ -2,41 +2,55 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.config import Config
 from pipeline.containers import Templates
-from pipeline.data import datasets
+from pipeline.data import datasets, store
 from pipeline.data.datasets import NOMINAL
+from pipeline.data.names import INITIAL, Fold, Point
 from pipeline.errors import FitError
+from pipeline.evaluate import evaluation
 from pipeline.evaluate.at_point import Verdict, objectives_of, verdict, work_of_all_models
+from pipeline.evaluate.evaluation import (
+    Bootstrap,
+    EvaluatedPoint,
+    Evaluation,
+    FittedParameter,
+    Further,
+    Place,
+    Yields,
+)
 from pipeline.evaluate.pyhf_fit import fit_table
+from pipeline.evaluate.summary import Seconds, summary
 from pipeline.gradient.loss import described
 from pipeline.gradient.sweeps import Centre, Executor, Parameters, forward
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.likelihood.of_run import beyond_pyhf, workspace
+from pipeline.likelihood.workspace import Workspace
 from pipeline.optimise import first_step
 from pipeline.optimise.parameters import edges_at
 from pipeline.templates import cautions
 from pipeline.templates.axes import variations_of
+from pipeline.templates.fill import EXACT
 
-INITIAL, PSEUDODATA = "initial", "pseudodata"
+PSEUDODATA = "pseudodata"
 
 
 class Evaluations(NamedTuple):
-    """What the stage writes: a JSON summary, and the workspace of each (point, fold)."""
+    """What the stage writes: the evaluation, and the workspace of each (point, fold)."""
 
-    summary: dict[str, Any]
-    workspaces: dict[tuple[str, str], dict[str, Any]]
+    evaluation: Evaluation
+    workspaces: dict[tuple[str, str], Workspace]
 
 
 def all_points(
     config: Config,
     executor: Executor,
     columns: Sequence[tuple[str, Path]],
-    points: Mapping[str, Parameters],
+    points: Mapping[Point, Parameters],
     say: Callable[[str], None],
 ) -> Evaluations:
     """Evaluate every point on every fold that holds events, and fit the pseudodata where there are such.
@@ -56,10 +70,10 @@ def all_points(
                 f"{point}, {fold}: exact {_shown(result.exact)}, relaxed {_shown(result.relaxed)}, "
                 f"pyhf {_shown(result.pyhf)}"
             )
-            for reason in result.missing:
-                say(f"note: {point}, {fold}: no number, {reason}")
-            if result.fit is not None and result.fit["interval_missing"]:
-                say(f"note: {point}, {fold}: no interval, {result.fit['interval_missing']}")
+            for missing in result.missing:
+                say(f"note: {point}, {fold}: no number, {missing}")
+            if result.fit is not None and result.fit.interval_missing:
+                say(f"note: {point}, {fold}: no interval, {result.fit.interval_missing}")
             found[point, fold] = (own, result)
     cautious = {key: _cautions(config, *entry) for key, entry in found.items()}
     for line in cautions.summary(list(cautious.values())[-1], first_step.MOST_LINES):
@@ -69,64 +83,70 @@ def all_points(
         for point, parameters in points.items():
             fitted[point] = _fit_pseudodata(config, executor, everything, parameters)
             say(f"{point}, pseudodata: {_poi_of(config, fitted[point][1])}")
-    summary = {
-        "objective": described(config),
-        "points": {point: _scalars(parameters) for point, parameters in points.items()},
-        "edges": {point: edges_at(config, parameters) for point, parameters in points.items()},
-        "table": [_row(point, fold, *entry) for (point, fold), entry in found.items()],
-        "also": [row for key, (_, e) in found.items() for row in _also(config, *key, e)],
-        "cautions": {
-            f"{point}_{fold}": [caution._asdict() for caution in own]
-            for (point, fold), own in cautious.items()
+    everywhere = Evaluation(
+        objective=described(config),
+        points={
+            point: Place(
+                parameters=_scalars(parameters),
+                edges=_edges(config, parameters),
+                pseudodata=fitted[point][1] if point in fitted else None,
+            )
+            for point, parameters in points.items()
         },
-        "bootstrap": _bootstrap(config, executor, list(works.values())[-1], points, objectives.own, say),
-        "templates": {
-            f"{point}_{fold}": _tables(config, entry[1].templates, entry[0])
-            for (point, fold), entry in found.items()
-        },
-        "fits": {f"{point}_{fold}": e.fit for (point, fold), (_, e) in found.items() if e.fit is not None},
-        "pseudodata": {point: fit for point, (_, fit) in fitted.items()},
-    }
+        rows=tuple(_row(config, *key, *entry, cautious[key]) for key, entry in found.items()),
+        bootstrap=_bootstrap(config, executor, list(works.values())[-1], points, objectives.own, say),
+    )
     workspaces = {key: e.workspace for key, (_, e) in found.items() if e.workspace is not None}
-    return Evaluations(summary, workspaces | {(p, PSEUDODATA): spec for p, (spec, _) in fitted.items()})
+    return Evaluations(everywhere, workspaces | {(p, PSEUDODATA): spec for p, (spec, _) in fitted.items()})
+
+
+def write(
+    config: Config, found: Evaluations, path: Path, header: Mapping[str, str], seconds: Seconds
+) -> None:
+    """Write the workspaces, the evaluation to a path, and the summary."""
+    folder = store.Folder(config.run)
+    for (point, fold), spec in found.workspaces.items():
+        store.write_json(folder.workspace(point, fold), spec)
+    evaluation.write(path, found.evaluation, header)
+    store.write_json(folder.summary, summary(config, found.evaluation, seconds).as_json())
 
 
 def _fit_pseudodata(
     config: Config, executor: Executor, everything: Work, parameters: Parameters
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[Workspace, tuple[FittedParameter, ...]]:
     """The workspace of all events with the pseudodata as observations, and the parameters that fit them best."""
-    exact = forward(executor, everything, parameters, None)
+    exact = forward(executor, everything, parameters, EXACT)
     spec = workspace(exact, everything.axes, config, pseudodata=True)
-    return spec, fit_table(spec)
+    return spec, tuple(fit_table(spec))
 
 
-def _poi_of(config: Config, table: Sequence[Mapping[str, Any]]) -> str:
-    row = next(row for row in table if row["label"] == config.model.poi)
-    return f"{row['label']} = {row['bestfit']:.5g} +- {row['hessian']:.3g}"
+def _poi_of(config: Config, table: Sequence[FittedParameter]) -> str:
+    row = next(row for row in table if row.label == config.model.poi)
+    return f"{row.label} = {row.bestfit:.5g} +- {row.hessian:.3g}"
 
 
 def _bootstrap(
     config: Config,
     executor: Executor,
     fold_work: Work,
-    points: Mapping[str, Parameters],
+    points: Mapping[Point, Parameters],
     objective: Centre,
     say: Callable[[str], None],
-) -> dict[str, Any] | None:
+) -> Bootstrap | None:
     """The exact objective at every point on resampled events, the same ones for all points.
 
     A replica in which a fit fails, as one may that has emptied a bin, is left out and counted.
     """
     if config.evaluate.bootstrap == 0:
         return None
-    values: dict[str, list[float]] = {point: [] for point in points}
+    values: dict[Point, list[float]] = {point: [] for point in points}
     failed = 0
     for replica in range(config.evaluate.bootstrap):
         try:
             row = {
-                point: objective(forward(executor, fold_work, parameters, None, replica=replica), parameters)[
-                    0
-                ]
+                point: objective(
+                    forward(executor, fold_work, parameters, EXACT, replica=replica), parameters
+                )[0]
                 for point, parameters in points.items()
             }
         except FitError:
@@ -137,42 +157,43 @@ def _bootstrap(
     say(
         f"bootstrap: {config.evaluate.bootstrap - failed} replicas of the events, {failed} without a fit left out"
     )
-    return {"values": values, "failed": failed}
+    return Bootstrap(values={point: tuple(own) for point, own in values.items()}, failed=failed)
 
 
-def yields(config: Config, executor: Executor, fold_work: Work, parameters: Parameters) -> dict[str, Any]:
+def yields(config: Config, executor: Executor, fold_work: Work, parameters: Parameters) -> dict[str, object]:
     """Exact yields at one point: parameters, bin edges, yields and sums of squared weights."""
-    exact = forward(executor, fold_work, parameters, None)
+    exact = forward(executor, fold_work, parameters, EXACT)
     return {
         "parameters": _scalars(parameters),
         "edges": edges_at(config, parameters),
-        **_tables(config, exact, fold_work),
+        **_tables(config, exact, fold_work).as_json(),
     }
 
 
-def _row(point: str, fold: str, fold_work: Work, result: Verdict) -> dict[str, Any]:
-    return {
-        "point": point,
-        "fold": fold,
-        "events": fold_work.events,
-        "exact": result.exact,
-        "relaxed": result.relaxed,
-        "pyhf": result.pyhf,
-        "missing": result.missing,
-    }
-
-
-def _also(config: Config, point: str, fold: str, result: Verdict) -> list[dict[str, Any]]:
-    return [
-        {
-            "model": name,
-            "label": described(config.alternatives[name])["label"],
-            "point": point,
-            "fold": fold,
-            **numbers,
-        }
-        for name, numbers in result.also.items()
-    ]
+def _row(
+    config: Config,
+    point: Point,
+    fold: Fold,
+    fold_work: Work,
+    result: Verdict,
+    cautious: Sequence[cautions.Caution],
+) -> EvaluatedPoint:
+    return EvaluatedPoint(
+        point=point,
+        fold=fold,
+        events=fold_work.events,
+        exact=result.exact,
+        relaxed=result.relaxed,
+        pyhf=result.pyhf,
+        missing=tuple(result.missing),
+        also={
+            name: Further(label=described(config.alternatives[name]).label, **dict(numbers))
+            for name, numbers in result.also.items()
+        },
+        cautions=tuple(cautious),
+        templates=_tables(config, result.templates, fold_work),
+        fit=result.fit,
+    )
 
 
 def _cautions(config: Config, fold_work: Work, result: Verdict) -> list[cautions.Caution]:
@@ -181,9 +202,7 @@ def _cautions(config: Config, fold_work: Work, result: Verdict) -> list[cautions
     for name, other in config.alternatives.items():
         own = cautions.cautions(result.templates, fold_work.axes, other)
         said = {c.text for c in found} | {""}
-        found += [
-            c._replace(text=f"{c.text} (in model {name!r})", noise=0) for c in own if c.text not in said
-        ]
+        found += [c.changed(text=f"{c.text} (in model {name!r})", noise=0) for c in own if c.text not in said]
     return found
 
 
@@ -191,25 +210,30 @@ def _scalars(parameters: Parameters) -> dict[str, float]:
     return {name: float(value) for name, value in parameters.items() if np.ndim(value) == 0}
 
 
-def _tables(config: Config, templates: Templates, fold_work: Work) -> dict[str, Any]:
-    """Channel -> sample -> variation -> bins, of the variations in the model; and channel -> sample -> sumw2."""
+def _edges(config: Config, parameters: Parameters) -> dict[str, tuple[float, ...] | None]:
+    found = edges_at(config, parameters)
+    return {channel: None if edges is None else tuple(edges) for channel, edges in found.items()}
+
+
+def _tables(config: Config, templates: Templates, fold_work: Work) -> Yields:
+    """The variations in the model, and the sums of squared weights."""
     axes = fold_work.axes
-    return {
-        "yields": {
+    return Yields(
+        yields={
             channel: {
                 sample: {
-                    name: array[axes.row(sample, name)].tolist()
+                    name: tuple(array[axes.row(sample, name)].tolist())
                     for name in (NOMINAL, *variations_of(config, sample))
                 }
                 for sample in axes.samples
             }
             for channel, array in templates.yields.items()
         },
-        "sumw2": {
-            channel: {sample: array[axes.samples.index(sample)].tolist() for sample in axes.samples}
+        sumw2={
+            channel: {sample: tuple(array[axes.samples.index(sample)].tolist()) for sample in axes.samples}
             for channel, array in templates.sumw2.items()
         },
-    }
+    )
 
 
 def _shown(number: float | None) -> str:

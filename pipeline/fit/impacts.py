@@ -5,22 +5,24 @@ By the project's own fit, whose Hessian is exact; `tests/test_nuisance.py` compa
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+import pyhf
 from jaxtyping import Array, Bool, Float
 
+from pipeline.data.written import Written
 from pipeline.errors import FitError
 from pipeline.fit.fits import FitResult, FitStatus, covariance, fit
 from pipeline.fit.hypotest import poi_of
 from pipeline.fit.interval import NO_EVENTS, End, Interval, Rise, end_of
 from pipeline.fit.poi import undetermined
 from pipeline.likelihood import HistFactory
+from pipeline.likelihood.workspace import Workspace
 
 
-class Impact(NamedTuple):
+class Impact(Written):
     """One nuisance parameter: pull and constraint in its widths before the fit, and shifts of the POI.
 
     No shift where the likelihood has no value: a bin would expect fewer than no events there.
@@ -38,7 +40,7 @@ class Impact(NamedTuple):
         return max((abs(shift) for shift in (self.up, self.down) if shift is not None), default=0.0)
 
 
-def impacts(spec: Mapping[str, Any], widths_before: Mapping[str, float]) -> list[Impact]:
+def impacts(spec: Workspace, widths_before: Mapping[str, float]) -> list[Impact]:
     """Impact of each nuisance parameter on the fit of a workspace to its own data, the largest first.
 
     The shifts are those of the POI when the parameter is fixed one standard deviation after the fit up or down
@@ -55,13 +57,14 @@ def impacts(spec: Mapping[str, Any], widths_before: Mapping[str, float]) -> list
     found = []
     for name, width in widths_before.items():
         index = model.parameter_names.index(name)
-        shifts = [_shift(model, data, best, index, sign * sigma[index]) for sign in (+1, -1)]
-        pull = (best.parameters[index] - model.initial[index]) / width
-        found.append(Impact(name, float(pull), float(sigma[index] / width), *shifts))
+        up, down = (_shift(model, data, best, index, sign * sigma[index]) for sign in (+1, -1))
+        pull = float((best.parameters[index] - model.initial[index]) / width)
+        constraint = float(sigma[index] / width)
+        found.append(Impact(label=name, pull=pull, constraint=constraint, up=up, down=down))
     return sorted(found, key=lambda impact: -impact.size)
 
 
-def best_fit(spec: Mapping[str, Any]) -> tuple[list[float], list[float], float]:
+def best_fit(spec: Workspace) -> tuple[list[float], list[float], float]:
     """Parameters of the fit of a workspace to its own data, their standard deviations, and -2 ln L there.
 
     Raises:
@@ -78,7 +81,7 @@ class Profile:
         FitError: the fit did not converge.
     """
 
-    def __init__(self, spec: Mapping[str, Any]) -> None:
+    def __init__(self, spec: Workspace) -> None:
         self._model, self._data, self._best, self._sigma = _fitted(spec)
         self.poi = poi_of(self._model, "profile")
         self.truth = float(self._best.parameters[self.poi])
@@ -140,7 +143,7 @@ class Profile:
         return found if rates.min() >= NO_EVENTS * np.abs(rates).max() else None
 
 
-def widths_before(model: Any, prefit_uncertainties: Iterable[float]) -> dict[str, float]:
+def widths_before(model: pyhf.Model, prefit_uncertainties: Iterable[float]) -> dict[str, float]:
     """Standard deviations before the fit of a pyhf model's constrained parameters but those of single bins."""
     names = model.config.par_names
     per_bin = {
@@ -154,7 +157,7 @@ def widths_before(model: Any, prefit_uncertainties: Iterable[float]) -> dict[str
 
 
 def _fitted(
-    spec: Mapping[str, Any],
+    spec: Workspace,
 ) -> tuple[HistFactory, Float[Array, " data"], FitResult, Float[Array, " params"]]:
     """The model and data of a workspace, the best fit, and the standard deviations there."""
     model = HistFactory.from_workspace(spec)

@@ -40,12 +40,12 @@ class Interval(NamedTuple):
         return math.fsum(ends) / len(ends) if ends else math.nan
 
     @property
-    def signed(self) -> list[float]:
+    def signed(self) -> tuple[float, float]:
         """Both ends relative to the best fit, the lower first."""
-        return [0.0 - self.down.distance, self.up.distance]
+        return 0.0 - self.down.distance, self.up.distance
 
     @property
-    def methods(self) -> dict[str, Method]:
+    def methods(self) -> dict[Literal["down", "up"], Method]:
         """How each end was found."""
         return {"down": self.down.method, "up": self.up.method}
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +9,7 @@ from jaxtyping import Float
 
 from pipeline.analysis import Analysis, Simulated
 from pipeline.columns.padding import NUMBERS
-from pipeline.containers import Columns
+from pipeline.containers import AnyArray, Columns
 from pipeline.errors import ConfigError, FitError, Noting
 from pipeline.gradient.chunks import Resident, parted
 from pipeline.gradient.work import Group, Problem, Work
@@ -22,7 +21,12 @@ Arrays = dict[str, np.ndarray]
 
 
 def events(
-    resident: Resident, group: Group, problem: Problem, parameters: Mapping[str, Any], *, stand_in: bool
+    resident: Resident,
+    group: Group,
+    problem: Problem,
+    parameters: Mapping[str, AnyArray | np.number | float],
+    *,
+    stand_in: bool,
 ) -> Iterable[Columns]:
     """A group's chunks, with the columns of the analysis's stage without a derivative where it has one.
 

@@ -15,7 +15,7 @@ import mmap
 import tempfile
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,14 +23,13 @@ from jaxtyping import Float, UInt64
 
 from pipeline.analysis import EVENT_NUMBER
 from pipeline.containers import AnyArray, Columns
-from pipeline.data import event_random, store
-from pipeline.data.provenance import ORIGIN
+from pipeline.data import column_file, event_random, store
 from pipeline.errors import OutputError
 from pipeline.gradient.work import Group, Layout, Problem
 from pipeline.templates.variations import WEIGHT
 
 Arrays = dict[str, np.ndarray]
-Kind = tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]  # names, shapes and types of a chunk's arrays
+Kind = tuple[tuple[str, tuple[int, ...], np.dtype], ...]  # names, shapes and types of a chunk's arrays
 ALIGNMENT = 64  # bytes: XLA takes arrays that start there as they are
 
 
@@ -171,7 +170,7 @@ def copies(keys: UInt64[AnyArray, " events"], replica: int | None) -> Float[np.n
 
 def _arrays(group: Group, layout: Layout) -> Iterator[Arrays]:
     """The chunks of a group, a file in memory at a time: events that fill no chunk wait for those of the next file."""
-    waiting: dict[tuple[Any, ...], tuple[Arrays, int]] = {}
+    waiting: dict[Hashable, tuple[Arrays, int]] = {}
     for part in _parts(group):
         for piece, length in _by_objects(part, layout):
             kind = tuple(
@@ -193,7 +192,7 @@ def _parts(group: Group) -> Iterator[Arrays]:
             part = store.read_columns(Path(file.path), fold, file.content)
             if len(part[WEIGHT]):
                 weight = part[WEIGHT].astype(np.float64) * group.scale
-                origin = store.read_provenance(Path(file.path)).get(ORIGIN, file.content)
+                origin = column_file.read(Path(file.path)).event_numbers_of or file.content
                 numbers = part.get(EVENT_NUMBER, np.arange(len(weight)))
                 yield {**part, WEIGHT: weight, EVENT_NUMBER: event_random.keys(numbers, origin)}
 

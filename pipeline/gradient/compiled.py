@@ -2,17 +2,19 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TypeVar
 
 import jax
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float
 
-from pipeline.containers import Columns, Templates
+from pipeline.containers import AnyArray, Columns, Templates
 from pipeline.gradient.work import Problem
-from pipeline.templates.fill import Recipe, Widths, fill
+from pipeline.templates.fill import EXACT, ExactCuts, Mode, Recipe, Widths, fill
 
-Parameters = dict[str, Any]
-Sweeps = tuple[Callable[..., Any], Callable[..., Any]]  # forward and back
+Tree = TypeVar("Tree")
+Parameters = dict[str, AnyArray | np.number | float]
+Sweeps = tuple[Callable[..., Templates], Callable[..., Parameters]]  # forward and back
 
 
 class Programs:
@@ -40,10 +42,10 @@ def compiled(problem: Problem, variations: tuple[str, ...]) -> Sweeps:
     """Both sweeps of one chunk, compiled once per process; float64 goes in and comes out."""
 
     def templates(
-        parameters: Parameters, columns: Columns, widths: Widths | None, copies: Any = None
+        parameters: Parameters, columns: Columns, mode: Mode, copies: Float[Array, " events"] | None = None
     ) -> Templates:
         with mixed_as_numpy_does():
-            worked_on = in_types(problem, parameters, columns, widths)
+            worked_on = in_types(problem, parameters, columns, mode)
             filled = fill(recipe(problem, variations), *worked_on, copies)
         doubles: Templates = jax.tree.map(lambda array: array.astype(np.float64), filled)
         return doubles
@@ -70,29 +72,30 @@ def mixed_as_numpy_does() -> Iterator[None]:
 
 
 def in_types(
-    problem: Problem, parameters: Parameters, columns: Columns, widths: Widths | None
-) -> tuple[Any, Any, Any]:
+    problem: Problem, parameters: Parameters, columns: Columns, mode: Mode
+) -> tuple[Parameters, Columns, Mode]:
     """What selection and observables are worked on: relaxed in the configured precision, but for whole numbers.
 
     Exact ones are worked on in the columns' own types, at the very thresholds and edges.
     """
-    if widths is not None:
+    if not isinstance(mode, ExactCuts):
         return (
             in_precision(problem, parameters),
             in_precision(problem, columns),
-            in_precision(problem, widths),
+            in_precision(problem, mode),
         )
     exact = {binning.parameter for binning in problem.binnings}
     exact |= {name for name, array in parameters.items() if np.ndim(array) == 0}
     arrays = {n: a if n in exact else in_precision(problem, a) for n, a in parameters.items()}
-    return arrays, columns, None
+    return arrays, columns, EXACT
 
 
-def in_precision(problem: Problem, tree: Any) -> Any:
+def in_precision(problem: Problem, tree: Tree) -> Tree:
     """The same numbers in the precision of relaxed selections; whole numbers and booleans as they are."""
 
-    def one(array: Any) -> Any:
+    def one(array: ArrayLike) -> Array:
         found = jax.numpy.asarray(array)
         return found.astype(problem.precision) if jax.numpy.issubdtype(found.dtype, np.floating) else found
 
-    return jax.tree.map(one, tree)
+    found: Tree = jax.tree.map(one, tree)
+    return found

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,6 +12,7 @@ from pipeline.analysis import analysis_of
 from pipeline.config import Config, Objective, Penalty, WeightedTerm
 from pipeline.containers import Parameters as Free
 from pipeline.containers import Templates
+from pipeline.data.written import Written
 from pipeline.errors import ConfigError, FitError, Noting
 from pipeline.fit.poi import beyond_bounds, undetermined
 from pipeline.gradient.suspects import suspects
@@ -21,6 +22,19 @@ from pipeline.likelihood.of_run import Specifier, Yields, sums
 from pipeline.objective import OBJECTIVES, Term, total
 from pipeline.templates.axes import Axes
 from pipeline.templates.binning import binnings_of
+
+
+class Described(Written):
+    """Name of an objective, its label and unit in tables, and whether less of it is better or more."""
+
+    kind: str
+    label: str
+    unit: str
+    sense: Literal["minimise", "maximise"]
+
+    def is_better(self, after: float, before: float) -> bool:
+        """Whether a number is better than another."""
+        return after < before if self.sense == "minimise" else after > before
 
 
 def centre(config: Config, axes: Axes) -> Centre:
@@ -92,12 +106,12 @@ def _by_channel(slopes: _Given, specifier: Specifier | None, templates: Template
     )
 
 
-def described(config: Config) -> dict[str, str]:
-    """Name of the objective, its label and unit in tables, and whether less of it is better or more."""
+def described(config: Config) -> Described:
+    """How the objective of a run is called."""
     kind = config.objective.kind
     entry, found = OBJECTIVES[kind], analysis_of(config)
     label, unit = (found.merit_label, found.merit_unit) if kind == "merit" else (entry.label, entry.unit)
-    return {"kind": kind, "label": label, "unit": unit, "sense": entry.sense}
+    return Described(kind=kind, label=label, unit=unit, sense=entry.sense)
 
 
 def _why(config: Config, specifier: Specifier | None, axes: Axes, templates: Templates, result: Any) -> str:

@@ -12,7 +12,7 @@ their group, groups at the centre. The same bits come out for any number of work
 import functools
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -26,8 +26,10 @@ from pipeline.gradient.compiled import Parameters as Parameters
 from pipeline.gradient.compiled import compiled, in_types, mixed_as_numpy_does, recipe
 from pipeline.gradient.work import Group, Work
 from pipeline.templates.axes import Axes
-from pipeline.templates.fill import Widths, bad_events
+from pipeline.templates.fill import ExactCuts, Mode, Widths, bad_events
 
+Found = TypeVar("Found")
+Tree = TypeVar("Tree")
 # Templates and parameters -> L, dL/dT, and what of dL/dp does not go through the templates (nothing, as a rule).
 Centre = Callable[[Templates, Parameters], tuple[float, Templates, Parameters]]
 
@@ -41,7 +43,7 @@ class Executor(Protocol):
         """Processes that share the work."""
         ...
 
-    def sweep(self, function: Callable[..., Any], work: Work, *broadcast: Any) -> list[Any]:
+    def sweep(self, function: Callable[..., Found], work: Work, *broadcast: object) -> list[Found]:
         """`[function(resident, group, work, *broadcast) for group in work.groups]`.
 
         `resident` holds the events of the process that works on a group.
@@ -62,7 +64,7 @@ def forward(
     executor: Executor,
     work: Work,
     parameters: Parameters,
-    widths: Widths | None,
+    mode: Mode,
     *,
     replica: int | None = None,
 ) -> Templates:
@@ -74,7 +76,7 @@ def forward(
     Raises:
         FitError: a template is not finite; the message says which, and which column or observable it comes from.
     """
-    partial = executor.sweep(_forward_group, work, _to_numpy(parameters), _to_numpy(widths), replica)
+    partial = executor.sweep(_forward_group, work, _to_numpy(parameters), _to_numpy(mode), replica)
     yields, sumw2 = _zeros(work)
     for group, templates in zip(work.groups, partial, strict=True):
         rows = _rows(group, work.axes)
@@ -83,7 +85,7 @@ def forward(
             sumw2[channel][rows[0]] += templates.sumw2[channel]
     for channel, array in yields.items():
         if not np.all(np.isfinite(array)):
-            raise FitError(_cause(_place(channel, array, work.axes), executor, work, parameters, widths))
+            raise FitError(_cause(_place(channel, array, work.axes), executor, work, parameters, mode))
     return Templates(yields, sumw2)
 
 
@@ -134,12 +136,12 @@ def _place(channel: str, array: np.ndarray, axes: Axes) -> str:
     return f"{channel!r} (sample {axes.samples[sample]!r}, variation {variation_name!r}, bin {number})"
 
 
-def _cause(place: str, executor: Executor, work: Work, parameters: Parameters, widths: Widths | None) -> str:
+def _cause(place: str, executor: Executor, work: Work, parameters: Parameters, mode: Mode) -> str:
     """Why a template is not finite: its parameters, or what one more look at all events finds."""
     bad = [name for name, array in parameters.items() if not np.all(np.isfinite(array))]
     reasons = [f"parameters that are not finite: {', '.join(bad)}"] if bad else []
     if not bad:
-        found = executor.sweep(_bad_group, work, _to_numpy(parameters), _to_numpy(widths))
+        found = executor.sweep(_bad_group, work, _to_numpy(parameters), _to_numpy(mode))
         reasons = [
             f"sample {g.sample!r}: {why}" for g, whys in zip(work.groups, found, strict=True) for why in whys
         ]
@@ -174,14 +176,12 @@ def _undefined(
     )
 
 
-def _bad_group(
-    resident: Resident, group: Group, work: Work, parameters: Parameters, widths: Widths | None
-) -> list[str]:
+def _bad_group(resident: Resident, group: Group, work: Work, parameters: Parameters, mode: Mode) -> list[str]:
     """What is not finite in the first chunk of a group that has such events."""
     problem = work.problem
-    for chunk in _events(resident, group, work, parameters, widths):
+    for chunk in _events(resident, group, work, parameters, mode):
         with mixed_as_numpy_does():
-            worked_on = in_types(problem, parameters, parted(chunk)[0], widths)
+            worked_on = in_types(problem, parameters, parted(chunk)[0], mode)
             found = bad_events(recipe(problem, group.variations), *worked_on)
         if found:
             return found
@@ -193,7 +193,7 @@ def _forward_group(
     group: Group,
     work: Work,
     parameters: Parameters,
-    widths: Widths | None,
+    mode: Mode,
     replica: int | None,
 ) -> Templates:
     sweep = compiled(work.problem, group.variations)[0]
@@ -204,12 +204,12 @@ def _forward_group(
         found: Templates = sweep(
             parameters,
             columns,
-            widths,
-            copies(keys, replica) if widths is None or replica is not None else None,
+            mode,
+            copies(keys, replica) if isinstance(mode, ExactCuts) or replica is not None else None,
         )
         return found
 
-    total: Templates = _sum(map(one, _events(resident, group, work, parameters, widths)))
+    total: Templates = _sum(map(one, _events(resident, group, work, parameters, mode)))
     return total
 
 
@@ -226,20 +226,22 @@ def _pullback_group(
 
 
 def _events(
-    resident: Resident, group: Group, work: Work, parameters: Parameters, widths: Widths | None
+    resident: Resident, group: Group, work: Work, parameters: Parameters, mode: Mode
 ) -> Iterable[Columns]:
     """The chunks of a group, complete: by the analysis's stage without a derivative, or by what stands in for it."""
-    stand_in = widths is not None and widths.surrogate is not None
+    stand_in = isinstance(mode, Widths) and mode.surrogate is not None
     return events(resident, group, work.problem, parameters, stand_in=stand_in)
 
 
-def _sum(results: Any) -> Any:
+def _sum(results: Iterable[Tree]) -> Tree:
     """Sum in order, in float64 NumPy: what leaves a worker."""
-    return functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), map(_to_numpy, results))
+    total: Tree = functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), map(_to_numpy, results))
+    return total
 
 
-def _to_numpy(tree: Any) -> Any:
-    return jax.tree.map(lambda x: np.asarray(x, dtype=np.float64), tree)
+def _to_numpy(tree: Tree) -> Tree:
+    found: Tree = jax.tree.map(lambda x: np.asarray(x, dtype=np.float64), tree)
+    return found
 
 
 def _rows(group: Group, axes: Axes) -> tuple[int, list[int]]:

@@ -3,13 +3,15 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipeline import analysis as contract
 from pipeline.analysis import analysis_of
 from pipeline.config import Config
 from pipeline.config.targets import Content
-from pipeline.data import datasets, normalisation, store
+from pipeline.data import column_file, datasets, normalisation
+from pipeline.data.column_file import Provenance
+from pipeline.data.names import FOLDS, Fold
 from pipeline.data.provenance import require_weights
 from pipeline.errors import ConfigError, InputError, nearest
 from pipeline.templates.axes import Axes, axes_of, variations_of, with_all_variations
@@ -64,7 +66,7 @@ class Group(NamedTuple):
     """Column files of one sample whose events move between workers and are summed together."""
 
     files: tuple[ColumnFile, ...]
-    folds: tuple[str, ...]
+    folds: tuple[Fold, ...]
     scale: float
     variations: tuple[str, ...]
 
@@ -101,14 +103,14 @@ def prepare_work(config: Config, columns: Sequence[tuple[str, Path]], fold: str)
     found = analysis_of(config)
     check_variations_used(config)
     check_surrogate(config)
-    folds = (datasets.TRAIN, datasets.HELD_OUT) if fold == datasets.ALL else (fold,)
+    folds = tuple(name for name in FOLDS if fold in (name, datasets.ALL))
     files = []
-    provenances: dict[str, list[dict[str, Any]]] = {}
+    provenances: dict[str, list[Provenance]] = {}
     for sample, path in columns:
-        provenance = store.read_provenance(path)
+        provenance = column_file.read(path)
         provenances.setdefault(sample, []).append(provenance)
-        events = sum(provenance["entries_kept"][name] for name in folds)
-        files.append(ColumnFile(sample, str(path.absolute()), provenance["content"], events))
+        events = sum(provenance.entries_kept[name] for name in folds)
+        files.append(ColumnFile(sample, str(path.absolute()), provenance.content, events))
     templates = axes_of(config, found.variation_names)
     scales = normalisation.scales(config, provenances, fold)
     require_weights(config, provenances, scales)
@@ -175,7 +177,7 @@ def _groups(
     templates: Axes,
     config: Config,
     scales: Mapping[str, float],
-    folds: tuple[str, ...],
+    folds: tuple[Fold, ...],
 ) -> tuple[Group, ...]:
     """Consecutive column files of one sample, until a group holds about its share of the events.
 

@@ -5,23 +5,26 @@ from pathlib import Path
 from pipeline.config import Config
 from pipeline.data import store
 from pipeline.data.fingerprint import fingerprint_of
-from pipeline.data.run_files import Columns, blocks
+from pipeline.data.names import INITIAL, OPTIMISED, Point
+from pipeline.data.record import EpochRecord
+from pipeline.data.run_files import Columns, blocks, records_in
 from pipeline.gradient.sweeps import Parameters
 from pipeline.optimise import checkpoints
-from pipeline.optimise.checkpoints import Record, State
+from pipeline.optimise.checkpoints import State
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.update import initial_state
 
 
-def save(path: Path, state: State, fingerprint: str, records: list[Record], block: int) -> None:
+def save(path: Path, state: State, fingerprint: str, records: list[EpochRecord], block: int) -> None:
     """Write the state at the end of a block of epochs, with the records that led to it."""
-    header = {"kind": "block", "block": block, store.FINGERPRINT: fingerprint, "records": records}
+    content = [record.as_json() for record in records]
+    header = {"kind": "block", "block": block, store.FINGERPRINT: fingerprint, "records": content}
     checkpoints.save(path, state, header)
 
 
 def load(
     path: Path, config: Config, parameters: Parameters, fingerprint: str, block: int
-) -> tuple[State, list[Record]]:
+) -> tuple[State, list[EpochRecord]]:
     """Read the state at the end of a block of epochs; `parameters` give its structure.
 
     Raises:
@@ -30,7 +33,7 @@ def load(
     until = min(block * config.optimise.epochs_per_job, config.optimise.epochs)
     expected = {store.FINGERPRINT: fingerprint, "kind": "block", "block": block, "epoch": until}
     state, header = checkpoints.load(path, initial_state(config, parameters), expected)
-    return state, header["records"]
+    return state, records_in(path, header)
 
 
 def optimised(config: Config, files: Columns) -> Parameters:
@@ -39,3 +42,8 @@ def optimised(config: Config, files: Columns) -> Parameters:
     fingerprint = fingerprint_of(config, files)
     last = config.optimise.jobs
     return load(blocks(config)[-1], config, start, fingerprint, last)[0].parameters
+
+
+def both_points(config: Config, files: Columns) -> dict[Point, Parameters]:
+    """The parameters that the run starts and ends with."""
+    return {INITIAL: initial_parameters(config), OPTIMISED: optimised(config, files)}

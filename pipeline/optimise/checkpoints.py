@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 
 from pipeline.data import store
+from pipeline.data.record import EpochRecord
+from pipeline.data.written import parsed
 from pipeline.errors import InputError
 from pipeline.gradient.sweeps import Parameters
 
-Record = dict[str, Any]
 KEPT = 2  # states: the latest, and one more for where that is damaged
 RECORDS = "records.jsonl"
 
@@ -29,17 +31,17 @@ class State(NamedTuple):
 
     epoch: int
     parameters: Parameters
-    optimiser: Any
+    optimiser: optax.OptState
     before: Parameters
 
 
-def save(path: Path, state: State, header: Mapping[str, Any]) -> None:
+def save(path: Path, state: State, header: Mapping[str, object]) -> None:
     """Write a state with what it is."""
     leaves = {f"leaf_{i:04d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state[1:]))}
     store.write_state(path, leaves, {"epoch": state.epoch, **header})
 
 
-def load(path: Path, like: State, expected: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
+def load(path: Path, like: State, expected: Mapping[str, object]) -> tuple[State, dict[str, Any]]:
     """Read a state, and its header; `like` gives its structure.
 
     Raises:
@@ -72,7 +74,7 @@ class Checkpoints:
         Arguments:
             usable: whether all else is there to go on from an epoch.
         """
-        ends = {record["epoch"]: end for record, end in self._lines()}
+        ends = {record.epoch: end for record, end in self._lines()}
         saved = sorted((epoch for epoch in self._saved() if start.epoch < epoch <= until), reverse=True)
         complete = (epoch for epoch in saved if all(e in ends for e in range(start.epoch, epoch)))
         resumed = next(filter(None, (self._loaded(e, start) for e in complete if usable(e))), start)
@@ -81,28 +83,30 @@ class Checkpoints:
             self._drop(epoch, resumed.epoch)
         return resumed
 
-    def keep(self, state: State, record: Record) -> None:
+    def keep(self, state: State, record: EpochRecord) -> None:
         """Save a state and the record of the epoch that led to it; what is not kept any longer goes."""
-        text = json.dumps(record, allow_nan=False)
+        content = record.as_json()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._records.open("a", encoding="utf-8") as stream:
                 if stream.tell() == 0:
                     stream.write(json.dumps({"kind": "records", store.FINGERPRINT: self._fingerprint}) + "\n")
-                stream.write(json.dumps({"record": record, "content": self._seal(text)}) + "\n")
+                stream.write(
+                    json.dumps({"record": content, "content": self._seal(json.dumps(content))}) + "\n"
+                )
         except OSError as error:
             raise store.unwritable(self._records, error) from error
         save(self.path(state.epoch), state, {"kind": "epoch", store.FINGERPRINT: self._fingerprint})
         self._drop(state.epoch - KEPT, state.epoch)
 
-    def records(self, first: int, until: int) -> list[Record]:
+    def records(self, first: int, until: int) -> list[EpochRecord]:
         """The records of the epochs from `first` to before `until`.
 
         Raises:
             InputError: they are not all there.
         """
-        found = [record for record, _ in self._lines() if first <= record["epoch"] < until]
-        if [record["epoch"] for record in found] != list(range(first, until)):
+        found = [record for record, _ in self._lines() if first <= record.epoch < until]
+        if [record.epoch for record in found] != list(range(first, until)):
             raise InputError(
                 f"{self._records} does not hold the records of the epochs {first} to {until - 1}: was it changed "
                 "during the run? Run again"
@@ -137,10 +141,10 @@ class Checkpoints:
             with contextlib.suppress(OSError):
                 self.path(epoch).unlink()
 
-    def _lines(self) -> Iterator[tuple[Record, int]]:
+    def _lines(self) -> Iterator[tuple[EpochRecord, int]]:
         """The records of this run, epoch after epoch, each with the byte that it ends at, until one that is damaged."""
         with (
-            contextlib.suppress(OSError, ValueError, LookupError, TypeError),
+            contextlib.suppress(OSError, ValueError, LookupError, TypeError, InputError),
             self._records.open("rb") as stream,
         ):
             if json.loads(stream.readline())[store.FINGERPRINT] != self._fingerprint:
@@ -148,11 +152,12 @@ class Checkpoints:
             before = None
             for line in stream:
                 entry = json.loads(line)
-                record = entry["record"]
-                sound = line.endswith(b"\n") and entry["content"] == self._seal(json.dumps(record))
-                if not sound or (before is not None and record["epoch"] != before + 1):
+                if not line.endswith(b"\n") or entry["content"] != self._seal(json.dumps(entry["record"])):
                     return
-                before = record["epoch"]
+                record = parsed(EpochRecord, entry["record"], str(self._records), "run again")
+                if before is not None and record.epoch != before + 1:
+                    return
+                before = record.epoch
                 yield record, stream.tell()
 
     def _seal(self, text: str) -> str:

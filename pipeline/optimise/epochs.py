@@ -8,21 +8,30 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.analysis import Free
 from pipeline.config import Config
+from pipeline.data.record import Counts, EpochRecord, Sweeps
 from pipeline.errors import FitError
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import Centre, Executor, Step, value_and_grad
 from pipeline.gradient.work import Work
 from pipeline.optimise import first_step
-from pipeline.optimise.checkpoints import Checkpoints, Record, State
+from pipeline.optimise.checkpoints import Checkpoints, State
 from pipeline.optimise.schedule import widths_at
 from pipeline.optimise.surrogate_calls import Calls
 from pipeline.optimise.update import in_ranges, updated
 from pipeline.templates.fill import Widths
+
+
+class _Noted(NamedTuple):
+    """What an epoch took besides its sweeps: calls of a stage without a derivative, halved updates."""
+
+    surrogate: Counts | None = None
+    halvings: int = 0
 
 
 def _silent(line: str) -> None:
@@ -39,7 +48,7 @@ def each_epoch(
     until: int,
     calls: Calls | None = None,
     say: Callable[[str], None] = _silent,
-) -> Iterator[tuple[State, Record]]:
+) -> Iterator[tuple[State, EpochRecord]]:
     """Epochs from a state on: after each one the new state and the record of the epoch.
 
     Arguments:
@@ -57,24 +66,22 @@ def each_epoch(
         state, step, at, noted = _evaluated(config, executor, work, state, evaluate, calls)
         if state.epoch == 0:
             first_step.look(config, executor, work, (state.parameters, at), step, say)
-        record = _record(free, state, step, work.events) | noted
-        state = updated(config, free, state, step.gradient)
-        record["seconds"] = time.perf_counter() - started
-        record["events_per_second"] = work.events / record["seconds"]
-        yield state, record
+        before, state = state, updated(config, free, state, step.gradient)
+        seconds = time.perf_counter() - started
+        yield state, _record(free, before, step, noted, work.events, seconds)
 
 
 def _evaluated(
     config: Config, executor: Executor, work: Work, state: State, evaluate: Centre, calls: Calls | None
-) -> tuple[State, Step, Widths, Record]:
+) -> tuple[State, Step, Widths, _Noted]:
     """Objective and gradient at a state; where there are none the update that led to it is halved, and again."""
     allowed = config.optimise.halvings if state.epoch else 0
     halvings = 0
     while True:
         try:
-            at, noted = _smoothed(config, executor, work, state, calls)
+            at, calls_made = _smoothed(config, executor, work, state, calls)
             step = value_and_grad(executor, work, state.parameters, at, evaluate)
-            return state, step, at, {**noted, **({"halvings": halvings} if halvings else {})}
+            return state, step, at, _Noted(calls_made, halvings)
         except FitError as error:
             if halvings == allowed:
                 possible = state.epoch and not allowed
@@ -87,13 +94,13 @@ def _evaluated(
 
 def _smoothed(
     config: Config, executor: Executor, work: Work, state: State, calls: Calls | None
-) -> tuple[Widths, Record]:
+) -> tuple[Widths, Counts | None]:
     """What is smooth in place of what is hard at an epoch; and what was called for it."""
     at = widths_at(config, state.epoch)
     if calls is None:
-        return at, {}
+        return at, None
     surrogate, noted = calls.learnt(executor, work, state.epoch, state.parameters)
-    return Widths(at.operations, at.bandwidths, surrogate), {"surrogate": noted}
+    return Widths(at.operations, at.bandwidths, surrogate), noted
 
 
 def run(
@@ -105,9 +112,9 @@ def run(
     until: int,
     checkpoints: Path,
     fingerprint: str,
-    progress: Callable[[Record], None],
+    progress: Callable[[EpochRecord], None],
     say: Callable[[str], None] = _silent,
-) -> tuple[State, list[Record]]:
+) -> tuple[State, list[EpochRecord]]:
     """Epochs until `until`, each saved in the folder `checkpoints`; those already there are not computed again.
 
     A checkpoint counts only where its fingerprint (configuration, analysis, events) is the same. Calls of a stage
@@ -130,15 +137,21 @@ def run(
     return last, saved.records(state.epoch, until)
 
 
-def _record(free: Mapping[str, Free], state: State, step: Step, events: int) -> Record:
+def _record(
+    free: Mapping[str, Free], state: State, step: Step, noted: _Noted, events: int, seconds: float
+) -> EpochRecord:
     """What the report shows of an epoch; arrays that are no cut appear by their norm only."""
     scaled = in_ranges(step.gradient, free)
-    return {
-        "epoch": state.epoch,
-        "objective": step.objective,
-        "gradient_norm": math.sqrt(sum(float(np.sum(np.square(g))) for g in scaled.values())),
-        "parameters": {name: float(p) for name, p in state.parameters.items() if np.ndim(p) == 0},
-        "gradient": {name: float(g) for name, g in step.gradient.items() if np.ndim(g) == 0},
-        "sweeps": step.seconds,
-        "events": events,
-    }
+    return EpochRecord(
+        epoch=state.epoch,
+        objective=step.objective,
+        gradient_norm=math.sqrt(sum(float(np.sum(np.square(g))) for g in scaled.values())),
+        parameters={name: float(p) for name, p in state.parameters.items() if np.ndim(p) == 0},
+        gradient={name: float(g) for name, g in step.gradient.items() if np.ndim(g) == 0},
+        sweeps=Sweeps(**step.seconds),
+        events=events,
+        seconds=seconds,
+        events_per_second=events / seconds,
+        surrogate=noted.surrogate,
+        halvings=noted.halvings,
+    )

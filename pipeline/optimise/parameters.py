@@ -1,8 +1,5 @@
 """The start values of the free parameters and of free bin edges, and what values are allowed."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
 import numpy as np
 
@@ -10,12 +7,13 @@ from pipeline import analysis as contract
 from pipeline.analysis import analysis_of
 from pipeline.config import Config
 from pipeline.errors import ConfigError, nearest
+from pipeline.gradient.compiled import Parameters
 from pipeline.optimise.resolution import check_sizes
 from pipeline.relax import edge_logits
 from pipeline.templates.binning import binnings_of
 
 
-def initial_parameters(config: Config) -> dict[str, Any]:
+def initial_parameters(config: Config) -> Parameters:
     """Start values: the analysis's own, then the configuration's; checked against the bounds."""
     found = analysis_of(config)
     check_sizes(config, found)
@@ -41,7 +39,7 @@ def _free_edges(config: Config) -> dict[str, jax.Array]:
     }
 
 
-def edges_at(config: Config, parameters: Mapping[str, Any]) -> dict[str, list[float] | None]:
+def edges_at(config: Config, parameters: Parameters) -> dict[str, list[float] | None]:
     """Bin edges of every channel at a point, numbers of bins for shares; None for one that counts."""
     found = {
         b.channel: b.edges_at(parameters) if b.shares is None else np.arange(b.shares + 1)

@@ -1,7 +1,6 @@
 """Values of free parameters that are set by hand: cuts as numbers, free bin edges as lists."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -31,14 +30,15 @@ def value_of(where: str, text: str) -> Value:
     return checked_value(where, parse_value(text, where))
 
 
-def checked_value(where: str, given: Any) -> Value:
+def checked_value(where: str, given: object) -> Value:
     """The same, of what is read already."""
     numbers = given if isinstance(given, list) and given else [given]
     if not all(type(number) in (int, float) for number in numbers):  # true is an int too
         raise ConfigError(
             f"{where}: the value of a free parameter is a number, of free bin edges a list of them"
         )
-    return [float(number) for number in numbers] if isinstance(given, list) else float(given)
+    found = [float(number) for number in numbers if isinstance(number, int | float)]
+    return found if isinstance(given, list) else found[0]
 
 
 def with_values(config: Config, parameters: Parameters, values: Mapping[str, Value]) -> Parameters:

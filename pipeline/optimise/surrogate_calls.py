@@ -6,7 +6,6 @@ that is continued learns from the same ones.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -15,6 +14,7 @@ from jaxtyping import Float
 from pipeline.analysis import analysis_of
 from pipeline.config import Config
 from pipeline.data import store
+from pipeline.data.record import Counts
 from pipeline.errors import InputError
 from pipeline.gradient.black_box import draw, joined
 from pipeline.gradient.sweeps import Executor, Parameters
@@ -41,7 +41,7 @@ class Calls:
 
     def learnt(
         self, executor: Executor, work: Work, epoch: int, parameters: Parameters
-    ) -> tuple[LocalSurrogate, dict[str, int]]:
+    ) -> tuple[LocalSurrogate, Counts]:
         """The generator at an epoch, learnt from new calls and earlier ones; how many, and of how many events.
 
         Raises:
@@ -56,7 +56,7 @@ class Calls:
         new = [joined(parts) for parts in zip(*shares, strict=True)]
         self._keep(epoch, new)
         chosen = [*new, *self._near(epoch, box, settings.calls - len(new))]
-        counts = {"calls": len(new), "draws": sum(len(c.inputs) for c in new), "learnt_from": len(chosen)}
+        counts = Counts(calls=len(new), draws=sum(len(c.inputs) for c in new), learnt_from=len(chosen))
         return fit(stage, settings, chosen, box, seed), counts
 
     def _near(self, epoch: int, box: Scale, number: int) -> list[Call]:
@@ -92,7 +92,7 @@ class Calls:
             self._known[epoch] = [Call(*(leaves[f"{kind}_{n}"] for kind in Call._fields)) for n in numbers]
         return self._known[epoch]
 
-    def _header(self, epoch: int) -> dict[str, Any]:
+    def _header(self, epoch: int) -> dict[str, str | int]:
         return {"kind": "calls", "epoch": epoch, store.FINGERPRINT: self._fingerprint}
 
     def _path(self, epoch: int) -> Path:

@@ -1,7 +1,6 @@
 """One update of the free parameters: optax, in units of each parameter's allowed range, inside its bounds."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -9,6 +8,7 @@ import optax
 
 from pipeline.analysis import Free
 from pipeline.config import Config, Optimise
+from pipeline.containers import AnyArray
 from pipeline.gradient.sweeps import Parameters
 from pipeline.optimise.checkpoints import State
 
@@ -40,7 +40,9 @@ def _range(free: Free | None) -> float:
     return 1.0 if free is None else free.bounds[1] - free.bounds[0]
 
 
-def _moved(value: Any, step: np.ndarray, free: Free | None) -> Any:
+def _moved(
+    value: AnyArray | np.number | float, step: np.ndarray, free: Free | None
+) -> AnyArray | np.number | float:
     moved = value + step * _range(free)
     return moved if free is None else np.clip(moved, *free.bounds)
 

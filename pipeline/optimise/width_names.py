@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,7 +18,7 @@ from pipeline.data import store
 from pipeline.errors import ConfigError, nearest
 from pipeline.gradient.work import Problem, Work
 from pipeline.relax import Relaxed
-from pipeline.relax.widths import named_like
+from pipeline.relax.widths import Width, named_like
 from pipeline.templates.variations import families
 
 EVENTS = 2  # of the chunk that shows which widths an analysis asks for; only its shape is looked at
@@ -30,7 +29,7 @@ class _Asking(Relaxed):
 
     names: set[str] = eqx.field(kw_only=True)
 
-    def _width(self, operation: str, width: str | ArrayLike | None, threshold: object = None) -> Any:
+    def _width(self, operation: str, width: str | Width | None, threshold: object = None) -> Width:
         name = width if isinstance(width, str) else named_like(threshold, self.thresholds)
         if width is not None and not isinstance(width, str):
             return width
@@ -40,7 +39,7 @@ class _Asking(Relaxed):
         return 1.0
 
 
-def check_names(config: Config, work: Work, parameters: Mapping[str, Any], *, relaxed: bool) -> None:
+def check_names(config: Config, work: Work, parameters: Mapping[str, ArrayLike], *, relaxed: bool) -> None:
     """Raise where a width is given that nothing asks for, or, for what is `relaxed`, one is asked for and not given.
 
     Raises:
@@ -64,12 +63,14 @@ def check_names(config: Config, work: Work, parameters: Mapping[str, Any], *, re
         )
 
 
-def _asked(work: Work, parameters: Mapping[str, Any]) -> set[str]:
+def _asked(work: Work, parameters: Mapping[str, ArrayLike]) -> set[str]:
     """Names of the widths that an analysis asks for, found by tracing its selection of each sample without events."""
     problem, names = work.problem, set[str]()
     found, free = problem.analysis, {name: np.asarray(value) for name, value in parameters.items()}
 
-    def observed(variations: tuple[str, ...], free: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    def observed(
+        variations: tuple[str, ...], free: dict[str, jax.Array], arrays: dict[str, jax.Array]
+    ) -> list[tuple[Mapping[str, jax.Array], Mapping[str, jax.Array]]]:
         # Whole numbers stay such, and an analysis may mix them with others.
         with jax.numpy_dtype_promotion("standard"):
             p, c = Parameters(_in_precision(problem, free)), Columns(_in_precision(problem, arrays))
@@ -77,7 +78,7 @@ def _asked(work: Work, parameters: Mapping[str, Any]) -> set[str]:
             seen = families(found, problem.binnings, variations, p, c, relax)
         return [(family.weights, family.values) for family in seen]
 
-    seen: list[Any] = []
+    seen: list[object] = []
     factors = [name for name, variation in declared(found).items() if isinstance(variation, WeightFactor)]
     for group in work.groups:
         variations = tuple(name for name in group.variations if name in factors)
@@ -89,7 +90,7 @@ def _asked(work: Work, parameters: Mapping[str, Any]) -> set[str]:
     return names
 
 
-def _in_precision(problem: Problem, arrays: dict[str, Any]) -> dict[str, Any]:
+def _in_precision(problem: Problem, arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
     return {
         name: array.astype(problem.precision) if jnp.issubdtype(array.dtype, jnp.floating) else array
         for name, array in arrays.items()
@@ -97,7 +98,7 @@ def _in_precision(problem: Problem, arrays: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shapes(
-    types: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], analysis: Analysis
+    types: Mapping[str, tuple[np.dtype, tuple[int, ...]]], analysis: Analysis
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """The columns of a chunk, those that a stage without a derivative makes among them."""
     made = analysis.simulated.outputs if analysis.simulated else ()

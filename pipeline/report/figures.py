@@ -4,7 +4,6 @@ import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib as mpl
 import mplhep
@@ -15,6 +14,11 @@ from matplotlib.mathtext import MathTextParser
 
 from pipeline.analysis import Free
 from pipeline.config import Config
+from pipeline.data.datasets import NOMINAL
+from pipeline.data.names import INITIAL, OPTIMISED, POINTS, TRAIN, Fold
+from pipeline.data.record import EpochRecord
+from pipeline.evaluate.evaluation import Evaluation
+from pipeline.fit.impacts import Impact
 
 # Okabe and Ito's palette, distinguishable with every kind of colour vision.
 COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#999999")
@@ -32,38 +36,36 @@ STYLE = {
 }
 
 
-def objective(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> Figure:
+def objective(records: Sequence[EpochRecord], evaluation: Evaluation) -> Figure:
     """Relaxed objective over the epochs, and the exact values before and after on every fold."""
     figure, (axes,) = _panels(1)
     axes.plot(
-        [r["epoch"] for r in records],
-        [r["objective"] for r in records],
+        [r.epoch for r in records],
+        [r.objective for r in records],
         color=AFTER,
         label="relaxed, training",
     )
-    last = records[-1]["epoch"] + 1
-    for row in summary["table"]:
-        fill = "full" if row["fold"] == "train" else "none"
-        colour = BEFORE if row["point"] == "initial" else "#D55E00"
-        x = 0 if row["point"] == "initial" else last
-        label = f"exact, {row['point']}, {row['fold'].replace('_', '-')}"
-        exact = math.nan if row["exact"] is None else row["exact"]
+    last = records[-1].epoch + 1
+    for row in evaluation.rows:
+        fill = "full" if row.fold == TRAIN else "none"
+        colour = BEFORE if row.point == INITIAL else "#D55E00"
+        x = 0 if row.point == INITIAL else last
+        label = f"exact, {row.point}, {row.fold.replace('_', '-')}"
+        exact = math.nan if row.exact is None else row.exact
         axes.plot([x], [exact], "o", color=colour, fillstyle=fill, label=label, clip_on=False)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(_with_unit(summary["objective"]["label"], summary["objective"]["unit"]))
+    axes.set_ylabel(_with_unit(evaluation.objective.label, evaluation.objective.unit))
     axes.legend()
     return figure
 
 
-def parameters(
-    records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], free: Mapping[str, Free]
-) -> Figure:
+def parameters(records: Sequence[EpochRecord], evaluation: Evaluation, free: Mapping[str, Free]) -> Figure:
     """Every free parameter over the epochs, its allowed range shaded at the ends."""
-    names = list(records[0]["parameters"])
+    names = list(records[0].parameters)
     figure, panels = _panels(len(names))
-    epochs = [*(r["epoch"] for r in records), records[-1]["epoch"] + 1]
+    epochs = [*(r.epoch for r in records), records[-1].epoch + 1]
     for axes, name in zip(panels, names, strict=True):
-        path = [*(r["parameters"][name] for r in records), summary["points"]["optimised"][name]]
+        path = [*(r.parameters[name] for r in records), evaluation.points[OPTIMISED].parameters[name]]
         axes.plot(epochs, path, color=AFTER)
         if name in free:
             for bound in free[name].bounds:
@@ -74,48 +76,48 @@ def parameters(
     return figure
 
 
-def templates(config: Config, channel: str, summary: Mapping[str, Any], fold: str) -> Figure:
+def templates(config: Config, channel: str, evaluation: Evaluation, fold: Fold) -> Figure:
     """Stacked templates with exact cuts, before and after, with the total uncertainty before the fit."""
     figure, panels = _panels(2, sharey=True)
-    edges_of = {point: edges[channel] or (0.0, 1.0) for point, edges in summary["edges"].items()}
-    for axes, point in zip(panels, ("initial", "optimised"), strict=True):
+    edges_of = {point: found.edges[channel] or (0.0, 1.0) for point, found in evaluation.points.items()}
+    for axes, point in zip(panels, POINTS, strict=True):
         edges = edges_of[point]
-        entry = summary["templates"][f"{point}_{fold}"]
+        row = evaluation.at(point, fold)
         stacks = [
-            _scale(config, sample) * np.array(entry["yields"][channel][sample]["nominal"])
+            _scale(config, sample) * np.array(row.templates.yields[channel][sample][NOMINAL])
             for sample in config.data.samples
         ]
         labels = [settable(sample.label or name) for name, sample in config.data.samples.items()]
         mplhep.histplot(
             stacks, edges, stack=True, histtype="fill", label=labels, color=COLOURS[: len(stacks)], ax=axes
         )
-        if fit := summary["fits"].get(f"{point}_{fold}"):
-            _band(axes, edges, sum(stacks), np.array(fit["prefit_stdev"][channel]))
+        if row.fit is not None:
+            _band(axes, edges, np.sum(stacks, axis=0), np.array(row.fit.prefit_stdev[channel]))
         axes.set_title(settable(f"{channel}, {point}, {fold.replace('_', '-')} events"), fontsize=11)
         axes.set_xlim(edges[0], edges[-1])
         axes.set_xlabel(settable(config.channels[channel].label))
         if config.channels[channel].edges is None:
             axes.set_xticks([])
-    panels[0].set_ylabel(_per_bin(edges_of["initial"], config.channels[channel].label))
+    panels[0].set_ylabel(_per_bin(edges_of[INITIAL], config.channels[channel].label))
     panels[0].set_ylim(top=1.35 * panels[0].get_ylim()[1])
     panels[0].legend(ncols=2)
     return figure
 
 
-def pulls(summary: Mapping[str, Any], fold: str) -> Figure:
+def pulls(evaluation: Evaluation, fold: Fold) -> Figure:
     """Nuisance parameters after the fit, before and after the optimisation (Asimov data: all centred)."""
-    points = [point for point in ("initial", "optimised") if f"{point}_{fold}" in summary["fits"]]
-    found = [summary["fits"][f"{point}_{fold}"]["impacts"] for point in points]
-    labels = [impact["label"] for impact in found[-1]]
+    fits = {point: evaluation.at(point, fold).fit for point in POINTS}
+    found = {point: {i.label: i for i in fit.impacts} for point, fit in fits.items() if fit is not None}
+    labels = list(found[OPTIMISED])
     figure, axes = _rows(labels)
     axes.axvspan(-2, 2, color="#FFF3B0")
     axes.axvspan(-1, 1, color="#D8F0C8")
     rows = np.arange(len(labels))[::-1]
-    styles = {"initial": (BEFORE, 0.15), "optimised": (AFTER, -0.15)}
-    for impacts, point in zip(found, points, strict=True):
+    styles = {INITIAL: (BEFORE, 0.15), OPTIMISED: (AFTER, -0.15)}
+    for point, impacts in found.items():
         colour, offset = styles[point]
-        by_label = {impact["label"]: impact for impact in impacts}
-        centres, errors = ([by_label[label][key] for label in labels] for key in ("pull", "constraint"))
+        centres = [impacts[label].pull for label in labels]
+        errors = [impacts[label].constraint for label in labels]
         axes.errorbar(
             centres, rows + offset, xerr=errors, fmt="o", color=colour, markersize=4, capsize=2, label=point
         )
@@ -125,11 +127,12 @@ def pulls(summary: Mapping[str, Any], fold: str) -> Figure:
     return figure
 
 
-def ranking(config: Config, impacts: Sequence[Mapping[str, Any]]) -> Figure:
+def ranking(config: Config, impacts: Sequence[Impact]) -> Figure:
     """Shift of the parameter of interest for each nuisance parameter at +-1 sigma after the fit."""
-    figure, axes = _rows([impact["label"] for impact in impacts])
+    figure, axes = _rows([impact.label for impact in impacts])
     rows = np.arange(len(impacts))[::-1]
-    up, down = ([math.nan if i[end] is None else i[end] for i in impacts] for end in ("up", "down"))
+    up = [math.nan if impact.up is None else impact.up for impact in impacts]
+    down = [math.nan if impact.down is None else impact.down for impact in impacts]
     axes.barh(rows, up, height=0.6, color=AFTER, label=r"$+1\sigma$")
     axes.barh(rows, down, height=0.6, color="#E69F00", alpha=0.8, label=r"$-1\sigma$")
     axes.axvline(0, color="black", linewidth=0.8)
@@ -165,7 +168,7 @@ def _scale(config: Config, sample: str) -> float:
     return math.prod(factors, start=1.0)
 
 
-def _band(axes: Axes, edges: Sequence[float], total: Any, stdev: np.ndarray) -> None:
+def _band(axes: Axes, edges: Sequence[float], total: np.ndarray, stdev: np.ndarray) -> None:
     low, high = np.append(total - stdev, (total - stdev)[-1]), np.append(total + stdev, (total + stdev)[-1])
     axes.fill_between(
         edges, low, high, step="post", facecolor="none", edgecolor="black", hatch="////", linewidth=0,

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from pipeline.config import Config, Model, NormalizationSystematic, NormPlusShapeSystematic
 from pipeline.containers import AnyArray, Templates
 from pipeline.data.datasets import NOMINAL
+from pipeline.data.written import Written
 from pipeline.templates.axes import Axes, affecting
 from pipeline.templates.shapes import LEAST_MIRRORED, Channels, norm_plus_shape, symmetrised
 
@@ -28,7 +29,7 @@ NO_EFFECT, VANISHES, ONE_SIDED, MIRRORED = "no effect", "vanishes", "one-sided",
 Bins = Float[np.ndarray, " bins"]
 
 
-class Caution(NamedTuple):
+class Caution(Written):
     """One thing to know of a systematic uncertainty; no sample or channel where it is all of them.
 
     `size` orders them, relative to everything in the channel; `noise` counts bins on one side that may be chance.
@@ -63,7 +64,15 @@ class _Place(NamedTuple):
         where = f"{self.systematic.name!r} of sample {self.sample!r} in channel {self.channel!r}"
         relative = float(size / self.total) if self.total > 0 else 0.0
         name, sample, channel = self.systematic.name, self.sample, self.channel
-        return Caution(kind, name, sample, channel, relative, noise, f"{where}: {text}")
+        return Caution(
+            kind=kind,
+            systematic=name,
+            sample=sample,
+            channel=channel,
+            size=relative,
+            noise=noise,
+            text=f"{where}: {text}",
+        )
 
 
 def cautions(templates: Templates, axes: Axes, config: Config) -> list[Caution]:
@@ -160,7 +169,7 @@ def _one_sided(place: _Place) -> Iterator[Caution]:
         noise = int(np.sum(same & ~certain))
         found = place.caution(ONE_SIDED, size, f"up and down change to one side {' and '.join(parts)}", noise)
         if parts or noise:
-            yield found if parts else found._replace(text="")
+            yield found if parts else found.changed(text="")
 
 
 def _is_whole(up: Bins, down: Bins, place: _Place, least: float) -> bool:
@@ -233,7 +242,7 @@ def _normalizations(model: Model) -> Iterator[Caution]:
         size = max(abs(up), abs(down))
         if size == 0.0:
             text = f"{systematic.name!r}{where}: up and down are 0"
-            yield Caution(NO_EFFECT, systematic.name, "", "", 0.0, 0, text)
+            yield _of_all(NO_EFFECT, systematic.name, 0.0, text)
         elif systematic.is_one_sided:
             left = 0.5 * abs(up - down) / size
             kind = VANISHES if left < LEFT_OVER else ONE_SIDED
@@ -241,7 +250,12 @@ def _normalizations(model: Model) -> Iterator[Caution]:
                 f"{systematic.name!r}{where}: up {100 * up:+.3g} % and down {100 * down:+.3g} %, as one_sided: true "
                 f"says; {100 * left:.0f} % of it is left at the nominal value"
             )
-            yield Caution(kind, systematic.name, "", "", size, 0, text)
+            yield _of_all(kind, systematic.name, size, text)
+
+
+def _of_all(kind: str, systematic: str, size: float, text: str) -> Caution:
+    """Of all samples and channels."""
+    return Caution(kind=kind, systematic=systematic, sample="", channel="", size=size, noise=0, text=text)
 
 
 def _without_effect(places: Sequence[_Place]) -> Iterator[Caution]:
@@ -254,7 +268,7 @@ def _without_effect(places: Sequence[_Place]) -> Iterator[Caution]:
         if all(np.array_equal(nominal, end) for nominal, end in ends):
             names = " and ".join(repr(n) for n in (own[0].systematic.up, own[0].systematic.down) if n)
             text = f"{name!r}: {names} changes no template of any sample and channel"
-            yield Caution(NO_EFFECT, name, "", "", 0.0, 0, text)
+            yield _of_all(NO_EFFECT, name, 0.0, text)
 
 
 def _varied(

@@ -30,6 +30,14 @@ class Widths(Message):
     surrogate: LocalSurrogate | None = None
 
 
+class ExactCuts(Message):
+    """No widths: hard decisions and plain histograms."""
+
+
+EXACT = ExactCuts()
+Mode = Widths | ExactCuts
+
+
 class Recipe(NamedTuple):
     """What makes templates of events: analysis, bins, variations.
 
@@ -46,19 +54,19 @@ def fill(
     recipe: Recipe,
     parameters: Mapping[str, ArrayLike],
     columns: Columns,
-    widths: Widths | None,
+    mode: Mode,
     copies: Float[Array, " events"] | None = None,
 ) -> Templates:
     """Templates of one chunk of one sample: yields [variations, bins], nominal first, and sumw2 [bins].
 
     Arguments:
-        widths: of the relaxed operations; None for exact cuts and plain histograms.
+        mode: widths of the relaxed operations, or `EXACT`.
         copies: how often each event is there; None for once. So n events of weight w make sumw2 n w^2.
     """
-    relax, free = _operations(parameters, widths)
-    columns = _completed(free, columns, widths)
-    draw = functools.partial(_draw, free, relax, widths)
-    linear = _shifts(recipe) if recipe.linear and widths is not None else {}
+    relax, free = _operations(parameters, mode)
+    columns = _completed(free, columns, mode)
+    draw = functools.partial(_draw, free, relax, mode)
+    linear = _shifts(recipe) if recipe.linear and isinstance(mode, Widths) else {}
     finite = [name for name in recipe.variations if name not in linear]
     found = families(recipe.analysis, recipe.binnings, finite, free, columns, relax)
     slopes = _slopes(recipe, linear, free, columns, relax, draw)
@@ -81,28 +89,28 @@ def fill(
 
 
 def bad_events(
-    recipe: Recipe, parameters: Mapping[str, ArrayLike], columns: Columns, widths: Widths | None
+    recipe: Recipe, parameters: Mapping[str, ArrayLike], columns: Columns, mode: Mode
 ) -> list[str]:
     """What makes the templates of :func:`fill`, same arguments, not finite: columns first, then observables."""
-    relax, free = _operations(parameters, widths)
-    columns = _completed(free, columns, widths)
+    relax, free = _operations(parameters, mode)
+    columns = _completed(free, columns, mode)
     found = families(recipe.analysis, recipe.binnings, recipe.variations, free, columns, relax)
     return variations.bad_events(recipe.binnings, found)
 
 
-def _operations(
-    parameters: Mapping[str, ArrayLike], widths: Widths | None
-) -> tuple[Exact | Relaxed, Parameters]:
+def _operations(parameters: Mapping[str, ArrayLike], mode: Mode) -> tuple[Exact | Relaxed, Parameters]:
     """The operations, and the parameters whose arrays they know as thresholds."""
     free = Parameters({name: jnp.asarray(array) for name, array in parameters.items()})
-    return Exact() if widths is None else Relaxed(widths.operations, thresholds=free.arrays), free
+    if isinstance(mode, ExactCuts):
+        return Exact(), free
+    return Relaxed(mode.operations, thresholds=free.arrays), free
 
 
-def _completed(free: Parameters, columns: Columns, widths: Widths | None) -> Columns:
+def _completed(free: Parameters, columns: Columns, mode: Mode) -> Columns:
     """With the columns that a surrogate makes."""
-    return (
-        columns if widths is None or widths.surrogate is None else widths.surrogate.completed(free, columns)
-    )
+    if isinstance(mode, ExactCuts) or mode.surrogate is None:
+        return columns
+    return mode.surrogate.completed(free, columns)
 
 
 def _shifts(recipe: Recipe) -> dict[str, Shift]:
@@ -168,7 +176,7 @@ def _of(family: Family, binning: Binning) -> tuple[Array, Array | None]:
 def _draw(
     free: Parameters,
     relax: Exact | Relaxed,
-    widths: Widths | None,
+    mode: Mode,
     binning: Binning,
     weights: Float[Array, "variations events"],
     values: Array | None,
@@ -180,9 +188,9 @@ def _draw(
     edges = binning.edges_at(free.arrays)
     if edges is None or values is None:
         return weights.sum(axis=1, keepdims=True, dtype=jnp.float64)
-    if isinstance(relax, Exact) or widths is None:
+    if isinstance(relax, Exact) or isinstance(mode, ExactCuts):
         return Exact().histogram(values, binning.filled(edges), weights=weights)
-    bandwidth = widths.bandwidths[binning.channel]
+    bandwidth = mode.bandwidths[binning.channel]
     if binning.unit == "bin":
         bandwidth = fraction_of_bin(edges, bandwidth)
     return relax.histogram(values, binning.filled(edges), bandwidth=bandwidth, weights=weights)

@@ -30,6 +30,7 @@ from pipeline.likelihood.of_run import workspace
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import axes_of
+from pipeline.templates.fill import EXACT
 
 ROOT = Path(__file__).parents[2]
 V1_STYLE = ["analysis.options={electron: [], muon: [], jet: []}", "parameters={lepton_pt: 25, jet_pt: 25}"]
@@ -240,9 +241,9 @@ def test_the_fit_of_the_reference(agc, reference):
     run = load(agc)
     table = fit_table(workspace(*reference_templates(run, reference), run, pseudodata=True))
     assert len(table) == 34
-    row = next(row for row in table if row["label"] == "ttbar_norm")
-    np.testing.assert_allclose([row["ours"], row["hessian"]], [0.96077, 0.10821], atol=2e-5)
-    assert abs(row["bestfit"] - row["ours"]) < 5e-4
+    row = next(row for row in table if row.label == "ttbar_norm")
+    np.testing.assert_allclose([row.ours, row.hessian], [0.96077, 0.10821], atol=2e-5)
+    assert abs(row.bestfit - row.ours) < 5e-4
 
 
 def test_other_corrections_are_refused(agc, tmp_path):
@@ -260,7 +261,7 @@ def test_other_corrections_are_refused(agc, tmp_path):
 def test_relaxed_yields_converge_to_the_exact_ones(miniature, miniature_columns):
     work = prepare_work(miniature, miniature_columns, datasets.ALL)
     start = initial_parameters(miniature)
-    exact = forward(InProcess(), work, start, None)
+    exact = forward(InProcess(), work, start, EXACT)
     apart = []
     for factor in (1.0, 0.1, 0.01, 0.001):
         narrow = widths_at(miniature, 0)

@@ -12,6 +12,7 @@ from pipeline.gradient.sweeps import forward, value_and_grad
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
+from pipeline.templates.fill import EXACT
 
 pytestmark = pytest.mark.simulate
 EDGES = (0.0, 0.3, 0.5, 0.7, 1.0)
@@ -42,7 +43,7 @@ def test_it_starts_as_the_triplet_mass(network, miniature, miniature_columns):
             InProcess(),
             prepare_work(run, miniature_columns, datasets.ALL),
             initial_parameters(run),
-            None,
+            EXACT,
         ).yields["4j2b"]
         for run in (mass, network)
     )

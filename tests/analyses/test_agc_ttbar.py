@@ -9,6 +9,7 @@ from pipeline.data import datasets
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
+from pipeline.templates.fill import EXACT
 
 POINTS = [
     {},
@@ -22,7 +23,7 @@ POINTS = [
 def test_exact_yields_equal_an_event_loop(miniature, miniature_columns, point):
     parameters = {**initial_parameters(miniature), **point}
     work = prepare_work(miniature, miniature_columns, datasets.ALL)
-    templates = forward(InProcess(), work, parameters, None)
+    templates = forward(InProcess(), work, parameters, EXACT)
     for variation, scale in (("nominal", 1.0), ("pt_scale_up", 1.03)):
         expected = loop(miniature, parameters, scale)
         for channel in miniature.channels:
@@ -37,7 +38,7 @@ def test_exact_yields_equal_an_event_loop(miniature, miniature_columns, point):
 @pytest.mark.simulate
 def test_weight_variations(miniature, miniature_columns):
     work = prepare_work(miniature, miniature_columns, datasets.ALL)
-    templates = forward(InProcess(), work, initial_parameters(miniature), None)
+    templates = forward(InProcess(), work, initial_parameters(miniature), EXACT)
     for channel, yields in templates.yields.items():
         nominal, up, down = (
             yields[work.axes.row("wjets", v)] for v in ("nominal", "scale_var_up", "scale_var_down")

@@ -27,6 +27,7 @@ from pipeline.gradient.sweeps import forward, value_and_grad
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
+from pipeline.templates.fill import EXACT
 
 CHOSEN = {
     "planes": ("z_1", "z_4"),
@@ -60,7 +61,7 @@ def optimised(run, files, tmp_path):
 
 
 def exact(run, work, parameters):
-    return centre(run, work.axes)(forward(InProcess(), work, parameters, None), parameters)[0]
+    return centre(run, work.axes)(forward(InProcess(), work, parameters, EXACT), parameters)[0]
 
 
 @pytest.mark.parametrize("name", EVENTS)
@@ -114,7 +115,7 @@ def test_the_fit_knows_its_own_error(request, tmp_path):
     """Pulls of the slope, and the covariance of the positions by brute force."""
     run, files = made(request, tmp_path, "planes", "analysis.options={radiation_lengths: 0.007}")
     work = prepare_work(run, files, datasets.ALL)
-    templates = forward(InProcess(), work, initial_parameters(run), None)
+    templates = forward(InProcess(), work, initial_parameters(run), EXACT)
     pulls, number = (templates.yields[channel].sum() for channel in ("pulls", "tracks"))
     assert abs(pulls / number - 1) < 5 * math.sqrt(2 / number)
     z, width = np.array([0.0, 0.3, 0.1, 0.9]), 2e-4
@@ -146,7 +147,7 @@ def test_exact_calorimeter_is_numpy_and_its_optimum_that_of_a_grid(request, tmp_
         for name in ("alpha", "beta", "energy", "of_energy", *calorimeter.KINDS)
     }
     start = initial_parameters(run)
-    templates = forward(InProcess(), work, start, None)
+    templates = forward(InProcess(), work, start, EXACT)
     scale = templates.yields["showers"].sum() / len(columns["alpha"])
     powers = calorimeter_in_numpy(columns, **start)
     for channel, expected in zip(("showers", "responses", "squares"), powers, strict=True):
@@ -192,7 +193,7 @@ def test_exact_tomography_is_numpy_muon_by_muon(request, tmp_path):
     }
     areas = 6 * np.exp([point[f"share_{i}"] for i in range(8)])
     areas /= np.exp([point[f"share_{i}"] for i in range(8)]).sum()
-    templates = forward(InProcess(), work, {n: np.float64(v) for n, v in point.items()}, None)
+    templates = forward(InProcess(), work, {n: np.float64(v) for n, v in point.items()}, EXACT)
     columns = store.read_columns(files[0][1], datasets.TRAIN)
     for ladle in range(2):
         names = (*ladle_muons.LINES, *ladle_muons.NOISE)
@@ -256,8 +257,8 @@ def test_a_run_without_a_model_says_so_and_has_no_pyhf(request, tmp_path):
     lines = []
     found = all_points(run, InProcess(), files, {"initial": start, "optimised": start}, lines.append)
     assert not found.workspaces
-    assert {row["pyhf"] for row in found.summary["table"]} == {None}
-    assert found.summary["objective"]["label"] == "mean resolution and cost"
+    assert {row.pyhf for row in found.evaluation.rows} == {None}
+    assert found.evaluation.objective.label == "mean resolution and cost"
     assert any("the run has no model" in line for line in lines)
 
 

@@ -98,7 +98,7 @@ def test_the_epochs_are_the_notebook_s_steps(run, files, mean_mass, tmp_path):
     )  # fmt: skip
     assert run.optimise.epochs == 50
     for epoch, alpha in STEPS.items():
-        np.testing.assert_allclose(records[epoch]["parameters"]["alpha"], alpha, rtol=2e-5)
+        np.testing.assert_allclose(records[epoch].parameters["alpha"], alpha, rtol=2e-5)
     np.testing.assert_allclose(state.parameters["alpha"], MINIMUM, rtol=1e-9)
     found = verdict(run, InProcess(), work, state.parameters, objectives_of(run, work.axes))
     np.testing.assert_allclose([found.exact, found.relaxed], MEAN, rtol=1e-8)

@@ -20,6 +20,7 @@ from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
 from pipeline.objective import counting_significance
 from pipeline.optimise.parameters import edges_at, initial_parameters
+from pipeline.templates.fill import EXACT
 
 RUNS = {
     **{law: ("counting", [f"analysis.options.uncertainty={law}"]) for law in counting.LAWS},
@@ -75,7 +76,7 @@ def test_the_gradient_over_chunks_is_that_of_the_whole(name, made):
 def test_the_bin_holds_what_the_formulas_say(law, made):
     run, files = made(law)
     work = prepare_work(run, files, datasets.HELD_OUT)
-    found = forward(InProcess(), work, {"phi": np.float64(3.0)}, None).yields["bin"][..., 0]
+    found = forward(InProcess(), work, {"phi": np.float64(3.0)}, EXACT).yields["bin"][..., 0]
     sigma = {"steep": 1.4, "quadratic": 1.36, "steeper": 2.8}[law]
     rows = [("signal", "nominal"), ("background", "nominal")]
     rows += [("background", counting.UP), ("background", counting.DOWN)]
@@ -102,7 +103,7 @@ def test_exact_cuts_count_as_numpy_does(name, made):
     run, files = made(name)
     work = prepare_work(run, files, datasets.HELD_OUT)
     cut = 43.0 if name == "held_cut" else 1.3
-    found = forward(InProcess(), work, {"cut": np.float64(cut)}, None).yields["selected"][:, 0, 0]
+    found = forward(InProcess(), work, {"cut": np.float64(cut)}, EXACT).yields["selected"][:, 0, 0]
     for sample, path in files:
         x = store.read_columns(path, datasets.HELD_OUT)["x"]
         expected = run.data.samples[sample].cross_section_pb * np.mean(x > cut)
@@ -136,7 +137,7 @@ def test_the_best_cut_is_the_scan_s_within_fifty_updates(name, made, tmp_path):
 def test_exact_bins_are_numpy_s_histograms(made):
     run, files = made("bin_edges_shifted")
     work = prepare_work(run, files, datasets.HELD_OUT)
-    found = forward(InProcess(), work, initial_parameters(run), None).yields["x"]
+    found = forward(InProcess(), work, initial_parameters(run), EXACT).yields["x"]
     for sample, path in files:
         x = store.read_columns(path, datasets.HELD_OUT)["x"].astype(float)
         scale = run.data.samples[sample].cross_section_pb / len(x)

@@ -12,6 +12,7 @@ from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
 from pipeline.likelihood.of_run import workspace
 from pipeline.optimise.parameters import initial_parameters
+from pipeline.templates.fill import EXACT
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def z_asimov(signal, background):
 
 def counts(work, btag, ht):
     parameters = {"btag": np.float64(btag), "ht": np.float64(ht)}
-    found = forward(InProcess(), work, parameters, None).yields["selected"][:, 0, 0]
+    found = forward(InProcess(), work, parameters, EXACT).yields["selected"][:, 0, 0]
     by_sample = dict(zip(work.axes.samples, found, strict=True))
     signal = by_sample.pop("ww")
     return signal, sum(by_sample.values())
@@ -64,7 +65,7 @@ def test_the_optimiser_reaches_the_optimum(run, tmp_path, start):
 
 def test_pyhf_agrees_with_the_counting_formula(run):
     settings, _, work = run
-    templates = forward(InProcess(), work, {"btag": np.float64(-0.75), "ht": np.float64(270.0)}, None)
+    templates = forward(InProcess(), work, {"btag": np.float64(-0.75), "ht": np.float64(270.0)}, EXACT)
     fit = pyhf_fit(settings, workspace(templates, work.axes, settings))
-    np.testing.assert_allclose(fit["objective"], 12.9879, atol=1e-3)
-    np.testing.assert_allclose(fit["bestfit"][0], 1.0, atol=1e-3)
+    np.testing.assert_allclose(fit.objective, 12.9879, atol=1e-3)
+    np.testing.assert_allclose(fit.bestfit[0], 1.0, atol=1e-3)

@@ -17,7 +17,7 @@ from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
-from pipeline.templates.fill import Recipe, fill
+from pipeline.templates.fill import EXACT, Recipe, fill
 
 EVENTS = 3000
 SIZES = {"signal": EVENTS, "background": EVENTS}
@@ -45,7 +45,7 @@ def test_the_floor_of_the_paper():
 def test_hard_bins_are_those_of_numpy(run, files):
     work = work_of_all_models(run, files, datasets.HELD_OUT)
     start = initial_parameters(run)
-    found = forward(InProcess(), work, start, None).yields["bins"]
+    found = forward(InProcess(), work, start, EXACT).yields["bins"]
     for name, scale in (("signal", 1.0), ("background", 1000.0)):
         events = read(files, name)
         number = len(events["x0"])
@@ -102,7 +102,9 @@ def test_derivatives_are_those_of_the_templates(run, files):
         ]
         slope = (moved[0].yields["bins"][0] - moved[1].yields["bins"][0]) / (2 * h)
         np.testing.assert_allclose(row - nominal, slope, rtol=1e-4, atol=1e-5 * float(nominal.max()))
-    hard = [fill(recipe._replace(linear=flag), start, columns, None).yields["bins"] for flag in (True, False)]
+    hard = [
+        fill(recipe._replace(linear=flag), start, columns, EXACT).yields["bins"] for flag in (True, False)
+    ]
     np.testing.assert_array_equal(*hard)
 
 
@@ -127,8 +129,8 @@ def test_learning_pays_and_every_model_judges(run, files, tmp_path):
     assert after.pyhf is None
     assert after.workspace is None
     numbers = after.also
-    assert numbers["benchmark_2"]["exact"] == after.exact
-    exact = [numbers[f"benchmark_{n}"]["exact"] for n in range(5)]
+    assert numbers["benchmark_2"].exact == after.exact
+    exact = [numbers[f"benchmark_{n}"].exact for n in range(5)]
     assert exact[0] < exact[1] < exact[2]
     assert exact[0] < exact[3] < exact[4]
-    assert [numbers[f"benchmark_{n}"]["pyhf"] is None for n in range(5)] == [False, True, True, False, False]
+    assert [numbers[f"benchmark_{n}"].pyhf is None for n in range(5)] == [False, True, True, False, False]

@@ -19,6 +19,7 @@ from pipeline.gradient.sweeps import forward, value_and_grad
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
+from pipeline.templates.fill import EXACT
 
 pytestmark = pytest.mark.simulate
 GRID = [{"tight_muon": t, "jet_30": j} for t, j in itertools.product((0.0, 1.0), (0.0, 1.0))]
@@ -73,7 +74,7 @@ def is_medium(muon):
 @pytest.mark.parametrize("point", GRID, ids=str)
 def test_exact_yields_equal_an_event_loop(run, files, point):
     work = prepare_work(run, files, datasets.ALL)
-    found = forward(InProcess(), work, at(point), None)
+    found = forward(InProcess(), work, at(point), EXACT)
     cuts = {"lepton_pt": 30.0, "btag": 0.5, "jet_pt": 30.0 if point["jet_30"] else 25.0}
     expected = loop(run, cuts, identified=is_tight if point["tight_muon"] else is_medium)
     for channel in run.channels:
@@ -90,7 +91,7 @@ def test_exact_yields_equal_an_event_loop(run, files, point):
 
 def test_the_looser_working_point_keeps_what_the_tighter_one_does(run, files):
     work = prepare_work(run, files, datasets.ALL)
-    yields = [sum(a.sum() for a in forward(InProcess(), work, at(p), None).yields.values()) for p in GRID]
+    yields = [sum(a.sum() for a in forward(InProcess(), work, at(p), EXACT).yields.values()) for p in GRID]
     assert yields[0] > yields[2]
     assert yields[0] > yields[1] > yields[3]
 
@@ -115,7 +116,7 @@ def test_the_gradient_is_that_of_the_whole_and_of_finite_differences(run, files)
 def test_the_optimiser_chooses_as_the_scan_does(run, files, tmp_path):
     work = prepare_work(run, files, datasets.TRAIN)
     evaluate = centre(run, work.axes)
-    scan = [evaluate(forward(InProcess(), work, at(point), None), at(point))[0] for point in GRID]
+    scan = [evaluate(forward(InProcess(), work, at(point), EXACT), at(point))[0] for point in GRID]
     state, _ = optimise.run(
         run, InProcess(), work, optimise.initial_state(run, initial_parameters(run)),
         until=run.optimise.epochs, checkpoints=tmp_path, fingerprint="", progress=lambda _: None,

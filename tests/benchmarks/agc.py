@@ -35,7 +35,7 @@ from pipeline import config
 from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
 from pipeline.columns.make import make_columns
-from pipeline.data import datasets, store
+from pipeline.data import column_file, datasets, store
 from pipeline.evaluate.histograms import histograms
 from pipeline.gradient.chunks import Resident
 from pipeline.gradient.sweeps import forward, pullback
@@ -43,7 +43,7 @@ from pipeline.gradient.work import Work, prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 from pipeline.simulate.pythia import simulate
-from pipeline.templates.fill import Binning
+from pipeline.templates.fill import EXACT, Binning
 
 ROOT = Path(__file__).parent.parent.parent
 STEP = 200_000  # entries at a time, for everybody
@@ -131,7 +131,7 @@ def compare(name: str, path: Path, events: int, corrections: Path, folder: Path,
             )
 
     files = write_columns(settings, folder)
-    kept = sum(sum(store.read_provenance(p)["entries_kept"].values()) for _, p in files)
+    kept = sum(sum(column_file.read(p).entries_kept.values()) for _, p in files)
     size = sum(p.stat().st_size for _, p in files)
     rows = {
         "plain uproot, same branches": as_installed()(lambda: plain_uproot(settings)),
@@ -228,7 +228,7 @@ def preselected_per_selected(work: Work) -> float:
     parameters = {"lepton_pt": np.float64(30.0), "jet_pt": np.float64(30.0), "btag": np.float64(0.5)}
     counting = tuple(Binning(b.channel, None) for b in work.problem.binnings)
     counted = work._replace(problem=dataclasses.replace(work.problem, binnings=counting))
-    found = forward(InProcess(), counted, parameters, None)
+    found = forward(InProcess(), counted, parameters, EXACT)
     events = sum(y[0, 0, 0] for y in found.yields.values()) / work.groups[0].scale
     return float(work.events / events)
 

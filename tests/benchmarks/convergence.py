@@ -24,7 +24,7 @@ from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
-from pipeline.templates.fill import Widths
+from pipeline.templates.fill import EXACT, Widths
 
 FACTORS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 
@@ -39,7 +39,7 @@ def main() -> None:
     nominal = [work.axes.samples.index(process) for process in settings.data.samples]
     start, final = initial_parameters(settings), widths_at(settings, settings.optimise.epochs)
     executor = InProcess()
-    exact = forward(executor, work, start, None).yields
+    exact = forward(executor, work, start, EXACT).yields
     print(f"{settings.run}: {work.events} preselected events at the initial parameters")
     print(
         "widths / final ones"

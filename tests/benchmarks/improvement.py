@@ -68,13 +68,15 @@ def improve(run: str, settings: config.Config, files: Files, workers: int) -> No
         state, seconds = optimise.initial_state(settings, start), []
         until = settings.optimise.epochs
         for after, record in optimise.each_epoch(settings, executor, work, state, until=until):
-            state, seconds = after, [*seconds, record["seconds"]]
+            state, seconds = after, [*seconds, record.seconds]
         points = {"initial": start, "optimised": state.parameters}
-        summary = all_points(settings, executor, files, points, lambda line: None).summary
-    numbers = {(row["point"], row["fold"]): row["pyhf"] for row in summary["table"]}
-    before, after = (np.array(summary["bootstrap"]["values"][point]) for point in points)
+        found = all_points(settings, executor, files, points, lambda line: None).evaluation
+    numbers = {(row.point, row.fold): row.pyhf for row in found.rows}
+    before, after = (np.array(found.bootstrap.values[point]) for point in points)
     change = numbers["optimised", "held_out"] / numbers["initial", "held_out"] - 1
-    parameters = ", ".join(f"{name} {value:.4g}" for name, value in summary["points"]["optimised"].items())
+    parameters = ", ".join(
+        f"{name} {value:.4g}" for name, value in found.points["optimised"].parameters.items()
+    )
     folds = "".join(
         f"{numbers['initial', f]:10.4f} -> {numbers['optimised', f]:.4f}" for f in datasets.folds(settings)
     )

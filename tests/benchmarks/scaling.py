@@ -29,7 +29,7 @@ from pipeline import cluster, config
 from pipeline.analysis import analysis_of
 from pipeline.cluster import Distributed
 from pipeline.columns.make import make_columns
-from pipeline.data import datasets, store
+from pipeline.data import column_file, datasets
 from pipeline.gradient import sweeps
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import value_and_grad
@@ -121,9 +121,9 @@ def replicated(settings, folder):
     arrays = {name: array[chosen] for name, array in original.items()}
     factors = 1 + SMEAR * rng.standard_normal(arrays["jet_pt"].shape, dtype=np.float32)
     arrays["jet_pt"] = arrays["jet_pt"] * factors
-    kept = {**provenance["entries_kept"], datasets.TRAIN: FILE_EVENTS}
+    kept = {**provenance.entries_kept, datasets.TRAIN: FILE_EVENTS}
     path = folder / "columns.parquet"
-    store.write_columns(path, {**folds, datasets.TRAIN: arrays}, {**provenance, "entries_kept": kept})
+    column_file.write(path, {**folds, datasets.TRAIN: arrays}, provenance.changed(entries_kept=kept))
     return path
 
 

@@ -39,7 +39,7 @@ from pipeline import config, optimise
 from pipeline.analyses import rosenbrock, three_hump
 from pipeline.cluster import InProcess
 from pipeline.columns.make import make_columns
-from pipeline.data import datasets, store
+from pipeline.data import column_file, datasets
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.surrogate_calls import Calls
@@ -133,13 +133,13 @@ def local_surrogates(task, seed):
             run.simulate.generator, "draws", Path(file.path), events=plan.events_per_file, seed=seed
         )
         path = Path(folder) / "draws.parquet"
-        store.write_columns(path, *make_columns(run, file, print))
+        column_file.write(path, *make_columns(run, file, print))
         work = prepare_work(run, [("draws", path)], datasets.TRAIN)
         start = optimise.initial_state(run, initial_parameters(run))
         for state, record in optimise.each_epoch(
             run, InProcess(), work, start, until=run.optimise.epochs, calls=Calls(run)
         ):
-            calls += record["surrogate"]["calls"]
+            calls += record.surrogate.calls
             found.append(
                 (calls, np.array([float(state.parameters[n]) for n in task.stage.simulated.parameters]))
             )

@@ -8,6 +8,7 @@ import pytest
 from pipeline import config
 from pipeline.cli import reference
 from pipeline.errors import InputError
+from pipeline.evaluate import summary
 
 FOLDER = Path(__file__).parents[2] / "config"
 CURE = "config/{} is out of step with pipeline/config: `make reference` fixes it"
@@ -17,6 +18,9 @@ def test_files_are_in_step():
     text = (FOLDER / "README.md").read_text()
     assert text == reference.with_table(text), CURE.format("README.md")
     assert (FOLDER / "schema.json").read_text() == reference.schema(), CURE.format("schema.json")
+    assert (FOLDER / "summary.schema.json").read_text() == summary.schema(), (
+        "config/summary.schema.json is out of step with pipeline/evaluate/summary.py: `make reference` fixes it"
+    )
 
 
 def test_every_key_is_explained():
@@ -49,6 +53,7 @@ def test_written_where_asked(tmp_path):
     assert text.endswith(f"\n{reference.END}\nafter\n")
     assert "from before" not in text
     assert json.loads((tmp_path / "schema.json").read_text())["title"] == "Config"
+    assert json.loads((tmp_path / "summary.schema.json").read_text())["title"] == "Summary"
 
 
 def test_no_place_to_write(tmp_path):

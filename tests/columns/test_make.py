@@ -99,9 +99,9 @@ def test_real_nanoaod_equals_uproot_alone(shared_data):
     selected = (ak.num(electron) >= 1) & (ak.sum(good, axis=1) >= 4)
     held_out = is_held_out(ak.to_numpy(events.event), 0.4)
     folds, provenance = both(path, AgcTtbar())
-    assert sum(provenance["entries_kept"].values()) == int(ak.sum(selected)) > 0
+    assert sum(provenance.entries_kept.values()) == int(ak.sum(selected)) > 0
     for fold, chosen in ((TRAIN, ~held_out), (HELD_OUT, held_out)):
-        assert provenance["entries_read"][fold] == int(chosen.sum())
+        assert provenance.entries_read[fold] == int(chosen.sum())
         found = folds[fold]
         lists = {"lepton_pt": electron[selected & chosen]}
         for name in ("pt", "eta", "phi", "mass"):
@@ -163,7 +163,7 @@ def test_nothing_held_out(tmp_path, tiny):
     folds, provenance = read_events(
         source(rootfiles.write(tmp_path / "a.root")), tiny(), held_out_fraction=0.0
     )
-    assert provenance["entries_read"] == {TRAIN: 200, HELD_OUT: 0}
+    assert provenance.entries_read == {TRAIN: 200, HELD_OUT: 0}
     assert folds[HELD_OUT]["jet"].shape == (0, 3)
 
 

@@ -14,11 +14,12 @@ from pipeline.cluster import InProcess
 from pipeline.columns import rootfile
 from pipeline.columns.make import make_columns
 from pipeline.columns.rootfile import UnreadableFile
-from pipeline.data import datasets, store
+from pipeline.data import column_file, datasets, store
 from pipeline.data.provenance import outdated
 from pipeline.errors import InputError
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
+from pipeline.templates.fill import EXACT
 
 EVENTS = 200
 
@@ -109,8 +110,8 @@ def test_an_unknown_protocol_is_named(run):
 def test_ranges_are_the_whole(run, local, most, jobs):
     parts = made(run(f"data.max_events_per_job={most}"))
     assert len(parts) == jobs
-    assert sum(sum(p["entries_read"].values()) for _, p in parts) == EVENTS
-    assert max(sum(p["entries_read"].values()) for _, p in parts) <= most
+    assert sum(sum(p.entries_read.values()) for _, p in parts) == EVENTS
+    assert max(sum(p.entries_read.values()) for _, p in parts) <= most
     if jobs < EVENTS:  # an event alone has columns too, but need not have jets
         assert_same(parts, local)
 
@@ -124,7 +125,7 @@ def promise(tmp_path, events):
 def test_a_file_longer_than_promised_is_read_to_its_end(run, tmp_path, local):
     promise(tmp_path, 90)
     parts = made(run("data.max_events_per_job=50"))
-    assert [sum(p["entries_read"].values()) for _, p in parts] == [45, 155]
+    assert [sum(p.entries_read.values()) for _, p in parts] == [45, 155]
     assert_same(parts, local)
 
 
@@ -158,11 +159,11 @@ def test_a_bad_file_fails_the_run_or_is_left_out_and_made_up_for(run, tmp_path, 
     settings = run("data.unreadable_files=leave_out", "data.samples.signal.cross_section_pb=2")
     files = write_columns(settings, tmp_path / "columns")
     assert "left out: sample 'signal'" in capsys.readouterr().out
-    lost = [store.read_provenance(path) for sample, path in files if sample == "signal"]
-    assert ["left_out" in provenance for provenance in lost] == [False, True, False]
-    assert [sum(p["entries_read"].values()) for p in lost] == [EVENTS, 0, EVENTS]
+    lost = [column_file.read(path) for sample, path in files if sample == "signal"]
+    assert [provenance.left_out is not None for provenance in lost] == [False, True, False]
+    assert [sum(p.entries_read.values()) for p in lost] == [EVENTS, 0, EVENTS]
     work = prepare_work(settings, files, datasets.ALL)
-    found = forward(InProcess(), work, {"cut": np.float64(0.0)}, None).yields["all"]
+    found = forward(InProcess(), work, {"cut": np.float64(0.0)}, EXACT).yields["all"]
     kept = [store.read_columns(path, f) for s, path in files if s == "signal" for f in ("train", "held_out")]
     weights = sum(c["weight"].sum(dtype=float) for c in kept if c)
     expected = weights * 2 * settings.data.luminosity_per_pb / (2 * EVENTS)
@@ -183,7 +184,7 @@ def test_columns_of_something_else_are_outdated(run, tmp_path):
     file, second = (f for f in datasets.source_files(first) if f.sample == "signal")
     path = tmp_path / "columns.parquet"
     store.write_columns(path, *make_columns(first, file, print))
-    made_of = store.read_provenance(path)
+    made_of = column_file.read(path)
     assert outdated(first, file, made_of) is None
     assert outdated(first, second, made_of) == "range was [0, 100] and is [100, None]"
     other = dataclasses.replace(file, path="elsewhere.root")
@@ -201,7 +202,7 @@ def test_a_left_out_file_is_outdated_once_files_must_be_readable(run, tmp_path):
     (file,) = (f for f in datasets.source_files(lenient) if f.sample == "signal")
     path = tmp_path / "columns.parquet"
     store.write_columns(path, *make_columns(lenient, file, print))
-    made_of = store.read_provenance(path)
+    made_of = column_file.read(path)
     assert outdated(lenient, file, made_of) is None
     assert "left out" in outdated(run(), file, made_of)
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import rootfiles
+from contracts import provenance
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -148,7 +149,7 @@ counts = st.lists(st.tuples(st.integers(0, 10**9), st.integers(1, 10**9)), min_s
 def test_each_fold_predicts_the_whole_luminosity(files, cross_section, scaled_run):
     """Weight 1 per event processed: every fold's sum is cross-section x luminosity, or all events."""
     loaded = scaled_run(cross_section)
-    read = [{"entries_read": {TRAIN: train, HELD_OUT: held_out}} for held_out, train in files]
+    read = [provenance("a", train, held_out) for held_out, train in files]
     processed = {
         TRAIN: sum(t for _, t in files),
         HELD_OUT: sum(h for h, _ in files),

@@ -14,6 +14,7 @@ from pipeline.gradient.work import prepare_work
 from pipeline.likelihood.of_run import workspace
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.point import with_values
+from pipeline.templates.fill import EXACT
 
 pytestmark = pytest.mark.simulate
 
@@ -28,37 +29,33 @@ def results(miniature, miniature_columns):
 
 
 def test_the_number_is_half_the_interval(results):
-    summary = results[0].summary
-    for row in summary["table"]:
-        down, up = summary["fits"][f"{row['point']}_{row['fold']}"]["interval"]
+    for row in results[0].evaluation.rows:
+        down, up = row.fit.interval
         assert down < 0 < up
-        assert row["pyhf"] == (up - down) / 2
+        assert row.pyhf == (up - down) / 2
         np.testing.assert_allclose(
-            row["pyhf"], row["exact"], rtol=0.2
+            row.pyhf, row.exact, rtol=0.2
         )  # the Hessian sees no asymmetry, and Minuit struggles
 
 
 def test_everything_is_reported(results, miniature):
-    summary, workspaces = results[0]
-    names = {f"{p}_{f}" for p in ("initial", "optimised") for f in ("train", "held_out")}
-    assert set(summary["templates"]) == set(summary["fits"]) == names
-    assert {f"{p}_{f}" for p, f in workspaces} == names | {"initial_pseudodata", "optimised_pseudodata"}
+    evaluated, workspaces = results[0]
+    keys = {(p, f) for p in ("initial", "optimised") for f in ("train", "held_out")}
+    assert {(row.point, row.fold) for row in evaluated.rows} == keys
+    assert set(workspaces) == keys | {("initial", "pseudodata"), ("optimised", "pseudodata")}
     lines = [line for line in results[1] if not line.startswith("note: ")]
     assert len(lines) == 1 + 4 + 2 + 1  # a line each: compiling, points and folds, pseudodata, bootstrap
-    for found in summary["fits"].values():
-        assert {i["label"] for i in found["impacts"]} == {s.name for s in miniature.model.systematics} | {
-            "lumi"
-        }
-        assert all(0 < i["constraint"] <= 1.001 and abs(i["pull"]) < 1e-3 for i in found["impacts"])
+    for row in evaluated.rows:
+        found = row.fit.impacts
+        assert {i.label for i in found} == {s.name for s in miniature.model.systematics} | {"lumi"}
+        assert all(0 < i.constraint <= 1.001 and abs(i.pull) < 1e-3 for i in found)
 
 
 def test_folds_predict_the_same_yield_within_statistics(results, miniature):
-    templates = results[0].summary["templates"]
-
     def total(fold):
-        entry = templates[f"initial_{fold}"]
-        yields = sum(sum(entry["yields"][c]["ttbar"]["nominal"]) for c in miniature.channels)
-        return yields, sum(sum(entry["sumw2"][c]["ttbar"]) for c in miniature.channels)
+        entry = results[0].evaluation.at("initial", fold).templates
+        yields = sum(sum(entry.yields[c]["ttbar"]["nominal"]) for c in miniature.channels)
+        return yields, sum(sum(entry.sumw2[c]["ttbar"]) for c in miniature.channels)
 
     (train, train_variance), (held_out, held_out_variance) = total("train"), total("held_out")
     assert abs(train - held_out) < 5 * np.sqrt(train_variance + held_out_variance)
@@ -66,7 +63,7 @@ def test_folds_predict_the_same_yield_within_statistics(results, miniature):
 
 def test_a_fit_that_does_not_close_is_an_error(miniature, miniature_columns):
     work = prepare_work(miniature, miniature_columns, datasets.TRAIN)
-    exact = forward(InProcess(), work, initial_parameters(miniature), None)
+    exact = forward(InProcess(), work, initial_parameters(miniature), EXACT)
     spec = workspace(Templates(exact.yields, exact.sumw2), work.axes, miniature)
     spec["observations"] = [{**o, "data": [1.1 * n for n in o["data"]]} for o in spec["observations"]]
     with pytest.raises(FitError, match=r"pyhf's fit of (the )?Asimov data"):
@@ -75,7 +72,7 @@ def test_a_fit_that_does_not_close_is_an_error(miniature, miniature_columns):
 
 def test_a_signal_of_no_events_is_an_error(miniature, miniature_columns):
     work = prepare_work(miniature, miniature_columns, datasets.TRAIN)
-    exact = forward(InProcess(), work, initial_parameters(miniature), None)
+    exact = forward(InProcess(), work, initial_parameters(miniature), EXACT)
     spec = workspace(Templates(exact.yields, exact.sumw2), work.axes, miniature)
     poi = next(n for n in miniature.model.normfactors if n.name == miniature.model.poi)
     for channel in spec["channels"]:

@@ -23,7 +23,7 @@ from pipeline.cli import main
 from pipeline.columns import rootfile
 from pipeline.columns.make import make_columns
 from pipeline.columns.rootfile import UnreadableFile
-from pipeline.data import checksums, datasets, normalisation, store
+from pipeline.data import checksums, column_file, datasets, normalisation, store
 from pipeline.data.datasets import ALL, HELD_OUT, TRAIN
 from pipeline.data.provenance import outdated
 from pipeline.errors import ConfigError, InputError
@@ -113,10 +113,12 @@ def test_a7_the_sums_of_a_skim_are_those_before_it(run, tmp_path, most):
     for fold in (TRAIN, HELD_OUT):
         assert abs(predicted(settings, tmp_path, fold) / right - 1) < 0.2
     files = write_columns(settings, tmp_path / "columns")
-    made_of = {"signal": [store.read_provenance(path) for sample, path in files if sample == "signal"]}
+    made_of = {"signal": [column_file.read(path) for sample, path in files if sample == "signal"]}
     if most == 150:  # without the first third of the first file, whose share of its sum goes too
-        made_of["signal"][0] |= {datasets.LEFT_OUT: "damaged", "entries_read": {TRAIN: 0, HELD_OUT: 0}}
-        share = 1 - made_of["signal"][0]["entries_promised"] / EVENTS
+        first = made_of["signal"][0]
+        nothing = {TRAIN: 0, HELD_OUT: 0}
+        made_of["signal"][0] = first.changed(left_out="damaged", entries_read=nothing)
+        share = 1 - first.entries_promised / EVENTS
         found = normalisation.scales(settings, made_of, ALL)["signal"]
         np.testing.assert_allclose(found, PB * LUMINOSITY / (1e5 * share + 6e4), rtol=1e-12)
 
@@ -146,7 +148,7 @@ def test_a7_weights_that_normalise_nothing_are_refused(run, tmp_path, weights, m
 def test_a7_a_skim_that_is_normalised_by_its_events_is_warned_of(run, tmp_path):
     entry = with_runs(write(tmp_path, "skim.root", genWeight=signed()), [1e5], [5600])
     settings = run(*GENERATED[:2], "data.max_events_per_job=150", signal=[entry])
-    made_of = [store.read_provenance(path) for _, path in write_columns(settings, tmp_path / "columns")]
+    made_of = [column_file.read(path) for _, path in write_columns(settings, tmp_path / "columns")]
     (note,) = normalisation.notes(settings, made_of)
     assert "its files hold 400 of the 5600 that were generated for them" in note
 
@@ -182,7 +184,7 @@ def test_a7_what_cannot_be_meant_is_refused(run, tmp_path):
 )
 def test_a7_weights_that_look_otherwise_are_warned_of(run, tmp_path, weights, overrides, says):
     settings = run(*overrides, signal=[write(tmp_path, "nlo.root", w=weights, genWeight=signed())])
-    made_of = [store.read_provenance(path) for _, path in write_columns(settings, tmp_path / "columns")]
+    made_of = [column_file.read(path) for _, path in write_columns(settings, tmp_path / "columns")]
     found = normalisation.notes(settings, made_of)
     if says is None:
         assert not found
@@ -240,8 +242,8 @@ def test_a11_fewer_events_than_promised_are_refused_however_they_are_read(run, t
 def test_a11_more_events_than_promised_are_read_and_said(run, tmp_path):
     entry = write(tmp_path, "long.root", events=200)
     settings = run("data.max_events_per_job=50", signal=[entry | {"nevts": 150}])
-    made_of = [store.read_provenance(path) for _, path in write_columns(settings, tmp_path / "columns")]
-    assert sum(sum(p["entries_read"].values()) for p in made_of if p["sample"] == "signal") == 200
+    made_of = [column_file.read(path) for _, path in write_columns(settings, tmp_path / "columns")]
+    assert sum(sum(p.entries_read.values()) for p in made_of if p.sample == "signal") == 200
     (note,) = normalisation.notes(settings, made_of)
     assert "long.root has 50 events more than the 150 that the manifest promises; all are read" in note
 

@@ -77,12 +77,10 @@ A1 = [(5.0, 50.0, 1.0, 1.483), (3.0, 50.0, 1.0, 2.427), (1.0, 100.0, 1.0, 10.05)
 @pytest.mark.parametrize(("signal", "background", "nominal", "right"), A1)
 def test_a1_an_end_beyond_the_bounds_of_the_poi(run, capfd, signal, background, nominal, right):
     fit = pyhf_fit(run(nominal=nominal), experiment(signal, background, nominal))
-    assert fit["objective"] == pytest.approx(right, rel=0.01)
-    np.testing.assert_allclose(
-        fit["interval"], sides_by_hand(signal, nominal * signal + background), rtol=1e-3
-    )
-    assert fit["uncertainty"][0] == pytest.approx(right, rel=0.01)
-    assert fit["interval_missing"] == ""
+    assert fit.objective == pytest.approx(right, rel=0.01)
+    np.testing.assert_allclose(fit.interval, sides_by_hand(signal, nominal * signal + background), rtol=1e-3)
+    assert fit.uncertainty[0] == pytest.approx(right, rel=0.01)
+    assert fit.interval_missing == ""
     assert capfd.readouterr().err == ""  # Minuit's C++ writes past Python's own
 
 
@@ -95,9 +93,9 @@ def test_a1_bounds_on_either_side_decide_nothing(run, bounds):
 def test_a1_a_bound_of_the_model_makes_one_side(run):
     """No background and no signal: below mu = 0 the bin would expect fewer than no events, -2 ln L is 2 mu S above."""
     fit = pyhf_fit(run(nominal=0.0), experiment(5.0, 0.0, 0.0))
-    assert fit["interval_method"] == {"down": "bound", "up": "profile"}
-    np.testing.assert_allclose(fit["interval"], [0.0, 0.1], atol=1e-4)
-    assert fit["objective"] == pytest.approx(0.1, rel=1e-3)
+    assert fit.interval_method == {"down": "bound", "up": "profile"}
+    np.testing.assert_allclose(fit.interval, [0.0, 0.1], atol=1e-4)
+    assert fit.objective == pytest.approx(0.1, rel=1e-3)
 
 
 @pytest.mark.parametrize("away", [1e-3, 0.3, 30.0])
@@ -157,7 +155,7 @@ def test_a3_a_likelihood_that_ends_or_has_valleys(run, capfd, high, low):
         return values[np.isfinite(values)].min()
 
     lowest = profiled(1.0)
-    for side in fit["interval"]:
+    for side in fit.interval:
         assert profiled(1.0 + side) - lowest == pytest.approx(1.0, abs=0.02)
     assert capfd.readouterr().err == ""
 

@@ -11,6 +11,7 @@ import sys
 import weakref
 from pathlib import Path
 
+import contracts
 import jax
 import numpy as np
 import pytest
@@ -29,10 +30,11 @@ from pipeline.containers import Columns, Templates
 from pipeline.data import datasets, results, run_files, store
 from pipeline.data.fingerprint import fingerprint_of
 from pipeline.errors import ConfigError, InputError
+from pipeline.evaluate import evaluation
 from pipeline.gradient.sweeps import compiled, forward
 from pipeline.gradient.work import Problem, prepare_work
 from pipeline.optimise.parameters import initial_parameters
-from pipeline.templates.fill import Widths
+from pipeline.templates.fill import EXACT, Widths
 
 WEIGHTED = ANALYSIS.replace(
     "class Tiny(Analysis):", "from factors import FACTOR\n\n\nclass Tiny(Analysis):"
@@ -74,7 +76,7 @@ def finished(tmp_path_factory):
             assert thalweg("optimise", "tiny.yaml", "--block", block, "--output", output) == 0
         found = config.load(Path("tiny.yaml"))
         header = run_files.evaluation_header(found, fingerprint_of(found, run_files.column_files(found)))
-        results.write(Path("results/tiny/evaluation.json"), {"table": [{"exact": 0.1587}]}, header)
+        evaluation.write(Path("results/tiny/evaluation.json"), contracts.evaluation(), header)
         results.write(Path("results/tiny/other.json"), {"table": []}, {**header, "kind": "scan"})
     return folder
 
@@ -219,7 +221,7 @@ def observed(path, executor):
     """Exact yields of signal and background."""
     found = config.load(path)
     work = prepare_work(found, write_columns(found, path.parent / "columns"), datasets.ALL)
-    templates = forward(executor, work, initial_parameters(found), None)
+    templates = forward(executor, work, initial_parameters(found), EXACT)
     return templates.yields["all"][:, 0, 0], work, initial_parameters(found)
 
 
@@ -250,7 +252,7 @@ def edited_twice(path, text, executor):
     kept = {key[0].content for key in compiled._kept if key[0].target == work.problem.target}
     assert kept <= {work.problem.content}
     with pytest.raises(ConfigError, match=r"was changed after the run had begun"):
-        forward(executor, old._replace(problem=other_content(old.problem)), parameters, None)
+        forward(executor, old._replace(problem=other_content(old.problem)), parameters, EXACT)
 
 
 def other_content(asked):
@@ -308,6 +310,30 @@ def test_a17_b_an_evaluation_that_is_none(content, run, capsys):
     assert "no file of numbers written by this program" in capsys.readouterr().err
 
 
+CHANGES = {
+    "of an older version": (lambda found: {"table": found["rows"]}, "key 'objective' is missing"),
+    "without a key": (lambda found: found["rows"][2].pop("events"), "key 'rows.2.events' is missing"),
+    "with another key": (lambda found: found["rows"][0].update(luck=7), "key 'rows.0.luck' is not known"),
+    "with another type": (lambda found: found["rows"][1].update(exact="a"), "key 'rows.1.exact' is not what"),
+    "without rows": (lambda found: found.update(rows=[]), "key 'rows' is empty"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_an_evaluation_of_another_version_is_refused(case, run, capsys):
+    """File, key and cure, and no KeyError."""
+    path = Path("results/tiny/evaluation.json")
+    found = json.loads(path.read_text())
+    header = {key: value for key, value in found.pop("header").items() if key != "content"}
+    change, message = CHANGES[case]
+    made = change(found)
+    results.write(path, made if case == "of an older version" else found, header)
+    assert report() == 1
+    said = capsys.readouterr().err
+    assert f"evaluation {path}: {message}" in said
+    assert "run `evaluate` again" in said
+
+
 def test_a17_an_altered_evaluation(run, capsys):
     path = Path("results/tiny/evaluation.json")
     text = path.read_text()
@@ -323,7 +349,7 @@ def test_a17_columns_made_again_are_not_those_of_the_run(tmp_path):
     group = work.groups[0]
     shutil.copy(work.groups[1].files[0].path, group.files[0].path)
     with pytest.raises(InputError, match="holds other events than when the run began"):
-        forward(InProcess(), work, parameters, None)
+        forward(InProcess(), work, parameters, EXACT)
 
 
 @pytest.fixture(scope="module")
@@ -342,7 +368,7 @@ def epochs(tiny, folder, until=6, **changes):
     computed = []
     state, records = optimise.run(
         found, InProcess(), work, start, until=until, checkpoints=folder / "checkpoints", fingerprint="this",
-        progress=lambda record: computed.append(record["epoch"]),
+        progress=lambda record: computed.append(record.epoch),
     )  # fmt: skip
     return {n: np.asarray(p).tobytes() for n, p in state.parameters.items()}, records, computed
 
@@ -363,7 +389,7 @@ def test_b_a_checkpoint_under_the_name_of_the_next_epoch(tiny, undisturbed, tmp_
     shutil.copy(saved / "epoch_000003.npz", saved / "epoch_000004.npz")
     bits, records, computed = epochs(tiny, tmp_path)
     assert (bits, computed) == (undisturbed[0], [3, 4, 5])
-    assert [record["epoch"] for record in records] == list(range(6))
+    assert [record.epoch for record in records] == list(range(6))
 
 
 def test_d_two_checkpoints_are_kept_and_those_that_are_asked_for(tiny, undisturbed, tmp_path):
@@ -402,7 +428,7 @@ def test_d_a_run_goes_on_from_the_last_whole_checkpoint(case, tiny, undisturbed,
     bits, records, computed = epochs(tiny, tmp_path)
     assert computed == list(range(GOES_ON_FROM[case], 6))
     assert bits == undisturbed[0]
-    assert [r["objective"] for r in records] == [r["objective"] for r in undisturbed[1]]
+    assert [r.objective for r in records] == [r.objective for r in undisturbed[1]]
     lines = (tmp_path / "checkpoints/records.jsonl").read_text().splitlines()
     assert [json.loads(line)["record"]["epoch"] for line in lines[1:]] == list(range(6))
     assert names(tmp_path) == ["epoch_000005.npz", "epoch_000006.npz", "records.jsonl"]
@@ -422,6 +448,7 @@ def test_d_a_resume_reads_one_checkpoint(tiny, tmp_path, monkeypatch):
     [
         Templates({"sr": np.ones((2, 3))}, {"sr": np.ones(3)}),
         Widths({"cut": np.asarray(0.1)}, {}),
+        EXACT,
         Columns({"weight": np.ones(4)}),
     ],
     ids=lambda message: type(message).__name__,

@@ -28,6 +28,7 @@ from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 from pipeline.relax import Exact
+from pipeline.templates.fill import EXACT
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -124,7 +125,7 @@ def run_of(folder, *overrides, analysis=ANALYSIS, **samples):
     return run, write_columns(run, folder / "columns")
 
 
-def templates(run, files, *, widths=None, replica=None, **parameters):
+def templates(run, files, *, widths=EXACT, replica=None, **parameters):
     work = prepare_work(run, files, TRAIN)
     at = {**initial_parameters(run), **parameters}
     return forward(InProcess(), work, at, widths, replica=replica)
@@ -257,7 +258,7 @@ SIZES = {"signal": 1.0, "a": 2e-44, "b": 1e-46, "c": 1e-140, "d": 1e100}
 def test_a22_tiny_weights_are_kept(tmp_path):
     run, files = run_of(tmp_path, **{n: branches(w=np.full(900, size)) for n, size in SIZES.items()})
     assert [store.read_columns(path, TRAIN)["weight"][0] for _, path in files] == list(SIZES.values())
-    for widths in (None, widths_at(run, 0)):
+    for widths in (EXACT, widths_at(run, 0)):
         found = templates(run, files, widths=widths)
         for channel in ("double", "bins_single"):
             (one, *_), size = found.yields[channel], np.array(list(SIZES.values()))[:, None]
@@ -306,8 +307,8 @@ def test_a4_replicas_are_of_the_same_model(weighted):
     work = prepare_work(run, files, TRAIN)
     start = initial_parameters(run)
     objective = centre(run, work.axes)
-    nominal = forward(InProcess(), work, start, None)
-    replicas = [forward(InProcess(), work, start, None, replica=n) for n in range(100)]
+    nominal = forward(InProcess(), work, start, EXACT)
+    replicas = [forward(InProcess(), work, start, EXACT, replica=n) for n in range(100)]
     for kind in ("yields", "sumw2"):
         found = np.array([getattr(r, kind)["double"] for r in replicas])
         error = found.std(axis=0) / np.sqrt(len(replicas))

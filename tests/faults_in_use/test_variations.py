@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 
+import contracts
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,9 +23,12 @@ from pipeline.cluster import InProcess
 from pipeline.config.sections import Alternative
 from pipeline.containers import Templates
 from pipeline.data import datasets
+from pipeline.data.names import FOLDS, POINTS
 from pipeline.errors import ConfigError, FitError
+from pipeline.evaluate.evaluation import Place, Yields
 from pipeline.evaluate.histograms import histograms
 from pipeline.evaluate.stage import yields
+from pipeline.fit.impacts import Impact
 from pipeline.gradient.suspects import suspects
 from pipeline.gradient.work import check_variations_used, prepare_work
 from pipeline.likelihood.of_run import specification, sums, workspace
@@ -357,7 +361,7 @@ def test_a6_what_may_be_noise_is_counted_and_what_is_decided_is_not_listed():
 
 def test_a6_a_log_has_the_largest_first_and_says_how_many_there_are():
     one = shapes([100, 400], [130, 420], [120, 380])[0]
-    lines = summary([one._replace(text=f"t{i}") for i in range(9)], 5)
+    lines = summary([one.changed(text=f"t{i}") for i in range(9)], 5)
     assert lines == [*(f"one-sided: t{i}" for i in range(5)), "one-sided: 4 more such"]
 
 
@@ -544,34 +548,20 @@ def test_b_a_report_with_such_labels_everywhere_is_written(tmp_path):
         },
         model={**model, "poi": wrong, "normfactors": [{"name": wrong, "samples": ["signal"]}]},
     )
-    impacts = [{"label": wrong, "pull": 0.0, "constraint": 0.9, "up": 0.02, "down": -0.03}]
-    fit = {"impacts": impacts, "prefit_stdev": {"all": [0.1, 0.1]}}
-    cautious = [c._asdict() for c in shapes([100, 400], [283, 1132])]
-    keys = [(p, f) for f in ("train", "held_out") for p in ("initial", "optimised")]
-    names = [f"{p}_{f}" for p, f in keys]
-    rows = {"yields": {"all": {s: {"nominal": [1.0, 2.0]} for s in ("signal", "ttbar")}}, "sumw2": {}}
-    row = {"events": 7, "missing": [], "exact": 1.0, "relaxed": 1.0, "pyhf": 1.0}
-    edges = {"all": [0.0, 1.0, 2.0]}
-    content = {
-        "objective": {"kind": "merit", "label": wrong, "unit": wrong, "sense": "minimise"},
-        "points": {"initial": {"phi": 1.0}, "optimised": {"phi": 1.0}},
-        "edges": {"initial": edges, "optimised": edges},
-        "bootstrap": None,
-        "pseudodata": {},
-        "table": [{"point": p, "fold": f, **row} for p, f in keys],
-        "templates": dict.fromkeys(names, rows),
-        "fits": dict.fromkeys(names, fit),
-        "also": [],
-        "cautions": dict.fromkeys(names, cautious),
-    }
-    record = {
-        "epoch": 0,
-        "objective": 1.0,
-        "gradient_norm": 1.0,
-        "parameters": {"phi": 1.0},
-        "seconds": 1.0,
-        "events": 7,
-    }
+    impacts = (Impact(label=wrong, pull=0.0, constraint=0.9, up=0.02, down=-0.03),)
+    fit = contracts.fit((wrong,), impacts=impacts, prefit_stdev={"all": (0.1, 0.1)}, interval=None)
+    cautious = tuple(shapes([100, 400], [283, 1132]))
+    yields = Yields(yields={"all": {s: {"nominal": (1.0, 2.0)} for s in ("signal", "ttbar")}}, sumw2={})
+    numbers = {**dict.fromkeys(("exact", "relaxed", "pyhf"), 1.0), "fit": fit, "cautions": cautious}
+    place = Place(parameters={"phi": 1.0}, edges={"all": (0.0, 1.0, 2.0)}, pseudodata=None)
+    content = contracts.evaluation(
+        rows=[contracts.row(p, f, templates=yields, **numbers) for f in FOLDS for p in POINTS],
+        points=dict.fromkeys(POINTS, place),
+        kind="merit",
+        label=wrong,
+        unit=wrong,
+    )
+    record = contracts.record(0, objective=1.0, parameters={"phi": 1.0})
     page = tmp_path / "report.html"
     report.write(run, [record], content, [], page=page, figures=tmp_path / "figures")
     assert len(list((tmp_path / "figures").iterdir())) == 5

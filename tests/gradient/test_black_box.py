@@ -27,7 +27,7 @@ from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 from pipeline.optimise.surrogate_calls import Calls, around, region
-from pipeline.templates.fill import Widths
+from pipeline.templates.fill import EXACT, Widths
 from pipeline.templates.surrogate import Call, Scale, energy_score, fit
 
 STAGE = Simulated(parameters=("a",), inputs=("x",), outputs=("y", "z"), noise=3)
@@ -139,7 +139,7 @@ def test_exact_mode_is_the_stage_itself(request, tmp_path):
     total = sum(
         float(np.sum(c.weight * (scipy.special.expit(c.y - 10) - scipy.special.expit(c.y)))) for c in chunks
     )
-    found = forward(InProcess(), work, parameters, None)
+    found = forward(InProcess(), work, parameters, EXACT)
     np.testing.assert_allclose(found.yields["losses"].sum(), total, rtol=1e-12)
     again = list(black_box.events(resident, work.groups[0], work.problem, parameters, stand_in=False))
     assert all(np.array_equal(a.y, b.y) for a, b in zip(chunks, again, strict=True))
@@ -162,7 +162,7 @@ def test_a_run_that_is_continued_learns_from_the_same_calls(request, tmp_path):
     whole, _ = run_until(run, files, tmp_path / "whole", 4)
     run_until(run, files, tmp_path / "parts", 2)
     parts, records = run_until(run, files, tmp_path / "parts", 4)
-    assert [r["epoch"] for r in records] == [0, 1, 2, 3]
+    assert [r.epoch for r in records] == [0, 1, 2, 3]
     assert whole.parameters == parts.parameters
     (tmp_path / "parts/calls/epoch_000003.npz").write_bytes(b"damaged")  # so epoch 3 is computed again
     again, _ = run_until(run, files, tmp_path / "parts", 4)
@@ -197,7 +197,7 @@ def test_outputs_of_the_stage_are_inside_the_memory_budget(request, tmp_path):
     free, resident = Resident(), Resident(1000.0, tmp_path)
     for step in (0.0, 0.1, 0.2):
         parameters = {name: value + step for name, value in start.items()}
-        expected, found = (forward(InProcess(r), work, parameters, None) for r in (free, resident))
+        expected, found = (forward(InProcess(r), work, parameters, EXACT) for r in (free, resident))
         np.testing.assert_array_equal(expected.yields["losses"], found.yields["losses"])
         assert resident.used <= 1000
     made_by_stage = [kept.chunks for (_, key), kept in resident._kept.items() if key == work.problem]
@@ -210,7 +210,7 @@ def test_the_three_hump_problem_is_solved(request, tmp_path):
     overrides = ["optimise.epochs=20", "surrogate.steps=200"]
     run, files = made(request, tmp_path, "three_hump", *overrides, events=10_000)
     state, records = run_until(run, files, tmp_path, 20)
-    assert sum(r["surrogate"]["calls"] for r in records) == 100
+    assert sum(r.surrogate.calls for r in records) == 100
     assert expected_hump(*(float(state.parameters[n]) for n in "ab")) < -0.75
 
 
@@ -238,7 +238,7 @@ def test_a_stage_that_does_not_make_what_it_declares_is_refused(request, tmp_pat
     run, files = made(request, tmp_path, "three_hump", *overrides, events=200)
     work = prepare_work(run, files, datasets.TRAIN)
     with pytest.raises(error, match=message):
-        forward(InProcess(), work, initial_parameters(run), None)
+        forward(InProcess(), work, initial_parameters(run), EXACT)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pipeline.gradient.sweeps import forward, pullback
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
+from pipeline.templates.fill import EXACT
 
 pytestmark = pytest.mark.simulate
 
@@ -53,7 +54,7 @@ def test_trimmed_chunks_give_the_same_templates_and_gradient(miniature, miniatur
         work = work_of(miniature, miniature_columns, objects=objects, chunk_events=256)
         templates = forward(InProcess(), work, start, widths)
         gradient = pullback(InProcess(), work, start, widths, templates)
-        exact = forward(InProcess(), work, start, None)
+        exact = forward(InProcess(), work, start, EXACT)
         found.append((templates, gradient, exact))
     for channel in miniature.channels:
         for i in (0, 2):
@@ -80,7 +81,7 @@ def test_replicas_are_poisson_reproducible_and_paired(miniature, miniature_colum
     assert abs(np.mean(factors) - 1) < 5 / real.sum() ** 0.5
     assert abs(np.var(factors[0]) - 1) < 10 / real.sum() ** 0.5
     start = initial_parameters(miniature)
-    nominal = forward(InProcess(), work, start, None).yields["4j2b"]
-    again = forward(InProcess(), work, start, None, replica=3).yields["4j2b"]
+    nominal = forward(InProcess(), work, start, EXACT).yields["4j2b"]
+    again = forward(InProcess(), work, start, EXACT, replica=3).yields["4j2b"]
     assert 0.3 < again.sum() / nominal.sum() < 3
     assert np.any(again != nominal)

@@ -24,7 +24,7 @@ from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 from pipeline.optimise.update import in_ranges
 from pipeline.templates.axes import variations_of
-from pipeline.templates.fill import Recipe, fill
+from pipeline.templates.fill import EXACT, Recipe, fill
 
 pytestmark = pytest.mark.simulate
 
@@ -154,7 +154,7 @@ def test_finite_differences_of_the_whole_chain(miniature, work, evaluate):
 
 def test_small_widths_tend_to_exact(miniature, work):
     parameters = initial_parameters(miniature)
-    exact = forward(InProcess(), work, parameters, None)
+    exact = forward(InProcess(), work, parameters, EXACT)
     distances = []
     for factor in (1e-1, 1e-3, 1e-6):
         widths = jax.tree.map(lambda w, f=factor: w * f, widths_at(miniature, 10_000))

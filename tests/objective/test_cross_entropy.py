@@ -106,7 +106,7 @@ def test_a_classifier_is_trained_over_chunks(training, miniature_columns):
     assert all(steps[0].gradient[name] == 0 for name in ("jet_pt", "lepton_pt", "btag"))
     state = optimise.initial_state(config, start)
     records = [record for _, record in optimise.each_epoch(config, InProcess(), found, state, until=8)]
-    losses = [record["objective"] for record in records]
+    losses = [record.objective for record in records]
     assert losses[-1] < 0.9 * losses[0]
 
 
@@ -115,11 +115,11 @@ def test_pyhf_has_no_such_number_but_still_fits(training, miniature_columns):
     points = {"initial": initial_parameters(training)}
     said = []
     found = all_points(training, InProcess(), miniature_columns, points, said.append)
-    assert all(row["pyhf"] is None and row["exact"] > 0 for row in found.summary["table"])
+    assert all(row.pyhf is None and row.exact > 0 for row in found.evaluation.rows)
     assert any("pyhf has no such number" in line for line in said)
-    fit = found.summary["fits"]["initial_train"]
-    assert fit["interval_missing"] or fit["interval"][0] < 0 < fit["interval"][1]
-    assert sorted(fit["prefit_stdev"]) == ["4j1b", "4j2b"]
+    fit = found.evaluation.at("initial", "train").fit
+    assert fit.interval_missing or fit.interval[0] < 0 < fit.interval[1]
+    assert sorted(fit.prefit_stdev) == ["4j1b", "4j2b"]
 
 
 def test_it_adds_to_other_objectives():

@@ -61,9 +61,9 @@ def undisturbed(quick, miniature_columns, tmp_path_factory):
 def test_the_objective_improves(undisturbed):
     _, records, seen, _ = undisturbed
     assert records == seen
-    assert [r["epoch"] for r in records] == list(range(6))
-    assert records[-1]["objective"] != records[0]["objective"]
-    assert all(r["gradient_norm"] > 0 and r["events_per_second"] > 0 for r in records)
+    assert [r.epoch for r in records] == list(range(6))
+    assert records[-1].objective != records[0].objective
+    assert all(r.gradient_norm > 0 and r.events_per_second > 0 for r in records)
 
 
 @pytest.mark.parametrize("kept", [1, 3, 5])
@@ -73,9 +73,9 @@ def test_restart_from_any_checkpoint_gives_the_same_bits(
     final, records, _, _ = undisturbed
     run(quick, miniature_columns, tmp_path, kept)
     state, again, computed = run(quick, miniature_columns, tmp_path, 6)
-    assert [r["epoch"] for r in computed] == list(range(kept, 6))
+    assert [r.epoch for r in computed] == list(range(kept, 6))
     assert bits(state) == bits(final)
-    assert [r["objective"] for r in again] == [r["objective"] for r in records]
+    assert [r.objective for r in again] == [r.objective for r in records]
 
 
 def test_two_blocks_equal_one(quick, miniature_columns, undisturbed, tmp_path):
@@ -96,7 +96,7 @@ def test_a_damaged_checkpoint_is_computed_again(quick, miniature_columns, undist
     damaged = tmp_path / "epoch_000006.npz"
     damaged.write_bytes(damaged.read_bytes()[:-200])
     state, _, computed = run(quick, miniature_columns, tmp_path, 6)
-    assert [r["epoch"] for r in computed] == [5]
+    assert [r.epoch for r in computed] == [5]
     assert bits(state) == bits(final)
 
 

@@ -69,12 +69,12 @@ def test_halved_steps_go_on_and_are_the_same_after_a_restart(run, tmp_path):
     found, work = run("optimise.halvings=30")
     state, records = epochs(found, work, tmp_path / "a")
     assert state.epoch == 8
-    assert any(record.get("halvings") for record in records)
-    assert all(record["parameters"]["cut"] <= 0.55 for record in records)
+    assert any(record.halvings for record in records)
+    assert all(record.parameters["cut"] <= 0.55 for record in records)
     epochs(found, work, tmp_path / "b", until=3)
     again, records_again = epochs(found, work, tmp_path / "b")
     assert again.parameters["cut"] == state.parameters["cut"]
-    assert [r["objective"] for r in records_again] == [r["objective"] for r in records]
+    assert [r.objective for r in records_again] == [r.objective for r in records]
 
 
 def test_the_emptiest_bin_and_an_excessive_variation_are_named():

@@ -16,6 +16,7 @@ from pipeline.optimise.schedule import widths_at
 from pipeline.optimise.update import initial_state, updated
 from pipeline.relax import ordered_edges
 from pipeline.templates.binning import Binning
+from pipeline.templates.fill import EXACT
 
 pytestmark = pytest.mark.simulate
 LOGITS = ("edges_4j1b", "edges_4j2b")
@@ -79,14 +80,14 @@ def test_exact_yields_are_those_of_the_edges(free, miniature_columns):
     """With moved edges the exact templates are those of a configuration that has these edges fixed."""
     start = initial_parameters(free)
     moved = {**start, "edges_4j1b": start["edges_4j1b"] + np.array([0.3, 0.0, -0.3])}
-    found = forward(InProcess(), prepare_work(free, miniature_columns, datasets.ALL), moved, None)
+    found = forward(InProcess(), prepare_work(free, miniature_columns, datasets.ALL), moved, EXACT)
     edges = edges_at(free, moved)
     fixed = {
         name: channel.model_copy(update={"free_edges": None, "edges": tuple(edges[name])})
         for name, channel in free.channels.items()
     }
     run = free.model_copy(update={"channels": fixed})
-    expected = forward(InProcess(), prepare_work(run, miniature_columns, datasets.ALL), start, None)
+    expected = forward(InProcess(), prepare_work(run, miniature_columns, datasets.ALL), start, EXACT)
     for channel, yields in expected.yields.items():
         np.testing.assert_allclose(found.yields[channel], yields, rtol=1e-12)
 

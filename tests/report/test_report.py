@@ -2,11 +2,13 @@
 
 import re
 
-import numpy as np
+import contracts
 import pytest
 
 from pipeline import config as configuration
 from pipeline import report
+from pipeline.evaluate.evaluation import Bootstrap, FittedParameter, Further, Missing, Place, Yields
+from pipeline.fit.impacts import Impact
 
 BINS = 3
 
@@ -16,95 +18,62 @@ def run(request):
     return configuration.load(request.config.rootpath / "config" / "miniature.yaml")
 
 
-def summary_of(run):
+def evaluation_of(run):
     """What `evaluate` writes, with numbers of our own."""
-    labels = ["ttbar_norm", "Jet energy scale", "lumi", "staterror_4j1b[0]"]
-    yields = {
-        c: {s: {"nominal": [10.0 + i for i in range(BINS)]} for s in run.data.samples} for c in run.channels
-    }
-    fit = {
-        "labels": labels,
-        "impacts": [
-            {"label": "Jet energy scale", "pull": 0.0, "constraint": 0.9, "up": 0.02, "down": -0.03},
-            {"label": "lumi", "pull": 0.0, "constraint": 0.99, "up": 0.01, "down": -0.01},
-        ],
-        "prefit_stdev": {c: [1.0] * BINS for c in run.channels},
-        "interval": [-0.15, 0.17],
-        "interval_method": {"down": "minos", "up": "profile"},
-        "bestfit": [1.0, 0.0, 1.0, 1.0],
-        "uncertainty": [0.1, 0.9, 0.03, 0.1],
-        "correlation": np.eye(4).tolist(),
-        "objective": 0.1,
-    }
-    keys = [(p, f) for f in ("train", "held_out") for p in ("initial", "optimised")]
+    labels = ("ttbar_norm", "Jet energy scale", "lumi", "staterror_4j1b[0]")
+    nominal = {"nominal": tuple(10.0 + i for i in range(BINS))}
+    impacts = (
+        Impact(label="Jet energy scale", pull=0.0, constraint=0.9, up=0.02, down=-0.03),
+        Impact(label="lumi", pull=0.0, constraint=0.99, up=0.01, down=-0.01),
+    )
+    fit = contracts.fit(
+        labels,
+        impacts=impacts,
+        prefit_stdev={c: (1.0,) * BINS for c in run.channels},
+        interval=(-0.15, 0.17),
+        interval_method={"down": "minos", "up": "profile"},
+    )
+    fitted = FittedParameter(label="ttbar_norm", bestfit=0.96, uncertainty=0.11, ours=0.961, hessian=0.108)
     values = {"initial": 0.12345, "optimised": 0.1}
-    return {
-        "objective": {"kind": "poi_uncertainty", "label": "uncertainty", "unit": "1", "sense": "minimise"},
-        "points": {p: {"lepton_pt": 30.0, "jet_pt": 30.0 + (p == "optimised"), "btag": 0.5} for p in values},
-        "edges": {
-            "initial": {c: [0.0, 1.0, 2.0, 3.0] for c in run.channels},
-            "optimised": {c: [0.0, 1.0, 2.5, 3.0] for c in run.channels},
-        },
-        "bootstrap": {
-            "values": {"initial": [0.12, 0.1234, 0.13], "optimised": [0.1, 0.1, 0.1]},
-            "failed": 1,
-        },
-        "pseudodata": {
-            p: [
-                {"label": "ttbar_norm", "bestfit": 0.96, "uncertainty": 0.11, "ours": 0.961, "hessian": 0.108}
-            ]
+    edges = {"initial": (0.0, 1.0, 2.0, 3.0), "optimised": (0.0, 1.0, 2.5, 3.0)}
+    templates = Yields(yields={c: dict.fromkeys(run.data.samples, nominal) for c in run.channels}, sumw2={})
+    return contracts.evaluation(
+        rows=[
+            contracts.row(
+                p, f, templates=templates, fit=fit, exact=values[p], relaxed=values[p], pyhf=values[p]
+            )
+            for f in ("train", "held_out")
+            for p in values
+        ],
+        points={
+            p: Place(
+                parameters={"lepton_pt": 30.0, "jet_pt": 30.0 + (p == "optimised"), "btag": 0.5},
+                edges=dict.fromkeys(run.channels, edges[p]),
+                pseudodata=(fitted,),
+            )
             for p in values
         },
-        "table": [
-            {"point": p, "fold": f, "events": 7, "missing": []}
-            | dict.fromkeys(("exact", "relaxed", "pyhf"), values[p])
-            for p, f in keys
-        ],
-        "templates": {f"{p}_{f}": {"yields": yields, "sumw2": {}} for p, f in keys},
-        "fits": {f"{p}_{f}": fit for p, f in keys},
-        "also": [],
-        "cautions": {f"{p}_{f}": [] for p, f in keys},
-    }
+        bootstrap=Bootstrap(values={"initial": (0.12, 0.1234, 0.13), "optimised": (0.1, 0.1, 0.1)}, failed=1),
+    )
 
 
-def records_of():
-    parameters = {"lepton_pt": 30.0, "jet_pt": 30.0, "btag": 0.5}
-    return [
-        {
-            "epoch": i,
-            "objective": 0.12 - 0.01 * i,
-            "gradient_norm": 1.0,
-            "parameters": parameters,
-            "seconds": 1.0,
-            "events": 7,
-        }
-        for i in range(3)
-    ]
+def records_of(**parameters):
+    return [contracts.record(i, objective=0.12 - 0.01 * i, parameters=parameters) for i in range(3)]
+
+
+CUTS = {"lepton_pt": 30.0, "jet_pt": 30.0, "btag": 0.5}
 
 
 def provenances_of(run):
-    counts = {"train": 60, "held_out": 40}
-    return [
-        {
-            "sample": s,
-            "file": f"{s}.root",
-            "range": [0, None],
-            "entries_promised": 110,
-            "entries_read": counts,
-            "entries_kept": {"train": 6, "held_out": 4},
-            "sum_of_weights": {"train": 6.0, "held_out": 4.0},
-            "sum_of_absolute_weights": {"train": 6.0, "held_out": 4.0},
-        }
-        for s in run.data.samples
-    ]
+    return [contracts.provenance(s, entries_promised=110) for s in run.data.samples]
 
 
 @pytest.fixture
 def page(run, tmp_path):
     report.write(
         run,
-        records_of(),
-        summary_of(run),
+        records_of(**CUTS),
+        evaluation_of(run),
         provenances_of(run),
         page=tmp_path / "report.html",
         figures=tmp_path / "figures",
@@ -146,8 +115,8 @@ def test_figures_are_files_too_and_reproducible(page, run, tmp_path):
     first = {p.name: p.read_bytes() for p in (tmp_path / "figures").iterdir()}
     report.write(
         run,
-        records_of(),
-        summary_of(run),
+        records_of(**CUTS),
+        evaluation_of(run),
         provenances_of(run),
         page=tmp_path / "again.html",
         figures=tmp_path / "figures",
@@ -156,23 +125,20 @@ def test_figures_are_files_too_and_reproducible(page, run, tmp_path):
 
 
 def test_a_deterioration_is_called_one(run, tmp_path):
-    summary = summary_of(run)
-    for row in summary["table"]:
-        row["pyhf"] = 0.1 if row["point"] == "initial" else 0.2
+    worse = contracts.with_rows(evaluation_of(run), lambda row: row.point == "initial", pyhf=0.05)
     report.write(
-        run, records_of(), summary, provenances_of(run), page=tmp_path / "p.html", figures=tmp_path / "f"
+        run, records_of(**CUTS), worse, provenances_of(run), page=tmp_path / "p.html", figures=tmp_path / "f"
     )
     assert "not an improvement" in (tmp_path / "p.html").read_text()
 
 
 def test_a_start_without_a_number_says_why(run, tmp_path):
     """An untrained network that puts all events into one bin."""
-    summary = summary_of(run)
-    for row in summary["table"]:
-        if row["point"] == "initial":
-            row |= {"exact": None, "pyhf": None, "missing": ["exact: the fit did not converge"]}
+    missing = (Missing(kind="exact", model=None, reason="the fit did not converge"),)
+    gone = {"exact": None, "pyhf": None, "missing": missing}
+    summary = contracts.with_rows(evaluation_of(run), lambda row: row.point == "initial", **gone)
     path = tmp_path / "p.html"
-    report.write(run, records_of(), summary, provenances_of(run), page=path, figures=tmp_path / "f")
+    report.write(run, records_of(**CUTS), summary, provenances_of(run), page=path, figures=tmp_path / "f")
     page = path.read_text().replace("<b>", "").replace("</b>", "")
     assert "none → 0.1" in page
     assert page.count("No number at the initial parameters") == 2
@@ -181,11 +147,11 @@ def test_a_start_without_a_number_says_why(run, tmp_path):
 
 def test_an_objective_that_is_no_number_of_the_fit_is_judged_by_exact_cuts(run, tmp_path):
     """A cross-entropy: pyhf fits the regions, but its table has no such column."""
-    summary = summary_of(run)
-    for row in summary["table"]:
-        row["pyhf"] = None
+    summary = contracts.with_rows(evaluation_of(run), lambda row: True, pyhf=None)
     path = tmp_path / "report.html"
-    report.write(run, records_of(), summary, provenances_of(run), page=path, figures=tmp_path / "figures")
+    report.write(
+        run, records_of(**CUTS), summary, provenances_of(run), page=path, figures=tmp_path / "figures"
+    )
     page = path.read_text().replace("<b>", "").replace("</b>", "")
     assert "0.12345 → 0.1" in page
     assert "fitted with pyhf:" not in page
@@ -193,14 +159,11 @@ def test_an_objective_that_is_no_number_of_the_fit_is_judged_by_exact_cuts(run, 
 
 
 def test_a_model_beyond_pyhf_with_nothing_but_arrays_free_and_further_models(run, tmp_path):
-    summary = summary_of(run) | {"fits": {}, "pseudodata": {}, "points": {"initial": {}, "optimised": {}}}
-    found = {"exact": 0.09, "relaxed": 0.0901, "pyhf": 0.0902}
-    summary["also"] = [
-        {"model": "constrained", "label": "uncertainty", "point": p, "fold": f, **found}
-        for p in ("initial", "optimised")
-        for f in ("train", "held_out")
-    ]
-    records = [record | {"parameters": {}} for record in records_of()]
+    further = Further(label="uncertainty", exact=0.09, relaxed=0.0901, pyhf=0.0902)
+    judged = {"fit": None, "also": {"constrained": further}}
+    summary = contracts.with_rows(evaluation_of(run), lambda row: True, **judged)
+    bare = {p: place.changed(parameters={}, pseudodata=None) for p, place in summary.points.items()}
+    summary, records = summary.changed(points=bare), records_of()
     path = tmp_path / "report.html"
     report.write(run, records, summary, provenances_of(run), page=path, figures=tmp_path / "figures")
     page = path.read_text().replace("<b>", "").replace("</b>", "")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.columns.make import make_columns
 from pipeline.config import Config
-from pipeline.data import datasets, store
+from pipeline.data import column_file, datasets
 
 
 def write_columns(run: Config, folder: Path) -> list[tuple[str, Path]]:
@@ -12,6 +12,6 @@ def write_columns(run: Config, folder: Path) -> list[tuple[str, Path]]:
     found = []
     for file in datasets.source_files(run):
         path = folder / f"{file.name}.parquet"
-        store.write_columns(path, *make_columns(run, file, print))
+        column_file.write(path, *make_columns(run, file, print))
         found.append((file.sample, path))
     return found

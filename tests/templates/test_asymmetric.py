@@ -51,7 +51,7 @@ def test_an_interval_that_is_not_symmetric_is_no_disagreement(config):
     made = spec(VARIED)
     model = HistFactory.from_workspace(made)
     ours = float(OBJECTIVES["poi_uncertainty"].function(model, model.templates).value)
-    pyhfs = pyhf_fit(config, made)["objective"]
+    pyhfs = pyhf_fit(config, made).objective
     assert abs(pyhfs - ours) > 0.3 * ours
     require_agreement(config, made, ours, pyhfs)
     for wrong in (1.05 * ours, 0.95 * ours):

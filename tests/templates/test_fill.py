@@ -14,7 +14,7 @@ from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.binning import Binning
-from pipeline.templates.fill import Recipe, Widths, bad_events, fill
+from pipeline.templates.fill import EXACT, Recipe, Widths, bad_events, fill
 
 BINNINGS = (Binning("region", (0.0, 1.0, 2.0)), Binning("count", None))
 WIDTHS = Widths(operations={"x": jnp.asarray(0.1)}, bandwidths={"region": jnp.asarray(0.1)})
@@ -58,7 +58,7 @@ def test_nothing_is_bad_about_good_events():
     assert seen(()) == []
 
 
-@pytest.mark.parametrize("widths", [WIDTHS, None])
+@pytest.mark.parametrize("widths", [WIDTHS, EXACT], ids=["relaxed", "exact"])
 def test_the_channel_and_the_variation_of_a_nan_are_named(widths):
     found = seen(("zero",), widths, x=[0.0, 0.0])
     assert len(found) == 1

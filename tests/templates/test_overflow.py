@@ -9,7 +9,7 @@ from pipeline.analysis import Analysis, FlatTree
 from pipeline.containers import Columns, Observation
 from pipeline.relax import edge_logits
 from pipeline.templates.binning import Binning
-from pipeline.templates.fill import Recipe, Widths, fill
+from pipeline.templates.fill import EXACT, Recipe, Widths, fill
 
 EDGES = (0.0, 0.25, 0.5, 1.0)
 
@@ -30,9 +30,9 @@ class Values(Analysis):
 def contents(x, parameters, *, overflow, bandwidth=None, unit="value", smallest=None):
     """Bin contents at a point, exact without a bandwidth."""
     binnings = (Binning("region", EDGES, smallest, unit, overflow=overflow),)
-    widths = None if bandwidth is None else Widths({}, {"region": jnp.asarray(bandwidth)})
+    mode = EXACT if bandwidth is None else Widths({}, {"region": jnp.asarray(bandwidth)})
     columns = Columns({"x": x, "weight": jnp.ones(len(x))})
-    return fill(Recipe(Values(), binnings, ()), parameters, columns, widths).yields["region"][0]
+    return fill(Recipe(Values(), binnings, ()), parameters, columns, mode).yields["region"][0]
 
 
 @pytest.fixture

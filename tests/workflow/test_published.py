@@ -8,7 +8,7 @@ from generated import generated
 
 from pipeline import optimise, report
 from pipeline.cluster import InProcess
-from pipeline.data import datasets, store
+from pipeline.data import column_file, datasets, store
 from pipeline.errors import FitError
 from pipeline.evaluate.at_point import objectives_of, verdict, work_of_all_models
 from pipeline.evaluate.stage import all_points
@@ -74,9 +74,7 @@ def test_neos_learns_to_exclude(request, tmp_path):
     before, after = (verdict(run, InProcess(), held_out, p, objectives) for p in (start, state.parameters))
     assert after.exact < before.exact - 1  # ln CLs
     np.testing.assert_allclose(after.pyhf, after.exact, rtol=1e-4)
-    np.testing.assert_allclose(
-        after.also["uncertainty"]["pyhf"], after.also["uncertainty"]["exact"], rtol=0.1
-    )
+    np.testing.assert_allclose(after.also["uncertainty"].pyhf, after.also["uncertainty"].exact, rtol=0.1)
 
 
 @pytest.mark.parametrize("varied", [False, True])
@@ -116,13 +114,13 @@ def test_a_start_without_a_number_does_not_end_the_run(request, tmp_path):
     lines = []
     found = all_points(
         run, InProcess(), files, {"initial": one_bin, "optimised": state.parameters}, lines.append
-    ).summary
-    numbers = {(row["point"], row["fold"]): row["exact"] for row in found["table"]}
+    ).evaluation
+    numbers = {(row.point, row.fold): row.exact for row in found.rows}
     assert numbers["initial", "held_out"] is None
     assert numbers["optimised", "held_out"] > 0
     assert sum("no number, exact: objective poi_uncertainty" in line for line in lines) == 2
     page = tmp_path / "report.html"
-    provenances = [store.read_provenance(file) for _, file in files]
+    provenances = [column_file.read(file) for _, file in files]
     report.write(run, records, found, provenances, page=page, figures=tmp_path / "figures")
     assert "<b>none → " in page.read_text()
     assert "No number at the initial parameters, held-out events, exact: objective" in page.read_text()

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import jsonschema
 import pyhf
 import pytest
 from clones import clone
@@ -75,12 +76,16 @@ def test_everything_is_there(finished):
     assert len(list((results / "checkpoints").glob("epoch_*.npz"))) == 2
     assert len(list((results / "optimise").glob("block_*.npz"))) == 2
     evaluation = json.loads((results / "evaluation.json").read_text())
-    assert [(row["point"], row["fold"]) for row in evaluation["table"]] == [
+    assert [(row["point"], row["fold"]) for row in evaluation["rows"]] == [
         ("initial", "train"),
         ("optimised", "train"),
         ("initial", "held_out"),
         ("optimised", "held_out"),
     ]
+    summary = json.loads((results / "summary.json").read_text())
+    jsonschema.validate(summary, json.loads((finished / "config/summary.schema.json").read_text()))
+    assert summary["change"]["by"] == "pyhf"
+    assert summary["values"]["optimised"]["held_out"]["pyhf"]["value"] == evaluation["rows"][3]["pyhf"]
     for workspace in (results / "workspaces").glob("*.json"):
         pyhf.Workspace(json.loads(workspace.read_text())).model()
     log = (results / "logs" / "optimise" / "block_1.log").read_text()
@@ -220,5 +225,6 @@ def test_optimised_yields_from_the_command_line(finished):
         subprocess.run(command, cwd=finished, env=environment, capture_output=True, check=True).stdout
     )
     evaluation = json.loads((finished / "results" / "miniature" / "evaluation.json").read_text())
-    assert printed["parameters"] == evaluation["points"]["optimised"]
-    assert printed["yields"] == evaluation["templates"]["optimised_train"]["yields"]
+    assert printed["parameters"] == evaluation["points"]["optimised"]["parameters"]
+    (row,) = (r for r in evaluation["rows"] if (r["point"], r["fold"]) == ("optimised", "train"))
+    assert printed["yields"] == row["templates"]["yields"]

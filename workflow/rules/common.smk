@@ -11,6 +11,7 @@ from snakemake.settings.types import DeploymentMethod
 import pipeline
 from pipeline import config as configuration
 from pipeline.data import datasets
+from pipeline.data.names import OPTIMISED, POINTS
 from pipeline.data.provenance import branch_of_generator_weights
 from pipeline.data.store import Folder
 from pipeline.errors import ThalwegError
@@ -109,7 +110,6 @@ CONFIG, OVERRIDES = chosen_run()
 RUN = explained(configuration.load, CONFIG, OVERRIDES)
 FILES = explained(datasets.source_files, RUN)
 FOLDER = Folder(RUN.run)
-POINTS = ("initial", "optimised")
 ANALYSIS = explained(lambda: [*RUN.analysis.sources, *RUN.analysis.files.values()])
 ANALYSIS_DIGEST = explained(lambda: RUN.analysis.digest)
 # `verb VERB ...` in a rule is `python -m pipeline VERB CONFIG --set ... ...`. The configuration is no part of params,
@@ -141,7 +141,7 @@ wildcard_constraints:
     folder=r"([\w.-]+/)?seed\d+",
     index=r"\d\d\d\d+",
     block=r"[1-9]\d*",
-    point="initial|optimised",
+    point="|".join(POINTS),
     sample=r"[A-Za-z0-9][A-Za-z0-9_+.-]*",
 
 
@@ -221,7 +221,7 @@ def workspaces():
 
 def point_blocks(wildcards):
     """What the parameters of a point are made from: the initial ones from the configuration alone."""
-    return all_blocks(wildcards) if wildcards.point == "optimised" else []
+    return all_blocks(wildcards) if wildcards.point == OPTIMISED else []
 
 
 LIST = CLONE / "workflow/published.yaml"

@@ -5,7 +5,8 @@ rule evaluate:
         blocks=all_blocks,
         analysis=ANALYSIS,
     output:
-        summary=FOLDER.evaluation,
+        evaluation=FOLDER.evaluation,
+        summary=FOLDER.summary,
         workspaces=workspaces(),
     log:
         FOLDER.root / "logs/evaluate.log",
@@ -24,7 +25,7 @@ rule evaluate:
     message:
         "Apply exact cuts before and after, fit with pyhf"
     shell:
-        "sweep evaluate --output {output.summary} --log {log}"
+        "sweep evaluate --output {output.evaluation} --log {log}"
         " --workers {threads} --memory-mb {resources.mem_mb}"
 
 

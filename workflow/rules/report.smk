@@ -3,7 +3,7 @@ rule report:
     input:
         columns=column_files,
         blocks=all_blocks,
-        summary=FOLDER.evaluation,
+        evaluation=FOLDER.evaluation,
     output:
         page=report(
             FOLDER.root / "report.html",

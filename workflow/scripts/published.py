@@ -20,8 +20,11 @@ from typing import Any
 
 from pipeline import config as configuration
 from pipeline.config import Config
-from pipeline.data import results, run_files, store
+from pipeline.data import run_files, store
+from pipeline.data.names import TRAIN
 from pipeline.errors import InputError
+from pipeline.evaluate import evaluation
+from pipeline.evaluate.evaluation import Numbers as Found
 
 FOLDER = Path("results/published")
 BEGIN, END = "<!-- published: {}; generated, do not edit -->", "<!-- end of published -->"
@@ -58,7 +61,7 @@ def _scan(run: Mapping[str, Any], own: Mapping[str, Any], name: str, seed: int, 
     output = FOLDER / f"{name}_{seed}.output.json"
     sets = [argument for override in overrides for argument in ("--set", override)]
     over = [argument for grid in own["over"] for argument in ("--over", grid)]
-    fold = ["--fold", own.get("fold", "train")]
+    fold = ["--fold", own.get("fold", TRAIN)]
     _call(
         "pipeline", "scan", str(path), *sets, *over, *fold, "--workers", str(cores), "--output", str(output)
     )
@@ -81,27 +84,27 @@ def numbers(run: Config) -> Numbers:
     p-values come as themselves, not as the logarithms that are optimised. `claimed` is the objective of the last epoch,
     `seconds` those of all epochs, `update_seconds` of a typical one, `gradient.cut` the derivative before the first.
     """
-    summary = results.read(store.Folder(run.run).evaluation, {"kind": "evaluation"})
-    records = [record for block in run_files.blocks(run) for record in store.read_state(block)[1]["records"]]
+    evaluated = evaluation.read(store.Folder(run.run).evaluation, {"kind": "evaluation"})
+    blocks = run_files.blocks(run)
+    records = [
+        record for block in blocks for record in run_files.records_in(block, store.read_state(block)[1])
+    ]
     found = {
         "updates": float(len(records)),
-        "claimed": _plain(run.objective.kind, records[-1]["objective"]),
-        "seconds": sum(record["seconds"] for record in records),
-        "update_seconds": statistics.median(record["seconds"] for record in records[len(records) > 1 :]),
-        **{f"gradient.{name}": value for name, value in records[0]["gradient"].items()},
+        "claimed": _plain(run.objective.kind, records[-1].objective),
+        "seconds": sum(record.seconds for record in records),
+        "update_seconds": statistics.median(record.seconds for record in records[len(records) > 1 :]),
+        **{f"gradient.{name}": value for name, value in records[0].gradient.items()},
     }
-    for row in summary["table"]:
-        found |= _of_row(run, f"{row['point']}.{row['fold']}", row)
-    for row in summary["also"]:
-        own = run.alternatives[row["model"]]
-        found |= _of_row(own, f"{row['model']}.{row['point']}.{row['fold']}", row)
-    for name, fit in summary["fits"].items():
-        point, _, fold = name.partition("_")
-        found |= {f"{point}.{fold}.constraint.{i['label']}": i["constraint"] for i in fit["impacts"]}
-    for point, values in summary["points"].items():
-        found |= {f"{point}.{name}": value for name, value in values.items()}
-    for point, channels in summary["edges"].items():
-        for channel, edges in channels.items():
+    for row in evaluated.rows:
+        found |= _of_row(run, f"{row.point}.{row.fold}", row)
+        for model, further in row.also.items():
+            found |= _of_row(run.alternatives[model], f"{model}.{row.point}.{row.fold}", further)
+        impacts = row.fit.impacts if row.fit else ()
+        found |= {f"{row.point}.{row.fold}.constraint.{i.label}": i.constraint for i in impacts}
+    for point, place in evaluated.points.items():
+        found |= {f"{point}.{name}": value for name, value in place.parameters.items()}
+        for channel, edges in place.edges.items():
             found |= {f"{point}.edges_{channel}.{i}": edge for i, edge in enumerate(edges or ())}
     return found
 
@@ -128,10 +131,12 @@ def scanned(found: Mapping[str, Any]) -> Numbers:
     return made
 
 
-def _of_row(run: Config, where: str, row: Mapping[str, Any]) -> Numbers:
-    kinds = ("exact", "relaxed", "pyhf")
+def _of_row(run: Config, where: str, row: Found) -> Numbers:
+    numbers = {"exact": row.exact, "relaxed": row.relaxed, "pyhf": row.pyhf}
     return {
-        f"{where}.{kind}": _plain(run.objective.kind, row[kind]) for kind in kinds if row[kind] is not None
+        f"{where}.{kind}": _plain(run.objective.kind, number)
+        for kind, number in numbers.items()
+        if number is not None
     }
 
 

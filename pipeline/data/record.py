@@ -1,0 +1,35 @@
+"""The record of an epoch: what the report shows of it."""
+
+from pipeline.data.written import Written
+
+
+class Sweeps(Written):
+    """Seconds of the forward sweep, of the centre and of the pullback."""
+
+    forward: float
+    centre: float
+    pullback: float
+
+
+class Counts(Written):
+    """Calls of a stage without a derivative, the events that they gave, and the calls that were learnt from."""
+
+    calls: int
+    draws: int
+    learnt_from: int
+
+
+class EpochRecord(Written):
+    """An epoch: the objective and its gradient at the parameters before the update; arrays are in the norm only."""
+
+    epoch: int
+    objective: float
+    gradient_norm: float
+    parameters: dict[str, float]
+    gradient: dict[str, float]
+    sweeps: Sweeps
+    events: int
+    seconds: float
+    events_per_second: float
+    surrogate: Counts | None = None
+    halvings: int = 0

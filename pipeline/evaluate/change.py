@@ -1,0 +1,63 @@
+"""What the optimisation changed: the relative change of the final number, and its statistical uncertainty."""
+
+from typing import Literal
+
+import numpy as np
+
+from pipeline.data.names import INITIAL, OPTIMISED, Fold
+from pipeline.data.written import Written
+from pipeline.evaluate.evaluation import Evaluation, Number
+
+
+class Change(Written):
+    """The final number before and after, and `value`, after / before - 1, with its standard deviation `error`.
+
+    There is no change where the start has no number, or 0, and no error without a bootstrap of at least two samples.
+    """
+
+    by: Literal["exact", "pyhf"]
+    fold: Fold
+    initial: Number
+    optimised: Number
+    value: Number
+    error: Number
+    replicas: int
+    failed_replicas: int
+    is_better: bool | None
+
+
+def change(evaluation: Evaluation) -> Change:
+    """The change on the held-out events, or on all where none are held out.
+
+    By pyhf, or with exact cuts for an objective that is none of the fit.
+    """
+    fold = evaluation.last_fold
+    before, after = (evaluation.at(point, fold) for point in (INITIAL, OPTIMISED))
+    by: Literal["exact", "pyhf"] = "exact" if after.pyhf is None else "pyhf"
+    initial, optimised = before.of(by), after.of(by)
+    changes = _resampled(evaluation)
+    return Change(
+        by=by,
+        fold=fold,
+        initial=initial,
+        optimised=optimised,
+        value=optimised / initial - 1 if initial and optimised is not None else None,
+        error=float(changes.std(ddof=1)) if len(changes) > 1 else None,
+        replicas=len(changes),
+        failed_replicas=evaluation.bootstrap.failed if evaluation.bootstrap else 0,
+        is_better=_is_better(evaluation, initial, optimised),
+    )
+
+
+def _is_better(evaluation: Evaluation, initial: Number, optimised: Number) -> bool | None:
+    if initial is None or optimised is None:
+        return None
+    return evaluation.objective.is_better(optimised, initial)
+
+
+def _resampled(evaluation: Evaluation) -> np.ndarray:
+    """The change with exact cuts on each sample of the bootstrap."""
+    if evaluation.bootstrap is None:
+        return np.empty(0)
+    before, after = (np.array(evaluation.bootstrap.values[point]) for point in (INITIAL, OPTIMISED))
+    return np.asarray(after / before - 1)

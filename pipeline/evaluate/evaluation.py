@@ -1,0 +1,147 @@
+"""The evaluation of a run: what every point is worth on every fold, and what was found on the way."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pipeline.data import results
+from pipeline.data.names import Fold, Point
+from pipeline.data.written import Written, parsed
+from pipeline.errors import InputError
+from pipeline.fit.impacts import Impact
+from pipeline.fit.interval import Method
+from pipeline.gradient.loss import Described
+from pipeline.templates.cautions import Caution
+
+Number = float | None  # None where there is none
+Kind = Literal["exact", "relaxed", "pyhf"]
+CURE = "run `evaluate` again"
+
+
+class PyhfFit(Written):
+    """pyhf's fit of a workspace to its Asimov data; parameters in the order of `labels`.
+
+    `interval` is the POI's, both ends relative to the best fit, and `interval_method` how each was found; where there
+    is none, `interval_missing` says why. `prefit_stdev` is the total uncertainty of each bin of a channel.
+    """
+
+    labels: tuple[str, ...]
+    impacts: tuple[Impact, ...]
+    prefit_stdev: dict[str, tuple[float, ...]]
+    interval: tuple[float, float] | None
+    interval_method: dict[Literal["down", "up"], Method] | None
+    interval_missing: str
+    bestfit: tuple[float, ...]
+    uncertainty: tuple[float, ...]
+    correlation: tuple[tuple[float, ...], ...]
+    twice_nll: float
+    objective: Number
+
+
+class FittedParameter(Written):
+    """A parameter that fits the pseudodata: by pyhf with iminuit's uncertainty, by our fit with the exact Hessian."""
+
+    label: str
+    bestfit: float
+    uncertainty: float
+    ours: float
+    hessian: float
+
+
+class Yields(Written):
+    """Channel -> sample -> variation -> bins, and channel -> sample -> sums of squared weights."""
+
+    yields: dict[str, dict[str, dict[str, tuple[float, ...]]]]
+    sumw2: dict[str, dict[str, tuple[float, ...]]]
+
+
+class Numbers(Written):
+    """The objective with hard cuts, with soft ones at their final widths, and by pyhf."""
+
+    exact: Number
+    relaxed: Number
+    pyhf: Number
+
+    def of(self, kind: Kind) -> Number:
+        """One of the three."""
+        return {"exact": self.exact, "relaxed": self.relaxed, "pyhf": self.pyhf}[kind]
+
+
+class Further(Numbers):
+    """The numbers of a further model, with the label of its objective."""
+
+    label: str
+
+
+class Missing(Written):
+    """A number that could be there and is not; of a further model where one is named."""
+
+    kind: Kind
+    model: str | None
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}{'' if self.model is None else f' by {self.model!r}'}: {self.reason}"
+
+
+class EvaluatedPoint(Numbers):
+    """What a point is worth on a fold of so many preselected events; no `fit` where pyhf has none."""
+
+    point: Point
+    fold: Fold
+    events: int
+    missing: tuple[Missing, ...]
+    also: dict[str, Further]
+    cautions: tuple[Caution, ...]
+    templates: Yields
+    fit: PyhfFit | None
+
+
+class Place(Written):
+    """A point: its parameters but for arrays, the bin edges, and what fits the pseudodata, where there are such."""
+
+    parameters: dict[str, float]
+    edges: dict[str, tuple[float, ...] | None]
+    pseudodata: tuple[FittedParameter, ...] | None
+
+
+class Bootstrap(Written):
+    """The exact objective of each point on resampled events; `failed` resamplings without a fit are left out."""
+
+    values: dict[Point, tuple[float, ...]]
+    failed: int
+
+
+class Evaluation(Written):
+    """Everything that the stage `evaluate` finds."""
+
+    objective: Described
+    points: dict[Point, Place]
+    rows: tuple[EvaluatedPoint, ...]
+    bootstrap: Bootstrap | None
+
+    def at(self, point: Point, fold: Fold) -> EvaluatedPoint:
+        """The row of a point and a fold."""
+        return next(row for row in self.rows if (row.point, row.fold) == (point, fold))
+
+    @property
+    def last_fold(self) -> Fold:
+        """The held-out events, or the training events where none are held out."""
+        return self.rows[-1].fold
+
+
+def write(path: Path, evaluation: Evaluation, header: Mapping[str, str]) -> None:
+    """Write an evaluation, with a header that says which run it is of."""
+    results.write(path, evaluation.as_json(), header)
+
+
+def read(path: Path, expected: Mapping[str, str]) -> Evaluation:
+    """The evaluation of the run that is expected.
+
+    Raises:
+        InputError: another run's, altered, or of another version.
+    """
+    found = parsed(Evaluation, results.read(path, expected), f"evaluation {path}", CURE)
+    if not found.rows:
+        raise InputError(f"evaluation {path}: key 'rows' is empty; {CURE}")
+    return found

@@ -1,0 +1,153 @@
+"""The result of a run in few numbers, for other programs: `summary.json`, whose keys docs/summary.md explains."""
+
+import importlib.metadata
+import json
+import platform
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.analysis import analysis_of
+from pipeline.config import Config
+from pipeline.data.names import INITIAL, OPTIMISED, Fold, Point
+from pipeline.data.written import Written
+from pipeline.evaluate.change import Change, change
+from pipeline.evaluate.evaluation import EvaluatedPoint, Evaluation, Kind, Number
+from pipeline.gradient.loss import Described
+from pipeline.likelihood.of_run import beyond_pyhf
+from pipeline.objective import OBJECTIVES
+
+VERSION: Literal[1] = 1  # another one where a key goes or means something else; keys are added within one
+PACKAGES = (
+    "thalweg",
+    "jax",
+    "jaxlib",
+    "optax",
+    "pyhf",
+    "cabinetry",
+    "iminuit",
+    "coffea",
+    "uproot",
+    "awkward",
+    "dask",
+)
+
+
+class FreeParameter(Written):
+    """A free parameter before and after; bounds and unit are those that the analysis declares."""
+
+    bounds: tuple[float, float] | None
+    unit: str
+    initial: float
+    optimised: float
+
+
+class Edges(Written):
+    """The bin edges of a channel before and after; null for one that counts."""
+
+    initial: tuple[float, ...] | None
+    optimised: tuple[float, ...] | None
+
+
+class Value(Written):
+    """A number, or null and the reason."""
+
+    value: Number
+    reason: str | None
+
+
+class Values(Written):
+    """The objective with soft cuts at their final widths, with hard cuts, and with hard cuts by pyhf."""
+
+    relaxed: Value
+    exact: Value
+    pyhf: Value
+
+
+class Seconds(Written):
+    """Wall time of all epochs, and of the stage `evaluate`."""
+
+    optimise: float
+    evaluate: float
+
+
+class Summary(Written):
+    """The result of a run."""
+
+    schema_version: Literal[1] = Field(description="version of this schema: keys are only added within one")
+    run: str = Field(description="name of the run")
+    objective: Described = Field(description="what was optimised")
+    parameters: dict[str, FreeParameter] = Field(description="free parameters by name, but for arrays")
+    edges: dict[str, Edges] = Field(description="bin edges by channel")
+    values: dict[Point, dict[Fold, Values]] = Field(description="the objective by point and fold")
+    change: Change = Field(description="what the optimisation changed")
+    events: dict[Fold, int] = Field(description="preselected events by fold")
+    versions: dict[str, str] = Field(description="versions of the packages and of Python")
+    seconds: Seconds = Field(description="what it took")
+
+
+def summary(config: Config, evaluation: Evaluation, seconds: Seconds) -> Summary:
+    """The summary of an evaluated run."""
+    free = analysis_of(config).parameters
+    initial, optimised = (evaluation.points[point] for point in (INITIAL, OPTIMISED))
+    values: dict[Point, dict[Fold, Values]] = {}
+    for row in evaluation.rows:
+        values.setdefault(row.point, {})[row.fold] = _values(config, row)
+    return Summary(
+        schema_version=VERSION,
+        run=config.run,
+        objective=evaluation.objective,
+        parameters={
+            name: FreeParameter(
+                bounds=free[name].bounds if name in free else None,
+                unit=free[name].unit if name in free else "",
+                initial=value,
+                optimised=optimised.parameters[name],
+            )
+            for name, value in initial.parameters.items()
+        },
+        edges={
+            channel: Edges(initial=edges, optimised=optimised.edges[channel])
+            for channel, edges in initial.edges.items()
+        },
+        values=values,
+        change=change(evaluation),
+        events={row.fold: row.events for row in evaluation.rows},
+        versions=versions(),
+        seconds=seconds,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that make the numbers."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return found | {"python": platform.python_version()}
+
+
+def schema() -> str:
+    """The JSON schema of a summary; a program that checks by it also takes keys that are added later."""
+    content = Summary.model_json_schema(mode="serialization")
+    for section in (content, *content["$defs"].values()):
+        section.pop("additionalProperties", None)
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _values(config: Config, row: EvaluatedPoint) -> Values:
+    def value(kind: Kind) -> Value:
+        number = row.of(kind)
+        return Value(value=number, reason=None if number is not None else _reason(config, row, kind))
+
+    return Values(relaxed=value("relaxed"), exact=value("exact"), pyhf=value("pyhf"))
+
+
+def _reason(config: Config, row: EvaluatedPoint, kind: Kind) -> str:
+    """Why there is no number."""
+    failed = [missing.reason for missing in row.missing if missing.kind == kind and missing.model is None]
+    if failed:
+        return failed[0]
+    kinds: set[str] = {term.kind for term in config.objective.terms} or {config.objective.kind}
+    of_sums = sorted(name for name in kinds if OBJECTIVES[name].of_sums)
+    return (
+        beyond_pyhf(config)
+        or f"{', '.join(of_sums)}: no number of a fit, but a function of sums over the events"
+    )

@@ -1,0 +1,103 @@
+"""The result for other programs: what is in it, and that the page which explains it is complete."""
+
+import json
+import re
+
+import contracts
+import jsonschema
+import pytest
+
+from pipeline import config as configuration
+from pipeline.data.written import parsed
+from pipeline.errors import InputError
+from pipeline.evaluate.change import change
+from pipeline.evaluate.evaluation import Bootstrap, Evaluation, Missing, Place
+from pipeline.evaluate.summary import Seconds, Summary, schema, summary
+
+SECONDS = Seconds(optimise=3.0, evaluate=2.0)
+
+
+@pytest.fixture
+def run(request):
+    return configuration.load(request.config.rootpath / "config" / "miniature.yaml")
+
+
+@pytest.fixture
+def evaluated():
+    """Three numbers at each of two points, on both folds."""
+    numbers = {"initial": (0.2, 0.21, 0.22), "optimised": (0.1, 0.11, 0.11)}
+    rows = [
+        contracts.row(
+            point, fold, events=events, **dict(zip(("relaxed", "exact", "pyhf"), found, strict=True))
+        )
+        for fold, events in (("train", 70), ("held_out", 30))
+        for point, found in numbers.items()
+    ]
+    points = {
+        point: Place(parameters={"jet_pt": value}, edges={"4j1b": (0.0, 1.0)}, pseudodata=None)
+        for point, value in (("initial", 30.0), ("optimised", 35.0))
+    }
+    resampled = Bootstrap(values={"initial": (0.2, 0.2, 0.2), "optimised": (0.1, 0.12, 0.14)}, failed=1)
+    return contracts.evaluation(rows, points, resampled)
+
+
+def test_the_numbers_are_those_of_the_evaluation(run, evaluated):
+    found = summary(run, evaluated, SECONDS).as_json()
+    jsonschema.validate(found, json.loads(schema()))
+    assert found["run"] == "miniature"
+    assert found["parameters"]["jet_pt"] == {
+        "bounds": [25.0, 60.0], "unit": "GeV", "initial": 30.0, "optimised": 35.0,
+    }  # fmt: skip
+    assert found["values"]["optimised"]["held_out"]["pyhf"] == {"value": 0.11, "reason": None}
+    assert found["values"]["initial"]["train"]["relaxed"]["value"] == 0.2
+    assert found["events"] == {"train": 70, "held_out": 30}
+    assert found["change"] == {
+        "by": "pyhf", "fold": "held_out", "initial": 0.22, "optimised": 0.11, "value": pytest.approx(-0.5),
+        "error": pytest.approx(0.1), "replicas": 3, "failed_replicas": 1, "is_better": True,
+    }  # fmt: skip
+
+
+def test_what_is_missing_says_why(run, evaluated, request):
+    gone = Missing(kind="exact", model=None, reason="the fit did not converge")
+    other = Missing(kind="exact", model="stat_only", reason="of another model")
+    rows = contracts.with_rows(
+        evaluated, lambda row: row.point == "initial", exact=None, pyhf=None, missing=(other, gone)
+    )
+    found = summary(run, rows, SECONDS)
+    assert found.values["initial"]["train"].exact.reason == "the fit did not converge"
+    assert (found.change.value, found.change.is_better) == (None, None)
+    cross_entropy = configuration.load(
+        request.config.rootpath / "config" / "miniature.yaml",
+        ["channels.loss={in_fit: false}", "objective={kind: cross_entropy, channel: loss}"],
+    )
+    rows = contracts.with_rows(evaluated, lambda row: True, pyhf=None)
+    found = summary(cross_entropy, rows, SECONDS)
+    assert found.values["optimised"]["train"].pyhf.reason.startswith("cross_entropy: no number of a fit")
+    assert found.change.by == "exact"
+
+
+def test_without_a_bootstrap_there_is_no_error(evaluated):
+    assert change(evaluated.changed(bootstrap=None)).error is None
+    one = Bootstrap(values={"initial": (0.2,), "optimised": (0.1,)}, failed=0)
+    assert change(evaluated.changed(bootstrap=one)).error is None
+
+
+def test_keys_of_a_later_version_pass_the_schema(run, evaluated):
+    found = summary(run, evaluated, SECONDS).as_json()
+    found["values"]["optimised"]["train"]["later"] = found["later"] = 1
+    jsonschema.validate(found, json.loads(schema()))
+
+
+def test_every_key_is_explained(request):
+    page = (request.config.rootpath / "docs" / "summary.md").read_text()
+    explained = {part for key in re.findall(r"`([\w.<>]+)`", page) for part in key.split(".")}
+    content = Summary.model_json_schema()
+    sections = [content, *content["$defs"].values()]
+    assert {key for section in sections for key in section["properties"]} <= explained
+
+
+def test_an_evaluation_comes_back_as_it_was(evaluated):
+    content = json.loads(json.dumps(evaluated.as_json()))
+    assert parsed(Evaluation, content, "a.json", "run again") == evaluated
+    with pytest.raises(InputError, match=r"a\.json: key 'luck' is not known; another version .*, run again"):
+        parsed(Evaluation, {**content, "luck": 7}, "a.json", "run again")
