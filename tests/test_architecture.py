@@ -20,7 +20,8 @@ ORDER = [
 # The same inside each folder. Those of `analyses` import at most one another.
 INSIDE = {
     "analysis": "declarations contract",
-    "cli": "progress signals reference arguments point verbs main",
+    "cli": "progress signals reference options point verbs command main",
+    "cli/verbs": "events stages points schema",
     "cluster": "settings security assignment workers sweeping batch",
     "columns": "padding branches rootfile bookkeeping inventory preselection selection make",
     "config": "textfiles sources targets section notation cluster events model objective sections reader",

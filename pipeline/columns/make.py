@@ -1,6 +1,7 @@
 """A ROOT file -> rectangular arrays of the preselected events; the last module to know awkward."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from typing import Any
 
 import awkward as ak
@@ -18,13 +19,12 @@ from pipeline.data.datasets import HELD_OUT, LEFT_OUT, TRAIN, SourceFile, is_hel
 from pipeline.data.provenance import LARGEST_WEIGHT, ORIGIN, branch_of_generator_weights, recipe
 from pipeline.errors import InputError
 
+logger = logging.getLogger(__name__)
 Folds = dict[str, Columns]
 SUBNORMAL = "subnormal"  # entry of a provenance: how many values of a column were too small for their type
 
 
-def make_columns(
-    config: Config, file: SourceFile, say: Callable[[str], None]
-) -> tuple[Folds, dict[str, Any]]:
+def make_columns(config: Config, file: SourceFile) -> tuple[Folds, dict[str, Any]]:
     """Columns of one range of a file of a run, and their provenance: what was read, by which analysis and version.
 
     A file that cannot be read gives no columns at all where `data.unreadable_files` is `leave_out`: its provenance
@@ -32,7 +32,7 @@ def make_columns(
     """
     made_of = recipe(config, file)
     found = contract.load(config.analysis.target, config.analysis.options_json, config.analysis.content)
-    retried = rootfile.retried(file, config.data.read_attempts, say)
+    retried = rootfile.retried(file, config.data.read_attempts)
     try:
         folds, provenance = retried(
             lambda: read_events(
@@ -45,7 +45,7 @@ def make_columns(
     except UnreadableFile as error:
         if config.data.unreadable_files == "fail":
             raise
-        say(f"left out: {error}")
+        logger.warning(f"left out: {error}")
         folds = {TRAIN: {}, HELD_OUT: {}}
         provenance = {**_provenance(file, folds, dict.fromkeys(folds, 0)), LEFT_OUT: str(error)}
     if recipe(config, file) != made_of:
@@ -53,7 +53,9 @@ def make_columns(
             f"{where(file)}: the analysis or {file.path} was changed while it was read; run again"
         )
     for column, number in provenance.get(SUBNORMAL, {}).items():
-        say(f"note: {number} values of column {column!r} are too small for their type and were set to 0")
+        logger.info(
+            f"note: {number} values of column {column!r} are too small for their type and were set to 0"
+        )
     return folds, {**provenance, **made_of}
 
 

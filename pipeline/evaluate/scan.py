@@ -1,8 +1,9 @@
 """The objective on a grid of free parameters: what an optimum found by gradients is checked against."""
 
 import itertools
+import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipeline.gradient.work import Work
 from pipeline.optimise.point import Value, checked_value, require_free, with_values
 from pipeline.optimise.schedule import widths_at
 
+logger = logging.getLogger(__name__)
 MOST_POINTS = 100_000  # of a grid: each takes a sweep over all events, twice
 Grid = Mapping[str, Sequence[Value]]
 
@@ -51,9 +53,7 @@ def _values(where: str, text: str) -> list[Value]:
     return [checked_value(where, value) for value in given]
 
 
-def scan(
-    config: Config, executor: Executor, work: Work, start: Parameters, over: Grid, say: Callable[[str], None]
-) -> dict[str, Any]:
+def scan(config: Config, executor: Executor, work: Work, start: Parameters, over: Grid) -> dict[str, Any]:
     """Exact and relaxed objective, at the final widths, at every point of the grid; where a fit fails, None.
 
     `best` has the grid's point with the best number of each kind, of those that there are.
@@ -69,9 +69,11 @@ def scan(
             try:
                 row[kind] = objective(forward(executor, work, parameters, own), parameters)[0]
             except FitError as error:
-                say(f"{values}, {kind}: {error}")
+                logger.info(f"{values}, {kind}: {error}")
                 row[kind] = None
-        say(f"point {number + 1} of {len(points)}: {values}: exact {row['exact']}, relaxed {row['relaxed']}")
+        logger.info(
+            f"point {number + 1} of {len(points)}: {values}: exact {row['exact']}, relaxed {row['relaxed']}"
+        )
         rows.append(row)
     found = described(config)
     return {

@@ -18,7 +18,8 @@ import pytest
 import rootfiles
 
 from pipeline import cluster, config
-from pipeline.cli import main, verbs
+from pipeline.cli import main
+from pipeline.cli.command import thalweg
 from pipeline.cluster.security import given_or_made, private_folder, shared, unprotected
 from pipeline.errors import ClusterError
 
@@ -150,7 +151,7 @@ def test_b_a_temporary_folder_without_space_is_named(folder, tmp_path):
 
 SLOW = """
 import os, signal, time
-from pipeline import signals
+from pipeline.cli import signals
 
 signals.GRACE = {grace}
 came = signals.Signals()
@@ -241,10 +242,10 @@ def test_b_ctrl_c_with_local_workers_is_one_line(tmp_path, monkeypatch):
 def failing(monkeypatch, capsys, error, *arguments):
     """What is said, and the exit code, when a verb raises."""
 
-    def yields(options, lines):
+    def yields(**values):
         raise error
 
-    monkeypatch.setattr(verbs, "VERBS", (yields,))
+    monkeypatch.setattr(thalweg.commands["yields"], "callback", yields)
     with pytest.raises(SystemExit) as ended:
         main(["yields", "any.yaml", *arguments])
     return capsys.readouterr().err, ended.value.code
