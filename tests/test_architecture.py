@@ -162,7 +162,8 @@ def test_gpl_libraries_are_imported_by_the_simulation_only():
 
 def test_text_files_are_utf_8_whatever_the_locale():
     """Text is read and written with an encoding: without one, Python takes the locale's."""
-    scripts = [*(PACKAGE.parent / "workflow/scripts").glob("*.py")]
+    scripts = [*(PACKAGE.parent / "workflow/studies").glob("*.py")]
+    assert scripts
     for path in (*FILES, *scripts):
         for call in (
             n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -326,7 +327,7 @@ def test_b_the_workflow_runs_from_any_folder(tmp_path):
     for name in ("clone", "run", "here"):
         (tmp_path / name).mkdir()
     clone = clones.clone(tmp_path / "clone")
-    (clone / "workflow/published.yaml").unlink()
+    shutil.rmtree(clone / "workflow/studies")
     run = rootfiles.write_run(tmp_path / "run")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(clone / "Snakefile"), "--cores", "1"]
     target = "results/tiny/columns/signal/0000.parquet"
