@@ -82,13 +82,11 @@ def _ended(came: Signals, verb: Callable[[], None], log: Path | None, debug: boo
         ):  # of a scheduler or worker that this process was
             raise
         ended = came.number is not None or isinstance(error, KeyboardInterrupt)
-        if debug or not (ended or not _is_ours(error)):
+        ours = not ended and _is_ours(error)
+        if ours or debug:
             log_traceback(error)
-        if ended:
-            logger.error(came.sentence)
-            return came.code
-        logger.error(f"error: {_explained(error, log, debug)}")
-        return 1
+        logger.error(came.sentence if ended else f"error: {_explained(error, log, debug)}")
+        return came.code if ended else 1
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -85,7 +85,7 @@ class Verb(click.Command):
             return super().parse_args(ctx, [*joined])
         except click.MissingParameter:
             known = self.make_context(ctx.info_name, joined, parent=ctx.parent, resilient_parsing=True).params
-            missing = [own for own in self.params if own.required and not known.get(own.name)]
+            missing = [own for own in self.params if own.required and known.get(own.name) in (None, ())]
             names = [
                 own.make_metavar(ctx) if isinstance(own, click.Argument) else own.opts[0] for own in missing
             ]

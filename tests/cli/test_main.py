@@ -127,6 +127,10 @@ def test_help(verb, capsys):
         ([], "a verb is required; choose from simulate, manifest, columns, .*schema"),
         (["colums"], r"there is no verb 'colums'; choose from .*columns"),
         (["columns"], "the following are required: CONFIG, --sample, --index, --output"),
+        (["columns", "--index", "0"], r"the following are required: CONFIG, --sample, --output\n"),
+        (["scan", "a.yaml", "--output", "b"], r"the following are required: --over\n"),
+        (["schema", "--folder", "a", "b"], r"unexpected extra argument \(b\)"),
+        (["columns", "--sampel", "a"], r"No such option.*--sampel.*--sample"),
         (
             ["columns", "a.yaml", "--output", "b", "--sample", "c", "--index", "-1"],
             "'--index': '-1' is not a whole number of 0",
