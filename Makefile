@@ -23,6 +23,7 @@ lint: environment ## style, workflow lint, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
+	$(BIN)/snakemake --snakefile workflow/studies/Snakefile --lint
 
 types: environment ## strict type check
 	$(BIN)/mypy
@@ -33,7 +34,7 @@ format: environment ## rewrite files in the house style
 	$(BIN)/snakefmt Snakefile workflow
 
 reference: environment ## regenerate the schemas in config/ and the key table of config/README.md
-	$(BIN)/python -m pipeline schema --folder config
+	$(BIN)/thalweg schema --folder config
 
 environment: .venv/ready ## .venv with the locked requirements
 

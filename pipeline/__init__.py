@@ -8,12 +8,14 @@ The flow, left to right; each folder imports only from the ones before it::
 
 ``relax`` is the toolkit of differentiable operations (usable alone), ``analysis`` the contract a physicist implements,
 ``containers`` the values on the arrows, ``simulate`` makes events where there are none, ``cli`` has one verb per stage.
-Importing this package changes no setting of JAX or pyhf.
+Importing this package changes no setting of JAX or pyhf. Its messages go to the standard library's logger ``pipeline``,
+which prints nothing until a program says where.
 """
 
 import importlib
 import importlib.abc
 import importlib.machinery
+import logging
 import sys
 from types import ModuleType
 
@@ -44,3 +46,4 @@ class _FormerPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 sys.meta_path.append(_FormerPaths())
+logging.getLogger(__name__).addHandler(logging.NullHandler())

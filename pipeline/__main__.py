@@ -1,4 +1,4 @@
-"""`python -m pipeline VERB ...`."""
+"""`python -m pipeline VERB ...`, the same as `thalweg VERB ...`."""
 
 from pipeline.cli import main
 

@@ -324,7 +324,7 @@ def _root_kind(folder: Path, name: str, form: str, compression: Any, checked: bo
     (source,) = (file for file in datasets.source_files(settings) if file.sample == "signal")
 
     def read() -> str:
-        return _digest(make_columns(settings, source, lambda line: None)[0])
+        return _digest(make_columns(settings, source)[0])
 
     unseen = not checked and (name.removeprefix("ROOT ") in UNCHECKED or form == "rntuple")
     names = tuple(damage.__name__ for damage in BYTES)

@@ -20,7 +20,8 @@ ORDER = [
 # The same inside each folder. Those of `analyses` import at most one another.
 INSIDE = {
     "analysis": "declarations systematics contract",
-    "cli": "progress signals reference arguments point verbs main",
+    "cli": "progress signals reference options point verbs command main",
+    "cli/verbs": "events stages points schema",
     "cluster": "settings security assignment workers sweeping batch",
     "columns": "padding branches rootfile bookkeeping inventory preselection selection make",
     "config": "textfiles sources targets section notation cluster events model objective sections reader",
@@ -184,7 +185,8 @@ def test_gpl_libraries_are_imported_by_the_simulation_only():
 
 def test_text_files_are_utf_8_whatever_the_locale():
     """Text is read and written with an encoding: without one, Python takes the locale's."""
-    scripts = [*(PACKAGE.parent / "workflow/scripts").glob("*.py")]
+    scripts = [*(PACKAGE.parent / "workflow/studies").glob("*.py")]
+    assert scripts
     for path in (*FILES, *scripts):
         for call in (
             n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)

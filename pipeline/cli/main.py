@@ -1,20 +1,19 @@
 """The command line; the only place that catches errors, prints and exits."""
 
-import argparse
 import errno
+import functools
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from pipeline.cli.signals import Signals
 from pipeline.errors import OutputError, ThalwegError
 from pipeline.runtime import environment
 
-if TYPE_CHECKING:
-    from pipeline.cli.progress import Log
-
+logger = logging.getLogger(__name__)
 # What the machine refuses whatever the program does: no space, no permission, too many open files, a broken disk.
 OF_THE_MACHINE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE),
@@ -44,21 +43,38 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(arguments: Sequence[str] | None, came: Signals) -> int:
+    """The exit code; a signal may come while the command is imported."""
+    import click
+
+    from pipeline.cli.command import thalweg
+
+    given = [*(sys.argv[1:] if arguments is None else arguments)]
+    try:
+        with thalweg.make_context("thalweg", given, obj=functools.partial(_logged, came)) as context:
+            code: int = thalweg.invoke(context)
+        return code
+    except click.exceptions.Exit as end:  # of --help and --version
+        return end.exit_code
+    except click.UsageError as error:
+        error.show()
+        return error.exit_code
+
+
+def _logged(came: Signals, verb: Callable[[], None], log: Path | None, debug: bool) -> int:
     """What is imported here takes seconds; a signal may come meanwhile."""
-    from pipeline.cli.arguments import parser
-    from pipeline.cli.progress import log
-    from pipeline.cli.verbs import VERBS
+    from pipeline.cli.progress import logged
 
-    options = parser(VERBS).parse_args(arguments)
-    with log(getattr(options, "log", None)) as lines:
-        return _ended(options, lines, came)
+    with logged(log, debug=debug):
+        return _ended(came, verb, log, debug)
 
 
-def _ended(options: argparse.Namespace, lines: "Log", came: Signals) -> int:
+def _ended(came: Signals, verb: Callable[[], None], log: Path | None, debug: bool) -> int:
     """Run the verb; the exit code, after a line for whatever stopped it."""
+    from pipeline.cli.progress import log_traceback
+
     try:
         _set_up_jax()
-        options.verb(options, lines)
+        verb()
         return 0
     except BaseException as error:
         if (
@@ -67,9 +83,9 @@ def _ended(options: argparse.Namespace, lines: "Log", came: Signals) -> int:
             raise
         ended = came.number is not None or isinstance(error, KeyboardInterrupt)
         ours = not ended and _is_ours(error)
-        if ours or options.debug:
-            lines.traceback(error, shown=options.debug)
-        lines.line(came.sentence if ended else f"error: {_explained(error, options)}")
+        if ours or debug:
+            log_traceback(error)
+        logger.error(came.sentence if ended else f"error: {_explained(error, log, debug)}")
         return came.code if ended else 1
 
 
@@ -80,7 +96,7 @@ def _is_ours(error: BaseException) -> bool:
     return not isinstance(error, ThalwegError | SyntaxError | MemoryError) and not _is_memory(error)
 
 
-def _explained(error: BaseException, options: argparse.Namespace) -> str:
+def _explained(error: BaseException, log: Path | None, debug: bool) -> str:
     """What the user reads of an exception."""
     if isinstance(error, ThalwegError):
         return str(error)
@@ -91,12 +107,11 @@ def _explained(error: BaseException, options: argparse.Namespace) -> str:
     said = " ".join(f"{type(error).__name__}: {error}".split())
     if not _is_ours(error):
         return f"the system refused ({said}); check space and permissions, then run again"
-    log_file: Path | None = getattr(options, "log", None)
     shown = (
         "with what is printed above"
-        if options.debug
-        else f"with the file {log_file}, which holds the traceback"
-        if log_file
+        if debug
+        else f"with the file {log}, which holds the traceback"
+        if log
         else "with what the same command prints when --debug is added"
     )
     return f"{said}; this is a fault of Thalweg and not yours: please report it, {shown}"

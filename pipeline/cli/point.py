@@ -1,13 +1,13 @@
-"""The point and the events that a verb is asked to look at: initial or optimised parameters, some set by hand."""
+"""The point and the events that a verb is asked to look at, and the workers for it."""
 
-import argparse
 import contextlib
+import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pipeline import cluster
 from pipeline import config as configuration
-from pipeline.cli.progress import Log
 from pipeline.columns.make import make_columns
 from pipeline.config import Config
 from pipeline.config.textfiles import LONGEST_SHOWN
@@ -15,49 +15,71 @@ from pipeline.data import column_file, datasets, store
 from pipeline.data.names import OPTIMISED
 from pipeline.data.provenance import outdated
 from pipeline.data.run_files import Columns, notes
-from pipeline.gradient.sweeps import Parameters
+from pipeline.gradient.sweeps import Executor, Parameters
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.optimise.blocks import optimised
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.point import Value, require_free, value_of, with_values
 from pipeline.optimise.width_names import check_names
 
+logger = logging.getLogger(__name__)
 
-def config_and_values(options: argparse.Namespace) -> tuple[Config, dict[str, Value]]:
+
+def config_and_values(path: Path, overrides: Sequence[str]) -> tuple[Config, dict[str, Value]]:
     """`--set` of a configuration key, or directly of a free parameter: `--set jet_pt=35`."""
-    keys = [item for item in options.set if item.partition("=")[0].partition(".")[0] in Config.model_fields]
-    config = configuration.load(options.config, keys)
-    given = [item.partition("=") for item in options.set if item not in keys]
+    keys = [item for item in overrides if item.partition("=")[0].partition(".")[0] in Config.model_fields]
+    config = configuration.load(path, keys)
+    given = [item.partition("=") for item in overrides if item not in keys]
     for name, _, _ in given:
         require_free(config, f"--set {name[:LONGEST_SHOWN]}", name)
     return config, {name: value_of(f"--set {name}={text[:LONGEST_SHOWN]}", text) for name, _, text in given}
 
 
 @contextlib.contextmanager
-def at_a_point(options: argparse.Namespace, lines: Log) -> Iterator[tuple[Config, Work, Parameters]]:
+def looking(
+    path: Path, overrides: Sequence[str], point: str, fold: str
+) -> Iterator[tuple[Config, Work, Parameters]]:
     """Configuration, events of a fold, and the initial or optimised parameters, with some set by hand."""
-    config, values = config_and_values(options)
+    config, values = config_and_values(path, overrides)
     start = with_values(config, initial_parameters(config), values)
     with tempfile.TemporaryDirectory() as scratch:
-        files = _current_columns(config, Path(scratch), lines)
-        if options.parameters == OPTIMISED:
+        files = _current_columns(config, Path(scratch))
+        if point == OPTIMISED:
             start = optimised(config, files)
-        work, parameters = prepare_work(config, files, options.fold), with_values(config, start, values)
+        work, parameters = prepare_work(config, files, fold), with_values(config, start, values)
         check_names(config, work, parameters, relaxed=False)
         for note in notes(config, files):
-            lines.line(note)
+            logger.info(note)
         yield config, work, parameters
 
 
-def _current_columns(config: Config, scratch: Path, lines: Log) -> Columns:
+def executor_of(
+    config: Config, workers: int, memory_mb: int | None
+) -> contextlib.AbstractContextManager[Executor]:
+    """The workers of a run, with a warning where anybody may use them."""
+    warning = cluster.unprotected(config.cluster)
+    if warning is not None:
+        logger.warning(warning)
+    cluster.quiet()  # for good: Dask reports what was lost even after the run has ended
+    return cluster.executor(config.cluster, workers, store.Folder(config.run).root, memory_mb)
+
+
+def executor_at(
+    path: Path, overrides: Sequence[str], workers: int, memory_mb: int | None
+) -> contextlib.AbstractContextManager[Executor]:
+    """The same, where overrides may set free parameters too."""
+    return executor_of(config_and_values(path, overrides)[0], workers, memory_mb)
+
+
+def _current_columns(config: Config, scratch: Path) -> Columns:
     """Column files of the run where they are up to date; the others are made in a scratch folder."""
     folder, found = store.Folder(config.run), []
     for file in datasets.source_files(config):
         path = folder.columns(file.name)
         made_of = column_file.read(path) if path.exists() else None
         if made_of is None or made_of.left_out is not None or outdated(config, file, made_of):
-            lines.line(f"reading {file.place} (no current column file of it in this run)")
+            logger.info(f"reading {file.place} (no current column file of it in this run)")
             path = scratch / f"{file.name}.parquet"
-            column_file.write(path, *make_columns(config, file, lines.line))
+            column_file.write(path, *make_columns(config, file))
         found.append((file.sample, path))
     return found

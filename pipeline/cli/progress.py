@@ -1,6 +1,7 @@
-"""What a long step shows: a progress bar on a terminal, plain lines in a log."""
+"""Where messages go: the package's logger, to standard error and to a file; a bar on a terminal for a long step."""
 
 import contextlib
+import logging
 import os
 import sys
 import traceback
@@ -8,12 +9,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleRenderable
+from rich.highlighter import NullHighlighter
+from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.data.record import EpochRecord
 from pipeline.data.store import unwritable
 from pipeline.errors import OutputError
+
+PACKAGE = logging.getLogger("pipeline")  # and no other library's: Dask's own messages are not for the user
+logger = logging.getLogger(__name__)
+IN_BAR = {"in_bar": True}  # of a message that a terminal shows in the bar
 
 
 class _Console(Console):
@@ -22,95 +29,130 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-class Log:
-    """Lines for people: to the log file where there is one, and to standard error.
+class _File(logging.StreamHandler[TextIO]):
+    """The file of `--log`.
 
-    What an earlier run left in the file goes with the first line: a process that only serves others writes none.
+    What an earlier run left in it goes with the first line: a process that only serves others writes none.
+
+    Attributes:
+        writable: whether nothing has failed so far; further lines are not tried.
     """
 
-    def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.writable = True
         self._begun = False
-        self._console = _Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
-    def line(self, text: str) -> None:
-        """One line, at once."""
-        self.record(text)
-        if not (self._stream and self._console.is_terminal):
-            self._show(text)
-
-    def _show(self, text: str) -> None:
-        """Print it; a run goes on whose terminal was closed, or whose reader has gone."""
-        try:
-            self._console.print(text)
-        except OSError:
-            self._console.quiet = True
-            _to_nowhere(sys.stderr)
-
-    def record(self, text: str) -> None:
-        """One line for the file alone.
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line.
 
         Raises:
-            OutputError: it cannot be written; further lines are not tried.
+            OutputError: it cannot be written.
         """
-        stream = self._stream
-        if stream is None:
+        if not self.writable:
             return
         try:
             if not self._begun:
-                stream.truncate(0)
+                self.stream.truncate(0)
                 self._begun = True
-            print(text, file=stream, flush=True)
+            print(self.format(record), file=self.stream, flush=True)
         except OSError as error:
-            self._stream = None
-            _to_nowhere(stream)
-            raise unwritable(Path(stream.name), error) from error
+            self.writable = False
+            _to_nowhere(self.stream)
+            raise unwritable(Path(self.stream.name), error) from error
 
-    def traceback(self, error: BaseException, *, shown: bool) -> None:
-        """Where an exception came from, for the file; and for people where `shown`."""
-        text = getattr(error, "details", "") or "".join(traceback.format_exception(error))
-        with contextlib.suppress(OutputError):  # the error itself is what matters
-            self.record(text.rstrip())
-        if shown:
-            self._show(text.rstrip())
 
-    @contextlib.contextmanager
-    def bar(self, what: str, total: int, start: int = 0) -> Iterator[Callable[[str], None]]:
-        """A function to call once per step with the step's line; on a terminal a bar moves as well."""
-        if not self._console.is_terminal:
-            yield self.line
-            return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self._console, transient=True) as progress:
-            task = progress.add_task(what, total=total, completed=start)
+class _Terminal(RichHandler):
+    """Plain lines on standard error; a run goes on whose terminal was closed, or whose reader has gone.
 
-            def step(text: str) -> None:
-                self.record(text)
-                progress.update(task, advance=1, description=f"{what}: {text}")
+    A terminal shows no line that is in the file or in the bar.
+    """
 
-            yield step
+    def __init__(self, file: _File | None, *, debug: bool) -> None:
+        console = _Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+        super().__init__(console=console, highlighter=NullHighlighter(), keywords=[])
+        self._file, self._debug = file, debug
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a message is shown; tracebacks are for those who ask for them."""
+        if record.levelno == logging.DEBUG:
+            return self._debug
+        elsewhere = hasattr(record, "in_bar") or (self._file is not None and self._file.writable)
+        return not (elsewhere and self.console.is_terminal)
+
+    def render(self, *, message_renderable: ConsoleRenderable, **_: object) -> ConsoleRenderable:
+        """The message alone, on one line: rich's columns for time, level and path would fold it."""
+        return message_renderable
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Called where an exception stopped the printing."""
+        if not isinstance(sys.exception(), OSError):
+            raise
+        self.console.quiet = True
+        _to_nowhere(sys.stderr)
 
 
 @contextlib.contextmanager
-def log(path: Path | None) -> Iterator[Log]:
-    """The log of one verb; `path=None` is standard error alone.
+def logged(path: Path | None, *, debug: bool = False) -> Iterator[None]:
+    """Messages of the package go to standard error meanwhile, and to a file; on a terminal to the file alone.
+
+    Arguments:
+        debug: tracebacks go to standard error too.
 
     Raises:
         OutputError: the file cannot be written.
     """
     with contextlib.ExitStack() as stack:
-        stream = None
-        if path is not None:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if path.exists() and not path.is_file():
-                    raise OutputError(
-                        f"cannot write the log {path}: it is no ordinary file; choose another path"
-                    )
-                stream = stack.enter_context(path.open("a", encoding="utf-8", errors="backslashreplace"))
-            except OSError as error:
-                raise unwritable(path, error) from error
-        yield Log(stream)
+        file = None if path is None else _File(stack.enter_context(_opened(path)))
+        handlers: list[logging.Handler] = [*([] if file is None else [file]), _Terminal(file, debug=debug)]
+        level, propagate = PACKAGE.level, PACKAGE.propagate
+        PACKAGE.setLevel(logging.DEBUG)
+        PACKAGE.propagate = False  # an analysis may set up the root logger: each line would come twice
+        for handler in handlers:
+            PACKAGE.addHandler(handler)
+        try:
+            yield
+        finally:
+            for handler in handlers:
+                PACKAGE.removeHandler(handler)
+            PACKAGE.setLevel(level)
+            PACKAGE.propagate = propagate
+
+
+def _opened(path: Path) -> TextIO:
+    """The file of `--log`, to go on with."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise OutputError(f"cannot write the log {path}: it is no ordinary file; choose another path")
+        return path.open("a", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def log_traceback(error: BaseException) -> None:
+    """Where an exception came from, for the file, and for people who ask for it."""
+    text = getattr(error, "details", "") or "".join(traceback.format_exception(error))
+    with contextlib.suppress(OutputError):  # the error itself is what matters
+        logger.debug(text.rstrip())
+
+
+@contextlib.contextmanager
+def bar(what: str, total: int, start: int = 0) -> Iterator[Callable[[str], None]]:
+    """A function to call once per step with the step's line; on a terminal a bar moves in its place."""
+    console = next((own.console for own in PACKAGE.handlers if isinstance(own, _Terminal)), None)
+    if console is None or not console.is_terminal:
+        yield logger.info
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=total, completed=start)
+
+        def step(text: str) -> None:
+            logger.info(text, extra=IN_BAR)
+            progress.update(task, advance=1, description=f"{what}: {text}")
+
+        yield step
 
 
 def epoch_line(record: EpochRecord) -> str:

@@ -1,8 +1,9 @@
 """ROOT files, by names and patterns -> a manifest of them: events, checksums, sums of generator weights."""
 
 import glob
+import logging
 import re
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -17,6 +18,7 @@ from pipeline.data import checksums, datasets
 from pipeline.data.datasets import NOMINAL, TRAIN, SourceFile
 from pipeline.errors import ConfigError, InputError
 
+logger = logging.getLogger(__name__)
 GENERATOR_WEIGHT = "genWeight"  # NanoAOD's; a file without it just has no sum, unless the branch is asked for
 STEP_EVENTS = 1_000_000  # weights read at a time: bounds the memory, changes no result
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")  # as in data.samples
@@ -49,7 +51,6 @@ def taken(
     generator_weight: str | None,
     algorithm: str | None,
     allow_repeated: bool,
-    say: Callable[[str], None],
 ) -> Taken:
     """The manifest of the files of each process.
 
@@ -73,7 +74,7 @@ def taken(
         ]
         found[process][variation] = _totals(files)
         listed += [(name, file) for file in files]
-        say(f"{name}: {len(files)} files, {sum(file['nevts'] for file in files)} events")
+        logger.info(f"{name}: {len(files)} files, {sum(file['nevts'] for file in files)} events")
     if not allow_repeated:
         _require_different(listed)
     return found

@@ -1,6 +1,7 @@
 """A ROOT file -> rectangular arrays of the preselected events; the last module to know awkward."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 
 import awkward as ak
 import numpy as np
@@ -19,10 +20,11 @@ from pipeline.data.names import HELD_OUT, TRAIN, Fold
 from pipeline.data.provenance import branch_of_generator_weights, recipe
 from pipeline.errors import InputError
 
+logger = logging.getLogger(__name__)
 Folds = dict[Fold, NumpyColumns]
 
 
-def make_columns(config: Config, file: SourceFile, say: Callable[[str], None]) -> tuple[Folds, Provenance]:
+def make_columns(config: Config, file: SourceFile) -> tuple[Folds, Provenance]:
     """Columns of one range of a file of a run, and their provenance: what was read, by which analysis and version.
 
     A file that cannot be read gives no columns at all where `data.unreadable_files` is `leave_out`: its provenance
@@ -30,7 +32,7 @@ def make_columns(config: Config, file: SourceFile, say: Callable[[str], None]) -
     """
     made_of = recipe(config, file)
     found = contract.load(config.analysis.target, config.analysis.options_json, config.analysis.content)
-    retried = rootfile.retried(file, config.data.read_attempts, say)
+    retried = rootfile.retried(file, config.data.read_attempts)
     try:
         folds, contents = retried(
             lambda: read_events(
@@ -43,7 +45,7 @@ def make_columns(config: Config, file: SourceFile, say: Callable[[str], None]) -
     except UnreadableFile as error:
         if config.data.unreadable_files == "fail":
             raise
-        say(f"left out: {error}")
+        logger.warning(f"left out: {error}")
         folds = {TRAIN: {}, HELD_OUT: {}}
         contents = _contents(file, folds, dict.fromkeys(folds, 0)).changed(left_out=str(error))
     if recipe(config, file) != made_of:
@@ -51,7 +53,9 @@ def make_columns(config: Config, file: SourceFile, say: Callable[[str], None]) -
             f"{where(file)}: the analysis or {file.path} was changed while it was read; run again"
         )
     for column, number in contents.subnormal.items():
-        say(f"note: {number} values of column {column!r} are too small for their type and were set to 0")
+        logger.info(
+            f"note: {number} values of column {column!r} are too small for their type and were set to 0"
+        )
     return folds, Provenance(**dict(contents), **dict(made_of))
 
 

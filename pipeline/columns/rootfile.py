@@ -5,6 +5,7 @@ counts as unreadable.
 """
 
 import contextlib
+import logging
 import textwrap
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,7 @@ from pipeline.data.datasets import SourceFile
 from pipeline.errors import ConfigError, InputError, ThalwegError, nearest
 
 Found = TypeVar("Found")
+logger = logging.getLogger(__name__)
 COMPRESSION_ERRORS: Any = (zlib.error, isal_zlib.error, cramjam.DecompressionError)
 LONGEST_REASON = 300  # characters of an exception's message
 LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -47,9 +49,7 @@ def decompress_faster() -> None:
     getattr(uproot.compression, "_decompress_ZLIB", uproot.ZLIB).library = "isal"
 
 
-def retried(
-    file: SourceFile, attempts: int, say: Callable[[str], None]
-) -> Callable[[Callable[[], Found]], Found]:
+def retried(file: SourceFile, attempts: int) -> Callable[[Callable[[], Found]], Found]:
     """A function that calls another until no fault that may pass stops it, `attempts` times at most."""
 
     def tell(state: tenacity.RetryCallState) -> None:
@@ -57,7 +57,7 @@ def retried(
         pause = state.next_action.sleep if state.next_action else 0.0
         reason = error.__cause__ if isinstance(error, UnreadableFile) else error
         tried = f"try {state.attempt_number} of {attempts} to read {file.path} failed"
-        say(f"{tried} ({_short(reason)}); the next is in {pause:g} s")
+        logger.warning(f"{tried} ({_short(reason)}); the next is in {pause:g} s")
 
     return tenacity.Retrying(
         stop=tenacity.stop_after_attempt(attempts),

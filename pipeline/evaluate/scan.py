@@ -1,8 +1,9 @@
 """The objective on a grid of free parameters: what an optimum found by gradients is checked against."""
 
 import itertools
+import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -17,6 +18,7 @@ from pipeline.optimise.point import Value, checked_value, require_free, with_val
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.fill import EXACT, Mode
 
+logger = logging.getLogger(__name__)
 MOST_POINTS = 100_000  # of a grid: each takes a sweep over all events, twice
 Grid = Mapping[str, Sequence[Value]]
 
@@ -69,9 +71,7 @@ class Scan(TypedDict):
     best: dict[str, ScanPoint | None]
 
 
-def scan(
-    config: Config, executor: Executor, work: Work, start: Parameters, over: Grid, say: Callable[[str], None]
-) -> Scan:
+def scan(config: Config, executor: Executor, work: Work, start: Parameters, over: Grid) -> Scan:
     """Exact and relaxed objective, at the final widths, at every point of the grid."""
     grid_points = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
     objective = centre(config, work.axes)
@@ -82,14 +82,14 @@ def scan(
         try:
             return objective(forward(executor, work, parameters, mode), parameters)[0]
         except FitError as error:
-            say(f"{values}, {kind}: {error}")
+            logger.info(f"{values}, {kind}: {error}")
             return None
 
     rows: list[ScanPoint] = []
     for values in grid_points:
         exact, relaxed = number(values, "exact", EXACT), number(values, "relaxed", last)
         rows.append({"values": values, "exact": exact, "relaxed": relaxed})
-        say(f"point {len(rows)} of {len(grid_points)}: {values}: exact {exact}, relaxed {relaxed}")
+        logger.info(f"point {len(rows)} of {len(grid_points)}: {values}: exact {exact}, relaxed {relaxed}")
     found = described(config)
     best = {
         "exact": _best([(row["exact"], row) for row in rows], found.sense),

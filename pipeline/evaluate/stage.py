@@ -1,6 +1,7 @@
 """The proof: exact cuts before and after, on training and held-out events, and the ordinary pyhf fit of each."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ from pipeline.templates.axes import variations_of
 from pipeline.templates.fill import EXACT
 
 PSEUDODATA = "pseudodata"
+logger = logging.getLogger(__name__)
 
 
 class Evaluations(NamedTuple):
@@ -51,7 +53,6 @@ def all_points(
     executor: Executor,
     columns: Sequence[tuple[str, Path]],
     points: Mapping[Point, Parameters],
-    say: Callable[[str], None],
 ) -> Evaluations:
     """Evaluate every point on every fold that holds events, and fit the pseudodata where there are such.
 
@@ -60,29 +61,29 @@ def all_points(
     found, fitted = {}, {}
     works = {fold: work_of_all_models(config, columns, fold) for fold in datasets.folds(config)}
     objectives = objectives_of(config, works[datasets.TRAIN].axes)
-    say(first_step.compiling())
+    logger.info(first_step.compiling())
     if reason := beyond_pyhf(config):
-        say(f"note: no pyhf. {reason}")
+        logger.info(f"note: no pyhf. {reason}")
     for fold, own in works.items():
         for point, parameters in points.items():
             result = verdict(config, executor, own, parameters, objectives, needed=point != INITIAL)
-            say(
+            logger.info(
                 f"{point}, {fold}: exact {_shown(result.exact)}, relaxed {_shown(result.relaxed)}, "
                 f"pyhf {_shown(result.pyhf)}"
             )
             for missing in result.missing:
-                say(f"note: {point}, {fold}: no number, {missing}")
+                logger.info(f"note: {point}, {fold}: no number, {missing}")
             if result.fit is not None and result.fit.interval_missing:
-                say(f"note: {point}, {fold}: no interval, {result.fit.interval_missing}")
+                logger.info(f"note: {point}, {fold}: no interval, {result.fit.interval_missing}")
             found[point, fold] = (own, result)
     cautious = {key: _cautions(config, *entry) for key, entry in found.items()}
     for line in cautions.summary(list(cautious.values())[-1], first_step.MOST_LINES):
-        say(f"note: {line}")
+        logger.info(f"note: {line}")
     if config.model.pseudodata:
         everything = prepare_work(config, columns, datasets.ALL)
         for point, parameters in points.items():
             fitted[point] = _fit_pseudodata(config, executor, everything, parameters)
-            say(f"{point}, pseudodata: {_poi_of(config, fitted[point][1])}")
+            logger.info(f"{point}, pseudodata: {_poi_of(config, fitted[point][1])}")
     everywhere = Evaluation(
         objective=described(config),
         points={
@@ -94,7 +95,7 @@ def all_points(
             for point, parameters in points.items()
         },
         rows=tuple(_row(config, *key, *entry, cautious[key]) for key, entry in found.items()),
-        bootstrap=_bootstrap(config, executor, list(works.values())[-1], points, objectives.own, say),
+        bootstrap=_bootstrap(config, executor, list(works.values())[-1], points, objectives.own),
     )
     workspaces = {key: e.workspace for key, (_, e) in found.items() if e.workspace is not None}
     return Evaluations(everywhere, workspaces | {(p, PSEUDODATA): spec for p, (spec, _) in fitted.items()})
@@ -131,7 +132,6 @@ def _bootstrap(
     fold_work: Work,
     points: Mapping[Point, Parameters],
     objective: Centre,
-    say: Callable[[str], None],
 ) -> Bootstrap | None:
     """The exact objective at every point on resampled events, the same ones for all points.
 
@@ -154,7 +154,7 @@ def _bootstrap(
             continue
         for point, value in row.items():
             values[point].append(value)
-    say(
+    logger.info(
         f"bootstrap: {config.evaluate.bootstrap - failed} replicas of the events, {failed} without a fit left out"
     )
     return Bootstrap(values={point: tuple(own) for point, own in values.items()}, failed=failed)

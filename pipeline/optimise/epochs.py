@@ -4,6 +4,7 @@ Bounded parameters move in units of their allowed range and are projected back i
 state before it, so a run continued from any checkpoint gives the same parameters bit for bit.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,17 +27,14 @@ from pipeline.optimise.surrogate_calls import Calls
 from pipeline.optimise.update import in_ranges, updated
 from pipeline.templates.fill import Widths
 
+logger = logging.getLogger(__name__)
+
 
 class _Noted(NamedTuple):
     """What an epoch took besides its sweeps: calls of a stage without a derivative, halved updates."""
 
     surrogate: Counts | None = None
     halvings: int = 0
-
-
-def _silent(line: str) -> None:
-    """Where nobody listens."""
-    del line
 
 
 def each_epoch(
@@ -47,25 +45,23 @@ def each_epoch(
     *,
     until: int,
     calls: Calls | None = None,
-    say: Callable[[str], None] = _silent,
 ) -> Iterator[tuple[State, EpochRecord]]:
     """Epochs from a state on: after each one the new state and the record of the epoch.
 
     Arguments:
         calls: of a stage without a derivative, for an analysis that has one.
-        say: takes lines for people: what is waited for, and what is out of the ordinary at the very first epoch.
 
     Raises:
         FitError: no finite objective and gradient, also after `optimise.halvings`; or no parameter has a derivative.
     """
     evaluate, free = centre(config, work.axes), work.problem.analysis.parameters
     if state.epoch < until:
-        say(first_step.compiling())
+        logger.info(first_step.compiling())
     while state.epoch < until:
         started = time.perf_counter()
         state, step, at, noted = _evaluated(config, executor, work, state, evaluate, calls)
         if state.epoch == 0:
-            first_step.look(config, executor, work, (state.parameters, at), step, say)
+            first_step.look(config, executor, work, (state.parameters, at), step)
         before, state = state, updated(config, free, state, step.gradient)
         seconds = time.perf_counter() - started
         yield state, _record(free, before, step, noted, work.events, seconds)
@@ -113,7 +109,6 @@ def run(
     checkpoints: Path,
     fingerprint: str,
     progress: Callable[[EpochRecord], None],
-    say: Callable[[str], None] = _silent,
 ) -> tuple[State, list[EpochRecord]]:
     """Epochs until `until`, each saved in the folder `checkpoints`; those already there are not computed again.
 
@@ -127,7 +122,7 @@ def run(
         state, until, lambda epoch: calls is None or all(map(calls.there, range(state.epoch, epoch)))
     )
     try:
-        for last, record in each_epoch(config, executor, work, resumed, until=until, calls=calls, say=say):
+        for last, record in each_epoch(config, executor, work, resumed, until=until, calls=calls):
             saved.keep(last, record)
             progress(record)
     except FitError as error:

@@ -4,7 +4,8 @@ Gradient descent never moves a parameter without a derivative, and a run of whic
 converged.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -18,6 +19,7 @@ from pipeline.gradient.work import Work
 from pipeline.templates.cautions import cautions, summary
 from pipeline.templates.fill import Widths
 
+logger = logging.getLogger(__name__)
 Point = tuple[Parameters, Widths]
 
 MOVES = (0.1, 1.0)  # shares of the way to the farther bound at which templates are looked at, too
@@ -37,7 +39,6 @@ def look(
     work: Work,
     point: Point,
     step: Step,
-    say: Callable[[str], None],
 ) -> None:
     """Say what is out of the ordinary in the first step.
 
@@ -45,14 +46,14 @@ def look(
         FitError: no parameter has a derivative.
     """
     for line in summary(cautions(step.templates, work.axes, config), MOST_LINES):
-        say(f"note: {line}")
+        logger.info(f"note: {line}")
     names = without_derivative(step.gradient)
     lines = reasons(executor, work, point, step.templates, analysis_of(config).parameters, names)
     if names and len(names) == len(step.gradient):
         where = f"epoch 0: nothing would move, the objective stays at {step.objective:.6g}"
         raise FitError(f"{where}: {'. '.join(lines)}")
     for line in lines:
-        say(f"warning: {line}")
+        logger.warning(f"warning: {line}")
 
 
 def without_derivative(gradient: Parameters) -> list[str]:

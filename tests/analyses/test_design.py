@@ -13,6 +13,7 @@ import uproot
 from chunked import assert_chunks_are_the_whole
 from columnfiles import write_columns
 from generated import generated
+from messages import heard
 
 from pipeline import config as configuration
 from pipeline import optimise
@@ -254,8 +255,8 @@ def test_a_ladle_is_a_row_of_muons_in_a_root_file(request, tmp_path):
 def test_a_run_without_a_model_says_so_and_has_no_pyhf(request, tmp_path):
     run, files = made(request, tmp_path, "calorimeter")
     start = initial_parameters(run)
-    lines = []
-    found = all_points(run, InProcess(), files, {"initial": start, "optimised": start}, lines.append)
+    with heard() as lines:
+        found = all_points(run, InProcess(), files, {"initial": start, "optimised": start})
     assert not found.workspaces
     assert {row.pyhf for row in found.evaluation.rows} == {None}
     assert found.evaluation.objective.label == "mean resolution and cost"

@@ -179,7 +179,7 @@ def at_size(path: Path, events: int, folder: Path) -> None:
     started = time.process_time()
     for file in datasets.source_files(settings):
         target = folder / f"{file.name}.parquet"
-        store.write_columns(target, *make_columns(settings, file, print))
+        store.write_columns(target, *make_columns(settings, file))
         files.append((file.sample, target))
         megabytes.append(resident_megabytes())
     reading_rate = events / (time.process_time() - started)

@@ -49,7 +49,7 @@ def prepare(task: tuple[config.Config, datasets.SourceFile, Path]) -> None:
         seed = datasets.file_seed(settings.simulate.seed, file.sample, index)
         events = settings.simulate.samples[file.sample].events_per_file
         simulate(file.sample, path, events=events, seed=seed)
-    store.write_columns(target, *make_columns(settings, file, print))
+    store.write_columns(target, *make_columns(settings, file))
 
 
 def prepared(settings: config.Config, folder: Path, workers: int) -> Files:
@@ -70,7 +70,7 @@ def improve(run: str, settings: config.Config, files: Files, workers: int) -> No
         for after, record in optimise.each_epoch(settings, executor, work, state, until=until):
             state, seconds = after, [*seconds, record.seconds]
         points = {"initial": start, "optimised": state.parameters}
-        found = all_points(settings, executor, files, points, lambda line: None).evaluation
+        found = all_points(settings, executor, files, points).evaluation
     numbers = {(row.point, row.fold): row.pyhf for row in found.rows}
     before, after = (np.array(found.bootstrap.values[point]) for point in points)
     change = numbers["optimised", "held_out"] / numbers["initial", "held_out"] - 1

@@ -114,7 +114,7 @@ def replicated(settings, folder):
     """A column file of FILE_EVENTS events: those of a simulated file again and again, jets smeared."""
     simulate("ttbar", folder / "ttbar.root", events=8000, seed=1)
     file = datasets.SourceFile("ttbar", 0, str(folder / "ttbar.root"), 8000)
-    folds, provenance = make_columns(settings, file, print)
+    folds, provenance = make_columns(settings, file)
     original = folds[datasets.TRAIN]
     rng = np.random.default_rng(1)
     chosen = rng.integers(0, len(original["weight"]), FILE_EVENTS)

@@ -133,7 +133,7 @@ def local_surrogates(task, seed):
             run.simulate.generator, "draws", Path(file.path), events=plan.events_per_file, seed=seed
         )
         path = Path(folder) / "draws.parquet"
-        column_file.write(path, *make_columns(run, file, print))
+        column_file.write(path, *make_columns(run, file))
         work = prepare_work(run, [("draws", path)], datasets.TRAIN)
         start = optimise.initial_state(run, initial_parameters(run))
         for state, record in optimise.each_epoch(

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import rootfiles
 
-from pipeline.cli import main
+from pipeline.cli import main, options
+from pipeline.cli.verbs.events import CHECKSUMS
+from pipeline.data import checksums, datasets
 
 VERBS = {
     "simulate": ["--set", "--log", "--sample", "--index", "--output"],
@@ -27,10 +29,14 @@ VERBS = {
     "evaluate": ["--set", "--log", "--output", "--workers", "--memory-mb"],
     "report": ["--set", "--log", "--output", "--figures"],
     "yields": ["--set", "--log", "--parameters", "--fold"],
+    "histograms": [
+        *("--set", "--log", "--parameters", "--fold", "--output", "--workers", "--memory-mb"),
+    ],
     "scan": [
         *("--set", "--log", "--over", "--parameters", "--fold"),
         *("--output", "--workers", "--memory-mb"),
     ],
+    "validate": ["--reference"],
     "schema": ["--folder"],
 }
 VERBS = {verb: [*own, "--debug"] for verb, own in VERBS.items()}
@@ -107,7 +113,7 @@ def test_yields_are_those_of_numpy(folder, capsys):
 @pytest.mark.parametrize("verb", VERBS)
 def test_help(verb, capsys):
     assert run(verb, "--help") == 0
-    text = capsys.readouterr().out
+    text = capsys.readouterr().out.partition("\nOptions:\n")[2]
     for option in VERBS[verb]:
         explanation = re.search(rf"^  {option}\b(.*?)(?=^  -|\Z)", text, re.DOTALL | re.MULTILINE)
         assert explanation, option
@@ -118,30 +124,69 @@ def test_help(verb, capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "the following arguments are required: VERB"),
-        (["colums"], r"invalid choice: 'colums' \(choose from .*columns"),
-        (["columns"], "the following arguments are required: CONFIG, --sample, --index, --output"),
+        ([], "a verb is required; choose from simulate, manifest, columns, .*schema"),
+        (["colums"], r"there is no verb 'colums'; choose from .*columns"),
+        (["columns"], "the following are required: CONFIG, --sample, --index, --output"),
+        (["columns", "--index", "0"], r"the following are required: CONFIG, --sample, --output\n"),
+        (["scan", "a.yaml", "--output", "b"], r"the following are required: --over\n"),
+        (["schema", "--folder", "a", "b"], r"unexpected extra argument \(b\)"),
+        (["columns", "--sampel", "a"], r"No such option.*--sampel.*--sample"),
         (
             ["columns", "a.yaml", "--output", "b", "--sample", "c", "--index", "-1"],
-            "'-1' is not a whole number of 0",
+            "'--index': '-1' is not a whole number of 0",
         ),
         (
             ["optimise", "a.yaml", "--output", "b", "--block", "x"],
-            "--block: 'x' is not a whole number of 1 or more",
+            "'--block': 'x' is not a whole number of 1 or more",
         ),
         (
             ["optimise", "a.yaml", "--output", "b", "--workers", "0"],
-            "--workers: '0' is not a whole number of 1",
+            "'--workers': '0' is not a whole number of 1",
         ),
         (
             ["yields", "a.yaml", "--fold", "test"],
-            r"invalid choice: 'test' \(choose from 'all', 'train', 'held_out'",
+            "'--fold': 'test' is not one of 'all', 'train', 'held_out'",
         ),
     ],
 )
 def test_wrong_usage(arguments, says, capsys):
     assert run(*arguments) == 2
     assert re.search(says, capsys.readouterr().err)
+
+
+def test_names_that_the_command_line_repeats_are_those_of_the_modules():
+    """It names them itself, so that --help need not import what takes seconds."""
+    assert options.FOLDS == (datasets.ALL, datasets.TRAIN, datasets.HELD_OUT)
+    assert tuple(checksums.DIGITS) == CHECKSUMS
+
+
+def test_an_option_is_no_value_of_another(capsys):
+    assert run("columns", "a.yaml", "--output", "--log", "b") == 2
+    assert "--output requires a value, and --log is an option" in capsys.readouterr().err
+
+
+def test_help_is_quick():
+    """No stage, no JAX and no ROOT reader is imported for it."""
+    code = "import sys; from pipeline.cli import main; main([*sys.argv[1:], '--help'])"
+    command = [sys.executable, "-X", "importtime", "-c", code]
+    for arguments in ([], ["manifest"]):
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
+        found = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        assert "click" in found
+        assert not found & {"numpy", "jax", "uproot", "pydantic", "rich"}
+
+
+def test_python_users_get_ordinary_logging():
+    """Nothing is printed by default; a handler of the user's own gets the lines."""
+    code = """if True:
+        import logging, sys
+        import pipeline
+        logging.getLogger("pipeline.columns.make").warning("unheard")
+        logging.basicConfig(stream=sys.stdout, format="%(name)s: %(message)s")
+        logging.getLogger("pipeline.columns.make").warning("heard")
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("pipeline.columns.make: heard\n", "")
 
 
 def test_version(capsys):

@@ -8,6 +8,7 @@ import pytest
 import rootfiles
 import servers
 from columnfiles import write_columns
+from messages import heard
 
 from pipeline import config
 from pipeline.cluster import InProcess
@@ -36,10 +37,10 @@ def run(tmp_path):
     return lambda *overrides: config.load(path, overrides)
 
 
-def made(settings, say=print):
+def made(settings):
     """Columns of each range of the signal, in order."""
     files = [file for file in datasets.source_files(settings) if file.sample == "signal"]
-    return [make_columns(settings, file, say) for file in files]
+    return [make_columns(settings, file) for file in files]
 
 
 def whole(parts):
@@ -66,28 +67,27 @@ def remote(url):
 
 @pytest.mark.parametrize("faults", [[], [503], [429, 500], ["cut"], [503, "cut", 503]])
 def test_transient_faults_of_a_web_server_pass(run, tmp_path, local, faults):
-    lines = []
-    with servers.http(tmp_path) as (url, pending):
+    with servers.http(tmp_path) as (url, pending), heard() as lines:
         pending.extend(faults)
-        assert_same(made(run(remote(url)), lines.append), local)
+        assert_same(made(run(remote(url))), local)
         assert not pending
     assert len(lines) == len(faults)
     assert all("try " in line and "of 4 to read http://127.0.0.1" in line for line in lines)
 
 
 def test_lasting_faults_of_a_web_server_end_it(run, tmp_path):
-    lines = []
-    with servers.http(tmp_path) as (url, pending):
+    with servers.http(tmp_path) as (url, pending), heard() as lines:
         pending.extend([503] * 50)
         with pytest.raises(UnreadableFile, match=r"sample 'signal': http.*signal\.root cannot be read.*503"):
-            made(run(remote(url)), lines.append)
+            made(run(remote(url)))
     assert len(lines) == 3
     with (
         servers.http(tmp_path / "nowhere") as (url, _),
+        heard() as lines,
         pytest.raises(UnreadableFile, match="cannot be read"),
     ):
-        made(run(remote(url)), lines.append)
-    assert len(lines) == 3  # that a file is not there is told once
+        made(run(remote(url)))
+    assert not lines  # that a file is not there is told once
 
 
 def test_xrootd(run, tmp_path, local):
@@ -95,9 +95,8 @@ def test_xrootd(run, tmp_path, local):
         if url is None:
             pytest.skip("no XRootD server: apt-get install xrootd-server")
         assert_same(made(run(remote(url))), local)
-        lines = []
-        with pytest.raises(UnreadableFile, match="no such file"):
-            made(run(f'data.prefixes={{"signal": "{url}/no_signal"}}'), lines.append)
+        with heard() as lines, pytest.raises(UnreadableFile, match="no such file"):
+            made(run(f'data.prefixes={{"signal": "{url}/no_signal"}}'))
         assert not lines
 
 
@@ -152,13 +151,14 @@ def three_files(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps(content))
 
 
-def test_a_bad_file_fails_the_run_or_is_left_out_and_made_up_for(run, tmp_path, capsys):
+def test_a_bad_file_fails_the_run_or_is_left_out_and_made_up_for(run, tmp_path):
     three_files(tmp_path)
     with pytest.raises(InputError, match=r"s1\.root cannot be read: it is truncated"):
         write_columns(run(), tmp_path / "columns")
     settings = run("data.unreadable_files=leave_out", "data.samples.signal.cross_section_pb=2")
-    files = write_columns(settings, tmp_path / "columns")
-    assert "left out: sample 'signal'" in capsys.readouterr().out
+    with heard() as lines:
+        files = write_columns(settings, tmp_path / "columns")
+    assert any("left out: sample 'signal'" in line for line in lines)
     lost = [column_file.read(path) for sample, path in files if sample == "signal"]
     assert [provenance.left_out is not None for provenance in lost] == [False, True, False]
     assert [sum(p.entries_read.values()) for p in lost] == [EVENTS, 0, EVENTS]
@@ -183,7 +183,7 @@ def test_columns_of_something_else_are_outdated(run, tmp_path):
     first = run("data.max_events_per_job=100")
     file, second = (f for f in datasets.source_files(first) if f.sample == "signal")
     path = tmp_path / "columns.parquet"
-    store.write_columns(path, *make_columns(first, file, print))
+    store.write_columns(path, *make_columns(first, file))
     made_of = column_file.read(path)
     assert outdated(first, file, made_of) is None
     assert outdated(first, second, made_of) == "range was [0, 100] and is [100, None]"
@@ -201,7 +201,7 @@ def test_a_left_out_file_is_outdated_once_files_must_be_readable(run, tmp_path):
     lenient = run("data.unreadable_files=leave_out")
     (file,) = (f for f in datasets.source_files(lenient) if f.sample == "signal")
     path = tmp_path / "columns.parquet"
-    store.write_columns(path, *make_columns(lenient, file, print))
+    store.write_columns(path, *make_columns(lenient, file))
     made_of = column_file.read(path)
     assert outdated(lenient, file, made_of) is None
     assert "left out" in outdated(run(), file, made_of)

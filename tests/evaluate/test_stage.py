@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from messages import heard
 
 from pipeline.cluster import InProcess
 from pipeline.containers import Templates
@@ -24,8 +25,8 @@ def results(miniature, miniature_columns):
     """Two points on both folds."""
     start = initial_parameters(miniature)
     points = {"initial": start, "optimised": with_values(miniature, start, {"btag": 0.4})}
-    lines = []
-    return all_points(miniature, InProcess(), miniature_columns, points, lines.append), lines
+    with heard() as lines:
+        return all_points(miniature, InProcess(), miniature_columns, points), lines
 
 
 def test_the_number_is_half_the_interval(results):

@@ -16,8 +16,6 @@ from hypothesis import example, given
 
 from pipeline import config
 from pipeline.cli import main
-from pipeline.cli.arguments import parser
-from pipeline.cli.verbs import VERBS
 from pipeline.config import parse_value, textfiles, written
 from pipeline.data import datasets, store
 from pipeline.errors import ConfigError, InputError, OutputError
@@ -280,9 +278,9 @@ def test_b_paths_that_no_file_has(path, override):
 def test_b_paths_on_the_command_line(place, capsys, tmp_path):
     for flag in ("--output", "--log"):
         with pytest.raises(SystemExit, match="2"):
-            parser(VERBS).parse_args(["columns", "a.yaml", "--sample", "s", "--index", "0", flag, place])
+            main(["columns", "a.yaml", "--sample", "s", "--index", "0", flag, place])
         error = capsys.readouterr().err.splitlines()[-1]
-        assert f"argument {flag}: " in error
+        assert f"Invalid value for '{flag}': " in error
         assert len(error) < 300
     with pytest.raises(OutputError, match=r"cannot write"):
         store.write_text(tmp_path / place, "")
@@ -304,14 +302,15 @@ def test_b_text_is_utf_8_whatever_the_locale(tmp_path, path):
     program = """if True:
         import sys
         from pathlib import Path
-        from pipeline import config, store
-        from pipeline.progress import log
+        from pipeline import config
+        from pipeline.cli.progress import PACKAGE, logged
+        from pipeline.data import store
         run = config.load(Path(sys.argv[1]), [])
         store.write_text(Path("page.html"), run.title)
         store.write_json(Path("a.json"), {"title": run.title})
         assert store.read_json(Path("b.json")) == run.title
-        with log(Path("log")) as lines:
-            lines.line(run.title + chr(0xDC80))
+        with logged(Path("log")):
+            PACKAGE.info(run.title + chr(0xDC80))
     """
     title = "Δη → ü"
     (tmp_path / "run.yaml").write_text(f"extends: {path}\ntitle: {title}\n", encoding="utf-8")

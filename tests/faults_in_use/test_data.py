@@ -236,7 +236,7 @@ def test_a11_fewer_events_than_promised_are_refused_however_they_are_read(run, t
         with pytest.raises(
             UnreadableFile, match=r"has 200 entries, fewer than the manifest promises; correct its"
         ):
-            make_columns(run(), file, print)
+            make_columns(run(), file)
 
 
 def test_a11_more_events_than_promised_are_read_and_said(run, tmp_path):
@@ -258,14 +258,14 @@ def test_a12_flipped_bits_are_refused_by_the_checksum(run, tmp_path, algorithm, 
     right = str(checksums.of(str(path), algorithm))
     entry = {"path": str(path), "nevts": 200, "checksum": right.upper().replace(algorithm.upper(), algorithm)}
     (file,) = (f for f in datasets.source_files(run(signal=[entry])) if f.sample == "signal")
-    make_columns(run(), file, print)
+    make_columns(run(), file)
     content = path.read_bytes()
     for place in np.random.default_rng(5).integers(0, len(content), 10):
         path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
         with pytest.raises(
             UnreadableFile, match=rf"its checksum is {algorithm}:\w+, and the manifest promises {right}"
         ):
-            make_columns(run(), file, print)
+            make_columns(run(), file)
 
 
 def test_a12_checksums_are_the_usual_ones(tmp_path):
@@ -291,11 +291,11 @@ def test_a12_a_remote_file_is_verified_as_well(run, tmp_path, monkeypatch):
             if f.sample == "signal"
         )
         pending.extend([503])
-        make_columns(run(), file, print)
+        make_columns(run(), file)
         with pytest.raises(
             UnreadableFile, match=r"its checksum is adler32:.* the manifest promises adler32:00000001"
         ):
-            make_columns(run(), dataclasses.replace(file, checksum="adler32:00000001"), print)
+            make_columns(run(), dataclasses.replace(file, checksum="adler32:00000001"))
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_a12_a_new_checksum_makes_columns_anew(run, tmp_path):
     entry = write(tmp_path, "a.root")
     settings = run(signal=[entry])
     (file,) = (f for f in datasets.source_files(settings) if f.sample == "signal")
-    made_of = make_columns(settings, file, print)[1]
+    made_of = make_columns(settings, file)[1]
     assert outdated(settings, file, made_of) is None
     other = dataclasses.replace(file, checksum="adler32:00000001")
     assert "checksum was None" in outdated(settings, other, made_of)
@@ -422,9 +422,9 @@ def test_b_a_missing_file_says_where_data_come_from(run):
     with pytest.raises(
         UnreadableFile, match=r"nowhere\.root does not exist here .*data\.prefixes; .* docs/data\.md"
     ):
-        make_columns(settings, file, print)
+        make_columns(settings, file)
     with pytest.raises(UnreadableFile, match="run `simulate` first"):
-        make_columns(settings, dataclasses.replace(file, simulated=True), print)
+        make_columns(settings, dataclasses.replace(file, simulated=True))
 
 
 def manifest_of(*arguments):

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ import pytest
 import rootfiles
 
 from pipeline import cluster, config
-from pipeline.cli import main, verbs
+from pipeline.cli import main
+from pipeline.cli.command import thalweg
 from pipeline.cluster.security import given_or_made, private_folder, shared, unprotected
 from pipeline.errors import ClusterError
 
@@ -150,7 +152,7 @@ def test_b_a_temporary_folder_without_space_is_named(folder, tmp_path):
 
 SLOW = """
 import os, signal, time
-from pipeline import signals
+from pipeline.cli import signals
 
 signals.GRACE = {grace}
 came = signals.Signals()
@@ -241,10 +243,10 @@ def test_b_ctrl_c_with_local_workers_is_one_line(tmp_path, monkeypatch):
 def failing(monkeypatch, capsys, error, *arguments):
     """What is said, and the exit code, when a verb raises."""
 
-    def yields(options, lines):
+    def yields(**values):
         raise error
 
-    monkeypatch.setattr(verbs, "VERBS", (yields,))
+    monkeypatch.setattr(thalweg.commands["yields"], "callback", yields)
     with pytest.raises(SystemExit) as ended:
         main(["yields", "any.yaml", *arguments])
     return capsys.readouterr().err, ended.value.code
@@ -325,7 +327,7 @@ def test_b_the_workflow_runs_from_any_folder(tmp_path):
     for name in ("clone", "run", "here"):
         (tmp_path / name).mkdir()
     clone = clones.clone(tmp_path / "clone")
-    (clone / "workflow/published.yaml").unlink()
+    shutil.rmtree(clone / "workflow/studies")
     run = rootfiles.write_run(tmp_path / "run")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(clone / "Snakefile"), "--cores", "1"]
     target = "results/tiny/columns/signal/0000.parquet"

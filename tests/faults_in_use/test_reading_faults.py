@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rootfiles
 import uproot
+from messages import heard
 
 from pipeline import analysis as contract
 from pipeline import config
@@ -51,7 +52,7 @@ def test_a21_an_error_of_columns_is_the_users_and_drops_no_file(leave_out, tmp_p
     with pytest.raises(
         AnalysisError, match=rf"TypeError in Tiny\.columns\(.*{tmp_path}/own\.py, line 17: return"
     ):
-        make_columns(settings, file, print)
+        make_columns(settings, file)
     place = ["--sample", "signal", "--index", "0", "--output", str(tmp_path / "out.parquet")]
     with pytest.raises(SystemExit) as ended:
         main(
@@ -79,9 +80,8 @@ def test_a21_an_error_of_the_user_is_not_tried_again_as_a_remote_file_would_be()
     def fails():
         raise AnalysisError("own") from ConnectionError("of the user's own code")
 
-    tries = []
-    with pytest.raises(AnalysisError):
-        rootfile.retried(SourceFile("a", 0, "https://host/a.root", None), 4, tries.append)(fails)
+    with heard() as tries, pytest.raises(AnalysisError):
+        rootfile.retried(SourceFile("a", 0, "https://host/a.root", None), 4)(fails)
     assert not tries
 
 
@@ -338,7 +338,7 @@ def test_b_group_and_pointer_branches_of_a_sound_file(branch, said, leave_out, t
     settings = config.load(path, [target, f"data.unreadable_files={leave_out}"])
     file = SourceFile("signal", 0, str(POINTERS), None)
     with pytest.raises(InputError, match=re.escape(f"branch {branch!r} in tree 'tree' of {POINTERS} {said}")):
-        make_columns(settings, file, print)
+        make_columns(settings, file)
 
 
 def test_b_group_members_are_read_by_either_name(tmp_path):

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from matplotlib.figure import Figure
+from messages import heard
 from rootfiles import arrays, write, write_analysis, write_run
 
 from pipeline import analysis, optimise, report
@@ -388,8 +389,8 @@ def started(folder, observe, epochs=1, **sections):
     run = configuration.load(path, [f"optimise.epochs={epochs}"])
     work = prepare_work(run, write_columns(run, folder / "columns"), datasets.TRAIN)
     state = optimise.initial_state(run, initial_parameters(run))
-    lines = []
-    found = list(optimise.each_epoch(run, InProcess(), work, state, until=epochs, say=lines.append))
+    with heard() as lines:
+        found = list(optimise.each_epoch(run, InProcess(), work, state, until=epochs))
     return lines, [record for _, record in found]
 
 
@@ -420,8 +421,9 @@ def test_b_parameters_without_a_derivative_are_named_and_told_apart(tmp_path):
         file.write(TWO)
     run = configuration.load(path, [f"analysis.target={tmp_path}/tiny.py:Two", "optimise.epochs=1"])
     work = prepare_work(run, write_columns(run, tmp_path / "columns"), datasets.TRAIN)
-    state, lines = optimise.initial_state(run, initial_parameters(run)), []
-    list(optimise.each_epoch(run, InProcess(), work, state, until=1, say=lines.append))
+    state = optimise.initial_state(run, initial_parameters(run))
+    with heard() as lines:
+        list(optimise.each_epoch(run, InProcess(), work, state, until=1))
     assert lines[0].startswith("compiling the sweeps and the objective")
     hard, unused = (line for line in lines if line.startswith("warning: "))
     assert "'hard' is exactly 0" in hard

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
+from messages import heard
 from workspaces import counting
 
 from pipeline import config as configuration
@@ -113,8 +114,8 @@ def test_a_classifier_is_trained_over_chunks(training, miniature_columns):
 @pytest.mark.simulate
 def test_pyhf_has_no_such_number_but_still_fits(training, miniature_columns):
     points = {"initial": initial_parameters(training)}
-    said = []
-    found = all_points(training, InProcess(), miniature_columns, points, said.append)
+    with heard() as said:
+        found = all_points(training, InProcess(), miniature_columns, points)
     assert all(row.pyhf is None and row.exact > 0 for row in found.evaluation.rows)
     assert any("pyhf has no such number" in line for line in said)
     fit = found.evaluation.at("initial", "train").fit

@@ -12,6 +12,6 @@ def write_columns(run: Config, folder: Path) -> list[tuple[str, Path]]:
     found = []
     for file in datasets.source_files(run):
         path = folder / f"{file.name}.parquet"
-        column_file.write(path, *make_columns(run, file, print))
+        column_file.write(path, *make_columns(run, file))
         found.append((file.sample, path))
     return found

@@ -5,6 +5,7 @@ import pytest
 from chunked import assert_chunks_are_the_whole
 from columnfiles import write_columns
 from generated import generated
+from messages import heard
 
 from pipeline import optimise, report
 from pipeline.cluster import InProcess
@@ -111,10 +112,9 @@ def test_a_start_without_a_number_does_not_end_the_run(request, tmp_path):
         until=1, checkpoints=tmp_path / "checkpoints", fingerprint="", progress=lambda _: None,
     )  # fmt: skip
     one_bin = {**learnt, "biases_1": np.where(np.arange(10) == 3, 1e3, 0.0)}
-    lines = []
-    found = all_points(
-        run, InProcess(), files, {"initial": one_bin, "optimised": state.parameters}, lines.append
-    ).evaluation
+    points = {"initial": one_bin, "optimised": state.parameters}
+    with heard() as lines:
+        found = all_points(run, InProcess(), files, points).evaluation
     numbers = {(row.point, row.fold): row.exact for row in found.rows}
     assert numbers["initial", "held_out"] is None
     assert numbers["optimised", "held_out"] > 0
@@ -125,4 +125,4 @@ def test_a_start_without_a_number_does_not_end_the_run(request, tmp_path):
     assert "<b>none → " in page.read_text()
     assert "No number at the initial parameters, held-out events, exact: objective" in page.read_text()
     with pytest.raises(FitError, match="the fit did not converge"):
-        all_points(run, InProcess(), files, {"optimised": one_bin}, lines.append)
+        all_points(run, InProcess(), files, {"optimised": one_bin})

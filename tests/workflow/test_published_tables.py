@@ -20,7 +20,7 @@ def root(request):
 @pytest.fixture(scope="module")
 def published(root):
     """The script of the rule."""
-    spec = importlib.util.spec_from_file_location("published", root / "workflow/scripts/published.py")
+    spec = importlib.util.spec_from_file_location("published", root / "workflow/studies/published.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -28,7 +28,7 @@ def published(root):
 
 @pytest.fixture(scope="module")
 def listed(root):
-    return yaml.safe_load((root / "workflow/published.yaml").read_text())
+    return yaml.safe_load((root / "workflow/studies/published.yaml").read_text())
 
 
 def write(folder, name, seeds):

@@ -15,7 +15,9 @@ rule columns:
     resources:
         **needs(mem_mb=3000, minutes=60),
     params:
-        index=lambda wildcards: int(wildcards.index),
+        thalweg=thalweg,
+        of_run=of_run,
+        index=index_of,
         source=source,
         unreadable_files=RUN.data.unreadable_files,
         held_out_fraction=RUN.data.held_out_fraction,
@@ -25,5 +27,5 @@ rule columns:
     message:
         "Read file {wildcards.index} of {wildcards.sample} into columns"
     shell:
-        "verb columns --sample {wildcards.sample} --index {params.index}"
+        "{params.thalweg} columns {params.of_run} --sample {wildcards.sample} --index {params.index}"
         " --output {output} --log {log}"

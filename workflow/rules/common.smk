@@ -1,63 +1,53 @@
 # The run, read once, and the input functions of the rules.
-import functools
-import hashlib
-import json
 import shlex
-import sys
 from pathlib import Path
 
-from snakemake.settings.types import DeploymentMethod
-
 import pipeline
-from pipeline import config as configuration
 from pipeline.data import datasets
 from pipeline.data.names import OPTIMISED, POINTS
 from pipeline.data.provenance import branch_of_generator_weights
 from pipeline.data.store import Folder
-from pipeline.errors import ThalwegError
 
-# The clone, as seen from the folder where Snakemake runs and results go; other folders than the clone will do.
-CLONE = Path(workflow.basedir)
-if CLONE.resolve() == Path.cwd().resolve():
-    CLONE = Path()
+
+include: "tools.smk"
 
 
 def chosen_run():
-    """The configuration of --configfile, or the shipped default, and its overrides `--config set="key=value ..."`.
+    """The configuration of the run and its overrides, as a Snakefile gives them to this one as a module, or by --configfile.
 
-    Also `--config set=[key=value,key=value]`: HTCondor's plugin loses the quotes of an argument with spaces, and Snakemake
-    takes a text with a colon for YAML.
+    The default is the shipped run. Overrides are `--config set="key=value ..."`, also `--config set=[key=value,key=value]`:
+    HTCondor's plugin loses the quotes of an argument with spaces, and Snakemake takes a text with a colon for YAML. Of a
+    module they are in `config: {"configfile": "mine.yaml", "set": ["key=value"]}`.
     """
+    is_module = not workflow.modifier.is_main_snakefile()
+    if is_module and config:
+        if "configfile" not in config or set(config) - {"configfile", "set"}:
+            raise WorkflowError(
+                "the config of this module is {'configfile': a run's YAML file, 'set': overrides of its keys} "
+                f"(got {sorted(config)})"
+            )
+        return Path(config["configfile"]), overrides_in(config.get("set") or "")
     files = workflow.overwrite_configfiles or [CLONE / "config/agc_ttbar.yaml"]
     given = workflow.config_settings.config or {}
-    if len(files) > 1 or set(given) - {"set"}:
+    if len(files) > 1 or (set(given) - {"set"} and not is_module):
         raise WorkflowError(
             f"a run is one --configfile (got {len(files)}); keys are overridden by --config set='key=value ...' "
             f"(got {sorted(given)})"
         )
-    overrides = given.get("set") or ""
-    if isinstance(overrides, list):
-        return Path(files[0]), [str(override) for override in overrides]
+    return Path(files[0]), overrides_in(given.get("set") or "")
+
+
+def overrides_in(given):
+    """Overrides `key=value`, of a list or of a text."""
+    if isinstance(given, list):
+        return [str(override) for override in given]
     try:
-        return Path(files[0]), shlex.split(overrides)
+        return shlex.split(given)
     except (ValueError, TypeError, AttributeError):
         raise WorkflowError(
-            f"--config set: {overrides!r} are no overrides key=value; where a value has a space or a colon, give a list "
+            f"--config set: {given!r} are no overrides key=value; where a value has a space or a colon, give a list "
             """of texts: --config 'set=["channels.loss={in_fit: false}", "optimise.epochs=5"]'"""
         ) from None
-
-
-def explained(function, *arguments):
-    """The function's result; what it explains to the user becomes Snakemake's error, without a traceback."""
-    try:
-        return function(*arguments)
-    except ThalwegError as error:
-        raise WorkflowError(str(error)) from None
-
-
-def fingerprint(content):
-    """A short name for a part of the configuration: a rule runs again when it changes."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def needs(mem_mb, minutes):
@@ -112,29 +102,34 @@ FILES = explained(datasets.source_files, RUN)
 FOLDER = Folder(RUN.run)
 ANALYSIS = explained(lambda: [*RUN.analysis.sources, *RUN.analysis.files.values()])
 ANALYSIS_DIGEST = explained(lambda: RUN.analysis.digest)
-# `verb VERB ...` in a rule is `python -m pipeline VERB CONFIG --set ... ...`. The configuration is no part of params,
-# so that a rule runs again only for what it takes from it. The python is Snakemake's own, or that of its conda environment.
-SET = " ".join(f"--set {shlex.quote(override)}" for override in OVERRIDES)
-PYTHON = (
-    "python"
-    if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-    else sys.executable
-)
-SCRIPTS = CLONE / "workflow/scripts"
-# `sweep VERB ...` is the same for what goes through all events, with as many workers as there are threads, or with workers
-# elsewhere and one thread, or as the tasks of one Slurm job.
+# What goes through all events has as many workers as there are threads, or workers elsewhere and one thread, or it is the
+# tasks of one Slurm job.
 ALLOCATION = RUN.cluster.executor == "slurm_allocation"
 TASKS = (
     RUN.cluster.workers + 2
 )  # the scheduler and the process that goes on take one each
 WORKER_MB = RUN.cluster.memory_mb or 4000
 SWEEP_THREADS = 16 if RUN.cluster.executor == "local" else 1
-LAUNCH = f"srun --mpi=none --kill-on-bad-exit --ntasks={TASKS} " if ALLOCATION else ""
-shell.prefix(
-    'verb() {{ {PYTHON:q} -m pipeline "$1" {CONFIG:q} {SET} "${{@:2}}"; }}; '
-    'sweep() {{ {LAUNCH}{PYTHON:q} -m pipeline "$1" {CONFIG:q} {SET} "${{@:2}}"; }}; '
-    'script() {{ {PYTHON:q} {SCRIPTS:q}/"$1".py "${{@:2}}"; }}; '
-)
+
+
+# A rule runs again for what it takes from the configuration and for nothing else of it, so its command is no text that
+# Snakemake compares: it does not for params that are functions of the threads. Nor is it in shell.prefix, which would be
+# that of all other modules too where this one is a module.
+def thalweg(wildcards, threads):
+    """What runs a verb."""
+    return f"{shlex.quote(PYTHON)} -m pipeline"
+
+
+def sweep(wildcards, threads):
+    """What runs a verb that goes through all events."""
+    launch = f"srun --mpi=none --kill-on-bad-exit --ntasks={TASKS} "
+    return f"{launch if ALLOCATION else ''}{thalweg(wildcards, threads)}"
+
+
+def of_run(wildcards, threads):
+    """The run, as a verb takes it."""
+    overrides = (f"--set {shlex.quote(override)}" for override in OVERRIDES)
+    return " ".join([shlex.quote(str(CONFIG)), *overrides])
 
 
 wildcard_constraints:
@@ -159,9 +154,14 @@ BINS = {
 RANGES = {(file.sample, file.index): file for file in FILES}
 
 
+def index_of(wildcards):
+    """The number of a file of its sample."""
+    return int(wildcards.index)
+
+
 def root_file(wildcards):
     """The ROOT file of one column file; a remote one is not Snakemake's to watch, a missing one may be left out."""
-    file = RANGES[wildcards.sample, int(wildcards.index)]
+    file = RANGES[wildcards.sample, index_of(wildcards)]
     missing = not (file.simulated or file.is_remote or Path(file.path).exists())
     left_out = missing and RUN.data.unreadable_files == "leave_out"
     if missing and not left_out:
@@ -173,13 +173,13 @@ def root_file(wildcards):
 
 def source(wildcards):
     """What one column file is made from: a file, which of its entries, and what the manifest promises of it."""
-    return RANGES[wildcards.sample, int(wildcards.index)].request
+    return RANGES[wildcards.sample, index_of(wildcards)].request
 
 
 def generator_weight(wildcards):
     """The branch whose sum normalises the sample of one column file, where one does."""
     return branch_of_generator_weights(
-        RUN, RANGES[wildcards.sample, int(wildcards.index)]
+        RUN, RANGES[wildcards.sample, index_of(wildcards)]
     )
 
 
@@ -222,38 +222,3 @@ def workspaces():
 def point_blocks(wildcards):
     """What the parameters of a point are made from: the initial ones from the configuration alone."""
     return all_blocks(wildcards) if wildcards.point == OPTIMISED else []
-
-
-LIST = CLONE / "workflow/published.yaml"
-NUMBERS = "results/published/{study}_{seed}.json"
-
-
-@functools.cache
-def studies():
-    """The list, by name; read for the target `published` alone."""
-    return explained(configuration.read_yaml, LIST, "list of studies")["studies"]
-
-
-def of(wildcards):
-    """One study of the list."""
-    if wildcards.study not in studies():
-        raise WorkflowError(
-            f"{LIST} has no study {wildcards.study!r}; it has {', '.join(studies())}"
-        )
-    return studies()[wildcards.study]
-
-
-def all_numbers(wildcards):
-    """A file per study and seed, of those whose data are on this machine."""
-    return [
-        NUMBERS.format(study=name, seed=seed)
-        for name, study in studies().items()
-        if Path(study.get("data", ".")).exists()
-        for seed in range(1, study.get("seeds", 1) + 1)
-    ]
-
-
-def what_a_study_needs(wildcards):
-    """A scan goes over the events of another study's run."""
-    scanned = of(wildcards).get("scan")
-    return [NUMBERS.format(study=scanned, seed=wildcards.seed)] if scanned else []

@@ -18,6 +18,8 @@ rule evaluate:
     resources:
         **needs_of_sweeps(minutes=120),
     params:
+        sweep=sweep,
+        of_run=of_run,
         physics=fingerprint(
             [RUN.physics(), ASIDE, RUN.evaluate.model_dump(), RUN.model.pseudodata]
         ),
@@ -25,7 +27,7 @@ rule evaluate:
     message:
         "Apply exact cuts before and after, fit with pyhf"
     shell:
-        "sweep evaluate --output {output.evaluation} --log {log}"
+        "{params.sweep} evaluate {params.of_run} --output {output.evaluation} --log {log}"
         " --workers {threads} --memory-mb {resources.mem_mb}"
 
 
@@ -47,10 +49,12 @@ rule histograms:
     resources:
         **needs_of_sweeps(minutes=60),
     params:
+        sweep=sweep,
+        of_run=of_run,
         physics=fingerprint([RUN.physics(), ASIDE, BINS, RUN.model.pseudodata]),
         version=pipeline.__version__,
     message:
         "Write the exact histograms at the {wildcards.point} parameters"
     shell:
-        "sweep histograms --parameters {wildcards.point} --output {output} --log {log}"
+        "{params.sweep} histograms {params.of_run} --parameters {wildcards.point} --output {output} --log {log}"
         " --workers {threads} --memory-mb {resources.mem_mb}"

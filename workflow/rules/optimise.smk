@@ -17,11 +17,13 @@ rule optimise:
     resources:
         **needs_of_sweeps(minutes=240),
     params:
+        sweep=sweep,
+        of_run=of_run,
         physics=fingerprint([RUN.physics(), ASIDE]),
         epochs=last_epoch,
         version=pipeline.__version__,
     message:
         "Optimise: block {wildcards.block} of epochs on {threads} workers"
     shell:
-        "sweep optimise --block {wildcards.block} --output {output} --log {log}"
+        "{params.sweep} optimise {params.of_run} --block {wildcards.block} --output {output} --log {log}"
         " --workers {threads} --memory-mb {resources.mem_mb}"

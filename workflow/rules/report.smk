@@ -26,9 +26,11 @@ rule report:
     resources:
         **needs(mem_mb=2000, minutes=30),
     params:
+        thalweg=thalweg,
+        of_run=of_run,
         run=fingerprint(RUN.model_dump(mode="json")),
         version=pipeline.__version__,
     message:
         "Write {output.page}"
     shell:
-        "verb report --output {output.page} --figures {output.figures} --log {log}"
+        "{params.thalweg} report {params.of_run} --output {output.page} --figures {output.figures} --log {log}"

@@ -14,11 +14,13 @@ rule simulate:
     resources:
         **needs(mem_mb=2000, minutes=60),
     params:
-        index=lambda wildcards: int(wildcards.index),
+        thalweg=thalweg,
+        of_run=of_run,
+        index=index_of,
     message:
         "Generate {wildcards.events} {wildcards.sample} events, file {wildcards.index}"
     shell:
-        "verb simulate --sample {wildcards.sample} --index {params.index}"
+        "{params.thalweg} simulate {params.of_run} --sample {wildcards.sample} --index {params.index}"
         " --output {output} --log {log}"
 
 
@@ -35,8 +37,10 @@ rule manifest:
     resources:
         **needs(mem_mb=1000, minutes=10),
     params:
+        thalweg=thalweg,
+        of_run=of_run,
         simulate=RUN.simulate.model_dump() if RUN.simulate else None,
     message:
         "List the simulated files in the AGC's manifest format"
     shell:
-        "verb manifest --output {output} --log {log}"
+        "{params.thalweg} manifest {params.of_run} --output {output} --log {log}"

@@ -1,4 +1,4 @@
-"""Published numbers beside ours, as workflow/published.yaml lists them: run a study, collect all, fill the tables.
+"""Published numbers beside ours, as published.yaml lists them: run a study, collect all, fill the tables.
 
 A study is a run of a configuration, a scan of the events of such a run, or a script; it leaves a file of named numbers.
 A table of the list names which numbers of which study stand beside the published ones.
@@ -65,7 +65,7 @@ def _scan(run: Mapping[str, Any], own: Mapping[str, Any], name: str, seed: int, 
     _call(
         "pipeline", "scan", str(path), *sets, *over, *fold, "--workers", str(cores), "--output", str(output)
     )
-    command = f"python -m pipeline scan {path} {shlex.join([*over, *fold])} --output scan.json"
+    command = f"thalweg scan {path} {shlex.join([*over, *fold])} --output scan.json"
     return {"command": command, "numbers": scanned(store.read_json(output))}
 
 
@@ -147,7 +147,7 @@ def _plain(kind: str, value: float) -> float:
 def collected(listed: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Every table of the list, its cells filled from the files in `folder`."""
     return {
-        "command": "snakemake --cores all published",
+        "command": "snakemake --snakefile workflow/studies/Snakefile --cores all",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": {package: importlib.metadata.version(package) for package in VERSIONS},
         "tables": {

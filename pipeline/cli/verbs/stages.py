@@ -1,0 +1,115 @@
+"""Verbs of a run's own stages: optimise, evaluate, report."""
+
+import logging
+import time
+from pathlib import Path
+
+import click
+
+from pipeline.cli.options import OUTPUT, Place, Required, Whole, of_a_run, verb, with_workers
+from pipeline.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+@verb
+@of_a_run
+@click.option("--block", type=Whole(1), default=1, help="block of epochs, from 1 (default: 1)")
+@OUTPUT
+@with_workers
+def optimise(
+    config: Path, overrides: tuple[str, ...], block: int, output: Path, workers: int, memory_mb: int | None
+) -> None:
+    """Run one block of epochs."""
+    from pipeline import config as configuration
+    from pipeline import optimise as epochs
+    from pipeline.cli.point import executor_of
+    from pipeline.cli.progress import bar, epoch_line
+    from pipeline.data import datasets, store
+    from pipeline.data.fingerprint import fingerprint_of
+    from pipeline.data.run_files import blocks, column_files, notes
+    from pipeline.gradient.work import prepare_work
+    from pipeline.optimise.parameters import initial_parameters
+    from pipeline.optimise.width_names import check_names
+
+    run = configuration.load(config, overrides)
+    if block > len(blocks(run)):
+        raise ConfigError(f"--block {block}: run {run.run!r} has the blocks 1 to {len(blocks(run))}")
+    folder = store.Folder(run.run)
+    with executor_of(run, workers, memory_mb) as executor:
+        files = column_files(run)
+        work = prepare_work(run, files, datasets.TRAIN)
+        fingerprint = fingerprint_of(run, files)
+        start = initial_parameters(run)
+        check_names(run, work, start, relaxed=True)
+        state = epochs.initial_state(run, start)
+        if block > 1:
+            state, _ = epochs.load(folder.block(block - 1), run, start, fingerprint, block - 1)
+        until = min(block * run.optimise.epochs_per_job, run.optimise.epochs)
+        for note in notes(run, files):
+            logger.info(note)
+        where = f"{work.events} events in {len(work.groups)} groups on {executor.workers} workers"
+        logger.info(f"{where}; epochs {state.epoch} to {until - 1}")
+        with bar("optimise", run.optimise.epochs, state.epoch) as show:
+            state, found = epochs.run(
+                run, executor, work, state, until=until, checkpoints=folder.checkpoints, fingerprint=fingerprint,
+                progress=lambda record: show(epoch_line(record)),
+            )  # fmt: skip
+    epochs.save(output, state, fingerprint, found, block)
+
+
+@verb
+@of_a_run
+@OUTPUT
+@with_workers
+def evaluate(
+    config: Path, overrides: tuple[str, ...], output: Path, workers: int, memory_mb: int | None
+) -> None:
+    """Apply exact cuts before and after the optimisation, on every fold, and fit with pyhf."""
+    from pipeline import config as configuration
+    from pipeline.cli.point import executor_of
+    from pipeline.data import datasets
+    from pipeline.data.fingerprint import fingerprint_of
+    from pipeline.data.names import INITIAL
+    from pipeline.data.run_files import column_files, evaluation_header, notes, records
+    from pipeline.evaluate.stage import all_points, write
+    from pipeline.evaluate.summary import Seconds
+    from pipeline.gradient.work import prepare_work
+    from pipeline.optimise.blocks import both_points
+    from pipeline.optimise.width_names import check_names
+
+    run, started = configuration.load(config, overrides), time.perf_counter()
+    with executor_of(run, workers, memory_mb) as executor:
+        files = column_files(run)
+        for note in notes(run, files):
+            logger.info(note)
+        fingerprint = fingerprint_of(run, files)
+        points = both_points(run, files)
+        check_names(run, prepare_work(run, files, datasets.TRAIN), points[INITIAL], relaxed=False)
+        result = all_points(run, executor, files, points)
+    epochs = sum(record.seconds for record in records(run, fingerprint))
+    seconds = Seconds(optimise=epochs, evaluate=time.perf_counter() - started)
+    write(run, result, output, evaluation_header(run, fingerprint), seconds)
+
+
+@verb
+@of_a_run
+@OUTPUT
+@click.option("--figures", type=Place(), cls=Required, help="folder for the figures (required)")
+def report(config: Path, overrides: tuple[str, ...], output: Path, figures: Path) -> None:
+    """Draw everything into one HTML page."""
+    from pipeline import config as configuration
+    from pipeline import report as stage
+    from pipeline.data import column_file, store
+    from pipeline.data.fingerprint import fingerprint_of
+    from pipeline.data.run_files import column_files, evaluation_header, records
+    from pipeline.evaluate import evaluation
+
+    run = configuration.load(config, overrides)
+    files = column_files(run)
+    fingerprint = fingerprint_of(run, files)
+    epochs = records(run, fingerprint)
+    provenances = [column_file.read(path) for _, path in files]
+    found = evaluation.read(store.Folder(run.run).evaluation, evaluation_header(run, fingerprint))
+    stage.write(run, epochs, found, provenances, page=output, figures=figures)
+    logger.info(f"wrote {output}")
