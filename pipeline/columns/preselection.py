@@ -43,9 +43,10 @@ class Requirement:
     def __call__(self, objects: Fields) -> Values:
         """Whether each object does, jagged as the objects are."""
         found = objects[self.field]
-        if self.sign == "&" and "float" in str(getattr(found, "type", "")):
+        kind = getattr(found, "type", "")
+        if self.sign == "&" and "float" in str(kind):
             raise ConfigError(
-                f"requirement '{self.field} & {self.number:g}': {self.field} has no bits, it holds {found.type}"
+                f"requirement '{self.field} & {self.number:g}': {self.field} has no bits, it holds {kind}"
             )
         return COMPARISONS[self.sign](abs(found) if self.absolute else found, self.number)
 
