@@ -5,7 +5,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from typing import Any
+from typing import TypeVar
 
 from dask.utils import key_split
 from distributed import Client, KilledWorker, get_worker
@@ -18,7 +18,7 @@ from pipeline.errors import ClusterError
 from pipeline.gradient.chunks import Resident
 from pipeline.gradient.work import Work
 
-Function = Callable[..., Any]
+Found = TypeVar("Found")
 
 
 class InProcess:
@@ -30,7 +30,7 @@ class InProcess:
         """With the events it holds; by default as many as it is asked for, in memory."""
         self._resident = resident or Resident()
 
-    def sweep(self, function: Function, work: Work, *broadcast: Any) -> list[Any]:
+    def sweep(self, function: Callable[..., Found], work: Work, *broadcast: object) -> list[Found]:
         """`[function(resident, group, work, *broadcast) for group in work.groups]`."""
         return [function(self._resident, group, work, *broadcast) for group in work.groups]
 
@@ -61,7 +61,7 @@ class Distributed:
         with explained():
             return len(self._addresses())
 
-    def sweep(self, function: Function, work: Work, *broadcast: Any) -> list[Any]:
+    def sweep(self, function: Callable[..., Found], work: Work, *broadcast: object) -> list[Found]:
         """`[function(resident, group, work, *broadcast) for group in work.groups]`, one task per worker."""
         with explained():
             there = self._there(work)
@@ -74,7 +74,7 @@ class Distributed:
                 )
                 for address, groups in shares
             ]  # fmt: skip
-            results: list[list[Any]] = self._client.gather(futures)
+            results: list[list[Found]] = self._client.gather(futures)
         key_split.cache_clear()
         found = {
             group: result
@@ -131,11 +131,13 @@ def explained() -> Iterator[None]:
         ) from error
 
 
-def _as_it_is(value: Any) -> Any:
+def _as_it_is(value: Found) -> Found:
     return value
 
 
-def _sweep(function: Function, work: Work, groups: Sequence[int], broadcast: tuple[Any, ...]) -> list[Any]:
+def _sweep(
+    function: Callable[..., Found], work: Work, groups: Sequence[int], broadcast: tuple[object, ...]
+) -> list[Found]:
     key_split.cache_clear()  # Dask would remember the names of the last 100 000 tasks
     resident = resident_of(get_worker())
     return [function(resident, work.groups[group], work, *broadcast) for group in groups]

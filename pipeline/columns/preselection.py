@@ -5,12 +5,17 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
+from typing import TypeAlias
 
 import awkward as ak
+import numpy as np
 
 from pipeline.errors import ConfigError
 
-COMPARISONS: Mapping[str, Callable[[ak.Array, float], ak.Array]] = MappingProxyType(
+Values: TypeAlias = ak.Array | np.ndarray  # a number, or whether, of each object
+Fields: TypeAlias = ak.Array | Mapping[str, Values]
+
+COMPARISONS: Mapping[str, Callable[[Values, float], Values]] = MappingProxyType(
     {
         "<": operator.lt,
         "<=": operator.le,
@@ -35,12 +40,13 @@ class Requirement:
     sign: str
     number: float
 
-    def __call__(self, objects: ak.Array) -> ak.Array:
+    def __call__(self, objects: Fields) -> Values:
         """Whether each object does, jagged as the objects are."""
         found = objects[self.field]
-        if self.sign == "&" and "float" in str(getattr(found, "type", "")):
+        kind = getattr(found, "type", "")
+        if self.sign == "&" and "float" in str(kind):
             raise ConfigError(
-                f"requirement '{self.field} & {self.number:g}': {self.field} has no bits, it holds {found.type}"
+                f"requirement '{self.field} & {self.number:g}': {self.field} has no bits, it holds {kind}"
             )
         return COMPARISONS[self.sign](abs(found) if self.absolute else found, self.number)
 
@@ -56,7 +62,7 @@ def requirements(texts: object, of: str) -> tuple[Requirement, ...]:
     return tuple(_parsed(text, of) for text in texts)
 
 
-def fulfilled(objects: ak.Array, required: Iterable[Requirement], first: ak.Array) -> ak.Array:
+def fulfilled(objects: Fields, required: Iterable[Requirement], first: Values) -> Values:
     """Whether each object fulfils all requirements, and `first`."""
     for requirement in required:
         first = first & requirement(objects)

@@ -54,13 +54,13 @@ def _line(text: str, position: int) -> int:
     return text.count("\n", 0, position) + 1
 
 
-def written(content: Any) -> str:
+def written(content: object) -> str:
     """A content in YAML, which :func:`parse_value` reads back."""
     text = _dumped(content, escaped=False)
     return _dumped(content, escaped=True) if any(character in text for character in _LINE_ENDS) else text
 
 
-def _dumped(content: Any, *, escaped: bool) -> str:
+def _dumped(content: object, *, escaped: bool) -> str:
     """In YAML; `escaped` writes every character that is not ASCII by its number."""
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
@@ -82,12 +82,12 @@ class _Wrong(Exception):
 class _Open:
     """A list or mapping that has not ended: what it holds so far, and the key that waits for its value."""
 
-    def __init__(self, content: dict[Any, Any] | list[Any], anchor: str | None, before: int) -> None:
+    def __init__(self, content: dict[object, object] | list[object], anchor: str | None, before: int) -> None:
         self.content, self.anchor, self.before = content, anchor, before
-        self.key: Any = None
+        self.key: object = None
         self.has_key = False
 
-    def add(self, value: Any, line: int) -> None:
+    def add(self, value: object, line: int) -> None:
         """The next item; in a mapping, keys and values in turn."""
         if isinstance(self.content, list):
             self.content.append(value)
@@ -109,11 +109,11 @@ class _Reader:
     def __init__(self) -> None:
         self.value: Any = None
         self._open: list[_Open] = []
-        self._anchors: dict[str, tuple[Any, int]] = {}
+        self._anchors: dict[str, tuple[object, int]] = {}
         self._values = 0
         self._documents = 0
 
-    def take(self, event: Any) -> None:
+    def take(self, event: events.Event) -> None:
         """Go on with the next event."""
         line = event.start_mark.line + 1
         if isinstance(event, events.DocumentStartEvent):
@@ -134,21 +134,23 @@ class _Reader:
             self._count(size, line)
             self._add(value, line, None, size)
 
-    def _begin(self, event: Any, line: int) -> None:
+    def _begin(self, event: events.DocumentStartEvent, line: int) -> None:
         self._documents += 1
         if self._documents > 1:
             raise _Wrong("a second document begins; one file holds one, remove the line ---", line)
         if event.version not in (None, (1, 2)):
             raise _Wrong("YAML is read by the rules of 1.2; remove the line %YAML", line)
 
-    def _deeper(self, content: dict[Any, Any] | list[Any], event: Any, line: int) -> None:
+    def _deeper(
+        self, content: dict[object, object] | list[object], event: events.CollectionStartEvent, line: int
+    ) -> None:
         _require_plain(event, line)
         if len(self._open) == DEEPEST:
             raise _Wrong(TOO_DEEP, line)
         self._open.append(_Open(content, event.anchor, self._values))
         self._count(1, line)
 
-    def _add(self, value: Any, line: int, anchor: str | None, size: int) -> None:
+    def _add(self, value: object, line: int, anchor: str | None, size: int) -> None:
         if anchor is not None:
             self._anchors[anchor] = value, size
         if self._open:
@@ -162,12 +164,12 @@ class _Reader:
             raise _Wrong(f"it has more than {MOST_VALUES} values, its aliases written out", line)
 
 
-def _require_plain(event: Any, line: int) -> None:
+def _require_plain(event: events.ScalarEvent | events.CollectionStartEvent, line: int) -> None:
     if event.tag is not None:
         raise _Wrong(f"the tag {event.tag} is not read here; write the value without a tag", line)
 
 
-def _scalar(event: Any, line: int) -> Any:
+def _scalar(event: events.ScalarEvent, line: int) -> object:
     """A text, or what a text without quotes stands for."""
     text: str = event.value
     if wrong := unusable(text):

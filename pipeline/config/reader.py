@@ -3,9 +3,10 @@
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pydantic
+from pydantic_core import ErrorDetails
 
 from pipeline.config import textfiles
 from pipeline.config.notation import parse_value
@@ -38,7 +39,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Config:
     return parse(_located(content, path.parent), str(path))
 
 
-def _content(path: Path, above: tuple[Path, ...] = ()) -> dict[Any, Any]:
+def _content(path: Path, above: tuple[Path, ...] = ()) -> dict[object, object]:
     """What a file says, on top of the one it `extends`: sections are merged, all else is replaced, null removes."""
     content = read_yaml(path, "configuration")
     if not isinstance(content, dict):
@@ -77,20 +78,22 @@ def read_yaml(path: Path, what: str) -> Any:
         raise ConfigError(f"{what} {textfiles.named(path)} {error}") from error
 
 
-def _merged(base: Mapping[Any, Any], content: Mapping[Any, Any]) -> dict[Any, Any]:
+def _merged(base: Mapping[object, object], content: Mapping[object, object]) -> dict[object, object]:
     """Sections merged; a key of the base that is null in `content` is removed."""
     kept = {key: value for key, value in base.items() if key not in content}
     both = {
-        key: _merged(base[key], value)
-        if isinstance(value, dict) and isinstance(base.get(key), dict)
-        else value
+        key: _of_both(base.get(key), value)
         for key, value in content.items()
         if value is not None or key not in base
     }
     return {**kept, **both}
 
 
-def parse(content: Mapping[Any, Any], source: str) -> Config:
+def _of_both(base: object, value: object) -> object:
+    return _merged(base, value) if isinstance(base, dict) and isinstance(value, dict) else value
+
+
+def parse(content: Mapping[object, object], source: str) -> Config:
     """Check a configuration already read; `source` names it in messages."""
     try:
         return Config.model_validate(content)
@@ -99,21 +102,21 @@ def parse(content: Mapping[Any, Any], source: str) -> Config:
         raise ConfigError(f"configuration {source}:\n  " + "\n  ".join(lines)) from None
 
 
-def _located(content: Mapping[Any, Any], folder: Path) -> dict[Any, Any]:
+def _located(content: Mapping[object, object], folder: Path) -> dict[object, object]:
     """Relative paths are meant from the working directory or, where nothing is there, from the file's folder.
 
     Raises:
         ConfigError: what stands for a path can be none.
     """
 
-    def find(path: Any, key: str) -> Any:
+    def find(path: object, key: str) -> object:
         if not isinstance(path, str):
             return path
         if wrong := textfiles.impossible(Path(path)) or textfiles.impossible(folder / path):
             raise ConfigError(f"{key}: {wrong}; give the path of a file (got {textfiles.shown(path)})")
         return str(folder / path) if not Path(path).exists() and (folder / path).exists() else path
 
-    def find_target(target: Any, key: str) -> Any:
+    def find_target(target: object, key: str) -> object:
         name, colon, member = str(target).partition(":")
         return f"{find(name, key)}{colon}{member}" if name.endswith(".py") and colon else target
 
@@ -136,7 +139,7 @@ def _located(content: Mapping[Any, Any], folder: Path) -> dict[Any, Any]:
     return {**found, "analysis": analysis}
 
 
-def _override(content: dict[Any, Any], override: str) -> dict[Any, Any]:
+def _override(content: dict[object, object], override: str) -> dict[object, object]:
     key, sign, text = override.partition("=")
     parts = key.split(".")
     if not sign or not all(parts):
@@ -146,7 +149,9 @@ def _override(content: dict[Any, Any], override: str) -> dict[Any, Any]:
     return _replaced(content, parts, parse_value(text, f"--set {textfiles.shown(override)}"), override)
 
 
-def _replaced(content: Mapping[Any, Any], parts: Sequence[str], value: Any, override: str) -> dict[Any, Any]:
+def _replaced(
+    content: Mapping[object, object], parts: Sequence[str], value: object, override: str
+) -> dict[object, object]:
     head, *tail = parts
     if not tail:
         return {**content, head: value}
@@ -160,7 +165,7 @@ def _replaced(content: Mapping[Any, Any], parts: Sequence[str], value: Any, over
     return {**content, head: _replaced(section or {}, tail, value, override)}
 
 
-def _own(problems: Sequence[Any]) -> list[Any]:
+def _own(problems: Sequence[ErrorDetails]) -> list[ErrorDetails]:
     """Without the complaint that a list is empty where its entries were the problem."""
     places = [problem["loc"] for problem in problems]
     return [
@@ -174,7 +179,7 @@ def _own(problems: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _message(problem: Any) -> str:
+def _message(problem: ErrorDetails) -> str:
     """One problem: the key, the value, what was allowed."""
     *above, last = _keys_only(problem["loc"]) or ("(whole file)",)
     shown, current = _walk(above)
@@ -208,10 +213,10 @@ def _keys_only(location: Sequence[str | int]) -> list[str | int]:
     return found
 
 
-def _walk(location: Sequence[str | int]) -> tuple[list[str], Any]:
+def _walk(location: Sequence[str | int]) -> tuple[list[str], object]:
     """A location as the file spells it, without pydantic's tags of unions; and the type there."""
     shown: list[str] = []
-    current: Any = Config
+    current: object = Config
     for part in location:
         current = _inside(current, part)
         if part not in _kinds(current):
@@ -219,7 +224,7 @@ def _walk(location: Sequence[str | int]) -> tuple[list[str], Any]:
     return shown, current
 
 
-def _inside(annotation: Any, part: str | int) -> Any:
+def _inside(annotation: object, part: str | int) -> object:
     """The type of one key of a section, one entry of a mapping or list, or one kind (by its `type`) of a section."""
     arguments = typing.get_args(annotation)
     if _is_section(annotation):
@@ -236,23 +241,23 @@ def _inside(annotation: Any, part: str | int) -> Any:
     return None
 
 
-def _is_section(annotation: Any) -> bool:
+def _is_section(annotation: object) -> TypeGuard[type[Section]]:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
-def _kinds(annotation: Any) -> tuple[str, ...]:
+def _kinds(annotation: object) -> tuple[str, ...]:
     """The allowed values of `type` in a section that has this key."""
     if not _is_section(annotation) or "type" not in annotation.model_fields:
         return ()
     return typing.get_args(annotation.model_fields["type"].annotation)
 
 
-def _union(annotation: Any) -> Any:
+def _union(annotation: object) -> object:
     """What `Annotated` wraps."""
     return typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Annotated else annotation
 
 
-def _keys(annotation: Any) -> set[str]:
+def _keys(annotation: object) -> set[str]:
     """Keys of the section, or of the sections, that a type allows."""
     if _is_section(annotation):
         return set(annotation.model_fields)

@@ -100,7 +100,7 @@ def impossible(path: Path) -> str:
     return ""
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value as messages repeat it: in one line, shortened, any character printable."""
     text = ascii(value) if isinstance(value, str) and unusable(value) else repr(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
@@ -112,7 +112,7 @@ def named(path: Path) -> str:
     return text if len(text) <= LONGEST_PATH and not unusable(text) else shown(text)
 
 
-def _require_shallow(content: Any) -> None:
+def _require_shallow(content: object) -> None:
     level = [content]
     for _ in range(DEEPEST):
         level = [part for value in level for part in _parts(value) if isinstance(part, dict | list)]
@@ -121,21 +121,26 @@ def _require_shallow(content: Any) -> None:
     raise ValueError(TOO_DEEP)
 
 
-def _require_text(content: Any) -> None:
+def _require_text(content: object) -> None:
     """Escapes say what no file of text can hold, \\u0000 and halves of a pair."""
-    level = [content]
+    level: list[object] = [content]
     while level:
-        for text in (text for value in level for text in ((value,) if isinstance(value, str) else value)):
+        for text in (text for value in level for text in _said(value)):
             if isinstance(text, str) and (wrong := unusable(text)):
                 raise ValueError(f"the text {shown(text)} holds {wrong}")
         level = [part for value in level for part in _parts(value) if isinstance(part, str | dict | list)]
 
 
-def _parts(value: Any) -> Iterable[Any]:
+def _said(value: object) -> Iterable[object]:
+    """A text; the keys of an object, or the items of a list."""
+    return (value,) if isinstance(value, str) else value if isinstance(value, dict | list) else ()
+
+
+def _parts(value: object) -> Iterable[object]:
     return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _each_key_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     content = dict(pairs)
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
