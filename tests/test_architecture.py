@@ -31,7 +31,8 @@ INSIDE = {
     " stage histograms scan",
     "fit": "newton global_search implicit fits hypotest interval poi impacts",
     "gradient": "work chunks black_box compiled sweeps suspects loss",
-    "likelihood": "interpolation workspace paramsets layout stacked terms histfactory derivatives of_run",
+    "likelihood": "interpolation workspace paramsets layout stacked terms histfactory derivatives"
+    " specifier run_workspace",
     "objective": "value mean merit counting precision sensitivity cross_entropy penalties catalogue",
     "optimise": "schedule resolution parameters point width_names first_step checkpoints update surrogate_calls"
     " epochs blocks",

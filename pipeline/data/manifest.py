@@ -26,14 +26,14 @@ class Planned(TypedDict):
     nevts: int
 
 
-class Variation(TypedDict):
+class FilesOfVariation(TypedDict):
     """The files of a variation, and the events of them all."""
 
     files: list[Planned]
     nevts_total: int
 
 
-Manifest = dict[str, dict[str, Variation]]
+Manifest = dict[str, dict[str, FilesOfVariation]]
 
 
 class Listed(NamedTuple):

@@ -12,7 +12,7 @@ from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreeme
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import Centre, Executor, Parameters, forward
 from pipeline.gradient.work import Work, prepare_work
-from pipeline.likelihood.of_run import beyond_pyhf, workspace
+from pipeline.likelihood.run_workspace import beyond_pyhf, workspace
 from pipeline.likelihood.workspace import Workspace
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import Axes, with_all_variations

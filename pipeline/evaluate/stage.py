@@ -29,7 +29,7 @@ from pipeline.evaluate.summary import Seconds, summary
 from pipeline.gradient.loss import described
 from pipeline.gradient.sweeps import Centre, Executor, Parameters, forward
 from pipeline.gradient.work import Work, prepare_work
-from pipeline.likelihood.of_run import beyond_pyhf, workspace
+from pipeline.likelihood.run_workspace import beyond_pyhf, workspace
 from pipeline.likelihood.workspace import Workspace
 from pipeline.optimise import first_step
 from pipeline.optimise.parameters import edges_at

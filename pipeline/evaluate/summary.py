@@ -14,7 +14,7 @@ from pipeline.data.written import Written
 from pipeline.evaluate.change import Change, change
 from pipeline.evaluate.evaluation import EvaluatedPoint, Evaluation, Kind, Number
 from pipeline.gradient.loss import Described
-from pipeline.likelihood.of_run import beyond_pyhf
+from pipeline.likelihood.run_workspace import beyond_pyhf
 from pipeline.objective import OBJECTIVES
 
 VERSION: Literal[1] = 1  # another one where a key goes or means something else; keys are added within one

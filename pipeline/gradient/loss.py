@@ -18,9 +18,9 @@ from pipeline.fit.poi import beyond_bounds, undetermined
 from pipeline.gradient.suspects import suspects
 from pipeline.gradient.sweeps import Centre, Parameters
 from pipeline.likelihood import HistFactory
-from pipeline.likelihood.of_run import Specifier, Yields, sums
+from pipeline.likelihood.specifier import Specifier, Yields
 from pipeline.objective import OBJECTIVES, Term, total
-from pipeline.templates.axes import Axes
+from pipeline.templates.axes import Axes, sums
 from pipeline.templates.binning import binnings_of
 
 

@@ -1,6 +1,6 @@
 """HistFactory's log-density in JAX, with the templates as arguments."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from pipeline.likelihood.layout import (
     build_constraints,
     build_layout,
 )
-from pipeline.likelihood.paramsets import Modifiers, Parameter, parameters_of
+from pipeline.likelihood.paramsets import Modifiers, parameters_of
 from pipeline.likelihood.stacked import DenseTemplates, StackedTemplates, Stacking
-from pipeline.likelihood.terms import normal_logpdf, poisson_logpdf, relative_uncertainty
+from pipeline.likelihood.terms import normal_logpdf, poisson_logpdf, relative_uncertainty, with_fixed_bins
 from pipeline.likelihood.workspace import (
     Specification,
     Workspace,
@@ -132,7 +132,7 @@ class HistFactory(eqx.Module):
         if not is_structure:
             stacked = stacking.stacked(templates)
             _, valid = relative_uncertainty(constraints, stacked.uncertainties, stacked.nominal)
-            fixed = _with_fixed_bins(configured, constraints, valid)
+            fixed = with_fixed_bins(configured, constraints, valid)
         return cls(
             initial=_values([p.inits for p in parameters]),
             bounds=_values([p.bounds for p in parameters]),
@@ -146,7 +146,7 @@ class HistFactory(eqx.Module):
             kinds=modifiers.kinds,
             bins=tuple(modifiers.bins.values()),
             stacking=stacking,
-            poi_index=_poi_index(named, parameters, names),
+            poi_index=names.poi_index(named, parameters),
             codes=codes_of(modifier_settings or {}),
         )
 
@@ -203,7 +203,7 @@ class HistFactory(eqx.Module):
 
     def fixed_parameters(self, templates: AnyTemplates | None = None) -> Bool[Array, " params"]:
         """Parameters that a fit leaves alone: configured so, or bin-by-bin with an uncertainty of zero."""
-        return _with_fixed_bins(self.configured_fixed, self.constraints, self.dense(templates).valid)
+        return with_fixed_bins(self.configured_fixed, self.constraints, self.dense(templates).valid)
 
     def auxdata(self, templates: AnyTemplates | None = None) -> Float[Array, " auxdata"]:
         """Auxiliary measurements; those of a shapesys, ``(n / u)^2``, follow the templates."""
@@ -299,23 +299,3 @@ class HistFactory(eqx.Module):
 def _values(groups: list[Any]) -> Float[Array, "..."]:
     """One row per parameter component."""
     return jnp.asarray(np.asarray([value for group in groups for value in group], dtype=np.float64))
-
-
-def _with_fixed_bins(
-    configured: Bool[Array, " params"], terms: ConstraintLayout, valid: Bool[Array, " auxdata"]
-) -> Bool[Array, " params"]:
-    """The configured mask, plus bin-by-bin parameters without a valid uncertainty (pyhf's ``fixed``)."""
-    return configured.at[terms.parameter].set(configured[terms.parameter] | (terms.follows_fixed & ~valid))
-
-
-def _poi_index(name: str, parameters: Sequence[Parameter], names: Rows) -> int | None:
-    """Place of the POI; None when the measurement names none."""
-    if not name:
-        return None
-    sizes = {p.name: p.size for p in parameters}
-    if sizes.get(name) != 1:
-        raise ValueError(
-            f"measurement: POI '{name}' has {sizes.get(name, 0)} components in the model, allowed is "
-            f"exactly 1; name one of {sorted(n for n, size in sizes.items() if size == 1)}"
-        )
-    return names.first[name]

@@ -131,6 +131,18 @@ class Rows:
             before = sum(modifiers.bins[c] for c in channels[: channels.index(channel)])
         return self.first[name] + before + np.arange(size)
 
+    def poi_index(self, name: str, parameters: Sequence[Parameter]) -> int | None:
+        """Place of the POI; None when the measurement names none."""
+        if not name:
+            return None
+        sizes = {p.name: p.size for p in parameters}
+        if sizes.get(name) != 1:
+            raise ValueError(
+                f"measurement: POI '{name}' has {sizes.get(name, 0)} components in the model, allowed is "
+                f"exactly 1; name one of {sorted(n for n, size in sizes.items() if size == 1)}"
+            )
+        return self.first[name]
+
 
 def _integers(values: object) -> Int[Array, "..."]:
     return jnp.asarray(np.asarray(values, dtype=np.int32))

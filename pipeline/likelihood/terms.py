@@ -64,3 +64,10 @@ def relative_uncertainty(
     variance = jnp.sum(uncertainty**2, axis=1)
     valid = (variance > 0) & (total > 0)
     return jnp.sqrt(jnp.where(valid, variance, 1.0)) / jnp.where(valid, total, 1.0), valid
+
+
+def with_fixed_bins(
+    configured: Bool[Array, " params"], terms: ConstraintLayout, valid: Bool[Array, " auxdata"]
+) -> Bool[Array, " params"]:
+    """The configured mask, plus bin-by-bin parameters without a valid uncertainty (pyhf's ``fixed``)."""
+    return configured.at[terms.parameter].set(configured[terms.parameter] | (terms.follows_fixed & ~valid))

@@ -2,12 +2,18 @@
 
 import dataclasses
 
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
 from pipeline.config import (
+    Channel,
     Config,
     Model,
     NormalizationSystematic,
     NormPlusShapeSystematic,
 )
+from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL, sample_names
 
 
@@ -74,3 +80,19 @@ def with_all_variations(config: Config) -> Config:
 def affecting(model: Model, sample: str) -> list[NormalizationSystematic | NormPlusShapeSystematic]:
     """The systematic uncertainties of a sample."""
     return [s for s in model.systematics if s.samples is None or sample in s.samples]
+
+
+def sums(templates: Templates, axes: Axes, config: Config) -> dict[str, Float[Array, " bins"]]:
+    """Channels that are not in the fit: the bins of each, all samples added up; differentiable."""
+    rows = {name: _summed(axes, config, own) for name, own in config.channels.items() if not own.in_fit}
+    return {name: jnp.sum(templates.yields[name][own[0], own[1]], axis=0) for name, own in rows.items()}
+
+
+def _summed(axes: Axes, config: Config, channel: Channel) -> Int[np.ndarray, "2 rows"]:
+    """Rows of the templates in the sum of a channel: every sample's nominal, and its variations where they count."""
+    rows = [axes.row(sample, NOMINAL) for sample in config.data.samples]
+    if channel.variations:
+        for sample, section in config.data.samples.items():
+            names = (*section.variations, *variations_of(config, sample))
+            rows += [axes.row(sample, name) for name in names]
+    return np.array(rows).T

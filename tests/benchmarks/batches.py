@@ -33,7 +33,8 @@ from pipeline.analysis import analysis_of
 from pipeline.containers import Columns, Templates
 from pipeline.data import store
 from pipeline.likelihood import HistFactory
-from pipeline.likelihood.of_run import specification, structure
+from pipeline.likelihood.run_workspace import structure
+from pipeline.likelihood.specifier import specification
 from pipeline.objective import Term, total
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import axes_of

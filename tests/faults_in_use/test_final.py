@@ -24,7 +24,7 @@ from pipeline.fit.interval import End, Interval, end_of
 from pipeline.fit.poi import beyond_bounds, undetermined
 from pipeline.gradient.loss import _why
 from pipeline.likelihood import HistFactory, patched
-from pipeline.likelihood.of_run import NOMINAL
+from pipeline.likelihood.specifier import NOMINAL
 from pipeline.objective.value import without_fit
 from pipeline.templates.axes import Axes
 

@@ -32,10 +32,11 @@ from pipeline.evaluate.stage import yields
 from pipeline.fit.impacts import Impact
 from pipeline.gradient.suspects import suspects
 from pipeline.gradient.work import check_variations_used, prepare_work
-from pipeline.likelihood.of_run import specification, sums, workspace
+from pipeline.likelihood.run_workspace import workspace
+from pipeline.likelihood.specifier import specification
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.report.figures import settable
-from pipeline.templates.axes import Axes, axes_of, variations_of
+from pipeline.templates.axes import Axes, axes_of, sums, variations_of
 from pipeline.templates.cautions import cautions, summary
 from pipeline.templates.shapes import symmetrised
 

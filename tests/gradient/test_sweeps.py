@@ -18,7 +18,8 @@ from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import forward, pullback, value_and_grad
 from pipeline.gradient.work import prepare_work
 from pipeline.likelihood import HistFactory
-from pipeline.likelihood.of_run import specification, workspace
+from pipeline.likelihood.run_workspace import workspace
+from pipeline.likelihood.specifier import specification
 from pipeline.objective import OBJECTIVES
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at

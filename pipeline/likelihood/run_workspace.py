@@ -1,0 +1,95 @@
+"""A run's workspace as pyhf reads it: the arrays of its likelihood written as JSON, with Asimov data or pseudodata."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import (
+    Config,
+)
+from pipeline.containers import Templates
+from pipeline.data.datasets import NOMINAL
+from pipeline.errors import ConfigError
+from pipeline.likelihood.specifier import _measurement, specification
+from pipeline.templates.axes import Axes
+
+
+def workspace(
+    templates: Templates, axes: Axes, config: Config, *, pseudodata: bool = False
+) -> dict[str, Any]:
+    """A pyhf workspace of concrete templates, its observations the Asimov data (every parameter nominal).
+
+    Arguments:
+        pseudodata: observe those of `model.pseudodata` instead.
+
+    Raises:
+        ConfigError: the model has constraint terms of another width, or none, which a workspace cannot say.
+    """
+    if reason := beyond_pyhf(config):
+        raise ConfigError(reason)
+    return structure(templates, axes, config, pseudodata=pseudodata)
+
+
+def beyond_pyhf(config: Config) -> str | None:
+    """What of the model a pyhf workspace cannot say, if anything."""
+    if config.model.has_workspace:
+        return None
+    if not config.model.is_fitted:
+        return "the run has no model: its objective is a function of sums over the events"
+    other = ", ".join(map(repr, config.model.constraint_widths))
+    return (
+        f"model.systematics: constraint_width of {other} is not 1; a pyhf workspace has no place for that and would be "
+        "another model; `evaluate.also` may name one with width 1 that pyhf can judge"
+    )
+
+
+def structure(
+    templates: Templates, axes: Axes, config: Config, *, pseudodata: bool = False
+) -> dict[str, Any]:
+    """The workspace without the check that its constraint terms are pyhf's: for our own likelihood."""
+    channels, observations = [], []
+    found = specification(templates, axes, config)
+    for channel in config.regions:
+        samples = {name: found[channel][name] for name in config.data.samples}
+        entries = [{"name": name, **_json_sample(sample)} for name, sample in samples.items()]
+        channels.append({"name": channel, "samples": entries})
+        observed = _pseudodata(templates, axes, config, channel) if pseudodata else _asimov(samples, config)
+        observations.append({"name": channel, "data": np.asarray(observed).tolist()})
+    return {
+        "version": "1.0.0",
+        "channels": channels,
+        "observations": observations,
+        "measurements": [{"name": config.run, "config": _measurement(config.model)}],
+    }
+
+
+def _asimov(samples: Mapping[str, Mapping[str, Any]], config: Config) -> Any:
+    nominal = {n.name: n.nominal for n in config.model.normfactors}
+    return sum(
+        np.asarray(sample["data"]) * np.prod([nominal[name] for name in sample.get("normfactor", {})])
+        for sample in samples.values()
+    )
+
+
+def _pseudodata(templates: Templates, axes: Axes, config: Config, channel: str) -> Any:
+    return sum(
+        factor * np.asarray(templates.yields[channel][axes.row(sample, NOMINAL)])
+        for sample, factor in config.model.pseudodata.items()
+    )
+
+
+def _json_sample(sample: Mapping[str, Any]) -> dict[str, Any]:
+    modifiers = [
+        {"name": name, "type": kind, "data": _plain(data)}
+        for kind, entries in sample.items()
+        if kind != "data"
+        for name, data in entries.items()
+    ]
+    return {"data": _plain(sample["data"]), "modifiers": modifiers}
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _plain(value) for key, value in data.items()}
+    return None if data is None else np.asarray(data).tolist()
