@@ -33,7 +33,7 @@ class Whole(click.ParamType[int]):
         return number
 
 
-class Place(click.ParamType[Path]):
+class PathOption(click.ParamType[Path]):
     """The path of a file or folder, which need not be there."""
 
     name = "path"
@@ -135,17 +135,17 @@ SET = click.option(
     help="override a key of the configuration, as in optimise.epochs=20; may be repeated (default: none)",
 )
 LOG = click.option(
-    "--log", type=Place(), help="write messages to this file too (default: only standard error)"
+    "--log", type=PathOption(), help="write messages to this file too (default: only standard error)"
 )
 SAMPLE = click.option("--sample", cls=Required, help="process, or process__variation (required)")
 INDEX = click.option("--index", type=Whole(0), cls=Required, help="file of the sample, from 0 (required)")
-OUTPUT = click.option("--output", type=Place(), cls=Required, help="file to write (required)")
+OUTPUT = click.option("--output", type=PathOption(), cls=Required, help="file to write (required)")
 
 
 def of_a_run(function: Function) -> Function:
     """What every verb of a run takes: the configuration, overrides of it, a file for the messages."""
     help = "YAML file of the run, see config/README.md"
-    return click.argument("config", type=Place(), metavar="CONFIG", help=help)(SET(LOG(function)))
+    return click.argument("config", type=PathOption(), metavar="CONFIG", help=help)(SET(LOG(function)))
 
 
 def with_workers(function: Function) -> Function:

@@ -14,8 +14,8 @@ from pipeline.config.textfiles import LONGEST_SHOWN
 from pipeline.data import column_file, datasets, store
 from pipeline.data.names import OPTIMISED
 from pipeline.data.provenance import outdated
-from pipeline.data.run_files import Columns, notes
-from pipeline.gradient.sweeps import Executor, Parameters
+from pipeline.data.run_files import ColumnFiles, notes
+from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.optimise.blocks import optimised
 from pipeline.optimise.parameters import initial_parameters
@@ -38,7 +38,7 @@ def config_and_values(path: Path, overrides: Sequence[str]) -> tuple[Config, dic
 @contextlib.contextmanager
 def looking(
     path: Path, overrides: Sequence[str], point: str, fold: str
-) -> Iterator[tuple[Config, Work, Parameters]]:
+) -> Iterator[tuple[Config, Work, FreeValues]]:
     """Configuration, events of a fold, and the initial or optimised parameters, with some set by hand."""
     config, values = config_and_values(path, overrides)
     start = with_values(config, initial_parameters(config), values)
@@ -71,7 +71,7 @@ def executor_at(
     return executor_of(config_and_values(path, overrides)[0], workers, memory_mb)
 
 
-def _current_columns(config: Config, scratch: Path) -> Columns:
+def _current_columns(config: Config, scratch: Path) -> ColumnFiles:
     """Column files of the run where they are up to date; the others are made in a scratch folder."""
     folder, found = store.Folder(config.run), []
     for file in datasets.source_files(config):

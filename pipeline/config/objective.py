@@ -97,7 +97,7 @@ class _Quantity(_WithOptions):
         return {name for key, name in self.options.items() if key in SUMS}
 
 
-Kind = Literal[
+ObjectiveKind = Literal[
     "poi_uncertainty",
     "profile_interval",
     "generalised_variance",
@@ -117,7 +117,7 @@ WITHOUT_FIT = ("cross_entropy", "mean", "merit")
 class WeightedTerm(_Quantity):
     """One objective of a weighted sum."""
 
-    kind: Kind = Field(description="as `objective.kind`")
+    kind: ObjectiveKind = Field(description="as `objective.kind`")
     weight: float = Field(default=1.0, gt=0, description="factor; what is to be maximised enters negated")
 
 
@@ -153,7 +153,7 @@ class Penalty(_WithOptions):
 class Objective(_Quantity):
     """The number to optimise."""
 
-    kind: Literal[Kind, "weighted_sum"] = Field(
+    kind: Literal[ObjectiveKind, "weighted_sum"] = Field(
         description="`poi_uncertainty`, `discovery`, ...: see docs/objectives.md"
     )
     terms: tuple[WeightedTerm, ...] = Field(default=(), description="of `weighted_sum`: what is added up")

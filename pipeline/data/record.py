@@ -3,7 +3,7 @@
 from pipeline.data.written import Written
 
 
-class Sweeps(Written):
+class SweepSeconds(Written):
     """Seconds of the forward sweep, of the centre and of the pullback."""
 
     forward: float
@@ -27,7 +27,7 @@ class EpochRecord(Written):
     gradient_norm: float
     parameters: dict[str, float]
     gradient: dict[str, float]
-    sweeps: Sweeps
+    sweeps: SweepSeconds
     events: int
     seconds: float
     events_per_second: float

@@ -13,10 +13,10 @@ from pipeline.data.record import EpochRecord
 from pipeline.data.written import parsed
 from pipeline.errors import InputError
 
-Columns = list[tuple[str, Path]]
+ColumnFiles = list[tuple[str, Path]]
 
 
-def column_files(config: Config) -> Columns:
+def column_files(config: Config) -> ColumnFiles:
     """Column files of the run, each checked to be of this very configuration.
 
     Raises:
@@ -31,7 +31,7 @@ def column_files(config: Config) -> Columns:
     return found
 
 
-def notes(config: Config, files: Columns) -> list[str]:
+def notes(config: Config, files: ColumnFiles) -> list[str]:
     """What a reader of the result should know of the events: which were not read, and doubts about their weights."""
     made_of = [column_file.read(path) for _, path in files]
     reasons = [file.left_out for file in made_of if file.left_out is not None]

@@ -9,7 +9,7 @@ import pydantic
 from pipeline.errors import InputError
 
 STRICT = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-Kind = TypeVar("Kind", bound="Written")
+FileKind = TypeVar("FileKind", bound="Written")
 
 
 class Written(pydantic.BaseModel):
@@ -21,12 +21,12 @@ class Written(pydantic.BaseModel):
         """Its content, of types that JSON knows."""
         return self.model_dump(mode="json")
 
-    def changed(self: Kind, **values: object) -> Kind:
+    def changed(self: FileKind, **values: object) -> FileKind:
         """The same with other values, checked as all are."""
         return type(self)(**{**dict(self), **values})
 
 
-def parsed(kind: type[Kind], content: Mapping[str, object], where: str, cure: str) -> Kind:
+def parsed(kind: type[FileKind], content: Mapping[str, object], where: str, cure: str) -> FileKind:
     """What `as_json` made.
 
     Arguments:

@@ -7,10 +7,10 @@ from typing import NamedTuple, TypeVar
 from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.errors import FitError
-from pipeline.evaluate.evaluation import Kind, Missing, Number, Numbers, PyhfFit
+from pipeline.evaluate.evaluation import EvaluatedKind, Missing, Number, Numbers, PyhfFit
 from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreement
 from pipeline.gradient.loss import centre
-from pipeline.gradient.sweeps import Centre, Executor, Parameters, forward
+from pipeline.gradient.sweeps import Centre, Executor, FreeValues, forward
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.likelihood.run_workspace import beyond_pyhf, workspace
 from pipeline.likelihood.workspace import Workspace
@@ -64,7 +64,7 @@ def verdict(
     config: Config,
     executor: Executor,
     events: Work,
-    parameters: Parameters,
+    parameters: FreeValues,
     objectives: Objectives,
     *,
     needed: bool = True,
@@ -109,7 +109,7 @@ class _Attempt(NamedTuple):
     needed: bool
     missing: list[Missing]
 
-    def __call__(self, kind: Kind, compute: Callable[[], Found]) -> Found | None:
+    def __call__(self, kind: EvaluatedKind, compute: Callable[[], Found]) -> Found | None:
         try:
             return compute()
         except FitError as error:
@@ -119,7 +119,7 @@ class _Attempt(NamedTuple):
             return None
 
 
-def _at(objective: Centre, parameters: Parameters) -> Callable[[Templates], float]:
+def _at(objective: Centre, parameters: FreeValues) -> Callable[[Templates], float]:
     return lambda templates: objective(templates, parameters)[0]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyhf
 
 from pipeline.errors import FitError
-from pipeline.evaluate.pyhf_state import Data, minuit, pyhf_with
+from pipeline.evaluate.pyhf_state import PyhfData, minuit, pyhf_with
 from pipeline.fit.interval import NO_EVENTS
 
 OFFSETS = tuple(n / 4 for n in range(-12, 13))  # of a shape parameter, where a fit may start
@@ -25,7 +25,7 @@ class Held(NamedTuple):
 
 
 def held_fit(
-    model: pyhf.Model, data: Data, poi: float, starts: Sequence[Sequence[float]] = ()
+    model: pyhf.Model, data: PyhfData, poi: float, starts: Sequence[Sequence[float]] = ()
 ) -> Held | None:
     """pyhf's `fixed_poi_fit` from `starts` (none: the nominal parameters) and what is lower along shape parameters.
 
@@ -49,7 +49,7 @@ def held_fit(
         return _looked_around(model, data, poi, min(found, key=_order))
 
 
-def twice_nll(model: pyhf.Model, data: Data, parameters: Sequence[float]) -> float:
+def twice_nll(model: pyhf.Model, data: PyhfData, parameters: Sequence[float]) -> float:
     """-2 ln L by pyhf; infinite where it has no value."""
     found = float(-2 * model.logpdf(parameters, data)[0])
     return found if math.isfinite(found) else math.inf
@@ -60,7 +60,7 @@ def _order(found: Held) -> tuple[bool, float]:
     return not found.is_physical, found.twice_nll
 
 
-def _fitted(model: pyhf.Model, data: Data, poi: float, start: list[float]) -> Held | None:
+def _fitted(model: pyhf.Model, data: PyhfData, poi: float, start: list[float]) -> Held | None:
     """The fit from one start by SciPy, or by iminuit where SciPy fails; itself where nothing is left to fit."""
     fixed = list(model.config.suggested_fixed())
     fixed[model.config.poi_index] = True
@@ -81,7 +81,7 @@ def _fitted(model: pyhf.Model, data: Data, poi: float, start: list[float]) -> He
     return None
 
 
-def _held(model: pyhf.Model, data: Data, parameters: list[float]) -> Held:
+def _held(model: pyhf.Model, data: PyhfData, parameters: list[float]) -> Held:
     return Held(twice_nll(model, data, parameters), parameters, is_physical(model, parameters))
 
 
@@ -91,7 +91,7 @@ def is_physical(model: pyhf.Model, parameters: Sequence[float]) -> bool:
     return bool(rates.min() >= NO_EVENTS * abs(rates).max())
 
 
-def _looked_around(model: pyhf.Model, data: Data, poi: float, found: Held) -> Held:
+def _looked_around(model: pyhf.Model, data: PyhfData, poi: float, found: Held) -> Held:
     """The fit, or one from a point that is lower along a shape parameter."""
     for _ in range(RESTARTS):
         lower = _lowest_along(model, data, found.parameters)
@@ -104,7 +104,7 @@ def _looked_around(model: pyhf.Model, data: Data, poi: float, found: Held) -> He
     return found
 
 
-def _lowest_along(model: pyhf.Model, data: Data, centre: Sequence[float]) -> list[list[float]]:
+def _lowest_along(model: pyhf.Model, data: PyhfData, centre: Sequence[float]) -> list[list[float]]:
     """The lowest point along any free shape parameter from a point, if there is such a parameter."""
     shapes = sorted({name for name, kind in model.config.modifiers if kind == "histosys"})
     places = [model.config.par_slice(name).start for name in shapes]

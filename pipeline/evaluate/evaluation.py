@@ -14,7 +14,7 @@ from pipeline.gradient.loss import Described
 from pipeline.templates.cautions import Caution
 
 Number = float | None  # None where there is none
-Kind = Literal["exact", "relaxed", "pyhf"]
+EvaluatedKind = Literal["exact", "relaxed", "pyhf"]
 CURE = "run `evaluate` again"
 
 
@@ -48,7 +48,7 @@ class FittedParameter(Written):
     hessian: float
 
 
-class Yields(Written):
+class YieldTables(Written):
     """Channel -> sample -> variation -> bins, and channel -> sample -> sums of squared weights."""
 
     yields: dict[str, dict[str, dict[str, tuple[float, ...]]]]
@@ -62,7 +62,7 @@ class Numbers(Written):
     relaxed: Number
     pyhf: Number
 
-    def of(self, kind: Kind) -> Number:
+    def of(self, kind: EvaluatedKind) -> Number:
         """One of the three."""
         return {"exact": self.exact, "relaxed": self.relaxed, "pyhf": self.pyhf}[kind]
 
@@ -76,7 +76,7 @@ class Further(Numbers):
 class Missing(Written):
     """A number that could be there and is not; of a further model where one is named."""
 
-    kind: Kind
+    kind: EvaluatedKind
     model: str | None
     reason: str
 
@@ -93,7 +93,7 @@ class EvaluatedPoint(Numbers):
     missing: tuple[Missing, ...]
     also: dict[str, Further]
     cautions: tuple[Caution, ...]
-    templates: Yields
+    templates: YieldTables
     fit: PyhfFit | None
 
 

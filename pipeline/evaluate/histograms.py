@@ -15,7 +15,7 @@ from jaxtyping import Float
 from pipeline.config import Config
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, InputError
-from pipeline.gradient.sweeps import Executor, Parameters, forward
+from pipeline.gradient.sweeps import Executor, FreeValues, forward
 from pipeline.gradient.work import Work
 from pipeline.optimise.parameters import edges_at
 from pipeline.templates.axes import variations_of
@@ -31,7 +31,7 @@ SHAPE = '{name: {"edges": [...], "contents": [underflow, bins ..., overflow]}}'
 
 
 def histograms(
-    config: Config, executor: Executor, work: Work, parameters: Parameters
+    config: Config, executor: Executor, work: Work, parameters: FreeValues
 ) -> dict[str, Histogram]:
     """Histograms of all samples with hard cuts at one point, and the pseudodata; bins are `channels.*.histogram`.
 
@@ -124,7 +124,7 @@ def checked(content: object, source: Path) -> dict[str, Histogram]:
     return content
 
 
-def _edges(config: Config, channel: str, parameters: Parameters) -> tuple[float, ...]:
+def _edges(config: Config, channel: str, parameters: FreeValues) -> tuple[float, ...]:
     chosen = config.channels[channel].histogram
     if chosen is not None:
         return chosen.edges

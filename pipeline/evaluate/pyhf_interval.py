@@ -10,7 +10,7 @@ import pyhf
 
 from pipeline.errors import FitError
 from pipeline.evaluate.conditional import held_fit, is_physical, twice_nll
-from pipeline.evaluate.pyhf_state import Data, minuit, pyhf_with
+from pipeline.evaluate.pyhf_state import PyhfData, minuit, pyhf_with
 from pipeline.fit.impacts import Profile
 from pipeline.fit.interval import End, Interval, end_of
 
@@ -41,7 +41,7 @@ class Fitted(NamedTuple):
 
 
 def valid_fit(
-    model: pyhf.Model, data: Data, strategies: Sequence[int], *, widen: bool = True
+    model: pyhf.Model, data: PyhfData, strategies: Sequence[int], *, widen: bool = True
 ) -> Fitted | None:
     """pyhf's fit by the first of Minuit's strategies that calls its minimum valid; None where none does.
 
@@ -75,7 +75,7 @@ def _allowed(model: pyhf.Model, declared: tuple[float, float]) -> tuple[float, f
     return min(float(low), declared[0]), max(float(high), declared[1])
 
 
-def _fit(model: pyhf.Model, data: Data, bounds: list[tuple[float, float]]) -> Fitted | None:
+def _fit(model: pyhf.Model, data: PyhfData, bounds: list[tuple[float, float]]) -> Fitted | None:
     try:
         values, correlation, lowest, result = pyhf.infer.mle.fit(
             data,
@@ -95,7 +95,7 @@ def _fit(model: pyhf.Model, data: Data, bounds: list[tuple[float, float]]) -> Fi
     return found if math.isfinite(found.twice_nll) and is_physical(model, table[:, 0].tolist()) else None
 
 
-def poi_interval(model: pyhf.Model, data: Data, fitted: Fitted, ours: Profile) -> Interval:
+def poi_interval(model: pyhf.Model, data: PyhfData, fitted: Fitted, ours: Profile) -> Interval:
     """Both ends of the POI's profile-likelihood interval by pyhf, which `ours` has to confirm.
 
     MINOS where iminuit calls both sides valid and met no limit, and our likelihood has the same ends; else both ends
@@ -130,7 +130,7 @@ def _minos(fitted: Fitted) -> Interval | None:
     return Interval(End(-error.lower, "minos"), End(error.upper, "minos"))
 
 
-def _profiled(model: pyhf.Model, data: Data, fitted: Fitted, exact: Interval) -> Interval:
+def _profiled(model: pyhf.Model, data: PyhfData, fitted: Fitted, exact: Interval) -> Interval:
     """Both ends by pyhf's fits with the POI held, first looked for where our likelihood has them."""
     best = min(fitted.twice_nll, twice_nll(model, data, model.config.suggested_init()))
     ends = []
@@ -149,7 +149,7 @@ def _profiled(model: pyhf.Model, data: Data, fitted: Fitted, exact: Interval) ->
 class _Rise:
     """pyhf's -2 ln L on one side of the best fit, above that at it; a fit starts where the last one ended, and anew."""
 
-    def __init__(self, model: pyhf.Model, data: Data, fitted: Fitted, sign: float, best: float) -> None:
+    def __init__(self, model: pyhf.Model, data: PyhfData, fitted: Fitted, sign: float, best: float) -> None:
         self._model, self._data, self._sign, self._best = model, data, sign, best
         self._poi = fitted.poi
         self._latest = fitted.bestfit.tolist()
@@ -171,7 +171,7 @@ def _apart(one: Interval, other: Interval) -> float:
     return max(abs(a.distance - b.distance) for a, b in zip(one, other, strict=True)) / other.half
 
 
-def _disagreement(model: pyhf.Model, data: Data, ours: Profile, found: Interval, exact: Interval) -> str:
+def _disagreement(model: pyhf.Model, data: PyhfData, ours: Profile, found: Interval, exact: Interval) -> str:
     """Which of the two likelihoods' fits is not at the minimum where pyhf's interval ends."""
     name, half = model.config.poi_name, exact.half
     text = (

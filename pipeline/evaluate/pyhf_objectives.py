@@ -13,7 +13,7 @@ from jax.scipy.special import log_ndtr
 from pipeline.config import Objective, WeightedTerm
 from pipeline.errors import FitError
 from pipeline.evaluate.conditional import held_fit, twice_nll
-from pipeline.evaluate.pyhf_state import Data, pyhf_with
+from pipeline.evaluate.pyhf_state import PyhfData, pyhf_with
 from pipeline.objective import OBJECTIVES
 
 LEAST_LOG_CLS = math.log(sys.float_info.min)  # a root is not looked for from infinity
@@ -23,7 +23,7 @@ STEP = 0.01  # of a parameter's width, of central differences: interpolation cod
 def judged(
     objective: Objective | WeightedTerm,
     model: pyhf.Model,
-    data: Data,
+    data: PyhfData,
     half: float,
     *,
     by_hessian: bool = False,
@@ -42,7 +42,7 @@ def judged(
 def contributions(
     objective: Objective | WeightedTerm,
     model: pyhf.Model,
-    data: Data,
+    data: PyhfData,
     half: float,
     *,
     by_hessian: bool = False,
@@ -74,9 +74,9 @@ def _at(model: pyhf.Model, poi: float) -> list[float]:
     return parameters
 
 
-def _asimov(model: pyhf.Model, poi: float) -> Data:
+def _asimov(model: pyhf.Model, poi: float) -> PyhfData:
     """Expected data at the initial parameters and a value of the parameter of interest."""
-    expected: Data = model.expected_data(_at(model, poi))
+    expected: PyhfData = model.expected_data(_at(model, poi))
     return expected
 
 
@@ -93,15 +93,17 @@ def _root_of_q(model: pyhf.Model, tested: float, truth: float) -> float:
     return math.sqrt(max(found.twice_nll - twice_nll(model, data, _at(model, truth)), 0.0))
 
 
-def _discovery(model: pyhf.Model, data: Data, half: float, *, mu: float = 1.0) -> float:
+def _discovery(model: pyhf.Model, data: PyhfData, half: float, *, mu: float = 1.0) -> float:
     return _root_of_q(model, 0.0, mu)
 
 
-def _discovery_p_value(model: pyhf.Model, data: Data, half: float, *, mu: float = 1.0) -> float:
+def _discovery_p_value(model: pyhf.Model, data: PyhfData, half: float, *, mu: float = 1.0) -> float:
     return float(log_ndtr(-_root_of_q(model, 0.0, mu)))
 
 
-def _counting(model: pyhf.Model, data: Data, half: float, *, background_uncertainty: float = 0.0) -> float:
+def _counting(
+    model: pyhf.Model, data: PyhfData, half: float, *, background_uncertainty: float = 0.0
+) -> float:
     """Z of a counting model of the same bins at POI = 1, its background known exactly or to a shapesys."""
     both, background = (
         np.asarray(model.expected_data(_at(model, poi), include_auxdata=False)) for poi in (1.0, 0.0)
@@ -123,12 +125,14 @@ def _counting(model: pyhf.Model, data: Data, half: float, *, background_uncertai
     return _root_of_q(counting, 0.0, 1.0)
 
 
-def _log_cls(model: pyhf.Model, data: Data, half: float, *, mu: float = 1.0) -> float:
+def _log_cls(model: pyhf.Model, data: PyhfData, half: float, *, mu: float = 1.0) -> float:
     """CLs = 2 Phi(-sqrt(q)), as without signal CLb is 1/2: pyhf's `hypotest`, if that finds the lowest minimum."""
     return float(log_ndtr(-_root_of_q(model, mu, 0.0))) + math.log(2)
 
 
-def _upper_limit(model: pyhf.Model, data: Data, half: float, *, level: float = 0.05, band: int = 0) -> float:
+def _upper_limit(
+    model: pyhf.Model, data: PyhfData, half: float, *, level: float = 0.05, band: int = 0
+) -> float:
     """Where the expected CLs, Phi(N - sqrt(q)) / Phi(N) at N sigma of the band, is the level (arXiv:1007.1727)."""
     low, high = map(float, model.config.suggested_bounds()[model.config.poi_index])
     sigma = float(band)
@@ -147,7 +151,7 @@ def _upper_limit(model: pyhf.Model, data: Data, half: float, *, level: float = 0
     return float(scipy.optimize.brentq(above, low, high, rtol=1e-6))
 
 
-def _covariance(model: pyhf.Model, data: Data) -> np.ndarray:
+def _covariance(model: pyhf.Model, data: PyhfData) -> np.ndarray:
     """Inverse of the Hessian of pyhf's -ln L at its initial parameters, by central differences.
 
     iminuit's own can be off by factors at the minimum of Asimov data, see docs/design.md.
@@ -198,14 +202,14 @@ def _widths(model: pyhf.Model, start: np.ndarray, *, step: float = 1e-6) -> np.n
 
 
 def _generalised_variance(
-    model: pyhf.Model, data: Data, half: float, *, parameters: Sequence[str] = ()
+    model: pyhf.Model, data: PyhfData, half: float, *, parameters: Sequence[str] = ()
 ) -> float:
     names = parameters or (model.config.poi_name,)
     places = [model.config.par_names.index(name) for name in names]
     return float(np.linalg.det(_covariance(model, data)[np.ix_(places, places)]))
 
 
-def variance_of_poi(model: pyhf.Model, data: Data) -> float:
+def variance_of_poi(model: pyhf.Model, data: PyhfData) -> float:
     """The POI's element of the inverse Hessian of pyhf's likelihood at its initial parameters.
 
     Raises:
@@ -220,7 +224,7 @@ def variance_of_poi(model: pyhf.Model, data: Data) -> float:
     return found
 
 
-def _inferno(model: pyhf.Model, data: Data, half: float, *, parameter: str | None = None) -> float:
+def _inferno(model: pyhf.Model, data: PyhfData, half: float, *, parameter: str | None = None) -> float:
     return _generalised_variance(model, data, half, parameters=(parameter,) if parameter else ())
 
 

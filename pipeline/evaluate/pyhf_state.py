@@ -9,7 +9,7 @@ import iminuit
 import numpy as np
 import pyhf
 
-Data = Sequence[float] | np.ndarray  # of a model, its auxiliary data included
+PyhfData = Sequence[float] | np.ndarray  # of a model, its auxiliary data included
 
 SILENT = -1  # of Minuit: its C++ prints errors at 0, warnings at 1, past Python's own standard error
 _FAILURES = logging.getLogger(

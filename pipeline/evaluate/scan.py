@@ -12,7 +12,7 @@ from pipeline.config import Config, parse_value
 from pipeline.config.textfiles import LONGEST_SHOWN
 from pipeline.errors import ConfigError, FitError
 from pipeline.gradient.loss import centre, described
-from pipeline.gradient.sweeps import Executor, Parameters, forward
+from pipeline.gradient.sweeps import Executor, FreeValues, forward
 from pipeline.gradient.work import Work
 from pipeline.optimise.point import Value, checked_value, require_free, with_values
 from pipeline.optimise.schedule import widths_at
@@ -71,7 +71,7 @@ class Scan(TypedDict):
     best: dict[str, ScanPoint | None]
 
 
-def scan(config: Config, executor: Executor, work: Work, start: Parameters, over: Grid) -> Scan:
+def scan(config: Config, executor: Executor, work: Work, start: FreeValues, over: Grid) -> Scan:
     """Exact and relaxed objective, at the final widths, at every point of the grid."""
     grid_points = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
     objective = centre(config, work.axes)

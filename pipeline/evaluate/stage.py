@@ -22,12 +22,12 @@ from pipeline.evaluate.evaluation import (
     FittedParameter,
     Further,
     Place,
-    Yields,
+    YieldTables,
 )
 from pipeline.evaluate.pyhf_fit import fit_table
 from pipeline.evaluate.summary import Seconds, summary
 from pipeline.gradient.loss import described
-from pipeline.gradient.sweeps import Centre, Executor, Parameters, forward
+from pipeline.gradient.sweeps import Centre, Executor, FreeValues, forward
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.likelihood.run_workspace import beyond_pyhf, workspace
 from pipeline.likelihood.workspace import Workspace
@@ -52,7 +52,7 @@ def all_points(
     config: Config,
     executor: Executor,
     columns: Sequence[tuple[str, Path]],
-    points: Mapping[Point, Parameters],
+    points: Mapping[Point, FreeValues],
 ) -> Evaluations:
     """Evaluate every point on every fold that holds events, and fit the pseudodata where there are such.
 
@@ -113,7 +113,7 @@ def write(
 
 
 def _fit_pseudodata(
-    config: Config, executor: Executor, everything: Work, parameters: Parameters
+    config: Config, executor: Executor, everything: Work, parameters: FreeValues
 ) -> tuple[Workspace, tuple[FittedParameter, ...]]:
     """The workspace of all events with the pseudodata as observations, and the parameters that fit them best."""
     exact = forward(executor, everything, parameters, EXACT)
@@ -130,7 +130,7 @@ def _bootstrap(
     config: Config,
     executor: Executor,
     fold_work: Work,
-    points: Mapping[Point, Parameters],
+    points: Mapping[Point, FreeValues],
     objective: Centre,
 ) -> Bootstrap | None:
     """The exact objective at every point on resampled events, the same ones for all points.
@@ -160,7 +160,7 @@ def _bootstrap(
     return Bootstrap(values={point: tuple(own) for point, own in values.items()}, failed=failed)
 
 
-def yields(config: Config, executor: Executor, fold_work: Work, parameters: Parameters) -> dict[str, object]:
+def yields(config: Config, executor: Executor, fold_work: Work, parameters: FreeValues) -> dict[str, object]:
     """Exact yields at one point: parameters, bin edges, yields and sums of squared weights."""
     exact = forward(executor, fold_work, parameters, EXACT)
     return {
@@ -206,19 +206,19 @@ def _cautions(config: Config, fold_work: Work, result: Verdict) -> list[cautions
     return found
 
 
-def _scalars(parameters: Parameters) -> dict[str, float]:
+def _scalars(parameters: FreeValues) -> dict[str, float]:
     return {name: float(value) for name, value in parameters.items() if np.ndim(value) == 0}
 
 
-def _edges(config: Config, parameters: Parameters) -> dict[str, tuple[float, ...] | None]:
+def _edges(config: Config, parameters: FreeValues) -> dict[str, tuple[float, ...] | None]:
     found = edges_at(config, parameters)
     return {channel: None if edges is None else tuple(edges) for channel, edges in found.items()}
 
 
-def _tables(config: Config, templates: Templates, fold_work: Work) -> Yields:
+def _tables(config: Config, templates: Templates, fold_work: Work) -> YieldTables:
     """The variations in the model, and the sums of squared weights."""
     axes = fold_work.axes
-    return Yields(
+    return YieldTables(
         yields={
             channel: {
                 sample: {

@@ -12,7 +12,7 @@ from pipeline.config import Config
 from pipeline.data.names import INITIAL, OPTIMISED, Fold, Point
 from pipeline.data.written import Written
 from pipeline.evaluate.change import Change, change
-from pipeline.evaluate.evaluation import EvaluatedPoint, Evaluation, Kind, Number
+from pipeline.evaluate.evaluation import EvaluatedKind, EvaluatedPoint, Evaluation, Number
 from pipeline.gradient.loss import Described
 from pipeline.likelihood.run_workspace import beyond_pyhf
 from pipeline.objective import OBJECTIVES
@@ -49,7 +49,7 @@ class Edges(Written):
     optimised: tuple[float, ...] | None
 
 
-class Value(Written):
+class SummaryValue(Written):
     """A number, or null and the reason."""
 
     value: Number
@@ -59,9 +59,9 @@ class Value(Written):
 class Values(Written):
     """The objective with soft cuts at their final widths, with hard cuts, and with hard cuts by pyhf."""
 
-    relaxed: Value
-    exact: Value
-    pyhf: Value
+    relaxed: SummaryValue
+    exact: SummaryValue
+    pyhf: SummaryValue
 
 
 class Seconds(Written):
@@ -133,14 +133,14 @@ def schema() -> str:
 
 
 def _values(config: Config, row: EvaluatedPoint) -> Values:
-    def value(kind: Kind) -> Value:
+    def value(kind: EvaluatedKind) -> SummaryValue:
         number = row.of(kind)
-        return Value(value=number, reason=None if number is not None else _reason(config, row, kind))
+        return SummaryValue(value=number, reason=None if number is not None else _reason(config, row, kind))
 
     return Values(relaxed=value("relaxed"), exact=value("exact"), pyhf=value("pyhf"))
 
 
-def _reason(config: Config, row: EvaluatedPoint, kind: Kind) -> str:
+def _reason(config: Config, row: EvaluatedPoint, kind: EvaluatedKind) -> str:
     """Why there is no number."""
     failed = [missing.reason for missing in row.missing if missing.kind == kind and missing.model is None]
     if failed:

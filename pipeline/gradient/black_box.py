@@ -11,13 +11,12 @@ from pipeline.analysis import Analysis, Simulated
 from pipeline.columns.padding import NUMBERS
 from pipeline.containers import AnyArray, Columns
 from pipeline.errors import ConfigError, FitError, Noting
-from pipeline.gradient.chunks import Resident, parted
+from pipeline.gradient.chunks import Arrays, Resident, parted
 from pipeline.gradient.work import Group, Problem, Work
 from pipeline.templates.surrogate import Call
 from pipeline.templates.variations import WEIGHT
 
 LARGEST_WHOLE = 2**53  # of what float64 holds exactly
-Arrays = dict[str, np.ndarray]
 
 
 def events(

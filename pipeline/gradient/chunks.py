@@ -29,7 +29,7 @@ from pipeline.gradient.work import Group, Layout, Problem
 from pipeline.templates.variations import WEIGHT
 
 Arrays = dict[str, np.ndarray]
-Kind = tuple[tuple[str, tuple[int, ...], np.dtype], ...]  # names, shapes and types of a chunk's arrays
+ArraysKind = tuple[tuple[str, tuple[int, ...], np.dtype], ...]  # names, shapes and types of a chunk's arrays
 ALIGNMENT = 64  # bytes: XLA takes arrays that start there as they are
 
 
@@ -40,7 +40,7 @@ class _Scratch:
     """
 
     def __init__(self, chunks: Iterable[Arrays], folder: Path | None) -> None:
-        self._kinds: list[Kind] = []
+        self._kinds: list[ArraysKind] = []
         begins, kinds = [], []
         with tempfile.TemporaryFile(dir=folder) as file:
             for chunk in chunks:
@@ -67,7 +67,7 @@ def _aligned(offset: int) -> int:
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
-def _views(mapped: mmap.mmap, begin: int, kind: Kind) -> Iterator[tuple[str, np.ndarray]]:
+def _views(mapped: mmap.mmap, begin: int, kind: ArraysKind) -> Iterator[tuple[str, np.ndarray]]:
     """The arrays of a chunk, one after the other in the file."""
     for name, shape, dtype in kind:
         begin = _aligned(begin)

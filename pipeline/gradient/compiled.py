@@ -13,8 +13,8 @@ from pipeline.gradient.work import Problem
 from pipeline.templates.fill import EXACT, ExactCuts, Mode, Recipe, Widths, fill
 
 Tree = TypeVar("Tree")
-Parameters = dict[str, AnyArray | np.number | float]
-Sweeps = tuple[Callable[..., Templates], Callable[..., Parameters]]  # forward and back
+FreeValues = dict[str, AnyArray | np.number | float]
+Sweeps = tuple[Callable[..., Templates], Callable[..., FreeValues]]  # forward and back
 
 
 class Programs:
@@ -42,7 +42,7 @@ def compiled(problem: Problem, variations: tuple[str, ...]) -> Sweeps:
     """Both sweeps of one chunk, compiled once per process; float64 goes in and comes out."""
 
     def templates(
-        parameters: Parameters, columns: Columns, mode: Mode, copies: Float[Array, " events"] | None = None
+        parameters: FreeValues, columns: Columns, mode: Mode, copies: Float[Array, " events"] | None = None
     ) -> Templates:
         with mixed_as_numpy_does():
             worked_on = in_types(problem, parameters, columns, mode)
@@ -50,10 +50,10 @@ def compiled(problem: Problem, variations: tuple[str, ...]) -> Sweeps:
         doubles: Templates = jax.tree.map(lambda array: array.astype(np.float64), filled)
         return doubles
 
-    def pull(parameters: Parameters, columns: Columns, widths: Widths, cotangent: Templates) -> Parameters:
+    def pull(parameters: FreeValues, columns: Columns, widths: Widths, cotangent: Templates) -> FreeValues:
         with mixed_as_numpy_does():
             _, transpose = jax.vjp(lambda p: templates(p, columns, widths), parameters)
-            gradient: Parameters = transpose(cotangent)[0]
+            gradient: FreeValues = transpose(cotangent)[0]
         return gradient
 
     return jax.jit(templates), jax.jit(pull)
@@ -72,8 +72,8 @@ def mixed_as_numpy_does() -> Iterator[None]:
 
 
 def in_types(
-    problem: Problem, parameters: Parameters, columns: Columns, mode: Mode
-) -> tuple[Parameters, Columns, Mode]:
+    problem: Problem, parameters: FreeValues, columns: Columns, mode: Mode
+) -> tuple[FreeValues, Columns, Mode]:
     """What selection and observables are worked on: relaxed in the configured precision, but for whole numbers.
 
     Exact ones are worked on in the columns' own types, at the very thresholds and edges.

@@ -16,9 +16,9 @@ from pipeline.data.written import Written
 from pipeline.errors import ConfigError, FitError, Noting
 from pipeline.fit.poi import beyond_bounds, undetermined
 from pipeline.gradient.suspects import suspects
-from pipeline.gradient.sweeps import Centre, Parameters
+from pipeline.gradient.sweeps import Centre, FreeValues
 from pipeline.likelihood import HistFactory
-from pipeline.likelihood.specifier import Specifier, Yields
+from pipeline.likelihood.specifier import FitYields, Specifier
 from pipeline.objective import OBJECTIVES, Term, total
 from pipeline.templates.axes import Axes, sums
 from pipeline.templates.binning import binnings_of
@@ -56,7 +56,7 @@ def centre(config: Config, axes: Axes) -> Centre:
 
     compiled = eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))
 
-    def evaluate(templates: Templates, parameters: Parameters) -> tuple[float, Templates, Parameters]:
+    def evaluate(templates: Templates, parameters: FreeValues) -> tuple[float, Templates, FreeValues]:
         given = _Given(
             None if specifier is None else specifier.side_by_side(templates),
             _without(templates, config),
@@ -76,9 +76,9 @@ def centre(config: Config, axes: Axes) -> Centre:
 class _Given(NamedTuple):
     """What the loss is a function of: channels in the fit side by side, the others by name, parameters."""
 
-    in_fit: Yields | None
+    in_fit: FitYields | None
     others: Templates
-    parameters: Parameters
+    parameters: FreeValues
 
 
 def _specifier(config: Config, axes: Axes) -> Specifier:
@@ -131,7 +131,7 @@ def _why(config: Config, specifier: Specifier | None, axes: Axes, templates: Tem
     )
 
 
-def _term(config: Config, section: Objective | Penalty | WeightedTerm, parameters: Parameters) -> Term:
+def _term(config: Config, section: Objective | Penalty | WeightedTerm, parameters: FreeValues) -> Term:
     """A section of the configuration as the objectives' own."""
     options = section.options
     if isinstance(section, Objective) and section.terms:
@@ -141,7 +141,7 @@ def _term(config: Config, section: Objective | Penalty | WeightedTerm, parameter
     return Term(section.kind, options, section.weight if isinstance(section, Penalty | WeightedTerm) else 1.0)
 
 
-def _merit(config: Config, parameters: Parameters, of: dict[str, jax.Array]) -> jax.Array:
+def _merit(config: Config, parameters: FreeValues, of: dict[str, jax.Array]) -> jax.Array:
     found = analysis_of(config)
     with Noting(f"in {type(found).__name__}.merit(p, sums)"):
         value = jnp.asarray(found.merit(Free(parameters), of))

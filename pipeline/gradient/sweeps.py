@@ -22,7 +22,7 @@ from pipeline.data.datasets import NOMINAL
 from pipeline.errors import FitError
 from pipeline.gradient.black_box import events
 from pipeline.gradient.chunks import Resident, copies, parted
-from pipeline.gradient.compiled import Parameters as Parameters
+from pipeline.gradient.compiled import FreeValues as FreeValues
 from pipeline.gradient.compiled import compiled, in_types, mixed_as_numpy_does, recipe
 from pipeline.gradient.work import Group, Work
 from pipeline.templates.axes import Axes
@@ -31,7 +31,7 @@ from pipeline.templates.fill import ExactCuts, Mode, Widths, bad_events
 Found = TypeVar("Found")
 Tree = TypeVar("Tree")
 # Templates and parameters -> L, dL/dT, and what of dL/dp does not go through the templates (nothing, as a rule).
-Centre = Callable[[Templates, Parameters], tuple[float, Templates, Parameters]]
+Centre = Callable[[Templates, FreeValues], tuple[float, Templates, FreeValues]]
 
 
 @runtime_checkable
@@ -55,7 +55,7 @@ class Step(NamedTuple):
     """Objective and gradient at one point, what they cost in seconds, and the templates."""
 
     objective: float
-    gradient: Parameters
+    gradient: FreeValues
     seconds: dict[str, float]
     templates: Templates
 
@@ -63,7 +63,7 @@ class Step(NamedTuple):
 def forward(
     executor: Executor,
     work: Work,
-    parameters: Parameters,
+    parameters: FreeValues,
     mode: Mode,
     *,
     replica: int | None = None,
@@ -90,8 +90,8 @@ def forward(
 
 
 def pullback(
-    executor: Executor, work: Work, parameters: Parameters, widths: Widths, cotangent: Templates
-) -> Parameters:
+    executor: Executor, work: Work, parameters: FreeValues, widths: Widths, cotangent: Templates
+) -> FreeValues:
     """Second sweep: dL/dp from dL/dT, summed over all groups in order."""
     partial = executor.sweep(
         _pullback_group, work, _to_numpy(parameters), _to_numpy(widths), _to_numpy(cotangent)
@@ -100,7 +100,7 @@ def pullback(
 
 
 def value_and_grad(
-    executor: Executor, work: Work, parameters: Parameters, widths: Widths, centre: Centre
+    executor: Executor, work: Work, parameters: FreeValues, widths: Widths, centre: Centre
 ) -> Step:
     """Objective over all events and its exact gradient.
 
@@ -136,7 +136,7 @@ def _place(channel: str, array: np.ndarray, axes: Axes) -> str:
     return f"{channel!r} (sample {axes.samples[sample]!r}, variation {variation_name!r}, bin {number})"
 
 
-def _cause(place: str, executor: Executor, work: Work, parameters: Parameters, mode: Mode) -> str:
+def _cause(place: str, executor: Executor, work: Work, parameters: FreeValues, mode: Mode) -> str:
     """Why a template is not finite: its parameters, or what one more look at all events finds."""
     bad = [name for name, array in parameters.items() if not np.all(np.isfinite(array))]
     reasons = [f"parameters that are not finite: {', '.join(bad)}"] if bad else []
@@ -153,7 +153,7 @@ def _cause(place: str, executor: Executor, work: Work, parameters: Parameters, m
 
 
 def _undefined(
-    executor: Executor, work: Work, parameters: Parameters, widths: Widths, cotangent: Templates
+    executor: Executor, work: Work, parameters: FreeValues, widths: Widths, cotangent: Templates
 ) -> str:
     """Why a gradient is not finite where templates and objective are."""
     for channel, array in cotangent.yields.items():
@@ -176,7 +176,7 @@ def _undefined(
     )
 
 
-def _bad_group(resident: Resident, group: Group, work: Work, parameters: Parameters, mode: Mode) -> list[str]:
+def _bad_group(resident: Resident, group: Group, work: Work, parameters: FreeValues, mode: Mode) -> list[str]:
     """What is not finite in the first chunk of a group that has such events."""
     problem = work.problem
     for chunk in _events(resident, group, work, parameters, mode):
@@ -192,7 +192,7 @@ def _forward_group(
     resident: Resident,
     group: Group,
     work: Work,
-    parameters: Parameters,
+    parameters: FreeValues,
     mode: Mode,
     replica: int | None,
 ) -> Templates:
@@ -214,11 +214,11 @@ def _forward_group(
 
 
 def _pullback_group(
-    resident: Resident, group: Group, work: Work, parameters: Parameters, widths: Widths, cotangent: Templates
-) -> Parameters:
+    resident: Resident, group: Group, work: Work, parameters: FreeValues, widths: Widths, cotangent: Templates
+) -> FreeValues:
     sweep = compiled(work.problem, group.variations)[1]
     own = _part(cotangent, _rows(group, work.axes))
-    total: Parameters = _sum(
+    total: FreeValues = _sum(
         sweep(parameters, parted(chunk)[0], widths, own)
         for chunk in _events(resident, group, work, parameters, widths)
     )
@@ -226,7 +226,7 @@ def _pullback_group(
 
 
 def _events(
-    resident: Resident, group: Group, work: Work, parameters: Parameters, mode: Mode
+    resident: Resident, group: Group, work: Work, parameters: FreeValues, mode: Mode
 ) -> Iterable[Columns]:
     """The chunks of a group, complete: by the analysis's stage without a derivative, or by what stands in for it."""
     stand_in = isinstance(mode, Widths) and mode.surrogate is not None

@@ -32,8 +32,7 @@ from pipeline.likelihood.workspace import (
     validate,
 )
 
-AnyTemplates = StackedTemplates | DenseTemplates | Specification
-"""Templates as stacked arrays, as what a fit needs of them, or keyed by names as in the specification."""
+AnyTemplates = StackedTemplates | DenseTemplates | Specification  # the last keyed by names
 
 
 class HistFactory(eqx.Module):

@@ -29,7 +29,7 @@ from pipeline.templates.axes import Axes, affecting
 from pipeline.templates.shapes import Channels, Symmetry, norm_plus_shape, symmetrised
 
 
-class Yields(NamedTuple):
+class FitYields(NamedTuple):
     """The templates of all channels in the fit side by side: bins in the order of the likelihood."""
 
     yields: Float[AnyArray, "samples variations bins"]
@@ -72,7 +72,7 @@ class Specifier:
         self._constant, self._split = _factors(names.norms, names.shapes, systematics)
         self._errors = _errors(names.uncertainties, names.sample, names.slices)
 
-    def side_by_side(self, templates: Templates) -> Yields:
+    def side_by_side(self, templates: Templates) -> FitYields:
         """The channels in the fit; NumPy stays NumPy, so that no program of many arrays is compiled."""
 
         def joined(arrays: Mapping[str, AnyArray]) -> AnyArray:
@@ -80,9 +80,9 @@ class Specifier:
             traced = any(isinstance(array, jax.Array) for array in own)
             return jnp.concatenate(own, axis=-1) if traced else np.concatenate(own, axis=-1)
 
-        return Yields(joined(templates.yields), joined(templates.sumw2))
+        return FitYields(joined(templates.yields), joined(templates.sumw2))
 
-    def apart(self, found: Yields) -> Templates:
+    def apart(self, found: FitYields) -> Templates:
         """The channels by name again, as of a derivative with respect to what `side_by_side` gives."""
         ends = np.cumsum(self._sizes)[:-1]
         yields, sumw2 = (
@@ -91,7 +91,7 @@ class Specifier:
         )
         return Templates(yields, sumw2)
 
-    def stacked(self, found: Yields) -> StackedTemplates:
+    def stacked(self, found: FitYields) -> StackedTemplates:
         """The arrays of the likelihood; differentiable."""
         nominal = jnp.asarray(found.yields)[self._samples, 0]
         filled = jnp.sum(nominal, axis=0) > 0
@@ -127,7 +127,7 @@ class Specifier:
         norms, shapes = self._split
         return constant.at[:, norms].set(jnp.stack([hi, lo])[:, shapes])
 
-    def _uncertainties(self, found: Yields) -> Float[Array, " uncertainties"]:
+    def _uncertainties(self, found: FitYields) -> Float[Array, " uncertainties"]:
         """The statistical uncertainties of the simulated events in each bin."""
         sumw2 = jnp.asarray(found.sumw2)[self._samples]
         positive = sumw2 > 0  # the square root has no derivative at 0: an empty bin has no uncertainty

@@ -6,7 +6,7 @@ it. ``sensitivity`` discovers and excludes, ``precision`` measures, ``counting``
 ``mean`` and ``merit`` not even a model, ``penalties`` keep fits physical, ``catalogue`` names and adds them all.
 """
 
-from pipeline.objective.catalogue import OBJECTIVES, PENALTIES, Objective, Term, total, weighted_sum
+from pipeline.objective.catalogue import OBJECTIVES, PENALTIES, CatalogueEntry, Term, total, weighted_sum
 from pipeline.objective.counting import counting_significance
 from pipeline.objective.cross_entropy import binary_cross_entropy, categorical_cross_entropy
 from pipeline.objective.value import ObjectiveValue
@@ -14,7 +14,7 @@ from pipeline.objective.value import ObjectiveValue
 __all__ = [
     "OBJECTIVES",
     "PENALTIES",
-    "Objective",
+    "CatalogueEntry",
     "ObjectiveValue",
     "Term",
     "binary_cross_entropy",

@@ -21,7 +21,7 @@ from pipeline.objective.value import ObjectiveValue
 
 
 @dataclass(frozen=True)
-class Objective:
+class CatalogueEntry:
     """An objective with the direction of improvement and its name in tables."""
 
     function: Callable[..., ObjectiveValue]
@@ -97,22 +97,26 @@ def _together(value: Float[Array, ""], parts: Sequence[ObjectiveValue]) -> Objec
     return ObjectiveValue(value, converged, worst.edm, worst.gradient_norm, worst.steps)
 
 
-OBJECTIVES: dict[str, Objective] = {
-    "poi_uncertainty": Objective(poi_uncertainty, "minimise", "uncertainty on the parameter of interest"),
-    "profile_interval": Objective(profile_interval, "minimise", "half of the profile-likelihood interval"),
-    "generalised_variance": Objective(generalised_variance, "minimise", "generalised variance"),
-    "inferno": Objective(inferno, "minimise", "expected variance"),
-    "discovery": Objective(discovery, "maximise", "expected discovery significance", "sigma"),
-    "discovery_p_value": Objective(discovery_p_value, "minimise", "logarithm of the expected p-value"),
-    "cls": Objective(cls, "minimise", "logarithm of the expected CLs"),
-    "upper_limit": Objective(upper_limit, "minimise", "expected upper limit"),
-    "asimov_significance": Objective(
+OBJECTIVES: dict[str, CatalogueEntry] = {
+    "poi_uncertainty": CatalogueEntry(
+        poi_uncertainty, "minimise", "uncertainty on the parameter of interest"
+    ),
+    "profile_interval": CatalogueEntry(
+        profile_interval, "minimise", "half of the profile-likelihood interval"
+    ),
+    "generalised_variance": CatalogueEntry(generalised_variance, "minimise", "generalised variance"),
+    "inferno": CatalogueEntry(inferno, "minimise", "expected variance"),
+    "discovery": CatalogueEntry(discovery, "maximise", "expected discovery significance", "sigma"),
+    "discovery_p_value": CatalogueEntry(discovery_p_value, "minimise", "logarithm of the expected p-value"),
+    "cls": CatalogueEntry(cls, "minimise", "logarithm of the expected CLs"),
+    "upper_limit": CatalogueEntry(upper_limit, "minimise", "expected upper limit"),
+    "asimov_significance": CatalogueEntry(
         asimov_significance, "maximise", "Asimov counting significance", "sigma"
     ),
-    "cross_entropy": Objective(cross_entropy, "minimise", "cross-entropy", of_sums=True),
-    "mean": Objective(mean, "minimise", "mean over events", of_sums=True),
-    "merit": Objective(merit, "minimise", "figure of merit", of_sums=True),
-    "weighted_sum": Objective(weighted_sum, "minimise", "weighted sum of objectives"),
+    "cross_entropy": CatalogueEntry(cross_entropy, "minimise", "cross-entropy", of_sums=True),
+    "mean": CatalogueEntry(mean, "minimise", "mean over events", of_sums=True),
+    "merit": CatalogueEntry(merit, "minimise", "figure of merit", of_sums=True),
+    "weighted_sum": CatalogueEntry(weighted_sum, "minimise", "weighted sum of objectives"),
 }
 """The objectives by their name in the configuration."""
 

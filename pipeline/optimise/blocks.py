@@ -7,8 +7,8 @@ from pipeline.data import store
 from pipeline.data.fingerprint import fingerprint_of
 from pipeline.data.names import INITIAL, OPTIMISED, Point
 from pipeline.data.record import EpochRecord
-from pipeline.data.run_files import Columns, blocks, records_in
-from pipeline.gradient.sweeps import Parameters
+from pipeline.data.run_files import ColumnFiles, blocks, records_in
+from pipeline.gradient.sweeps import FreeValues
 from pipeline.optimise import checkpoints
 from pipeline.optimise.checkpoints import State
 from pipeline.optimise.parameters import initial_parameters
@@ -23,7 +23,7 @@ def save(path: Path, state: State, fingerprint: str, records: list[EpochRecord],
 
 
 def load(
-    path: Path, config: Config, parameters: Parameters, fingerprint: str, block: int
+    path: Path, config: Config, parameters: FreeValues, fingerprint: str, block: int
 ) -> tuple[State, list[EpochRecord]]:
     """Read the state at the end of a block of epochs; `parameters` give its structure.
 
@@ -36,7 +36,7 @@ def load(
     return state, records_in(path, header)
 
 
-def optimised(config: Config, files: Columns) -> Parameters:
+def optimised(config: Config, files: ColumnFiles) -> FreeValues:
     """The parameters that the run ended with."""
     start = initial_parameters(config)
     fingerprint = fingerprint_of(config, files)
@@ -44,6 +44,6 @@ def optimised(config: Config, files: Columns) -> Parameters:
     return load(blocks(config)[-1], config, start, fingerprint, last)[0].parameters
 
 
-def both_points(config: Config, files: Columns) -> dict[Point, Parameters]:
+def both_points(config: Config, files: ColumnFiles) -> dict[Point, FreeValues]:
     """The parameters that the run starts and ends with."""
     return {INITIAL: initial_parameters(config), OPTIMISED: optimised(config, files)}

@@ -20,7 +20,7 @@ from pipeline.data import store
 from pipeline.data.record import EpochRecord
 from pipeline.data.written import parsed
 from pipeline.errors import InputError
-from pipeline.gradient.sweeps import Parameters
+from pipeline.gradient.sweeps import FreeValues
 
 KEPT = 2  # states: the latest, and one more for where that is damaged
 RECORDS = "records.jsonl"
@@ -30,9 +30,9 @@ class State(NamedTuple):
     """Everything the next epoch depends on; `before` are the parameters one update ago."""
 
     epoch: int
-    parameters: Parameters
+    parameters: FreeValues
     optimiser: optax.OptState
-    before: Parameters
+    before: FreeValues
 
 
 def save(path: Path, state: State, header: Mapping[str, object]) -> None:

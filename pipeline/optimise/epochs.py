@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.analysis import Free
 from pipeline.config import Config
-from pipeline.data.record import Counts, EpochRecord, Sweeps
+from pipeline.data.record import Counts, EpochRecord, SweepSeconds
 from pipeline.errors import FitError
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import Centre, Executor, Step, value_and_grad
@@ -143,7 +143,7 @@ def _record(
         gradient_norm=math.sqrt(sum(float(np.sum(np.square(g))) for g in scaled.values())),
         parameters={name: float(p) for name, p in state.parameters.items() if np.ndim(p) == 0},
         gradient={name: float(g) for name, g in step.gradient.items() if np.ndim(g) == 0},
-        sweeps=Sweeps(**step.seconds),
+        sweeps=SweepSeconds(**step.seconds),
         events=events,
         seconds=seconds,
         events_per_second=events / seconds,

@@ -14,13 +14,13 @@ from pipeline.analysis import Free, analysis_of
 from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.errors import FitError
-from pipeline.gradient.sweeps import Executor, Parameters, Step, forward
+from pipeline.gradient.sweeps import Executor, FreeValues, Step, forward
 from pipeline.gradient.work import Work
 from pipeline.templates.cautions import cautions, summary
 from pipeline.templates.fill import Widths
 
 logger = logging.getLogger(__name__)
-Point = tuple[Parameters, Widths]
+Start = tuple[FreeValues, Widths]
 
 MOVES = (0.1, 1.0)  # shares of the way to the farther bound at which templates are looked at, too
 MOST_LINES = 5  # of each kind in a log
@@ -37,7 +37,7 @@ def look(
     config: Config,
     executor: Executor,
     work: Work,
-    point: Point,
+    point: Start,
     step: Step,
 ) -> None:
     """Say what is out of the ordinary in the first step.
@@ -56,7 +56,7 @@ def look(
         logger.warning(f"warning: {line}")
 
 
-def without_derivative(gradient: Parameters) -> list[str]:
+def without_derivative(gradient: FreeValues) -> list[str]:
     """Parameters, and arrays of them, whose derivatives are all exactly 0."""
     return [name for name, slope in gradient.items() if np.size(slope) and not np.any(slope)]
 
@@ -64,7 +64,7 @@ def without_derivative(gradient: Parameters) -> list[str]:
 def reasons(
     executor: Executor,
     work: Work,
-    point: Point,
+    point: Start,
     templates: Templates,
     free: Mapping[str, Free],
     names: Sequence[str],
@@ -85,7 +85,7 @@ def reasons(
 
 
 def _moved(
-    executor: Executor, work: Work, point: Point, templates: Templates, free: Free, name: str
+    executor: Executor, work: Work, point: Start, templates: Templates, free: Free, name: str
 ) -> float | None:
     """The first value away from the start at which the templates are others, if there is one."""
     parameters, widths = point

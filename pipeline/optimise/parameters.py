@@ -7,13 +7,13 @@ from pipeline import analysis as contract
 from pipeline.analysis import analysis_of
 from pipeline.config import Config
 from pipeline.errors import ConfigError, nearest
-from pipeline.gradient.compiled import Parameters
+from pipeline.gradient.compiled import FreeValues
 from pipeline.optimise.resolution import check_sizes
 from pipeline.relax import edge_logits
 from pipeline.templates.binning import binnings_of
 
 
-def initial_parameters(config: Config) -> Parameters:
+def initial_parameters(config: Config) -> FreeValues:
     """Start values: the analysis's own, then the configuration's; checked against the bounds."""
     found = analysis_of(config)
     check_sizes(config, found)
@@ -39,7 +39,7 @@ def _free_edges(config: Config) -> dict[str, jax.Array]:
     }
 
 
-def edges_at(config: Config, parameters: Parameters) -> dict[str, list[float] | None]:
+def edges_at(config: Config, parameters: FreeValues) -> dict[str, list[float] | None]:
     """Bin edges of every channel at a point, numbers of bins for shares; None for one that counts."""
     found = {
         b.channel: b.edges_at(parameters) if b.shares is None else np.arange(b.shares + 1)

@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.analysis import analysis_of
 from pipeline.config import Config, parse_value
 from pipeline.errors import ConfigError, nearest
-from pipeline.gradient.sweeps import Parameters
+from pipeline.gradient.sweeps import FreeValues
 from pipeline.optimise.parameters import check_bounds
 from pipeline.relax import edge_logits
 from pipeline.templates.binning import binnings_of
@@ -41,10 +41,10 @@ def checked_value(where: str, given: object) -> Value:
     return found if isinstance(given, list) else found[0]
 
 
-def with_values(config: Config, parameters: Parameters, values: Mapping[str, Value]) -> Parameters:
+def with_values(config: Config, parameters: FreeValues, values: Mapping[str, Value]) -> FreeValues:
     """A point with some parameters set by hand: cuts inside their bounds, a channel's edges by `edges_<channel>`."""
     free, edges = analysis_of(config).parameters, _free_edges(config)
-    changed: Parameters = {}
+    changed: FreeValues = {}
     for name, value in values.items():
         if isinstance(value, list) != (name in edges):
             kind = "bin edges, a list" if name in edges else "a number"

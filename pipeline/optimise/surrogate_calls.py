@@ -17,7 +17,7 @@ from pipeline.data import store
 from pipeline.data.record import Counts
 from pipeline.errors import InputError
 from pipeline.gradient.black_box import draw, joined
-from pipeline.gradient.sweeps import Executor, Parameters
+from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work
 from pipeline.optimise.schedule import annealed
 from pipeline.templates.surrogate import Call, LocalSurrogate, Scale, fit
@@ -40,7 +40,7 @@ class Calls:
         return True
 
     def learnt(
-        self, executor: Executor, work: Work, epoch: int, parameters: Parameters
+        self, executor: Executor, work: Work, epoch: int, parameters: FreeValues
     ) -> tuple[LocalSurrogate, Counts]:
         """The generator at an epoch, learnt from new calls and earlier ones; how many, and of how many events.
 
@@ -101,7 +101,7 @@ class Calls:
         return self._folder / f"epoch_{epoch:06d}.npz"
 
 
-def region(config: Config, epoch: int, parameters: Parameters) -> tuple[Scale, np.ndarray]:
+def region(config: Config, epoch: int, parameters: FreeValues) -> tuple[Scale, np.ndarray]:
     """The box around the parameters, middle and half widths; and what is allowed, [2, params]."""
     found = analysis_of(config)
     if config.surrogate is None or found.simulated is None:

@@ -9,16 +9,16 @@ import optax
 from pipeline.analysis import Free
 from pipeline.config import Config, Optimise
 from pipeline.containers import AnyArray
-from pipeline.gradient.sweeps import Parameters
+from pipeline.gradient.sweeps import FreeValues
 from pipeline.optimise.checkpoints import State
 
 
-def initial_state(config: Config, parameters: Parameters) -> State:
+def initial_state(config: Config, parameters: FreeValues) -> State:
     """The state before the first epoch."""
     return State(0, parameters, _transformation(config.optimise).init(parameters), parameters)
 
 
-def updated(config: Config, free: Mapping[str, Free], state: State, gradient: Parameters) -> State:
+def updated(config: Config, free: Mapping[str, Free], state: State, gradient: FreeValues) -> State:
     """One optax update of the loss's parameters, in units of each allowed range, projected into the bounds."""
     scaled = in_ranges(gradient, free)
     with jax.numpy_dtype_promotion("standard"):  # optax divides integers by floats
@@ -47,6 +47,6 @@ def _moved(
     return moved if free is None else np.clip(moved, *free.bounds)
 
 
-def in_ranges(gradient: Parameters, free: Mapping[str, Free]) -> Parameters:
+def in_ranges(gradient: FreeValues, free: Mapping[str, Free]) -> FreeValues:
     """A gradient with respect to bounded parameters in units of their allowed range."""
     return {name: g * _range(free.get(name)) for name, g in gradient.items()}

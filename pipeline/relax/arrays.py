@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, Real, Shaped
 
-Numbers = Real[ArrayLike, "..."]
+RealArrays = Real[ArrayLike, "..."]
 Decisions = Shaped[ArrayLike, "..."]
 Mask = Shaped[ArrayLike, "..."] | None
 Floats = Float[Array, "..."]

@@ -7,7 +7,7 @@ dtype of the values; edges and values are compared in the wider of their dtypes,
 import equinox as eqx
 
 from pipeline.relax import choice, cuts, multiplicity, ordering
-from pipeline.relax.arrays import Decisions, Floats, Mask, Numbers, as_float
+from pipeline.relax.arrays import Decisions, Floats, Mask, RealArrays, as_float
 from pipeline.relax.histogram import Flow, hard_histogram
 from pipeline.relax.widths import Width
 
@@ -19,19 +19,25 @@ class Exact(eqx.Module):
     """
 
     def greater(
-        self, x: Numbers, threshold: Numbers, *, width: str | Width | None = None, mask: Mask = None
+        self, x: RealArrays, threshold: RealArrays, *, width: str | Width | None = None, mask: Mask = None
     ) -> Floats:
         """Decide ``x > threshold``, strictly (:func:`cuts.hard_greater`)."""
         return cuts.hard_greater(x, threshold, mask=mask)
 
     def less(
-        self, x: Numbers, threshold: Numbers, *, width: str | Width | None = None, mask: Mask = None
+        self, x: RealArrays, threshold: RealArrays, *, width: str | Width | None = None, mask: Mask = None
     ) -> Floats:
         """Decide ``x < threshold``, strictly (:func:`cuts.hard_less`)."""
         return cuts.hard_less(x, threshold, mask=mask)
 
     def between(
-        self, x: Numbers, low: Numbers, high: Numbers, *, width: str | Width | None = None, mask: Mask = None
+        self,
+        x: RealArrays,
+        low: RealArrays,
+        high: RealArrays,
+        *,
+        width: str | Width | None = None,
+        mask: Mask = None,
     ) -> Floats:
         """Decide ``low < x < high``, both strictly (:func:`cuts.hard_between`)."""
         return cuts.hard_between(x, low, high, mask=mask)
@@ -48,7 +54,7 @@ class Exact(eqx.Module):
         """Decide the opposite."""
         return cuts.soft_not(cuts.harden(decision))
 
-    def sum(self, x: Numbers) -> Floats:
+    def sum(self, x: RealArrays) -> Floats:
         """Sum over the objects."""
         return as_float(x).sum(axis=-1)
 
@@ -74,7 +80,7 @@ class Exact(eqx.Module):
 
     def choose(
         self,
-        scores: Numbers,
+        scores: RealArrays,
         *,
         width: str | Width | None = None,
         mask: Mask = None,
@@ -83,33 +89,35 @@ class Exact(eqx.Module):
         """Return 1 at the first object with the largest score, else 0 (:func:`choice.hard_choose`)."""
         return choice.hard_choose(scores, mask=mask, eligible=eligible)
 
-    def assign(self, scores: Numbers, *, width: str | Width | None = None) -> Floats:
+    def assign(self, scores: RealArrays, *, width: str | Width | None = None) -> Floats:
         """Return 1 at the bin with the largest of K scores, the last axis, else 0."""
         return choice.hard_choose(scores)
 
-    def take(self, attribute: Numbers, weights: Floats) -> Floats:
+    def take(self, attribute: RealArrays, weights: Floats) -> Floats:
         """Return the attribute of the chosen object (:func:`choice.take`)."""
         return choice.take(attribute, weights)
 
     def max(
-        self, x: Numbers, *, width: str | Width | None = None, mask: Mask = None, empty: Width = 0.0
+        self, x: RealArrays, *, width: str | Width | None = None, mask: Mask = None, empty: Width = 0.0
     ) -> Floats:
         """Return the largest over the objects; ``empty`` without objects."""
         return choice.extreme(x, choice.hard_choose(x, mask=mask), empty=empty)
 
     def min(
-        self, x: Numbers, *, width: str | Width | None = None, mask: Mask = None, empty: Width = 0.0
+        self, x: RealArrays, *, width: str | Width | None = None, mask: Mask = None, empty: Width = 0.0
     ) -> Floats:
         """Return the smallest over the objects; ``empty`` without objects."""
         return choice.extreme(x, choice.hard_choose(-as_float(x), mask=mask), empty=empty)
 
-    def mixture(self, alternatives: Numbers, logits: Numbers, *, width: str | Width | None = None) -> Floats:
+    def mixture(
+        self, alternatives: RealArrays, logits: RealArrays, *, width: str | Width | None = None
+    ) -> Floats:
         """Return the alternative with the largest logit, the first of equal ones."""
         return choice.over_alternatives(alternatives, choice.hard_choose(logits))
 
     def sort(
         self,
-        x: Numbers,
+        x: RealArrays,
         *,
         width: str | Width | None = None,
         mask: Mask = None,
@@ -121,7 +129,7 @@ class Exact(eqx.Module):
 
     def rank(
         self,
-        x: Numbers,
+        x: RealArrays,
         *,
         width: str | Width | None = None,
         mask: Mask = None,
@@ -130,21 +138,21 @@ class Exact(eqx.Module):
         """Return the ranks from 1, 0 for padded objects (:func:`ordering.hard_rank`)."""
         return ordering.hard_rank(x, mask=mask, descending=descending)
 
-    def top(self, x: Numbers, k: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
+    def top(self, x: RealArrays, k: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
         """Decide of each object whether it is one of the ``k`` largest (:func:`ordering.hard_top`)."""
         return ordering.hard_top(x, k, mask=mask)
 
-    def nth(self, x: Numbers, n: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
+    def nth(self, x: RealArrays, n: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
         """Return 1 at the ``n``-th largest object, from 1, else 0 (:func:`ordering.hard_nth`)."""
         return ordering.hard_nth(x, n, mask=mask)
 
     def histogram(
         self,
-        values: Numbers,
-        edges: Numbers,
+        values: RealArrays,
+        edges: RealArrays,
         *,
-        bandwidth: Numbers | None = None,
-        weights: Numbers | None = None,
+        bandwidth: RealArrays | None = None,
+        weights: RealArrays | None = None,
         flow: Flow = "drop",
     ) -> Floats:
         """Return the contents of ``np.histogram`` (:func:`histogram.hard_histogram`)."""
@@ -152,11 +160,11 @@ class Exact(eqx.Module):
 
     def sumw2(
         self,
-        values: Numbers,
-        edges: Numbers,
+        values: RealArrays,
+        edges: RealArrays,
         *,
-        bandwidth: Numbers | None = None,
-        weights: Numbers | None = None,
+        bandwidth: RealArrays | None = None,
+        weights: RealArrays | None = None,
         flow: Flow = "drop",
     ) -> Floats:
         """Return the sums of squared weights."""

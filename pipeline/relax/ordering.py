@@ -23,7 +23,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from pipeline.relax.arrays import Mask, Numbers, allowed_objects, as_float, like, spread
+from pipeline.relax.arrays import Mask, RealArrays, allowed_objects, as_float, like, spread
 
 Scalar = Real[ArrayLike, ""]
 PerObject = Float[Array, "*events objects"]
@@ -40,7 +40,7 @@ class _Falling(NamedTuple):
     real: Bools
 
 
-def _fall(x: Numbers, mask: Mask, *, negate: bool = False) -> _Falling:
+def _fall(x: RealArrays, mask: Mask, *, negate: bool = False) -> _Falling:
     values, real = spread(as_float(x), allowed_objects(as_float(x), mask))
     values = jnp.where(real, -values if negate else values, 0)
     place = lax.broadcasted_iota(jnp.int32, values.shape, values.ndim - 1)
@@ -116,7 +116,7 @@ def _project(z: PerObject, w: PerObject, width: Float[Array, ""], real: Bools) -
 
 
 def soft_sort(
-    x: Numbers, *, width: Scalar, mask: Mask = None, descending: bool = False, empty: Scalar = 0.0
+    x: RealArrays, *, width: Scalar, mask: Mask = None, descending: bool = False, empty: Scalar = 0.0
 ) -> PerObject:
     """Return the relaxed sorted values of the real objects, then ``empty`` in the places of the padded ones.
 
@@ -127,13 +127,15 @@ def soft_sort(
     return jnp.where(real, result if descending else -result, like(result, empty))
 
 
-def hard_sort(x: Numbers, *, mask: Mask = None, descending: bool = False, empty: Scalar = 0.0) -> PerObject:
+def hard_sort(
+    x: RealArrays, *, mask: Mask = None, descending: bool = False, empty: Scalar = 0.0
+) -> PerObject:
     """Return the sorted values of the real objects, then ``empty`` in the places of the padded ones."""
     _, values, _, real = _fall(x, mask, negate=not descending)
     return jnp.where(real, values if descending else -values, like(values, empty))
 
 
-def soft_rank(x: Numbers, *, width: Scalar, mask: Mask = None, descending: bool = False) -> PerObject:
+def soft_rank(x: RealArrays, *, width: Scalar, mask: Mask = None, descending: bool = False) -> PerObject:
     """Return relaxed ranks from 1, the smallest (``descending``: the largest); 0 for the padded objects.
 
     ``width`` has the unit of ``x``: exact where all objects lie further apart, one mean rank for equal ones.
@@ -142,7 +144,7 @@ def soft_rank(x: Numbers, *, width: Scalar, mask: Mask = None, descending: bool 
     return _restore(falling, _project(values, rho, like(values, width), real))
 
 
-def hard_rank(x: Numbers, *, mask: Mask = None, descending: bool = False) -> PerObject:
+def hard_rank(x: RealArrays, *, mask: Mask = None, descending: bool = False) -> PerObject:
     """Return the ranks from 1, the smallest (``descending``: the largest); equal objects share their mean."""
     _, values, rho, real = falling = _fall(x, mask, negate=descending)
     equal = real & (values == jnp.roll(values, 1, axis=-1))
@@ -171,7 +173,7 @@ def _soft_top(falling: _Falling, k: int, width: Scalar) -> PerObject:
     return _within(_project(falling.values, _top(falling, k), like(falling.values, width), falling.real))
 
 
-def soft_top(x: Numbers, k: int, *, width: Scalar, mask: Mask = None) -> PerObject:
+def soft_top(x: RealArrays, k: int, *, width: Scalar, mask: Mask = None) -> PerObject:
     """Return in [0, 1] how much each object is one of the ``k`` largest; of fewer real objects, all are.
 
     ``width`` has the unit of ``x``: exact where the k-th and the next one lie further apart.
@@ -180,20 +182,20 @@ def soft_top(x: Numbers, k: int, *, width: Scalar, mask: Mask = None) -> PerObje
     return _restore(falling, _soft_top(falling, k, width))
 
 
-def hard_top(x: Numbers, k: int, *, mask: Mask = None) -> PerObject:
+def hard_top(x: RealArrays, k: int, *, mask: Mask = None) -> PerObject:
     """Return 1 for the ``k`` largest real objects (of equal ones the first are chosen), else 0."""
     falling = _fall(x, mask)
     return _restore(falling, _top(falling, k))
 
 
-def soft_nth(x: Numbers, n: int, *, width: Scalar, mask: Mask = None) -> PerObject:
+def soft_nth(x: RealArrays, n: int, *, width: Scalar, mask: Mask = None) -> PerObject:
     """Return the weights of the ``n``-th largest object, top n less top n - 1; all 0 of fewer than n objects."""
     _check("n", n, 1)
     falling = _fall(x, mask)
     return _restore(falling, _within(_soft_top(falling, n, width) - _soft_top(falling, n - 1, width)))
 
 
-def hard_nth(x: Numbers, n: int, *, mask: Mask = None) -> PerObject:
+def hard_nth(x: RealArrays, n: int, *, mask: Mask = None) -> PerObject:
     """Return 1 at the ``n``-th largest real object (equal ones in the order they come), else 0."""
     _check("n", n, 1)
     falling = _fall(x, mask)

@@ -9,7 +9,7 @@ from typing import Any
 import equinox as eqx
 
 from pipeline.relax import choice, cuts, multiplicity, ordering
-from pipeline.relax.arrays import Decisions, Floats, Mask, Numbers, as_float
+from pipeline.relax.arrays import Decisions, Floats, Mask, RealArrays, as_float
 from pipeline.relax.histogram import Flow, histogram, sumw2
 from pipeline.relax.widths import Width, find_width, named_like
 
@@ -44,21 +44,27 @@ class Relaxed(eqx.Module):
         return find_width(operation, width, self.widths, threshold, self.thresholds)
 
     def greater(
-        self, x: Numbers, threshold: Numbers, *, width: str | Width | None = None, mask: Mask = None
+        self, x: RealArrays, threshold: RealArrays, *, width: str | Width | None = None, mask: Mask = None
     ) -> Floats:
         """Decide ``x > threshold`` (:func:`cuts.soft_greater`)."""
         found = self._width("greater", width, threshold)
         return cuts.soft_greater(x, threshold, width=found, edge=self.edge, mask=mask)
 
     def less(
-        self, x: Numbers, threshold: Numbers, *, width: str | Width | None = None, mask: Mask = None
+        self, x: RealArrays, threshold: RealArrays, *, width: str | Width | None = None, mask: Mask = None
     ) -> Floats:
         """Decide ``x < threshold`` (:func:`cuts.soft_less`)."""
         found = self._width("less", width, threshold)
         return cuts.soft_less(x, threshold, width=found, edge=self.edge, mask=mask)
 
     def between(
-        self, x: Numbers, low: Numbers, high: Numbers, *, width: str | Width | None = None, mask: Mask = None
+        self,
+        x: RealArrays,
+        low: RealArrays,
+        high: RealArrays,
+        *,
+        width: str | Width | None = None,
+        mask: Mask = None,
     ) -> Floats:
         """Decide ``low < x < high`` (:func:`cuts.soft_between`).
 
@@ -85,7 +91,7 @@ class Relaxed(eqx.Module):
         """Decide the opposite (:func:`cuts.soft_not`)."""
         return cuts.soft_not(decision)
 
-    def sum(self, x: Numbers) -> Floats:
+    def sum(self, x: RealArrays) -> Floats:
         """Sum over the objects."""
         return as_float(x).sum(axis=-1)
 
@@ -112,7 +118,7 @@ class Relaxed(eqx.Module):
     def _choose(
         self,
         operation: str,
-        scores: Numbers,
+        scores: RealArrays,
         width: str | Width | None,
         mask: Mask = None,
         eligible: Decisions | None = None,
@@ -130,7 +136,7 @@ class Relaxed(eqx.Module):
 
     def choose(
         self,
-        scores: Numbers,
+        scores: RealArrays,
         *,
         width: str | Width | None = None,
         mask: Mask = None,
@@ -139,33 +145,35 @@ class Relaxed(eqx.Module):
         """Return the weights of the object with the largest score, its argmax (:func:`choice.soft_choose`)."""
         return self._choose("choose", scores, width, mask, eligible)
 
-    def assign(self, scores: Numbers, *, width: str | Width | None = None) -> Floats:
+    def assign(self, scores: RealArrays, *, width: str | Width | None = None) -> Floats:
         """Return the share of each event in K bins by the softmax of K scores, the last axis."""
         return self._choose("assign", scores, width)
 
-    def take(self, attribute: Numbers, weights: Floats) -> Floats:
+    def take(self, attribute: RealArrays, weights: Floats) -> Floats:
         """Return the attribute of the chosen object (:func:`choice.take`)."""
         return choice.take(attribute, weights)
 
     def max(
-        self, x: Numbers, *, width: str | Width | None = None, mask: Mask = None, empty: Width = 0.0
+        self, x: RealArrays, *, width: str | Width | None = None, mask: Mask = None, empty: Width = 0.0
     ) -> Floats:
         """Return the softmax-weighted mean, never above the maximum; ``empty`` without objects."""
         return choice.extreme(x, self._choose("max", x, width, mask), empty=empty)
 
     def min(
-        self, x: Numbers, *, width: str | Width | None = None, mask: Mask = None, empty: Width = 0.0
+        self, x: RealArrays, *, width: str | Width | None = None, mask: Mask = None, empty: Width = 0.0
     ) -> Floats:
         """Return the softmax(-x)-weighted mean, never below the minimum; ``empty`` without objects."""
         return choice.extreme(x, self._choose("min", -as_float(x), width, mask), empty=empty)
 
-    def mixture(self, alternatives: Numbers, logits: Numbers, *, width: str | Width | None = None) -> Floats:
+    def mixture(
+        self, alternatives: RealArrays, logits: RealArrays, *, width: str | Width | None = None
+    ) -> Floats:
         """Mix K alternatives, the last axis, by the softmax of K logits; it anneals to one of them."""
         return choice.over_alternatives(alternatives, self._choose("mixture", logits, width))
 
     def sort(
         self,
-        x: Numbers,
+        x: RealArrays,
         *,
         width: str | Width | None = None,
         mask: Mask = None,
@@ -186,7 +194,7 @@ class Relaxed(eqx.Module):
 
     def rank(
         self,
-        x: Numbers,
+        x: RealArrays,
         *,
         width: str | Width | None = None,
         mask: Mask = None,
@@ -195,23 +203,23 @@ class Relaxed(eqx.Module):
         """Return the ranks from 1, 0 for padded objects (:func:`ordering.soft_rank`)."""
         return ordering.soft_rank(x, width=self._width("rank", width, x), mask=mask, descending=descending)
 
-    def top(self, x: Numbers, k: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
+    def top(self, x: RealArrays, k: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
         """Decide of each object whether it is one of the ``k`` largest (:func:`ordering.soft_top`)."""
         soft = ordering.soft_top(x, k, width=self._width("top", width, x), mask=mask)
         return self._forward(soft, ordering.hard_top, x, k, mask=mask)
 
-    def nth(self, x: Numbers, n: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
+    def nth(self, x: RealArrays, n: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
         """Return the weights of the ``n``-th largest object, from 1 (:func:`ordering.soft_nth`)."""
         soft = ordering.soft_nth(x, n, width=self._width("nth", width, x), mask=mask)
         return self._forward(soft, ordering.hard_nth, x, n, mask=mask)
 
     def histogram(
         self,
-        values: Numbers,
-        edges: Numbers,
+        values: RealArrays,
+        edges: RealArrays,
         *,
-        bandwidth: Numbers,
-        weights: Numbers | None = None,
+        bandwidth: RealArrays,
+        weights: RealArrays | None = None,
         flow: Flow = "drop",
     ) -> Floats:
         """Return the differentiable bin contents (:func:`histogram.histogram`)."""
@@ -219,11 +227,11 @@ class Relaxed(eqx.Module):
 
     def sumw2(
         self,
-        values: Numbers,
-        edges: Numbers,
+        values: RealArrays,
+        edges: RealArrays,
         *,
-        bandwidth: Numbers,
-        weights: Numbers | None = None,
+        bandwidth: RealArrays,
+        weights: RealArrays | None = None,
         flow: Flow = "drop",
     ) -> Floats:
         """Return the sums of squared weights (:func:`histogram.sumw2`)."""

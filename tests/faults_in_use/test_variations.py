@@ -26,7 +26,7 @@ from pipeline.containers import Templates
 from pipeline.data import datasets
 from pipeline.data.names import FOLDS, POINTS
 from pipeline.errors import ConfigError, FitError
-from pipeline.evaluate.evaluation import Place, Yields
+from pipeline.evaluate.evaluation import Place, YieldTables
 from pipeline.evaluate.histograms import histograms
 from pipeline.evaluate.stage import yields
 from pipeline.fit.impacts import Impact
@@ -554,7 +554,7 @@ def test_b_a_report_with_such_labels_everywhere_is_written(tmp_path):
     impacts = (Impact(label=wrong, pull=0.0, constraint=0.9, up=0.02, down=-0.03),)
     fit = contracts.fit((wrong,), impacts=impacts, prefit_stdev={"all": (0.1, 0.1)}, interval=None)
     cautious = tuple(shapes([100, 400], [283, 1132]))
-    yields = Yields(yields={"all": {s: {"nominal": (1.0, 2.0)} for s in ("signal", "ttbar")}}, sumw2={})
+    yields = YieldTables(yields={"all": {s: {"nominal": (1.0, 2.0)} for s in ("signal", "ttbar")}}, sumw2={})
     numbers = {**dict.fromkeys(("exact", "relaxed", "pyhf"), 1.0), "fit": fit, "cautions": cautious}
     place = Place(parameters={"phi": 1.0}, edges={"all": (0.0, 1.0, 2.0)}, pseudodata=None)
     content = contracts.evaluation(

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import config as configuration
 from pipeline import report
-from pipeline.evaluate.evaluation import Bootstrap, FittedParameter, Further, Missing, Place, Yields
+from pipeline.evaluate.evaluation import Bootstrap, FittedParameter, Further, Missing, Place, YieldTables
 from pipeline.fit.impacts import Impact
 
 BINS = 3
@@ -36,7 +36,9 @@ def evaluation_of(run):
     fitted = FittedParameter(label="ttbar_norm", bestfit=0.96, uncertainty=0.11, ours=0.961, hessian=0.108)
     values = {"initial": 0.12345, "optimised": 0.1}
     edges = {"initial": (0.0, 1.0, 2.0, 3.0), "optimised": (0.0, 1.0, 2.5, 3.0)}
-    templates = Yields(yields={c: dict.fromkeys(run.data.samples, nominal) for c in run.channels}, sumw2={})
+    templates = YieldTables(
+        yields={c: dict.fromkeys(run.data.samples, nominal) for c in run.channels}, sumw2={}
+    )
     return contracts.evaluation(
         rows=[
             contracts.row(

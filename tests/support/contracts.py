@@ -2,8 +2,8 @@
 
 from pipeline.data.column_file import Stored
 from pipeline.data.names import FOLDS, POINTS
-from pipeline.data.record import EpochRecord, Sweeps
-from pipeline.evaluate.evaluation import EvaluatedPoint, Evaluation, Place, PyhfFit, Yields
+from pipeline.data.record import EpochRecord, SweepSeconds
+from pipeline.evaluate.evaluation import EvaluatedPoint, Evaluation, Place, PyhfFit, YieldTables
 from pipeline.gradient.loss import Described
 
 OBJECTIVE = {"kind": "poi_uncertainty", "label": "uncertainty", "unit": "1", "sense": "minimise"}
@@ -16,7 +16,7 @@ def record(epoch, **values):
         "gradient_norm": 1.0,
         "parameters": {},
         "gradient": {},
-        "sweeps": Sweeps(forward=0.2, centre=0.3, pullback=0.4),
+        "sweeps": SweepSeconds(forward=0.2, centre=0.3, pullback=0.4),
         "events": 7,
         "seconds": 1.0,
         "events_per_second": 7.0,
@@ -75,7 +75,7 @@ def row(point, fold, **values):
         "missing": (),
         "also": {},
         "cautions": (),
-        "templates": Yields(yields={}, sumw2={}),
+        "templates": YieldTables(yields={}, sumw2={}),
         "fit": None,
     }
     return EvaluatedPoint(point=point, fold=fold, **usual | values)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.options import INDEX, LOG, OUTPUT, SAMPLE, SET, Place, Several, of_a_run, verb
+from pipeline.cli.options import INDEX, LOG, OUTPUT, SAMPLE, SET, PathOption, Several, of_a_run, verb
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def simulate(config: Path, overrides: tuple[str, ...], sample: str, index: int, 
 @verb
 @click.argument(
     "config",
-    type=Place(),
+    type=PathOption(),
     metavar="[CONFIG]",
     required=False,
     help="YAML file of a run with a section simulate, in place of --process",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import OUTPUT, Place, Required, at_a_point, of_a_run, verb, with_workers
+from pipeline.cli.options import OUTPUT, PathOption, Required, at_a_point, of_a_run, verb, with_workers
 from pipeline.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -94,9 +94,9 @@ def scan(
 
 @verb
 @click.argument(
-    "histograms", type=Place(), metavar="HISTOGRAMS", help="file written by the verb `histograms`"
+    "histograms", type=PathOption(), metavar="HISTOGRAMS", help="file written by the verb `histograms`"
 )
-@click.option("--reference", type=Place(), cls=Required, help="JSON file of the challenge (required)")
+@click.option("--reference", type=PathOption(), cls=Required, help="JSON file of the challenge (required)")
 def validate(histograms: Path, reference: Path) -> None:
     """Compare a file of histograms with a reference file of the Analysis Grand Challenge, with its tolerance."""
     from pipeline.data import store

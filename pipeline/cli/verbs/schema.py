@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import Place, verb
+from pipeline.cli.options import PathOption, verb
 
 logger = logging.getLogger(__name__)
 
 
 @verb
-@click.option("--folder", type=Place(), default=Path("config"), help="to write to (default: config)")
+@click.option("--folder", type=PathOption(), default=Path("config"), help="to write to (default: config)")
 def schema(folder: Path) -> None:
     """Write config/schema.json and the key table of config/README.md."""
     from pipeline.cli import reference

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import OUTPUT, Place, Required, Whole, of_a_run, verb, with_workers
+from pipeline.cli.options import OUTPUT, PathOption, Required, Whole, of_a_run, verb, with_workers
 from pipeline.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def evaluate(
 @verb
 @of_a_run
 @OUTPUT
-@click.option("--figures", type=Place(), cls=Required, help="folder for the figures (required)")
+@click.option("--figures", type=PathOption(), cls=Required, help="folder for the figures (required)")
 def report(config: Path, overrides: tuple[str, ...], output: Path, figures: Path) -> None:
     """Draw everything into one HTML page."""
     from pipeline import config as configuration
