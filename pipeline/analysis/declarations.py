@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.containers import Columns
 from pipeline.errors import ConfigError
 
 
@@ -103,6 +104,14 @@ def _are_names(value: Any) -> bool:
     )
 
 
+TAKEN = "`p` and `c` have something else of this name; give it another name"
+
+
+def is_taken(name: str) -> bool:
+    """Whether a parameter or column of this name could not be reached as `p.name` or `c.name`."""
+    return name.startswith("__") or hasattr(Columns, name) or name in Columns.__dataclass_fields__
+
+
 def short(value: Any) -> str:
     """A value as messages show it: in one line, with its type."""
     return textwrap.shorten(f"{value!r} ({type(value).__name__})", 200, placeholder=" ...")
@@ -113,6 +122,8 @@ def _check_parameters(analysis: str, parameters: Mapping[Any, Any]) -> None:
     for name, free in parameters.items():
         if not isinstance(name, str) or not name:
             raise ConfigError(f"{analysis}: the parameter {name!r} needs a text for its name")
+        if is_taken(name):
+            raise ConfigError(f"{analysis}: parameter {name!r}: {TAKEN}")
         if reason := _fault(free):
             raise ConfigError(f"{analysis}: parameter {name!r}: {reason}")
 

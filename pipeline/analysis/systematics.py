@@ -133,7 +133,7 @@ def changed(analysis: Any, name: str, columns: Columns, change: Callable[[Column
     """
     where = f"variation {name!r} of {type(analysis).__name__}"
     with Noting(f"in {where}"):
-        made = change(columns)
+        made = change(Columns(dict(columns.arrays)))  # its own: what it changes in place is no other's
     if not isinstance(made, Columns | Mapping):
         raise ConfigError(
             f"{where} returns {short(made)}; it must return the columns that change, {{column: array}}, or all of "

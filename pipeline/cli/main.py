@@ -48,6 +48,9 @@ def _run(arguments: Sequence[str] | None, came: Signals) -> int:
 
     from pipeline.cli.command import thalweg
 
+    # As `python -m` has it: a module of an analysis may be in the working directory.
+    if not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.insert(0, "")
     given = [*(sys.argv[1:] if arguments is None else arguments)]
     try:
         with thalweg.make_context("thalweg", given, obj=functools.partial(_logged, came)) as context:

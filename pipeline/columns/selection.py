@@ -9,6 +9,7 @@ import awkward as ak
 import numpy as np
 
 from pipeline.analysis import EVENT_NUMBER, NOISE, Analysis
+from pipeline.analysis.declarations import TAKEN, is_taken
 from pipeline.analysis.declarations import WEIGHT as WEIGHT
 from pipeline.columns.branches import with_hint
 from pipeline.columns.padding import NUMBERS, UnsuitableArray
@@ -79,6 +80,8 @@ def _rectangular(file: SourceFile, column: str, array: object) -> np.ndarray:
             f"{where(file)}: column {column!r} is no rectangular array of numbers but holds {found.dtype}; allowed: "
             f"booleans, whole numbers, float16, float32, float64; {CURES.get(found.dtype.kind, 'convert or drop it')}"
         )
+    if is_taken(column):
+        raise InputError(f"{where(file)}: column {column!r}: {TAKEN}")
     if column == EVENT_NUMBER and found.dtype.kind not in "iu":
         raise InputError(
             f"{where(file)}: column {column!r} holds {found.dtype}; it is for the numbers that the bootstrap knows "

@@ -82,9 +82,10 @@ def verdict(
     """
     exact = forward(executor, events, parameters, EXACT)
     relaxed = forward(executor, events, parameters, widths_at(config, config.optimise.epochs))
-    spec = None if beyond_pyhf(config) else workspace(exact, events.axes, config)
     missing: list[Missing] = []
     attempt, own = _Attempt(None, needed, missing), _at(objectives.own, parameters)
+    written = None if beyond_pyhf(config) else lambda: workspace(exact, events.axes, config)
+    spec = None if written is None else attempt("pyhf", written)
     number = attempt("exact", lambda: own(exact))
     soft = attempt("relaxed", lambda: own(relaxed))
     fit = None if spec is None else attempt("pyhf", lambda: _fit(config, spec, number))

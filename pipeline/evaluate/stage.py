@@ -38,6 +38,7 @@ from pipeline.templates.axes import variations_of
 from pipeline.templates.fill import EXACT
 
 PSEUDODATA = "pseudodata"
+WORTH_A_WORD = 0.1  # relative, between the objective with exact cuts and pyhf's number
 logger = logging.getLogger(__name__)
 
 
@@ -71,6 +72,11 @@ def all_points(
                 f"{point}, {fold}: exact {_shown(result.exact)}, relaxed {_shown(result.relaxed)}, "
                 f"pyhf {_shown(result.pyhf)}"
             )
+            if (apart := _apart(result)) > WORTH_A_WORD:
+                logger.info(
+                    f"note: {point}, {fold}: the final number is {100 * apart:.0f} % from the one that is optimised: "
+                    "the likelihood is no parabola there, or a parameter meets a bound; see docs/objectives.md"
+                )
             for missing in result.missing:
                 logger.info(f"note: {point}, {fold}: no number, {missing}")
             if result.fit is not None and result.fit.interval_missing:
@@ -99,6 +105,13 @@ def all_points(
     )
     workspaces = {key: e.workspace for key, (_, e) in found.items() if e.workspace is not None}
     return Evaluations(everywhere, workspaces | {(p, PSEUDODATA): spec for p, (spec, _) in fitted.items()})
+
+
+def _apart(result: Verdict) -> float:
+    """Relative difference of pyhf's number and ours with exact cuts; 0 where one is missing."""
+    if result.pyhf is None or result.exact is None:
+        return 0.0
+    return abs(result.pyhf - result.exact) / max(abs(result.exact), abs(result.pyhf), 1e-300)
 
 
 def write(

@@ -146,7 +146,7 @@ def _floating(name: str, output: str, array: np.ndarray) -> np.ndarray:
 
 def _arrays(chunk: Columns) -> Arrays:
     """The columns of a chunk, as the stage is given them."""
-    return {name: np.asarray(array) for name, array in parted(chunk)[0].arrays.items()}
+    return {name: np.asarray(array) for name, array in parted(chunk).columns.arrays.items()}
 
 
 def _seed(group: Group) -> Iterator[int]:

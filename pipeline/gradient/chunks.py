@@ -30,6 +30,7 @@ from pipeline.templates.variations import WEIGHT
 
 Arrays = dict[str, np.ndarray]
 ArraysKind = tuple[tuple[str, tuple[int, ...], np.dtype], ...]  # names, shapes and types of a chunk's arrays
+FACTOR = "__factor"  # of each event, on whatever weight an analysis observes
 ALIGNMENT = 64  # bytes: XLA takes arrays that start there as they are
 
 
@@ -97,8 +98,8 @@ class Resident:
     def chunks(self, group: Group, problem: Problem) -> Iterable[Columns]:
         """A group's events as chunks of the layout's length or fewer, the last of each shape filled up with weight 0.
 
-        Values keep their types, as stored; weights are in float64, times the group's scale. In place of event numbers
-        there are keys, by which :func:`copies` knows the events.
+        Values keep their types, as stored; weights are in float64. In place of event numbers there are keys, by which
+        :func:`copies` knows the events, and beside them the factors of :class:`Parts`.
         """
         key = (group, problem.layout)
         if key not in self._kept:
@@ -155,9 +156,22 @@ def _emptied(held: list[Arrays]) -> Iterator[Arrays]:
         yield held.pop()
 
 
-def parted(chunk: Columns) -> tuple[Columns, UInt64[AnyArray, " events"]]:
-    """The columns of a chunk that an analysis sees, and its events' keys."""
-    return Columns({n: a for n, a in chunk.arrays.items() if n != EVENT_NUMBER}), chunk.arrays[EVENT_NUMBER]
+class Parts(NamedTuple):
+    """The columns of a chunk that an analysis sees; of its events the keys, and the factors on all observed weights.
+
+    A factor is the normalisation of the sample, and 0 for what only fills up a chunk: so what an analysis makes of the
+    weight, or of another column in its place, counts no event that is none.
+    """
+
+    columns: Columns
+    keys: UInt64[AnyArray, " events"]
+    factor: Float[AnyArray, " events"]
+
+
+def parted(chunk: Columns) -> Parts:
+    """What a chunk holds."""
+    seen = Columns({n: a for n, a in chunk.arrays.items() if n not in (EVENT_NUMBER, FACTOR)})
+    return Parts(seen, chunk.arrays[EVENT_NUMBER], chunk.arrays[FACTOR])
 
 
 def copies(keys: UInt64[AnyArray, " events"], replica: int | None) -> Float[np.ndarray, " events"]:
@@ -186,15 +200,17 @@ def _arrays(group: Group, layout: Layout) -> Iterator[Arrays]:
 
 
 def _parts(group: Group) -> Iterator[Arrays]:
-    """Events of each file and fold, their weights times the group's scale, their numbers made keys."""
+    """Events of each file and fold, with the group's scale for a factor, and keys for their numbers."""
     for file in group.files:
         for fold in group.folds if file.events else ():
             part = store.read_columns(Path(file.path), fold, file.content)
             if len(part[WEIGHT]):
-                weight = part[WEIGHT].astype(np.float64) * group.scale
+                weight = part[WEIGHT].astype(np.float64)
                 origin = column_file.read(Path(file.path)).event_numbers_of or file.content
                 numbers = part.get(EVENT_NUMBER, np.arange(len(weight)))
-                yield {**part, WEIGHT: weight, EVENT_NUMBER: event_random.keys(numbers, origin)}
+                keys = event_random.keys(numbers, origin)
+                factor = np.full(len(weight), group.scale)
+                yield {**part, WEIGHT: weight, EVENT_NUMBER: keys, FACTOR: factor}
 
 
 def _by_objects(arrays: Arrays, layout: Layout) -> Iterator[tuple[Arrays, int]]:
@@ -238,4 +254,4 @@ def _cut(arrays: Arrays, length: int) -> Iterator[Arrays]:
 
 def _filled(name: str, piece: np.ndarray, length: int) -> np.ndarray:
     filler = np.repeat(piece[:1], length - len(piece), axis=0)
-    return np.concatenate([piece, np.zeros_like(filler) if name == WEIGHT else filler])
+    return np.concatenate([piece, np.zeros_like(filler) if name in (WEIGHT, FACTOR) else filler])

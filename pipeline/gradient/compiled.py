@@ -42,17 +42,27 @@ def compiled(problem: Problem, variations: tuple[str, ...]) -> Sweeps:
     """Both sweeps of one chunk, compiled once per process; float64 goes in and comes out."""
 
     def templates(
-        parameters: FreeValues, columns: Columns, mode: Mode, copies: Float[Array, " events"] | None = None
+        parameters: FreeValues,
+        columns: Columns,
+        mode: Mode,
+        factor: Float[AnyArray, " events"],
+        copies: Float[AnyArray, " events"] | None = None,
     ) -> Templates:
         with mixed_as_numpy_does():
             worked_on = in_types(problem, parameters, columns, mode)
-            filled = fill(recipe(problem, variations), *worked_on, copies)
+            filled = fill(recipe(problem, variations), *worked_on, factor, copies)
         doubles: Templates = jax.tree.map(lambda array: array.astype(np.float64), filled)
         return doubles
 
-    def pull(parameters: FreeValues, columns: Columns, widths: Widths, cotangent: Templates) -> FreeValues:
+    def pull(
+        parameters: FreeValues,
+        columns: Columns,
+        widths: Widths,
+        factor: Float[AnyArray, " events"],
+        cotangent: Templates,
+    ) -> FreeValues:
         with mixed_as_numpy_does():
-            _, transpose = jax.vjp(lambda p: templates(p, columns, widths), parameters)
+            _, transpose = jax.vjp(lambda p: templates(p, columns, widths, factor), parameters)
             gradient: FreeValues = transpose(cotangent)[0]
         return gradient
 

@@ -181,7 +181,7 @@ def _bad_group(resident: Resident, group: Group, work: Work, parameters: FreeVal
     problem = work.problem
     for chunk in _events(resident, group, work, parameters, mode):
         with mixed_as_numpy_does():
-            worked_on = in_types(problem, parameters, parted(chunk)[0], mode)
+            worked_on = in_types(problem, parameters, parted(chunk).columns, mode)
             found = bad_events(recipe(problem, group.variations), *worked_on)
         if found:
             return found
@@ -199,12 +199,13 @@ def _forward_group(
     sweep = compiled(work.problem, group.variations)[0]
 
     def one(chunk: Columns) -> Templates:
-        columns, keys = parted(chunk)
+        columns, keys, factor = parted(chunk)
         # Exact sweeps are given copies always, so that no program is compiled for replicas.
         found: Templates = sweep(
             parameters,
             columns,
             mode,
+            factor,
             copies(keys, replica) if isinstance(mode, ExactCuts) or replica is not None else None,
         )
         return found
@@ -218,10 +219,13 @@ def _pullback_group(
 ) -> FreeValues:
     sweep = compiled(work.problem, group.variations)[1]
     own = _part(cotangent, _rows(group, work.axes))
-    total: FreeValues = _sum(
-        sweep(parameters, parted(chunk)[0], widths, own)
-        for chunk in _events(resident, group, work, parameters, widths)
-    )
+
+    def one(chunk: Columns) -> FreeValues:
+        columns, _, factor = parted(chunk)
+        found: FreeValues = sweep(parameters, columns, widths, factor, own)
+        return found
+
+    total: FreeValues = _sum(map(one, _events(resident, group, work, parameters, widths)))
     return total
 
 

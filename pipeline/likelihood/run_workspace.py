@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from pipeline.config import (
     Config,
 )
 from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, FitError
 from pipeline.likelihood.specifier import _measurement, specification
 from pipeline.templates.axes import Axes
 
@@ -55,6 +56,7 @@ def structure(
         entries = [{"name": name, **_json_sample(sample)} for name, sample in samples.items()]
         channels.append({"name": channel, "samples": entries})
         observed = _pseudodata(templates, axes, config, channel) if pseudodata else _asimov(samples, config)
+        _require_events(channel, np.asarray(observed), samples)
         observations.append({"name": channel, "data": np.asarray(observed).tolist()})
     return {
         "version": "1.0.0",
@@ -62,6 +64,20 @@ def structure(
         "observations": observations,
         "measurements": [{"name": config.run, "config": _measurement(config.model)}],
     }
+
+
+def _require_events(
+    channel: str, observed: Float[np.ndarray, " bins"], samples: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Raise where a bin has fewer than no events, as negative weights may make it."""
+    number = int(np.argmin(observed))
+    if observed[number] < 0:
+        parts = ", ".join(f"{name!r} {float(own['data'][number]):.4g}" for name, own in samples.items())
+        raise FitError(
+            f"channel {channel!r} has {observed[number]:.4g} events in bin {number} (of the samples {parts}): no "
+            f"likelihood knows data below 0; merge the bin with its neighbour in channels.{channel}.edges, or use more "
+            "events"
+        )
 
 
 def _asimov(samples: Mapping[str, Mapping[str, Any]], config: Config) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.analysis import Free, analysis_of
 from pipeline.config import Config
 from pipeline.containers import Templates
+from pipeline.data.datasets import NOMINAL
 from pipeline.errors import FitError
 from pipeline.gradient.sweeps import Executor, FreeValues, Step, forward
 from pipeline.gradient.work import Work
@@ -51,9 +52,21 @@ def look(
     lines = reasons(executor, work, point, step.templates, analysis_of(config).parameters, names)
     if names and len(names) == len(step.gradient):
         where = f"epoch 0: nothing would move, the objective stays at {step.objective:.6g}"
-        raise FitError(f"{where}: {'. '.join(lines)}")
+        raise FitError(f"{where}: {'. '.join([*_empty(config, work, step.templates), *lines])}")
     for line in lines:
         logger.warning(f"warning: {line}")
+
+
+def _empty(config: Config, work: Work, templates: Templates) -> list[str]:
+    """Samples, and regions, without events: what is made of them has no derivative either."""
+    rows = {sample: work.axes.row(sample, NOMINAL) for sample in config.data.samples}
+    found = [
+        f"sample {sample!r} has no event in any channel of the fit"
+        for sample, row in rows.items()
+        if config.regions and not any(np.any(templates.yields[channel][row]) for channel in config.regions)
+    ]
+    total = {c: sum(np.sum(templates.yields[c][row]) for row in rows.values()) for c in config.regions}
+    return found + [f"channel {channel!r} has no events" for channel, size in total.items() if not size > 0]
 
 
 def without_derivative(gradient: FreeValues) -> list[str]:

@@ -152,6 +152,11 @@ def _one_sided(place: _Place) -> Iterator[Caution]:
     size = np.maximum(np.abs(up), np.abs(down))[place.filled].sum()
     if not size > least:
         return
+    for name, change, other in (("up", up, down), ("down", down, up)):
+        if not np.abs(change)[place.filled].sum() > least and np.abs(other)[place.filled].sum() > least:
+            text = f"{name} changes nothing: half of the other is left at the nominal value, the other side has none"
+            yield place.caution(ONE_SIDED, size, text)
+            return
     same = place.filled & (up * down > 0) & (np.minimum(np.abs(up), np.abs(down)) > least)
     changes = f"its yield by {_percent(up.sum(), place)} and {_percent(down.sum(), place)}"
     left = 0.5 * np.abs(up - down)[place.filled].sum() / size

@@ -55,12 +55,14 @@ def fill(
     parameters: Mapping[str, ArrayLike],
     columns: Columns,
     mode: Mode,
-    copies: Float[Array, " events"] | None = None,
+    factor: Float[AnyArray, " events"] | None = None,
+    copies: Float[AnyArray, " events"] | None = None,
 ) -> Templates:
     """Templates of one chunk of one sample: yields [variations, bins], nominal first, and sumw2 [bins].
 
     Arguments:
         mode: widths of the relaxed operations, or `EXACT`.
+        factor: on every weight that is observed; None for 1.
         copies: how often each event is there; None for once. So n events of weight w make sumw2 n w^2.
     """
     relax, free = _operations(parameters, mode)
@@ -69,17 +71,19 @@ def fill(
     linear = _shifts(recipe) if recipe.linear and isinstance(mode, Widths) else {}
     finite = [name for name in recipe.variations if name not in linear]
     found = families(recipe.analysis, recipe.binnings, finite, free, columns, relax)
-    slopes = _slopes(recipe, linear, free, columns, relax, draw)
+    slopes = _slopes(recipe, linear, free, columns, relax, lambda b, w, v: draw(b, _times(w, factor), v))
     yields, sumw2 = {}, {}
     for binning in recipe.binnings:
         rows: dict[str, Array] = {}
         for family in found:
             weights, values = _of(family, binning)
-            rows |= zip(family.variations, draw(binning, _times(weights, copies), values), strict=True)
+            weights = _times(_times(weights, factor), copies)
+            rows |= zip(family.variations, draw(binning, weights, values), strict=True)
         for name, shift in linear.items():
             rows[name] = rows[NOMINAL] + float(shift.size) * slopes[binning.channel][identity(shift.change)]
         yields[binning.channel] = jnp.stack([rows[name] for name in (NOMINAL, *recipe.variations)])
         weights, values = _of(found[0], binning)
+        weights = _times(weights[:1], factor)
         unit = _unit(weights[0])
         squares = _times((weights[:1] / unit) ** 2, copies)
         sumw2[binning.channel] = (
@@ -156,9 +160,9 @@ def _at(shift: Shift, size: Float[Array, ""], columns: Columns) -> Any:
 
 
 def _times(
-    weights: Float[Array, "variations events"], copies: Float[Array, " events"] | None
+    weights: Float[Array, "variations events"], factor: Float[AnyArray, " events"] | None
 ) -> Float[Array, "variations events"]:
-    return weights if copies is None else weights * copies[None].astype(weights.dtype)
+    return weights if factor is None else weights * factor[None].astype(weights.dtype)
 
 
 def _unit(weights: Float[Array, " events"]) -> Float[Array, ""]:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from pipeline.analysis import Analysis, WeightFactor, systematics
 from pipeline.analysis.declarations import WEIGHT as WEIGHT
+from pipeline.analysis.declarations import short
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, Noting, nearest
@@ -73,7 +74,7 @@ def observe(
     """Weights and values of each channel; one that only counts has no value."""
     with Noting(f"in {type(analysis).__name__}.observe(p, c, relax)"):
         seen = analysis.observe(parameters, columns, relax)
-    found = {binning.channel: _observation(analysis, seen, binning) for binning in binnings}
+    found = {b.channel: _observation(analysis, seen, b, columns.weight.shape) for b in binnings}
     weights = {channel: o.weight for channel, o in found.items()}
     values = {channel: o.value if o.shares is None else o.shares for channel, o in found.items()}
     return weights, {channel: value for channel, value in values.items() if value is not None}
@@ -98,7 +99,9 @@ def check_variations(analysis: Analysis, sample: str, names: tuple[str, ...]) ->
 
 def _bad_columns(family: Family) -> Iterator[str]:
     for name, rows in family.changed.items():
-        for variation, array in zip(family.variations, rows, strict=True):
+        for variation, array in zip(
+            family.variations, rows, strict=False
+        ):  # factors have no columns of their own
             bad = int(jnp.sum(~jnp.isfinite(array)))
             if bad:
                 yield f"column {name!r} of variation {variation!r} holds {bad} values that are not finite"
@@ -142,7 +145,7 @@ def _observe(
 
 
 def _observation(
-    analysis: Analysis, observations: Mapping[str, Observation], binning: Binning
+    analysis: Analysis, observations: Mapping[str, Observation], binning: Binning, events: tuple[int, ...]
 ) -> Observation:
     """The observation of a channel, which must have the bins of the configuration."""
     where, name = f"channels.{binning.channel}: ", type(analysis).__name__
@@ -163,4 +166,21 @@ def _observation(
         )
     if binning.edges is not None and found.value is None:
         raise ConfigError(f"{where}has edges, but the analysis only counts there; remove them")
+    for kind in ("weight", "value"):
+        array = getattr(found, kind)
+        if (kind == "weight" or array is not None) and (not hasattr(array, "shape") or array.shape != events):
+            raise ConfigError(
+                f"{where}{name} observes a {kind} {_shaped(array)}; it must be a number for each event, of shape "
+                f"{events}: make one of the objects' by relax.sum(...), jnp.sum(..., axis=1) or an index"
+            )
+    if found.shares is not None and found.shares.shape != (*events, made):
+        raise ConfigError(
+            f"{where}{name} observes shares {_shaped(found.shares)}; they must be [events, bins]"
+        )
     return found
+
+
+def _shaped(array: object) -> str:
+    """What messages say of an array, or of what should be one."""
+    shape = getattr(array, "shape", None)
+    return f"{short(array)}" if shape is None else f"of shape {shape}"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import awkward as ak
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from columnfiles import write_columns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from messages import heard
+from rootfiles import write_run
 
 from pipeline import analysis as contract
 from pipeline import config
@@ -434,3 +436,32 @@ def test_b_the_message_names_the_line(tmp_path):
         InputError, match=rf"'signal': .*flat.* that is line {line} of flat.py, in columns\(\) of Ties"
     ):
         read_events(file, contract.load(f"{tmp_path}/flat.py:Ties"), held_out_fraction=0.0)
+
+
+WEIGHTS = {
+    "another column": ("c.replace(weight=c.other)", 1.1),
+    "a constant": ("c.replace(weight=jnp.ones_like(c.weight))", None),
+}
+
+
+@pytest.mark.parametrize("of", WEIGHTS)
+@pytest.mark.parametrize("length", [10, 64, 2048])
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_weight_from_another_column_is_normalised_and_counts_no_filling(of, length, absolute, tmp_path):
+    """Whatever a variation takes for its weight: the sample's factor acts on it, and chunks are filled with nothing."""
+    change, factor = WEIGHTS[of]
+    path = write_run(tmp_path, cluster={"executor": "in_process", "chunk_events": length})
+    text = (tmp_path / "tiny.py").read_text()
+    text = text.replace('"x": events.x,', '"x": events.x, "other": 1.1 * events.w,')
+    text = text.replace('Transform(lambda c: {"x": 1.1 * c.x})', f"Transform(lambda c: {change})")
+    (tmp_path / "tiny.py").write_text("import jax.numpy as jnp\n" + text)
+    overrides = [] if absolute else ["data.samples.signal.cross_section_pb=3.0"]
+    run = config.load(path, overrides)
+    work = prepare_work(run, write_columns(run, tmp_path / "columns"), TRAIN)
+    found = forward(InProcess(), work, initial_parameters(run), EXACT).yields["all"][0, :, 0]
+    group = work.groups[0]
+    part = store.read_columns(Path(group.files[0].path), TRAIN)
+    passing = part["x"] > 0.5
+    expected = group.scale * np.sum(part["other"][passing] if factor else np.ones(passing.sum()))
+    np.testing.assert_allclose(found[1], expected, rtol=1e-6)
+    np.testing.assert_allclose(found[0], group.scale * np.sum(part["weight"][passing]), rtol=1e-6)

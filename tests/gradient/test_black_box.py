@@ -20,7 +20,7 @@ from pipeline.containers import Columns, Parameters
 from pipeline.data import datasets
 from pipeline.errors import ConfigError, FitError, InputError
 from pipeline.gradient import black_box
-from pipeline.gradient.chunks import Resident, _Scratch
+from pipeline.gradient.chunks import Resident, _Scratch, parted
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import forward, value_and_grad
 from pipeline.gradient.work import prepare_work
@@ -137,7 +137,10 @@ def test_exact_mode_is_the_stage_itself(request, tmp_path):
     chunks = list(black_box.events(resident, work.groups[0], work.problem, parameters, stand_in=False))
     assert len(chunks) > 1
     total = sum(
-        float(np.sum(c.weight * (scipy.special.expit(c.y - 10) - scipy.special.expit(c.y)))) for c in chunks
+        float(
+            np.sum(c.weight * parted(c).factor * (scipy.special.expit(c.y - 10) - scipy.special.expit(c.y)))
+        )
+        for c in chunks
     )
     found = forward(InProcess(), work, parameters, EXACT)
     np.testing.assert_allclose(found.yields["losses"].sum(), total, rtol=1e-12)
