@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 import uproot
+from clones import ROOT
 from columnfiles import write_columns
 
 from pipeline import config, optimise
@@ -116,3 +117,21 @@ def test_the_page_on_relaxed_operations_prints_what_it_says(request):
         found = doctest.testfile(str(page), module_relative=False)
     assert found.attempted > 10
     assert found.failed == 0
+
+
+def test_the_tour_leads_to_the_lines_that_it_names():
+    text = (ROOT / "docs/tour.md").read_text()
+    stops = re.findall(r"\[`([\w.]+)`\]\(\.\./(\S+)#L(\d+)\)", text.replace("\n  ", ""))
+    assert len(stops) == 20
+    for name, path, line in stops:
+        found = (ROOT / path).read_text().splitlines()[int(line) - 1]
+        assert re.search(rf"(def|class) {name.rpartition('.')[2]}\b", found), (
+            f"{path}: {name} is not at {line}"
+        )
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"

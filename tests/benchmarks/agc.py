@@ -35,7 +35,7 @@ from pipeline import config
 from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
 from pipeline.columns.make import make_columns
-from pipeline.data import column_file, datasets, store
+from pipeline.data import column_file, datasets
 from pipeline.evaluate.histograms import histograms
 from pipeline.gradient.chunks import Resident
 from pipeline.gradient.sweeps import forward, pullback
@@ -179,7 +179,7 @@ def at_size(path: Path, events: int, folder: Path) -> None:
     started = time.process_time()
     for file in datasets.source_files(settings):
         target = folder / f"{file.name}.parquet"
-        store.write_columns(target, *make_columns(settings, file))
+        column_file.write(target, *make_columns(settings, file))
         files.append((file.sample, target))
         megabytes.append(resident_megabytes())
     reading_rate = events / (time.process_time() - started)

@@ -20,7 +20,7 @@ import numpy as np
 
 from pipeline import cluster, config, optimise
 from pipeline.columns.make import make_columns
-from pipeline.data import datasets, store
+from pipeline.data import column_file, datasets
 from pipeline.evaluate.stage import all_points
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
@@ -49,7 +49,7 @@ def prepare(task: tuple[config.Config, datasets.SourceFile, Path]) -> None:
         seed = datasets.file_seed(settings.simulate.seed, file.sample, index)
         events = settings.simulate.samples[file.sample].events_per_file
         simulate(file.sample, path, events=events, seed=seed)
-    store.write_columns(target, *make_columns(settings, file))
+    column_file.write(target, *make_columns(settings, file))
 
 
 def prepared(settings: config.Config, folder: Path, workers: int) -> Files:

@@ -183,7 +183,7 @@ def test_columns_of_something_else_are_outdated(run, tmp_path):
     first = run("data.max_events_per_job=100")
     file, second = (f for f in datasets.source_files(first) if f.sample == "signal")
     path = tmp_path / "columns.parquet"
-    store.write_columns(path, *make_columns(first, file))
+    column_file.write(path, *make_columns(first, file))
     made_of = column_file.read(path)
     assert outdated(first, file, made_of) is None
     assert outdated(first, second, made_of) == "range was [0, 100] and is [100, None]"
@@ -201,7 +201,7 @@ def test_a_left_out_file_is_outdated_once_files_must_be_readable(run, tmp_path):
     lenient = run("data.unreadable_files=leave_out")
     (file,) = (f for f in datasets.source_files(lenient) if f.sample == "signal")
     path = tmp_path / "columns.parquet"
-    store.write_columns(path, *make_columns(lenient, file))
+    column_file.write(path, *make_columns(lenient, file))
     made_of = column_file.read(path)
     assert outdated(lenient, file, made_of) is None
     assert "left out" in outdated(run(), file, made_of)
