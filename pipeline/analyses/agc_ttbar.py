@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pipeline.analysis import Analysis, Free, NanoAOD, Transform, Variation, WeightFactor
+from pipeline.analysis import Analysis, Free, Made, NanoAOD, Transform, Variation, WeightFactor
 from pipeline.columns import mask, normal, pad
 from pipeline.columns.preselection import Requirement, fulfilled, requirements
 from pipeline.containers import Columns, Observation, Parameters
@@ -83,7 +83,7 @@ class AgcTtbar(Analysis):
             )
         )
 
-    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+    def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """Events with a lepton and four jets above 20 GeV, also of the varied pt; their leptons and jets."""
         some = ak.num(events.Electron.pt) + ak.num(events.Muon.pt) >= 1
         events = events[some & (ak.num(events.Jet.pt) >= 4)]
@@ -109,7 +109,7 @@ class AgcTtbar(Analysis):
             **{f"jet_{name}": pad(array, self.jets) for name, array in kept.items()},
         }
 
-    def loose_leptons(self, events: Any) -> Any:
+    def loose_leptons(self, events: ak.Array) -> ak.Array:
         """Electrons, then muons, that fulfil the options, above 20 GeV: records of their fields."""
         kinds = ((events.Electron, self.electron, False), (events.Muon, self.muon, True))
         kept = [
@@ -120,7 +120,7 @@ class AgcTtbar(Analysis):
         ]
         return ak.concatenate(kept, axis=1)
 
-    def lepton_fields(self, objects: Any, *, muon: bool) -> Mapping[str, Any]:
+    def lepton_fields(self, objects: ak.Array, *, muon: bool) -> Mapping[str, ak.Array]:
         """What columns `lepton_...` hold of electrons or muons."""
         del muon
         return {"pt": objects.pt}

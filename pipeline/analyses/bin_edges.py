@@ -7,10 +7,11 @@ down (`relaxed`'s example on binning). docs/gradhep.md.
 from collections.abc import Mapping
 from typing import Any
 
+import awkward as ak
 import numpy as np
 from jaxtyping import Array
 
-from pipeline.analysis import Analysis, FlatTree, Free, Shift
+from pipeline.analysis import Analysis, FlatTree, Free, Made, Shift
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
 
@@ -23,7 +24,7 @@ class BinEdges(Analysis):
     reads = FlatTree(tree="Events", branches=("x",), event="event")
     parameters: Mapping[str, Free] = {}
 
-    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+    def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """Every event."""
         del dataset
         return {"weight": np.ones(len(events.x)), "x": events.x}

@@ -11,12 +11,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import awkward as ak
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pipeline.analysis import Analysis, FlatTree, Free
+from pipeline.analysis import Analysis, FlatTree, Free, Made
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
 
@@ -77,7 +78,7 @@ class Calorimeter(Analysis):
         "window": Free(500.0, bounds=(50.0, 1000.0), unit="ps"),
     }
 
-    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+    def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """Every shower; the random numbers of all layers together."""
         del dataset
         which = np.asarray(events.which)

@@ -5,13 +5,13 @@ on data analysis as a differentiable program; the examples and tests of gradhep'
 """
 
 from collections.abc import Mapping
-from typing import Any
 
+import awkward as ak
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pipeline.analysis import Analysis, FlatTree, Free, WeightFactor
+from pipeline.analysis import Analysis, FlatTree, Free, Made, WeightFactor
 from pipeline.containers import AnyArray, Columns, Observation, Parameters
 from pipeline.errors import ConfigError, nearest
 from pipeline.relax import Exact, Relaxed
@@ -43,7 +43,7 @@ class Counting(Analysis):
             raise ConfigError(f"analysis.options.uncertainty: {uncertainty!r}; {nearest(uncertainty, LAWS)}")
         self.uncertainty = uncertainty
 
-    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+    def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """Every event, and whether it is signal."""
         ones = np.ones(len(events.x))
         return {"weight": ones, "signal": ones * (dataset == "signal")}

@@ -5,14 +5,13 @@ and mass stay. docs/dijet_mass.md.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import awkward as ak
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pipeline.analysis import Analysis, Free, NanoAOD
+from pipeline.analysis import Analysis, Free, Made, NanoAOD
 from pipeline.columns import pad
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
@@ -27,7 +26,7 @@ class DijetMass(Analysis):
     reads = NanoAOD(branches=tuple(f"Jet_{name}" for name in FIELDS))
     parameters: Mapping[str, Free] = {"alpha": Free(-2.0, bounds=(-5.0, 5.0))}
 
-    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+    def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """The first two jets of the events that have two."""
         del dataset
         events = events[ak.num(events.Jet.pt) >= 2]

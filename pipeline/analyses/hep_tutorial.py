@@ -5,12 +5,11 @@ cuts are free: on the largest b-tag discriminant of the event and on H_T. The ev
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import awkward as ak
 import numpy as np
 
-from pipeline.analysis import Analysis, FlatTree, Free
+from pipeline.analysis import Analysis, FlatTree, Free, Made
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
 
@@ -34,7 +33,7 @@ class HepTutorial(Analysis):
         "ht": Free(1000.0, bounds=(0.0, 1500.0), unit="GeV"),
     }
 
-    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+    def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """Trigger and exactly one isolated muon; the event's largest b-tag discriminant and H_T."""
         muon_pt = np.hypot(events.Muon_Px, events.Muon_Py)
         good = (muon_pt > MUON_PT) & (events.Muon_Iso / muon_pt < MUON_RELATIVE_ISOLATION)

@@ -9,13 +9,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import awkward as ak
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from pipeline.analyses import networks
-from pipeline.analysis import Analysis, Changed, FlatTree, Free, Shift
+from pipeline.analysis import Analysis, Changed, FlatTree, Free, Made, Shift
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
 
@@ -98,7 +99,7 @@ class Inferno(Analysis):
     def __init__(self, hidden: Sequence[int] = (100, 100), outputs: int = 10) -> None:
         self.sizes = (FEATURES, *hidden, outputs)
 
-    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+    def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """Every event."""
         del dataset
         features = {name: getattr(events, name) for name in ("x0", "x1", "x2")}
@@ -136,7 +137,7 @@ class InfernoSummary(Inferno):
     def __init__(self, hidden: Sequence[int] = (100, 100)) -> None:
         super().__init__(hidden, outputs=1)
 
-    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+    def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """Every event, and whether it is signal."""
         made = super().columns(events, dataset)
         return {**made, "label": np.full(len(events.x0), float(dataset == "signal"))}

@@ -5,12 +5,12 @@ Challenge, with H_T in both channels. docs/surrogates.md.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
+import awkward as ak
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pipeline.analysis import Analysis, FlatTree, Free, Simulated, Transform
+from pipeline.analysis import Analysis, FlatTree, Free, Made, Simulated, Transform
 from pipeline.columns import noise, pad
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
@@ -58,7 +58,7 @@ class JetDefinition(Analysis):
         noise=RANDOM,
     )
 
-    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+    def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """Events with one lepton; their towers and heavy hadrons, and what jets of fixed radii are like."""
         del dataset
         events = events[events.leptons == 1]

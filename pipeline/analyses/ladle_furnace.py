@@ -7,8 +7,8 @@ full it is, after a linear correction. docs/ladle_furnace.md.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
+import awkward as ak
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from pipeline.analyses.ladle_muons import BOTTOM, HEIGHTS, LINES, MUONS, NOISE, PANELS, ROOF, TOP
 from pipeline.analyses.scattering import weighted_line
-from pipeline.analysis import Analysis, FlatTree, Free
+from pipeline.analysis import Analysis, FlatTree, Free, Made
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
 
@@ -44,7 +44,7 @@ class LadleFurnace(Analysis):
     def __init__(self, budget: float = 6.0) -> None:
         self.budget = budget
 
-    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+    def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """Every ladle."""
         del dataset
         which = np.asarray(events.which)

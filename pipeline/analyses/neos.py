@@ -5,14 +5,14 @@ paper's appendix permutes. The original draws all clouds with one random key; he
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+import awkward as ak
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from pipeline.analyses import networks
-from pipeline.analysis import Analysis, FlatTree, Free
+from pipeline.analysis import Analysis, FlatTree, Free, Made
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
 
@@ -42,7 +42,7 @@ class Neos(Analysis):
     def __init__(self, hidden: Sequence[int] = (1024, 1024)) -> None:
         self.sizes = (2, *hidden, 1)
 
-    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+    def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """Every event, and whether it is signal."""
         ones = np.ones(len(events.x))
         return {"weight": ones, "x": events.x, "y": events.y, "label": ones * (dataset == "signal")}

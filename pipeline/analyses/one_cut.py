@@ -6,11 +6,11 @@ Simpson's thesis). Held: signal N(50, 5), background N(40, 10); 300 and 8000 eve
 """
 
 from collections.abc import Mapping
-from typing import Any
 
+import awkward as ak
 import numpy as np
 
-from pipeline.analysis import Analysis, FlatTree, Free
+from pipeline.analysis import Analysis, FlatTree, Free, Made
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
 
@@ -42,7 +42,7 @@ class OneCut(Analysis):
     reads = FlatTree(tree="Events", branches=("x",), event="event")
     parameters: Mapping[str, Free] = {"cut": Free(4.0, bounds=(0.0, 8.0))}
 
-    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+    def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """Every event."""
         del dataset
         return {"weight": np.ones(len(events.x)), "x": events.x}

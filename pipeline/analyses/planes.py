@@ -6,15 +6,15 @@ measure. MUonE has stations of six planes on a metre (arXiv:2201.13177). docs/pl
 """
 
 from collections.abc import Mapping
-from typing import Any
 
+import awkward as ak
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from pipeline.analyses.scattering import highland
-from pipeline.analysis import Analysis, FlatTree, Free
+from pipeline.analysis import Analysis, FlatTree, Free, Made
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
 
@@ -76,7 +76,7 @@ class Planes(Analysis):
     def __init__(self, radiation_lengths: float = 0.0) -> None:
         self.radiation_lengths = radiation_lengths
 
-    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+    def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """Every track; the random numbers of all planes together."""
         del dataset
         kinds = {

@@ -6,11 +6,11 @@ docs/surrogates.md.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
+import awkward as ak
 import numpy as np
 
-from pipeline.analysis import Analysis, FlatTree, Free, Simulated
+from pipeline.analysis import Analysis, FlatTree, Free, Made, Simulated
 from pipeline.columns import noise
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
@@ -38,7 +38,7 @@ class Rosenbrock(Analysis):
     parameters: Mapping[str, Free] = {name: Free(2.0, bounds=(-3.0, 3.0)) for name in NAMES}
     simulated = Simulated(parameters=NAMES, inputs=("x",), outputs=("y",), noise=RANDOM)
 
-    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+    def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """Every event."""
         del dataset
         random = noise(events.event, RANDOM)

@@ -7,12 +7,12 @@ What is minimised, sigmoid(y - 10) - sigmoid(y), wants y between 0 and 10. docs/
 """
 
 from collections.abc import Mapping
-from typing import Any
 
+import awkward as ak
 import jax
 import numpy as np
 
-from pipeline.analysis import Analysis, FlatTree, Free, Simulated
+from pipeline.analysis import Analysis, FlatTree, Free, Made, Simulated
 from pipeline.columns import noise
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
@@ -41,7 +41,7 @@ class ThreeHump(Analysis):
     }
     simulated = Simulated(parameters=("a", "b"), inputs=("x1", "x2"), outputs=("y",), noise=RANDOM)
 
-    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+    def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """Every event."""
         del dataset
         random = noise(events.event, RANDOM)

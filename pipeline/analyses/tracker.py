@@ -6,8 +6,8 @@ the covariance of the deflections. docs/tracker.md.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
+import awkward as ak
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from pipeline.analyses.scattering import highland
 from pipeline.analyses.transport import TrackState, to_cylinder, turned
-from pipeline.analysis import Analysis, FlatTree, Free
+from pipeline.analysis import Analysis, FlatTree, Free, Made
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
 
@@ -111,7 +111,7 @@ class Tracker(Analysis):
         for layer, (low, high) in enumerate(RANGES)
     }
 
-    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+    def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """Every track; the azimuth is 0 for all, as the tracker is round."""
         del dataset
         pt, eta = np.asarray(events.pt), np.asarray(events.eta)

@@ -56,7 +56,7 @@ class WorkingPoints(AgcTtbar):
         branches = (*self.reads.branches, *(f"Muon_{requirement.field}" for requirement in self.tight))
         self.reads = NanoAOD(branches=tuple(dict.fromkeys(branches)))
 
-    def lepton_fields(self, objects: Any, *, muon: bool) -> Mapping[str, Any]:
+    def lepton_fields(self, objects: ak.Array, *, muon: bool) -> Mapping[str, ak.Array]:
         """Also which are muons, and which of all pass where tight muons are chosen."""
         ones = ak.ones_like(objects.pt)
         tight = fulfilled(objects, self.tight, objects.pt > 0) * ones if muon else ones

@@ -1,6 +1,7 @@
 """The contract between a physicist's analysis and the pipeline: what a class says, and how it is loaded."""
 
 from pipeline.analysis.contract import Analysis as Analysis
+from pipeline.analysis.contract import Made as Made
 from pipeline.analysis.contract import analysis_of as analysis_of
 from pipeline.analysis.contract import load as load
 from pipeline.analysis.contract import start_arrays as start_arrays

@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TypeAlias
 
+import awkward as ak
 import jax
 import numpy as np
 
@@ -19,6 +20,8 @@ from pipeline.errors import ConfigError, Noting, nearest
 from pipeline.relax import Exact, Relaxed
 
 KEPT = 32  # analyses that a process remembers; in one Python session every edit makes a new one
+
+Made: TypeAlias = ak.Array | np.ndarray  # what a column may be made as: rectangular, numbers
 
 
 class Analysis:
@@ -38,7 +41,7 @@ class Analysis:
     merit_unit: str = ""
     simulated: Simulated | None = None
 
-    def columns(self, events: Any, dataset: str) -> Mapping[str, Any]:
+    def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """Awkward events in, rectangular arrays of the preselected ones out; once per ROOT file.
 
         The result holds [events] and [events, objects] arrays (see `pipeline.columns.pad`), one of them `weight`. They

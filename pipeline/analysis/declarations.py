@@ -98,7 +98,7 @@ def check(analysis: Any) -> None:
     _check_parameters(type(analysis).__name__, analysis.parameters)
 
 
-def _are_names(value: Any) -> bool:
+def _are_names(value: object) -> bool:
     return (
         not isinstance(value, str) and isinstance(value, Sequence) and all(isinstance(n, str) for n in value)
     )
@@ -112,7 +112,7 @@ def is_taken(name: str) -> bool:
     return name.startswith("__") or hasattr(Columns, name) or name in Columns.__dataclass_fields__
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """A value as messages show it: in one line, with its type."""
     return textwrap.shorten(f"{value!r} ({type(value).__name__})", 200, placeholder=" ...")
 
@@ -128,7 +128,7 @@ def _check_parameters(analysis: str, parameters: Mapping[Any, Any]) -> None:
             raise ConfigError(f"{analysis}: parameter {name!r}: {reason}")
 
 
-def _fault(free: Any) -> str | None:
+def _fault(free: object) -> str | None:
     """What is wrong with a free parameter, if anything."""
     if not isinstance(free, Free):
         return f"{free!r} is no Free(initial, bounds=(lower, upper))"
@@ -150,7 +150,7 @@ def _fault(free: Any) -> str | None:
     return None if isinstance(free.unit, str) else f"unit {free.unit!r} is no text"
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(value: object) -> bool:
     """Whether something is a number that a float can hold; Python's truth values are none."""
     if isinstance(value, bool):
         return False

@@ -101,7 +101,7 @@ def declared(analysis: Any) -> dict[str, Variation]:
     return dict(found)
 
 
-def check_hooks(analysis: Any) -> None:
+def check_hooks(analysis: object) -> None:
     """Raise where an analysis is written for hooks that are no more, or names a variation twice.
 
     Raises:
@@ -125,7 +125,7 @@ def check_hooks(analysis: Any) -> None:
             )
 
 
-def changed(analysis: Any, name: str, columns: Columns, change: Callable[[Columns], Any]) -> Columns:
+def changed(analysis: object, name: str, columns: Columns, change: Callable[[Columns], Any]) -> Columns:
     """The columns of a variation.
 
     Raises:
@@ -159,7 +159,7 @@ def changed(analysis: Any, name: str, columns: Columns, change: Callable[[Column
 
 
 def factors(
-    analysis: Any,
+    analysis: object,
     wanted: Mapping[str, WeightFactor],
     parameters: Parameters,
     columns: Columns,
@@ -192,7 +192,7 @@ def identity(function: Callable[..., Any]) -> tuple[int, int]:
     return id(getattr(function, "__self__", None)), id(getattr(function, "__func__", function))
 
 
-def _entry(where: str, made: Any, entry: str | None) -> Any:
+def _entry(where: str, made: object, entry: str | None) -> Any:
     """The factor of one variation in what its function made."""
     if entry is None:
         if isinstance(made, Mapping):
@@ -210,7 +210,7 @@ def _entry(where: str, made: Any, entry: str | None) -> Any:
     return made[entry]
 
 
-def _fault(name: Any, made: Any) -> str | None:
+def _fault(name: object, made: Any) -> str | None:
     """What is wrong with an entry of what `variations` returns, if anything."""
     if not isinstance(name, str) or not name:
         return "needs a text for its name"
@@ -231,18 +231,18 @@ def _fault(name: Any, made: Any) -> str | None:
     return None
 
 
-def _is_size(value: Any) -> bool:
+def _is_size(value: object) -> bool:
     return isinstance(value, numbers.Real) and math.isfinite(value) and value != 0
 
 
-def _shape(array: Any) -> tuple[int, ...] | None:
+def _shape(array: object) -> tuple[int, ...] | None:
     """Of an array or a number; None for anything else."""
     if isinstance(array, jax.Array | np.ndarray | np.generic):
         return array.shape
     return () if isinstance(array, numbers.Real) else None
 
 
-def _shaped(array: Any) -> str:
+def _shaped(array: object) -> str:
     """What messages say of an array, or of what should be one."""
     shape = _shape(array)
     return short(array) if shape is None else f"an array of shape {shape}" if shape else "a single number"
