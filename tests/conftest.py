@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -29,6 +30,8 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+# A shell lets what it begins in the background ignore Ctrl-C, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # The first example compiles; how long that takes is no property of the code.
 hypothesis.settings.register_profile("thalweg", deadline=None)
 hypothesis.settings.load_profile("thalweg")

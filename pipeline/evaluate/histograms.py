@@ -22,7 +22,7 @@ from pipeline.templates.axes import variations_of
 from pipeline.templates.binning import Binning
 from pipeline.templates.fill import EXACT
 
-Histogram = Mapping[str, list[float]]
+Histogram = Mapping[str, list[float] | list[int] | list[float | int]]
 COUNTED = (0.0, 1.0)  # edges of a channel that only counts
 MIGRATED = 2.0  # events: how far apart neighbouring bins may be where one event has changed its bin
 RANDOM = "pt_res_up"  # drawn without a seed in the challenge: never compared

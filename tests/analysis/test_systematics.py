@@ -13,7 +13,7 @@ from pipeline.containers import Columns, Observation, Parameters
 from pipeline.errors import AnalysisError, ConfigError
 from pipeline.relax import Exact, Relaxed
 from pipeline.templates.binning import Binning
-from pipeline.templates.fill import Recipe, Widths, fill
+from pipeline.templates.fill import EXACT, Recipe, Widths, fill
 from pipeline.templates.variations import families
 
 X, JETS = [0.2, 0.6, 0.9], [[0.1, 0.2], [0.3, 0.0], [0.7, 0.9]]
@@ -46,10 +46,10 @@ def columns():
     return Columns({"weight": jnp.ones(3), "x": jnp.asarray(X), "jets": jnp.asarray(JETS)})
 
 
-def yields(analysis, widths=None, *, linear=False):
+def yields(analysis, mode=EXACT, *, linear=False):
     """Of every variation, by name, the nominal among them."""
     names = analysis.variation_names
-    found = fill(Recipe(analysis, BINNINGS, names, linear), {"cut": 0.5}, columns(), widths)
+    found = fill(Recipe(analysis, BINNINGS, names, linear), {"cut": 0.5}, columns(), mode)
     return dict(zip(("nominal", *names), np.asarray(found.yields["all"])[:, 0], strict=True))
 
 
@@ -108,7 +108,7 @@ def test_shifts_with_one_function_have_one_derivative_times_their_sizes():
     slope = jax.grad(count)(0.0)
     for name, size in (("nominal", 0), ("up", 1), ("down", -1), ("more", 3)):
         np.testing.assert_allclose(found[name], count(0.0) + size * slope, rtol=1e-12)
-    assert yields(analysis, None, linear=True) == yields(analysis)
+    assert yields(analysis, EXACT, linear=True) == yields(analysis)
 
 
 @pytest.mark.parametrize(

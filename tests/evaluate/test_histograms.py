@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -63,8 +64,8 @@ def test_everything_else_is_named(found, message):
 )
 def test_other_files_are_refused(content):
     with pytest.raises(InputError, match=r"some\.json.* file of histograms"):
-        checked(content, "some.json")
-    assert checked(REFERENCE, "some.json") is REFERENCE
+        checked(content, Path("some.json"))
+    assert checked(REFERENCE, Path("some.json")) is REFERENCE
 
 
 def test_the_verb(tmp_path, capsys):

@@ -208,7 +208,11 @@ def ended_by(number, folder, *arguments, when, group=False):
             break
         time.sleep(0.05)
     (os.killpg if group else os.kill)(process.pid, number)
-    return process.communicate(timeout=120)[1], process.returncode
+    try:
+        return process.communicate(timeout=120)[1], process.returncode
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.dask

@@ -36,7 +36,9 @@ def evaluate(name, model):
 
 
 def value_and_gradient(name, model):
-    return jax.jit(jax.value_and_grad(lambda t: EVERYTHING[name](model, t).value))(model.templates)
+    """The gradient by the names of the specification."""
+    value, gradient = jax.jit(jax.value_and_grad(lambda t: EVERYTHING[name](model, t).value))(model.templates)
+    return value, model.stacking.named(gradient)
 
 
 @pytest.mark.parametrize("name", sorted(EVERYTHING))
