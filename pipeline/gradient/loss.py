@@ -59,7 +59,7 @@ def centre(config: Config, axes: Axes) -> Centre:
     def evaluate(templates: Templates, parameters: FreeValues) -> tuple[float, Templates, FreeValues]:
         given = _Given(
             None if specifier is None else specifier.side_by_side(templates),
-            _without(templates, config),
+            _without(templates, specifier),
             parameters if config.objective.is_merit else {},
         )
         model = None if specifier is None else specifier.model
@@ -86,9 +86,9 @@ def _specifier(config: Config, axes: Axes) -> Specifier:
     return Specifier(config, axes, {binning.channel: binning.bins for binning in binnings_of(config)})
 
 
-def _without(templates: Templates, config: Config) -> Templates:
-    """The channels that are not in the fit."""
-    names = [name for name, channel in config.channels.items() if not channel.in_fit]
+def _without(templates: Templates, specifier: Specifier | None) -> Templates:
+    """The channels that are not in the fit; all of them where there is none."""
+    names = [name for name in templates.yields if specifier is None or name not in specifier.regions]
     return Templates(
         {name: templates.yields[name] for name in names}, {name: templates.sumw2[name] for name in names}
     )

@@ -64,7 +64,7 @@ def optimised(run, work, folder):
 
 def scanned(run, work, over):
     """The scan's results, of exact cuts."""
-    return scan(run, InProcess(), work, initial_parameters(run), over, lambda _: None)
+    return scan(run, InProcess(), work, initial_parameters(run), over)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -79,7 +79,7 @@ def test_the_bin_holds_what_the_formulas_say(law, made):
     found = forward(InProcess(), work, {"phi": np.float64(3.0)}, EXACT).yields["bin"][..., 0]
     sigma = {"steep": 1.4, "quadratic": 1.36, "steeper": 2.8}[law]
     rows = [("signal", "nominal"), ("background", "nominal")]
-    rows += [("background", counting.UP), ("background", counting.DOWN)]
+    rows += [("background", "background_up"), ("background", "background_down")]
     yields = [found[work.axes.row(*row)] for row in rows]
     np.testing.assert_allclose(yields, [18, 39, 39 + sigma, 39 - sigma], rtol=1e-12)
 

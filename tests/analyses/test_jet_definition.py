@@ -131,5 +131,5 @@ def test_the_gradient_over_chunks_is_that_of_the_whole(request, tmp_path):
     work = prepare_work(run, files, datasets.TRAIN)
     parameters = initial_parameters(run)
     surrogate, counts = Calls(run).learnt(InProcess(), work, 0, parameters)
-    assert counts["calls"] == 5
+    assert counts.calls == 5
     assert_chunks_are_the_whole(run, files, surrogate=surrogate)

@@ -201,7 +201,7 @@ def test_a_slow_worker_changes_nothing(run, expected, tmp_path):
 # ---- events that do not fit in memory --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("budget", [0.0, 5000.0])
+@pytest.mark.parametrize("budget", [0.0, 6000.0])
 def test_streamed_events_give_the_same_bits(run, expected, tmp_path, budget):
     resident = chunks.Resident(budget, tmp_path)
     executor = InProcess(resident)

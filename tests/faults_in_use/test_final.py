@@ -22,7 +22,7 @@ from pipeline.evaluate import pyhf_interval
 from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreement
 from pipeline.fit.interval import End, Interval, end_of
 from pipeline.fit.poi import beyond_bounds, undetermined
-from pipeline.gradient.loss import _why
+from pipeline.gradient.loss import _specifier, _why
 from pipeline.likelihood import HistFactory, patched
 from pipeline.likelihood.specifier import NOMINAL
 from pipeline.objective.value import without_fit
@@ -321,5 +321,6 @@ def test_b_the_optimisation_names_the_poi(run, signal, kind, said):
     rows = {"signal": signal * np.array([0.1, 0.2, 0.3, 0.4])}
     yields = np.stack([rows.get(name, np.array([50.0, 40.0, 30.0, 20.0])) for name in samples])[:, None]
     templates = Templates({"output": yields}, {"output": yields[:, 0]})
-    why = _why(settings, Axes(samples, (NOMINAL,)), templates, without_fit(jnp.asarray(math.nan)))
+    axes = Axes(samples, (NOMINAL,))
+    why = _why(settings, _specifier(settings, axes), axes, templates, without_fit(jnp.asarray(math.nan)))
     assert re.search(said, why)
