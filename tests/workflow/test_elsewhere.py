@@ -75,7 +75,7 @@ def test_in_another_folder_a_whole_run(folder):
     assert not list((folder / "here").iterdir())
     results = folder / "elsewhere/results/tiny"
     assert f"thalweg {__version__}" in (results / "report.html").read_text()
-    assert json.loads((results / "evaluation.json").read_text())["table"]
+    assert json.loads((results / "summary.json").read_text())["values"]
     result = snakemake(folder / "here", *given)
     assert "Nothing to be done" in result.stdout, result.stdout
 
