@@ -41,7 +41,7 @@ from generated import make_files
 
 from pipeline import config
 from pipeline.data import store
-from pipeline.gradient.sweeps import compiled
+from pipeline.gradient.compiled import compiled
 from pipeline.simulate.pythia import simulate
 
 ROOT = Path(__file__).parent.parent

@@ -149,10 +149,10 @@ def changed(analysis: object, name: str, columns: Columns, change: Callable[[Col
             raise ConfigError(
                 f"{where} changes column {column!r}, which columns() does not make; {nearest(column, columns.arrays)}"
             )
-        shape, own = _shape(array), columns.arrays[column].shape
+        shape, own = shape_of(array), columns.arrays[column].shape
         if shape != own:
             raise ConfigError(
-                f"{where} makes of column {column!r} {_shaped(array)}; it must stay an array of shape {own}: to remove "
+                f"{where} makes of column {column!r} {shaped(array)}; it must stay an array of shape {own}: to remove "
                 "events or objects, set their weight or their mask to 0"
             )
     return Columns({**columns.arrays, **arrays})
@@ -178,9 +178,9 @@ def factors(
             with Noting(f"in {where}"):
                 made[function] = variation.factor(parameters, columns, relax)
         factor = _entry(where, made[function], variation.entry)
-        if _shape(factor) not in ((), columns.weight.shape):
+        if shape_of(factor) not in ((), columns.weight.shape):
             raise ConfigError(
-                f"{where}: its factor is {_shaped(factor)}; it must be a number for each event, of shape "
+                f"{where}: its factor is {shaped(factor)}; it must be a number for each event, of shape "
                 f"{columns.weight.shape}: make one of the objects' by relax.sum(...) or jnp.prod(..., axis=1)"
             )
         found[name] = factor
@@ -203,7 +203,7 @@ def _entry(where: str, made: object, entry: str | None) -> Any:
         return made
     if not isinstance(made, Mapping):
         raise ConfigError(
-            f"{where}: its function returns {_shaped(made)}; with `entry` it must return {{name: factor}}"
+            f"{where}: its function returns {shaped(made)}; with `entry` it must return {{name: factor}}"
         )
     if entry not in made:
         raise ConfigError(f"{where}: its function makes no entry {entry!r}; {nearest(entry, map(str, made))}")
@@ -235,16 +235,16 @@ def _is_size(value: object) -> bool:
     return isinstance(value, numbers.Real) and math.isfinite(value) and value != 0
 
 
-def _shape(array: object) -> tuple[int, ...] | None:
+def shape_of(array: object) -> tuple[int, ...] | None:
     """Of an array or a number; None for anything else."""
     if isinstance(array, jax.Array | np.ndarray | np.generic):
         return array.shape
     return () if isinstance(array, numbers.Real) else None
 
 
-def _shaped(array: object) -> str:
+def shaped(array: object) -> str:
     """What messages say of an array, or of what should be one."""
-    shape = _shape(array)
+    shape = shape_of(array)
     return short(array) if shape is None else f"an array of shape {shape}" if shape else "a single number"
 
 

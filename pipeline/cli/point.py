@@ -35,12 +35,30 @@ def config_and_values(path: Path, overrides: Sequence[str]) -> tuple[Config, dic
     return config, {name: value_of(f"--set {name}={text[:LONGEST_SHOWN]}", text) for name, _, text in given}
 
 
-@contextlib.contextmanager
 def looking(
     path: Path, overrides: Sequence[str], point: str, fold: str
-) -> Iterator[tuple[Config, Work, FreeValues]]:
+) -> contextlib.AbstractContextManager[tuple[Config, Work, FreeValues]]:
     """Configuration, events of a fold, and the initial or optimised parameters, with some set by hand."""
+    return _at(*config_and_values(path, overrides), point, fold)
+
+
+@contextlib.contextmanager
+def sweeping(
+    path: Path, overrides: Sequence[str], point: str, fold: str, workers: int, memory_mb: int | None
+) -> Iterator[tuple[Config, Executor, Work, FreeValues]]:
+    """The same, with workers to go through all events."""
     config, values = config_and_values(path, overrides)
+    with (
+        executor_of(config, workers, memory_mb) as executor,
+        _at(config, values, point, fold) as (_, work, parameters),
+    ):
+        yield config, executor, work, parameters
+
+
+@contextlib.contextmanager
+def _at(
+    config: Config, values: dict[str, Value], point: str, fold: str
+) -> Iterator[tuple[Config, Work, FreeValues]]:
     start = with_values(config, initial_parameters(config), values)
     with tempfile.TemporaryDirectory() as scratch:
         files = _current_columns(config, Path(scratch))
@@ -62,13 +80,6 @@ def executor_of(
         logger.warning(warning)
     cluster.quiet()  # for good: Dask reports what was lost even after the run has ended
     return cluster.executor(config.cluster, workers, store.Folder(config.run).root, memory_mb)
-
-
-def executor_at(
-    path: Path, overrides: Sequence[str], workers: int, memory_mb: int | None
-) -> contextlib.AbstractContextManager[Executor]:
-    """The same, where overrides may set free parameters too."""
-    return executor_of(config_and_values(path, overrides)[0], workers, memory_mb)
 
 
 def _current_columns(config: Config, scratch: Path) -> ColumnFiles:

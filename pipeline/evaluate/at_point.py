@@ -84,8 +84,7 @@ def verdict(
     relaxed = forward(executor, events, parameters, widths_at(config, config.optimise.epochs))
     missing: list[Missing] = []
     attempt, own = _Attempt(None, needed, missing), _at(objectives.own, parameters)
-    written = None if beyond_pyhf(config) else lambda: workspace(exact, events.axes, config)
-    spec = None if written is None else attempt("pyhf", written)
+    spec = None if beyond_pyhf(config) else attempt("pyhf", lambda: workspace(exact, events.axes, config))
     number = attempt("exact", lambda: own(exact))
     soft = attempt("relaxed", lambda: own(relaxed))
     fit = None if spec is None else attempt("pyhf", lambda: _fit(config, spec, number))

@@ -6,13 +6,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.config import (
-    Config,
-)
+from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, FitError
-from pipeline.likelihood.specifier import _measurement, specification
+from pipeline.likelihood.specifier import measurement, specification
 from pipeline.templates.axes import Axes
 
 
@@ -29,26 +27,6 @@ def workspace(
     """
     if reason := beyond_pyhf(config):
         raise ConfigError(reason)
-    return structure(templates, axes, config, pseudodata=pseudodata)
-
-
-def beyond_pyhf(config: Config) -> str | None:
-    """What of the model a pyhf workspace cannot say, if anything."""
-    if config.model.has_workspace:
-        return None
-    if not config.model.is_fitted:
-        return "the run has no model: its objective is a function of sums over the events"
-    other = ", ".join(map(repr, config.model.constraint_widths))
-    return (
-        f"model.systematics: constraint_width of {other} is not 1; a pyhf workspace has no place for that and would be "
-        "another model; `evaluate.also` may name one with width 1 that pyhf can judge"
-    )
-
-
-def structure(
-    templates: Templates, axes: Axes, config: Config, *, pseudodata: bool = False
-) -> dict[str, Any]:
-    """The workspace without the check that its constraint terms are pyhf's: for our own likelihood."""
     channels, observations = [], []
     found = specification(templates, axes, config)
     for channel in config.regions:
@@ -62,8 +40,21 @@ def structure(
         "version": "1.0.0",
         "channels": channels,
         "observations": observations,
-        "measurements": [{"name": config.run, "config": _measurement(config.model)}],
+        "measurements": [{"name": config.run, "config": measurement(config.model)}],
     }
+
+
+def beyond_pyhf(config: Config) -> str | None:
+    """What of the model a pyhf workspace cannot say, if anything."""
+    if config.model.has_workspace:
+        return None
+    if not config.model.is_fitted:
+        return "the run has no model: its objective is a function of sums over the events"
+    other = ", ".join(map(repr, config.model.constraint_widths))
+    return (
+        f"model.systematics: constraint_width of {other} is not 1; a pyhf workspace has no place for that and would be "
+        "another model; `evaluate.also` may name one with width 1 that pyhf can judge"
+    )
 
 
 def _require_events(

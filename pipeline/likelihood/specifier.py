@@ -56,7 +56,7 @@ class Specifier:
         self._sizes = [sizes[name] for name in self.regions]
         self.model = HistFactory.from_templates(
             _structure(config, dict(zip(self.regions, self._sizes, strict=True))),
-            _measurement(config.model),
+            measurement(config.model),
             constraint_widths=config.model.constraint_widths,
             is_structure=True,
         )
@@ -218,7 +218,8 @@ def specification(templates: Templates, axes: Axes, config: Config) -> Specifica
     return specifier.model.stacking.named(specifier.stacked(specifier.side_by_side(templates)))
 
 
-def _measurement(model: Model) -> dict[str, Any]:
+def measurement(model: Model) -> dict[str, Any]:
+    """The ``config`` of the run's measurement: its POI, and what its parameters start with."""
     parameters: list[dict[str, Any]] = [
         {"name": n.name, "inits": [n.nominal], "bounds": [list(n.bounds)]} for n in model.normfactors
     ]

@@ -9,7 +9,6 @@ from jaxtyping import Array, Float
 
 from pipeline.analysis import Analysis, WeightFactor, systematics
 from pipeline.analysis.declarations import WEIGHT as WEIGHT
-from pipeline.analysis.declarations import short
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, Noting, nearest
@@ -168,19 +167,14 @@ def _observation(
         raise ConfigError(f"{where}has edges, but the analysis only counts there; remove them")
     for kind in ("weight", "value"):
         array = getattr(found, kind)
-        if (kind == "weight" or array is not None) and (not hasattr(array, "shape") or array.shape != events):
+        if (kind == "weight" or array is not None) and systematics.shape_of(array) != events:
             raise ConfigError(
-                f"{where}{name} observes a {kind} {_shaped(array)}; it must be a number for each event, of shape "
-                f"{events}: make one of the objects' by relax.sum(...), jnp.sum(..., axis=1) or an index"
+                f"{where}{name} observes a {kind} that is {systematics.shaped(array)}; it must be a number for each "
+                f"event, of shape {events}: make one of the objects' by relax.sum(...), jnp.sum(..., axis=1) or an "
+                "index"
             )
     if found.shares is not None and found.shares.shape != (*events, made):
         raise ConfigError(
-            f"{where}{name} observes shares {_shaped(found.shares)}; they must be [events, bins]"
+            f"{where}{name} observes shares that are {systematics.shaped(found.shares)}; they must be [events, bins]"
         )
     return found
-
-
-def _shaped(array: object) -> str:
-    """What messages say of an array, or of what should be one."""
-    shape = getattr(array, "shape", None)
-    return f"{short(array)}" if shape is None else f"of shape {shape}"

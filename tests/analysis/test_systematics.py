@@ -233,3 +233,24 @@ def test_methods_of_one_object_are_the_same_function():
     analysis = Counted()
     assert systematics.identity(analysis.factors) == systematics.identity(analysis.factors)
     assert systematics.identity(analysis.factors) != systematics.identity(Counted().factors)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ({"weight": jnp.ones((3, 2))}, "a weight that is an array of shape (3, 2)"),
+        ({"weight": 1.0}, "a weight that is a single number"),
+        ({"weight": None}, "a weight that is None (NoneType)"),
+        ({"weight": jnp.ones(3), "value": jnp.ones((3, 2))}, "a value that is an array of shape (3, 2)"),
+    ],
+)
+def test_an_observation_has_a_number_for_each_event(made, message):
+    class Wrong(Counted):
+        def observe(self, p, c, relax):
+            found = Observation(weight=c.weight)
+            for name, array in made.items():
+                object.__setattr__(found, name, array)  # whatever its class says of the types
+            return {"all": found}
+
+    with pytest.raises(ConfigError, match=re.escape(f"Wrong observes {message}")):
+        yields(Wrong())

@@ -43,7 +43,8 @@ from pipeline.gradient.work import Work, prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 from pipeline.simulate.pythia import simulate
-from pipeline.templates.fill import EXACT, Binning
+from pipeline.templates.binning import Binning
+from pipeline.templates.fill import EXACT
 
 ROOT = Path(__file__).parent.parent.parent
 STEP = 200_000  # entries at a time, for everybody

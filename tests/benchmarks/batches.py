@@ -32,14 +32,12 @@ from pipeline.analyses import inferno
 from pipeline.analysis import analysis_of
 from pipeline.containers import Columns, Templates
 from pipeline.data import store
-from pipeline.likelihood import HistFactory
-from pipeline.likelihood.run_workspace import structure
-from pipeline.likelihood.specifier import specification
+from pipeline.likelihood.specifier import Specifier
 from pipeline.objective import Term, total
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import axes_of
 from pipeline.templates.binning import binnings_of
-from pipeline.templates.fill import Recipe, fill
+from pipeline.templates.fill import EXACT, Recipe, fill
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLES = {"background": 1000.0, "signal": 1.0}
@@ -97,22 +95,15 @@ def objective_of(run, kind, *, linear):
     axes = axes_of(run, analysis_of(run).variation_names)
     binnings = binnings_of(run)
     varied = Recipe(analysis_of(run), binnings, axes.variations[1:], linear)
-    shape = len(axes.samples), len(axes.variations)
-    ones = Templates(
-        {b.channel: np.ones((*shape, b.bins)) for b in binnings},
-        {b.channel: np.ones((shape[0], b.bins)) for b in binnings},
-    )
-    model = HistFactory.from_workspace(
-        structure(ones, axes, run), constraint_widths=run.model.constraint_widths, check=False
-    )
+    specifier = Specifier(run, axes, {binning.channel: binning.bins for binning in binnings})
 
-    def templates(parameters, columns, widths):
+    def templates(parameters, columns, mode):
         rows = []
         for sample, yields in SAMPLES.items():
             own = columns[sample]
             weight = jnp.full_like(own["x0"], yields / len(own["x0"]))
             recipe = varied if sample == "background" else varied._replace(variations=())
-            rows.append(fill(recipe, parameters, Columns({**own, "weight": weight}), widths))
+            rows.append(fill(recipe, parameters, Columns({**own, "weight": weight}), mode))
         missing = len(axes.variations) - 1
         padded = {
             name: jnp.stack([rows[0].yields[name], jnp.pad(rows[1].yields[name], ((0, missing), (0, 0)))])
@@ -121,10 +112,10 @@ def objective_of(run, kind, *, linear):
         sumw2 = {name: jnp.stack([row.sumw2[name] for row in rows]) for name in padded}
         return Templates(padded, sumw2)
 
-    def value(parameters, columns, widths):
-        found = templates(parameters, columns, widths)
-        spec = specification(found, axes, run)
-        return total(model, spec, objective=Term(kind))[0]
+    def value(parameters, columns, mode):
+        found = templates(parameters, columns, mode)
+        stacked = specifier.stacked(specifier.side_by_side(found))
+        return total(specifier.model, stacked, objective=Term(kind))[0]
 
     return value
 
@@ -137,7 +128,7 @@ def train(run, training, seed):
     linear = run.optimise.shifts == "derivatives"
     loss = jax.jit(jax.value_and_grad(objective_of(run, training.objective, linear=linear)))
     by_templates = objective_of(run, "poi_uncertainty", linear=False)
-    exact = jax.jit(lambda p, c: by_templates(p, c, None))
+    exact = jax.jit(lambda p, c: by_templates(p, c, EXACT))
     found = analysis_of(run)
     parameters = {n: jnp.asarray(a, jnp.float32) for n, a in found.init(jax.random.key(seed)).items()}
     rng = np.random.default_rng(seed)

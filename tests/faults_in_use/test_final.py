@@ -17,6 +17,7 @@ from workspaces import counting, modifier, workspace_of
 from pipeline import config as configuration
 from pipeline.containers import Templates
 from pipeline.data import datasets
+from pipeline.data.datasets import NOMINAL
 from pipeline.errors import FitError
 from pipeline.evaluate import pyhf_interval
 from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreement
@@ -24,7 +25,6 @@ from pipeline.fit.interval import End, Interval, end_of
 from pipeline.fit.poi import beyond_bounds, undetermined
 from pipeline.gradient.loss import _specifier, _why
 from pipeline.likelihood import HistFactory, patched
-from pipeline.likelihood.specifier import NOMINAL
 from pipeline.objective.value import without_fit
 from pipeline.templates.axes import Axes
 

@@ -31,7 +31,8 @@ from pipeline.data import datasets, results, run_files, store
 from pipeline.data.fingerprint import fingerprint_of
 from pipeline.errors import ConfigError, InputError
 from pipeline.evaluate import evaluation
-from pipeline.gradient.sweeps import compiled, forward
+from pipeline.gradient.compiled import compiled
+from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import Problem, prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.templates.fill import EXACT, Widths

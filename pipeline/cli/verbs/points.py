@@ -41,14 +41,11 @@ def histograms(
     memory_mb: int | None,
 ) -> None:
     """Write the exact histograms of every sample and variation as JSON, in the Analysis Grand Challenge's form."""
-    from pipeline.cli.point import executor_at, looking
+    from pipeline.cli.point import sweeping
     from pipeline.data import store
     from pipeline.evaluate.histograms import histograms
 
-    with (
-        executor_at(config, overrides, workers, memory_mb) as executor,
-        looking(config, overrides, point, fold) as (run, work, parameters),
-    ):
+    with sweeping(config, overrides, point, fold, workers, memory_mb) as (run, executor, work, parameters):
         found = histograms(run, executor, work, parameters)
     store.write_json(output, found)
     logger.info(f"{len(found)} histograms of {work.events} preselected events in {output}")
@@ -77,15 +74,12 @@ def scan(
     memory_mb: int | None,
 ) -> None:
     """Write the objective, with exact cuts and relaxed, on a grid of free parameters as JSON."""
-    from pipeline.cli.point import executor_at, looking
+    from pipeline.cli.point import sweeping
     from pipeline.data import store
     from pipeline.evaluate.scan import grid, scan
     from pipeline.optimise.width_names import check_names
 
-    with (
-        executor_at(config, overrides, workers, memory_mb) as executor,
-        looking(config, overrides, point, fold) as (run, work, parameters),
-    ):
+    with sweeping(config, overrides, point, fold, workers, memory_mb) as (run, executor, work, parameters):
         check_names(run, work, parameters, relaxed=True)
         found = scan(run, executor, work, parameters, grid(run, over))
     store.write_json(output, {"fold": fold, **found})
