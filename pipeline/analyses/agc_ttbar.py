@@ -189,9 +189,9 @@ def _triplet_mass(
     energy = jnp.sqrt(px**2 + py**2 + pz**2 + jet_mass**2)
     corners = _triplets(pt.shape[1]).astype(pt.dtype)
     px, py, pz, energy = (x @ corners.sum(axis=0) for x in (px, py, pz, energy))
-    untagged = _product(jets - tags, corners)
-    eligible = _product(jets, corners) - untagged
-    best = relax.choose(jnp.hypot(px, py), width="triplet_pt", eligible=eligible)
+    real = _all_three(c.jet, c.jet, c.jet, corners)
+    tagged = _tagged(jets, tags, corners)
+    best = relax.choose(jnp.hypot(px, py), width="triplet_pt", mask=real, eligible=tagged)
     mass_squared = energy**2 - px**2 - py**2 - pz**2
     massive = mass_squared > 0  # not so for padding; the square root has no derivative at 0
     mass = jnp.where(massive, jnp.sqrt(jnp.where(massive, mass_squared, 1.0)), 0.0)
@@ -204,12 +204,33 @@ def _triplets(jets: int) -> Float[np.ndarray, "3 objects triplets"]:
     return np.asarray(np.eye(jets)[corners].swapaxes(1, 2))
 
 
-def _product(
-    decisions: Float[Array, "events objects"], corners: Float[np.ndarray, "3 objects triplets"]
+def _all_three(
+    first: Float[Array, "events objects"],
+    second: Float[Array, "events objects"],
+    third: Float[Array, "events objects"],
+    corners: Float[np.ndarray, "3 objects triplets"],
 ) -> Float[Array, "events triplets"]:
-    """Decision on each triplet: all three of its jets."""
-    first, second, third = (jnp.matmul(decisions, corner) for corner in corners)
-    return first * second * third
+    """Product of a number of a triplet's first jet, one of its second, and one of its third."""
+    one, two, three = (jnp.matmul(*pair) for pair in zip((first, second, third), corners, strict=True))
+    return one * two * three
+
+
+def _tagged(
+    jets: Float[Array, "events objects"],
+    tags: Float[Array, "events objects"],
+    corners: Float[np.ndarray, "3 objects triplets"],
+) -> Float[Array, "events triplets"]:
+    """Decision that all jets of a triplet are selected and one has a b-tag: the first that has it is any of the three.
+
+    "All selected" less "all selected without a b-tag" would be the same but for rounding, which is all that is left
+    of it where no jet looks like a b-jet.
+    """
+    without = jets - tags
+    return (
+        _all_three(tags, jets, jets, corners)
+        + _all_three(without, tags, jets, corners)
+        + _all_three(without, without, tags, corners)
+    )
 
 
 def _formula(pt: Any) -> Any:

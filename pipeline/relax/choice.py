@@ -4,11 +4,14 @@ A choice is a set of weights over the last axis that sum to 1:
 
     w_j = e_j exp(s'_j / T) / sum_i e_i exp(s'_i / T),        s'_j = s_min + e_j (s_j - s_min)
 
-with decisions ``e_j`` on who is eligible, and the smallest score ``s_min`` of the event. As ``T`` goes to 0 all
-weight goes to the largest score; equal scores share it (the exact choice takes the first). A score counts as
-far as its object is eligible: with the factor ``e_j`` alone, an object that fails its cut by many widths of the
-cut would still be chosen for a score many ``T`` above the others, however small both widths are. Events in
-which nothing may be chosen have all weights 0 and a zero gradient.
+with decisions ``e_j`` on who is eligible, and the smallest score ``s_min`` of the event's real objects. As ``T``
+goes to 0 all weight goes to the largest score; equal scores share it (the exact choice takes the first). A score
+counts as far as its object is eligible: with the factor ``e_j`` alone, an object that fails its cut by many
+widths of the cut would still be chosen for a score many ``T`` above the others, however small both widths are.
+Events in which nothing may be chosen have all weights 0 and a zero gradient.
+
+Which objects are real must not depend on decisions, or the weights jump where ``s_min`` does. Only a mask says it;
+without one, an object of eligibility 0 is taken for padding, and one whose eligibility fades away leaves with a jump.
 """
 
 from typing import Any
@@ -34,14 +37,16 @@ def soft_choose(
 
     ``mask`` says which objects are real; a score of -inf counts as masked. ``eligible`` are decisions in
     [0, 1], see the formula of the module. Below the smallest normal number of the dtype an eligibility is
-    0: the object is masked, and its eligibility gets no gradient.
+    0: the object is not chosen, and its eligibility gets no gradient. Give padded objects a mask also where their
+    eligibility is 0: with it the weights are continuous in scores and eligibilities.
     """
     values = as_float(scores)
     factor = jnp.ones_like(values) if eligible is None else like(values, as_float(eligible))
     values, factor, real = spread(values, factor, allowed_objects(values, mask))
     allowed = real & ~(factor < np.finfo(values.dtype).tiny) & (values != -jnp.inf)
     if eligible is not None:
-        values = _as_far_as_eligible(values, factor, allowed)
+        counted = allowed if mask is None else real & (values != -jnp.inf)
+        values = _as_far_as_eligible(values, factor, allowed, counted)
     values, factor = jnp.where(allowed, values, 0), jnp.where(allowed, factor, 1)
     temperature = like(values, width)
     logits = jnp.where(allowed, values / temperature + jnp.log(factor), -jnp.inf)
@@ -54,10 +59,16 @@ def soft_choose(
 
 
 def _as_far_as_eligible(
-    scores: Float[Array, "..."], eligible: Float[Array, "..."], allowed: Bool[Array, "..."]
+    scores: Float[Array, "..."],
+    eligible: Float[Array, "..."],
+    allowed: Bool[Array, "..."],
+    counted: Bool[Array, "..."],
 ) -> Float[Array, "..."]:
-    """Return the scores ``s'`` of the formula of the module, for the objects that are allowed."""
-    smallest = jnp.min(jnp.where(allowed, scores, jnp.inf), axis=-1, keepdims=True, initial=jnp.inf)
+    """Return the scores ``s'`` of the formula of the module, for the objects that are allowed.
+
+    ``s_min`` is the smallest score of those that are ``counted``.
+    """
+    smallest = jnp.min(jnp.where(counted, scores, jnp.inf), axis=-1, keepdims=True, initial=jnp.inf)
     smallest = jnp.where(jnp.isfinite(smallest), smallest, 0)
     above = jnp.where(allowed, scores - smallest, 0)
     return smallest + jnp.where(allowed, eligible, 0) * above
