@@ -1,5 +1,6 @@
 """A YAML file and overrides -> a checked configuration, or an error that names the key."""
 
+import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -194,12 +195,23 @@ def _message(problem: ErrorDetails) -> str:
             kind for choice in typing.get_args(_union(_inside(current, last))) for kind in _kinds(choice)
         ]
         return f"{key}: required key 'type' is missing; allowed: {', '.join(map(repr, kinds))}"
+    if problem["type"] == "invalid_key":
+        return (
+            f"{key}: a number stands for the name of a key; where a decimal comma made it, write 0.5 for 0,5"
+        )
     if problem["type"] == "model_type":
         return f"{key}: must be a section {{key: value}} (got {textfiles.shown(problem['input'])})"
     got = "" if isinstance(problem["input"], dict) else f" (got {textfiles.shown(problem['input'])})"
-    quoted = problem["type"] in ("float_type", "int_type") and isinstance(problem["input"], str)
     reason = SAID_OTHERWISE.get(problem["type"], problem["msg"].removeprefix("Value error, "))
-    return f"{key}: {reason}{', without quotes' if quoted else ''}{got}"
+    return f"{key}: {reason}{_cure(problem)}{got}"
+
+
+def _cure(problem: ErrorDetails) -> str:
+    """What makes a number of a text."""
+    text = problem["input"]
+    if problem["type"] not in ("float_type", "int_type") or not isinstance(text, str):
+        return ""
+    return ", with a decimal point" if re.fullmatch(r"[-+]?\d+,\d+", text) else ", without quotes"
 
 
 def _keys_only(location: Sequence[str | int]) -> list[str | int]:

@@ -23,8 +23,10 @@ LEFT_OVER = (
 BEYOND_NOISE = (
     2.0  # standard deviations of simulated events: smaller changes to one side are counted, not listed
 )
+UNLIKE = 5.0  # times the nominal yield, or a part of it: more is hardly an uncertainty
 ROUNDING = 1e-9  # of the yield of a template: what is smaller is a sum in another order
-NO_EFFECT, VANISHES, ONE_SIDED, MIRRORED = "no effect", "vanishes", "one-sided", "mirrored"
+NO_EFFECT, VANISHES, LARGE, MIRRORED, ONE_SIDED = "no effect", "vanishes", "large", "mirrored", "one-sided"
+KINDS = (NO_EFFECT, VANISHES, LARGE, MIRRORED, ONE_SIDED)  # the most serious first
 
 Bins = Float[np.ndarray, " bins"]
 
@@ -82,15 +84,14 @@ def cautions(templates: Templates, axes: Axes, config: Config) -> list[Caution]:
     places = list(_places(templates, axes, config))
     found = [*_normalizations(config.model), *_without_effect(places)]
     for place in places:
-        found += [*_one_sided(place), *_mirrored(place)]
-    order = (NO_EFFECT, VANISHES, MIRRORED, ONE_SIDED)
-    return sorted(found, key=lambda caution: (order.index(caution.kind), -caution.size))
+        found += [*_one_sided(place), *_large(place), *_mirrored(place)]
+    return sorted(found, key=lambda caution: (KINDS.index(caution.kind), -caution.size))
 
 
 def summary(found: Sequence[Caution], most: int) -> list[str]:
     """Cautions as lines of a log: so many of each kind, and how many more there are."""
     lines = []
-    for kind in (NO_EFFECT, VANISHES, MIRRORED, ONE_SIDED):
+    for kind in KINDS:
         own = [caution for caution in found if caution.kind == kind and caution.text]
         lines += [f"{kind}: {caution.text}" for caution in own[:most]]
         if len(own) > most:
@@ -209,6 +210,19 @@ def _percent(change: float, place: _Place) -> str:
     return f"{100 * change / total:+.3g} %" if total > 0 else f"{change:+.3g} events"
 
 
+def _large(place: _Place) -> Iterator[Caution]:
+    """Yields of a size that no uncertainty has: the variation is perhaps not normalised as the nominal is."""
+    total = float(place.nominal[place.filled].sum())
+    names = [name for name in (place.systematic.up, place.systematic.down) if name is not None]
+    for name, end, noise in zip(names, place.given, place.noise, strict=True):
+        change = float(end[place.filled].sum()) - total
+        ratio = 1 + change / total if total > 0 else 1.0
+        certain = abs(change) > BEYOND_NOISE * float(np.sqrt(np.sum(noise**2)))
+        if certain and not 1 / UNLIKE <= ratio <= UNLIKE:
+            text = f"{name!r} has {ratio:.3g} times the nominal yield: is it normalised as the nominal is?"
+            yield place.caution(LARGE, abs(change), text)
+
+
 def _mirrored(place: _Place) -> Iterator[Caution]:
     """Mirror images below zero, of the yield or of bins."""
     ends = place.used
@@ -272,7 +286,7 @@ def _without_effect(places: Sequence[_Place]) -> Iterator[Caution]:
         ends = [(p.nominal, end) for p in own for end in p.given]
         if all(np.array_equal(nominal, end) for nominal, end in ends):
             names = " and ".join(repr(n) for n in (own[0].systematic.up, own[0].systematic.down) if n)
-            text = f"{name!r}: {names} changes no template of any sample and channel"
+            text = f"{name!r}: {names} change no template of any sample and channel"
             yield _of_all(NO_EFFECT, name, 0.0, text)
 
 

@@ -15,6 +15,8 @@ from pipeline.errors import ConfigError, Noting, nearest
 from pipeline.relax import Exact, Relaxed, status
 from pipeline.templates.binning import Binning
 
+SHARES_MAY_MISS = 1e-5  # what rounding in single precision does to shares that add up to 1
+
 
 class Family(NamedTuple):
     """Variations that change the same columns, and what is observed under them.
@@ -75,8 +77,14 @@ def observe(
         seen = analysis.observe(parameters, columns, relax)
     found = {b.channel: _observation(analysis, seen, b, columns.weight.shape) for b in binnings}
     weights = {channel: o.weight for channel, o in found.items()}
-    values = {channel: o.value if o.shares is None else o.shares for channel, o in found.items()}
+    values = {channel: o.value if o.shares is None else _valid(o.shares) for channel, o in found.items()}
     return weights, {channel: value for channel, value in values.items() if value is not None}
+
+
+def _valid(shares: Float[Array, "events bins"]) -> Float[Array, "events bins"]:
+    """Shares of which none is below 0, and which do not add up to more than 1; NaN for events where that is not so."""
+    bad = jnp.any(shares < -SHARES_MAY_MISS, axis=-1) | (jnp.sum(shares, axis=-1) > 1 + SHARES_MAY_MISS)
+    return jnp.where(bad[..., None], jnp.nan, shares)
 
 
 def bad_events(binnings: Sequence[Binning], found: Sequence[Family]) -> list[str]:
@@ -112,7 +120,9 @@ def _bad_observable(family: Family, binning: Binning) -> Iterator[str]:
     for row, variation in enumerate(family.variations):
         nan, bad = (int(n if n.ndim == 0 else n[row]) for n in (found.nan_values, found.bad_weights))
         events = f"of {weights.shape[-1]} events in channel {binning.channel!r}, variation {variation!r}"
-        if nan:
+        if nan and binning.shares is not None:
+            yield f"the shares are below 0, add up to more than 1 or are NaN for {nan} {events}"
+        elif nan:
             yield f"the value is NaN for {nan} {events}, also where the weight is 0"
         if bad:
             yield f"the weight is not finite for {bad} {events}"

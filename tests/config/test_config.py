@@ -277,3 +277,22 @@ def test_files_of_the_analysis_are_arguments_and_part_of_its_fingerprint(tmp_pat
 def test_new_keys_refuse_what_they_do_not_mean(request, override, message):
     with pytest.raises(ConfigError, match=message):
         config.load(request.config.rootpath / "config" / "miniature.yaml", [override])
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (
+            "optimise: {learning_rate: 0,3}",
+            r"optimise\.3: a number stands for the name of a key; .* 0\.5 for 0,5",
+        ),
+        (
+            "optimise:\n  learning_rate: 0,03",
+            r"learning_rate: .* a valid number, with a decimal point \(got '0,03'\)",
+        ),
+        ("optimise:\n  learning_rate: '0.03'", r"learning_rate: .* a valid number, without quotes"),
+    ],
+)
+def test_a_decimal_comma_is_recognised(tmp_path, written, message):
+    with pytest.raises(ConfigError, match=message):
+        config.load(extended(tmp_path, written))

@@ -349,7 +349,20 @@ def test_a6_shapes_on_one_side_are_listed_with_their_bins():
     )
     assert not shapes([100, 400], [130, 420], [80, 380])
     (found,) = shapes([100, 400], [100, 400], [100, 400])
-    assert found.text == "'jes': 'x_up' and 'x_down' changes no template of any sample and channel"
+    assert found.text == "'jes': 'x_up' and 'x_down' change no template of any sample and channel"
+
+
+def test_a6_a_template_of_hundreds_of_times_the_nominal_is_asked_about():
+    (found,) = shapes([100, 400], [30000, 120000], [80, 380])
+    assert found.kind == "large"
+    assert found.text.endswith("'x_up' has 300 times the nominal yield: is it normalised as the nominal is?")
+    (found,) = shapes([100, 400], [130, 420], [0.1, 0.4])
+    assert found.text.endswith(
+        "'x_down' has 0.001 times the nominal yield: is it normalised as the nominal is?"
+    )
+    assert {c.kind for c in shapes([100, 400], [1000, 4000])} == {"large", "mirrored"}
+    assert not shapes([100, 400], [400, 1900], [21, 81])
+    assert not [c for c in shapes([1, 1], [20, 1], [1, 1], sumw2=100.0) if c.kind == "large"]
 
 
 def test_a6_what_may_be_noise_is_counted_and_what_is_decided_is_not_listed():
@@ -446,6 +459,30 @@ def test_b_a_gradient_that_is_not_finite_names_parameter_sample_and_cause(tmp_pa
     assert "jnp.where(ok, jnp.sqrt(jnp.where(ok, x, 1.0)), 0.0)" in message
     assert "halvings" not in message
     assert "width" not in message
+
+
+@pytest.mark.parametrize(
+    "shares", ["[1.5 + 0 * s, 0 * s]", "[-0.2 + 0 * s, 1.2 + 0 * s]", "[s, s]", "[jnp.nan * s, s]"]
+)
+def test_b_shares_that_no_event_can_have_are_refused(shares, tmp_path):
+    body = f"s = relax.greater(c.x, p.cut) + 0.6\nshares = jnp.stack({shares}, axis=-1)"
+    with pytest.raises(
+        FitError, match=r"the shares are below 0, add up to more than 1 or are NaN for \d+ of"
+    ):
+        started(
+            tmp_path,
+            f'{body}\nreturn {{"all": Observation(weight=c.weight, shares=shares)}}',
+            channels={"all": {"shares": 2}},
+        )
+
+
+def test_b_shares_may_leave_a_part_of_an_event_out(tmp_path):
+    body = "s = 0.5 * relax.greater(c.x, p.cut)\nshares = jnp.stack([s, s - 1e-7], axis=-1)"
+    started(
+        tmp_path,
+        f'{body}\nreturn {{"all": Observation(weight=c.weight, shares=shares)}}',
+        channels={"all": {"shares": 2}},
+    )
 
 
 DECLARED = """
