@@ -20,15 +20,15 @@ ORDER = [
 # The same inside each folder. Those of `analyses` import at most one another.
 INSIDE = {
     "analysis": "declarations systematics contract",
-    "cli": "progress signals reference options point verbs command main",
-    "cli/verbs": "events stages points schema",
+    "cli": "progress signals reference options point tables verbs command main",
+    "cli/verbs": "events stages points workspaces schema",
     "cluster": "settings security assignment workers sweeping batch",
     "columns": "padding branches rootfile bookkeeping inventory preselection selection make",
     "config": "textfiles sources targets section notation cluster events model objective sections reader",
     "data": "names atomic written record event_random store results checksums manifest datasets column_file"
     " normalisation provenance run_files fingerprint",
     "evaluate": "evaluation change summary pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point"
-    " stage histograms scan",
+    " stage histograms scan given_workspace workspace_results pyhf_beside",
     "fit": "newton global_search implicit fits hypotest interval poi impacts",
     "gradient": "work chunks black_box compiled sweeps suspects loss",
     "likelihood": "interpolation workspace paramsets layout stacked terms histfactory derivatives"
@@ -41,7 +41,7 @@ INSIDE = {
     "report": "figures page",
     "simulate": "generate program pythia",
     "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
-    "templates": "binning axes shapes surrogate variations fill cautions",
+    "templates": "binning axes shapes surrogate variations fill varied cautions",
 }
 MOST_ENTRIES = 20  # of the package and of each folder, besides __init__ and __main__
 MODULE_LINES, FUNCTION_LINES, MEDIAN_MODULE, MEDIAN_FUNCTION = 300, 60, 160, 12

@@ -7,8 +7,14 @@ from pipeline.cli.verbs.events import columns, manifest, simulate
 from pipeline.cli.verbs.points import histograms, scan, validate, yields
 from pipeline.cli.verbs.schema import schema
 from pipeline.cli.verbs.stages import evaluate, optimise, report
+from pipeline.cli.verbs.workspaces import fit, hypotest, limit
 
-VERBS = (simulate, manifest, columns, optimise, evaluate, report, yields, histograms, scan, validate, schema)
+VERBS = (
+    *(simulate, manifest, columns, optimise, evaluate, report),
+    *(yields, histograms, scan, validate),
+    *(fit, hypotest, limit),
+    schema,
+)
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 

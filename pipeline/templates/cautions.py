@@ -5,17 +5,16 @@ data have their minimum, it sees half of their difference, which may be nothing.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
-from pipeline.config import Config, Model, NormalizationSystematic, NormPlusShapeSystematic
-from pipeline.containers import AnyArray, Templates
-from pipeline.data.datasets import NOMINAL
+from pipeline.config import Config, Model, NormalizationSystematic
+from pipeline.containers import Templates
 from pipeline.data.written import Written
-from pipeline.templates.axes import Axes, affecting
-from pipeline.templates.shapes import LEAST_MIRRORED, Channels, norm_plus_shape, symmetrised
+from pipeline.templates.axes import Axes
+from pipeline.templates.shapes import LEAST_MIRRORED, Channels, norm_plus_shape
+from pipeline.templates.varied import Bins, VariedTemplates, varied_templates
 
 LEFT_OVER = (
     0.1  # share of the size of an uncertainty: with less of it left at the nominal value, it has vanished
@@ -27,8 +26,6 @@ UNLIKE = 5.0  # times the nominal yield, or a part of it: more is hardly an unce
 ROUNDING = 1e-9  # of the yield of a template: what is smaller is a sum in another order
 NO_EFFECT, VANISHES, LARGE, MIRRORED, ONE_SIDED = "no effect", "vanishes", "large", "mirrored", "one-sided"
 KINDS = (NO_EFFECT, VANISHES, LARGE, MIRRORED, ONE_SIDED)  # the most serious first
-
-Bins = Float[np.ndarray, " bins"]
 
 
 class Caution(Written):
@@ -46,42 +43,11 @@ class Caution(Written):
     text: str
 
 
-class _Place(NamedTuple):
-    """The templates of one variation of a sample in a channel.
-
-    Up and down as `given`, without those that are missing, and as `used`, symmetrised; `noise` of the changes given.
-    """
-
-    systematic: NormPlusShapeSystematic
-    sample: str
-    channel: str
-    nominal: Bins
-    given: list[Bins]
-    used: list[Bins]
-    noise: list[Bins]
-    filled: Bool[np.ndarray, " bins"]
-    total: float  # yield of all samples in the channel
-
-    def caution(self, kind: str, size: float, text: str, noise: int = 0) -> Caution:
-        where = f"{self.systematic.name!r} of sample {self.sample!r} in channel {self.channel!r}"
-        relative = float(size / self.total) if self.total > 0 else 0.0
-        name, sample, channel = self.systematic.name, self.sample, self.channel
-        return Caution(
-            kind=kind,
-            systematic=name,
-            sample=sample,
-            channel=channel,
-            size=relative,
-            noise=noise,
-            text=f"{where}: {text}",
-        )
-
-
 def cautions(templates: Templates, axes: Axes, config: Config) -> list[Caution]:
     """What there is to say of a run's uncertainties on concrete templates, the largest first."""
     if not config.model.is_fitted:
         return []
-    places = list(_places(templates, axes, config))
+    places = list(varied_templates(templates, axes, config))
     found = [*_normalizations(config.model), *_without_effect(places)]
     for place in places:
         found += [*_one_sided(place), *_large(place), *_mirrored(place)]
@@ -102,49 +68,21 @@ def summary(found: Sequence[Caution], most: int) -> list[str]:
     return lines
 
 
-def _places(templates: Templates, axes: Axes, config: Config) -> Iterator[_Place]:
-    for channel in config.regions:
-        yields, sumw2 = np.asarray(templates.yields[channel]), np.asarray(templates.sumw2[channel])
-        everything = sum(yields[axes.row(sample, NOMINAL)] for sample in config.data.samples)
-        for sample in config.data.samples:
-            for systematic in affecting(config.model, sample):
-                if isinstance(systematic, NormPlusShapeSystematic):
-                    names = [name for name in (systematic.up, systematic.down) if name is not None]
-                    yield _Place(
-                        systematic,
-                        sample,
-                        channel,
-                        nominal=yields[axes.row(sample, NOMINAL)],
-                        given=[yields[axes.row(sample, name)] for name in names],
-                        used=[
-                            np.asarray(a) for a in _varied(yields, axes, sample, systematic) if a is not None
-                        ],
-                        noise=[_noise(yields, sumw2, axes, sample, name) for name in names],
-                        filled=everything > 0,
-                        total=float(np.sum(everything)),
-                    )
+def _caution(place: VariedTemplates, kind: str, size: float, text: str, noise: int = 0) -> Caution:
+    """One of a place; ``size`` in events."""
+    where = f"{place.systematic.name!r} of sample {place.sample!r} in channel {place.channel!r}"
+    return Caution(
+        kind=kind,
+        systematic=place.systematic.name,
+        sample=place.sample,
+        channel=place.channel,
+        size=float(size / place.total) if place.total > 0 else 0.0,
+        noise=noise,
+        text=f"{where}: {text}",
+    )
 
 
-def _noise(
-    yields: Float[np.ndarray, "samples variations bins"],
-    sumw2: Float[np.ndarray, "samples bins"],
-    axes: Axes,
-    sample: str,
-    variation: str,
-) -> Bins:
-    """Standard deviation of what a variation changes in each bin.
-
-    Of other events than the nominal's: that of both. Of the same events, whose changes are correlated: that of as many
-    events of mean weight as would make the change, were they moved in or out.
-    """
-    (own, _), (other, row) = axes.row(sample, NOMINAL), axes.row(sample, variation)
-    nominal = yields[own, 0]
-    weight = np.divide(sumw2[own], nominal, out=np.zeros_like(nominal), where=nominal > 0)
-    moved = np.abs(yields[own, row] - nominal) * weight
-    return np.asarray(np.sqrt(moved if own == other else sumw2[own] + sumw2[other]))
-
-
-def _one_sided(place: _Place) -> Iterator[Caution]:
+def _one_sided(place: VariedTemplates) -> Iterator[Caution]:
     """Bins, and the yield, that up and down change to the same side."""
     if len(place.given) < 2 or place.systematic.symmetrise not in (None, "average"):
         return
@@ -156,14 +94,14 @@ def _one_sided(place: _Place) -> Iterator[Caution]:
     for name, change, other in (("up", up, down), ("down", down, up)):
         if not np.abs(change)[place.filled].sum() > least and np.abs(other)[place.filled].sum() > least:
             text = f"{name} changes nothing: half of the other is left at the nominal value, the other side has none"
-            yield place.caution(ONE_SIDED, size, text)
+            yield _caution(place, ONE_SIDED, size, text)
             return
     same = place.filled & (up * down > 0) & (np.minimum(np.abs(up), np.abs(down)) > least)
     changes = f"its yield by {_percent(up.sum(), place)} and {_percent(down.sum(), place)}"
     left = 0.5 * np.abs(up - down)[place.filled].sum() / size
     if left < LEFT_OVER:
         text = f"up and down change to one side, {100 * left:.0f} % of it is left at the nominal value:"
-        yield place.caution(VANISHES, size, f"{text} {changes}, {_bins(up, down, same, place)}")
+        yield _caution(place, VANISHES, size, f"{text} {changes}, {_bins(up, down, same, place)}")
     elif place.systematic.symmetrise is None:
         certain = (
             same
@@ -173,19 +111,21 @@ def _one_sided(place: _Place) -> Iterator[Caution]:
         parts = [_bins(up, down, certain, place)] if certain.any() else []
         parts += [changes] if _is_whole(up, down, place, least) else []
         noise = int(np.sum(same & ~certain))
-        found = place.caution(ONE_SIDED, size, f"up and down change to one side {' and '.join(parts)}", noise)
+        found = _caution(
+            place, ONE_SIDED, size, f"up and down change to one side {' and '.join(parts)}", noise
+        )
         if parts or noise:
             yield found if parts else found.changed(text="")
 
 
-def _is_whole(up: Bins, down: Bins, place: _Place, least: float) -> bool:
+def _is_whole(up: Bins, down: Bins, place: VariedTemplates, least: float) -> bool:
     """Whether the yield of all bins changes to one side, beyond noise."""
     noise = [max(BEYOND_NOISE * float(np.sqrt(np.sum(n**2))), least) for n in place.noise]
     beyond = all(abs(c.sum()) > n for c, n in zip((up, down), noise, strict=True))
     return beyond and bool(up.sum() * down.sum() > 0)
 
 
-def _bins(up: Bins, down: Bins, chosen: Bool[np.ndarray, " bins"], place: _Place) -> str:
+def _bins(up: Bins, down: Bins, chosen: Bool[np.ndarray, " bins"], place: VariedTemplates) -> str:
     """The bins that are concerned, and the changes in that where they are largest."""
     if not chosen.any():
         return "no single bin"
@@ -205,12 +145,12 @@ def _listed(chosen: Bool[np.ndarray, " bins"], most: int = 8) -> str:
     return f"bin{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers[:most]))}{more} of {len(chosen)}"
 
 
-def _percent(change: float, place: _Place) -> str:
+def _percent(change: float, place: VariedTemplates) -> str:
     total = place.nominal.sum()
     return f"{100 * change / total:+.3g} %" if total > 0 else f"{change:+.3g} events"
 
 
-def _large(place: _Place) -> Iterator[Caution]:
+def _large(place: VariedTemplates) -> Iterator[Caution]:
     """Yields of a size that no uncertainty has: the variation is perhaps not normalised as the nominal is."""
     total = float(place.nominal[place.filled].sum())
     names = [name for name in (place.systematic.up, place.systematic.down) if name is not None]
@@ -220,10 +160,10 @@ def _large(place: _Place) -> Iterator[Caution]:
         certain = abs(change) > BEYOND_NOISE * float(np.sqrt(np.sum(noise**2)))
         if certain and not 1 / UNLIKE <= ratio <= UNLIKE:
             text = f"{name!r} has {ratio:.3g} times the nominal yield: is it normalised as the nominal is?"
-            yield place.caution(LARGE, abs(change), text)
+            yield _caution(place, LARGE, abs(change), text)
 
 
-def _mirrored(place: _Place) -> Iterator[Caution]:
+def _mirrored(place: VariedTemplates) -> Iterator[Caution]:
     """Mirror images below zero, of the yield or of bins."""
     ends = place.used
     if len(place.given) == 2 and place.systematic.symmetrise is None:
@@ -239,7 +179,7 @@ def _mirrored(place: _Place) -> Iterator[Caution]:
                 f"up has {ratio:.4g} times the nominal yield, its mirror image {2.0 - ratio:.4g} times; in its place "
                 f"is {LEAST_MIRRORED}"
             )
-            yield place.caution(MIRRORED, np.abs(place.used[0] - place.nominal).sum(), text)
+            yield _caution(place, MIRRORED, np.abs(place.used[0] - place.nominal).sum(), text)
     below = np.minimum.reduce(ends)
     concerned = (below < -ROUNDING * np.abs(place.nominal).sum()) & (place.nominal >= 0) & place.filled
     if concerned.any():
@@ -248,7 +188,7 @@ def _mirrored(place: _Place) -> Iterator[Caution]:
             f"the mirror image is below zero in {_listed(concerned)} (bin {worst}: {below[worst]:.3g} events, nominal "
             f"{place.nominal[worst]:.3g})"
         )
-        yield place.caution(MIRRORED, -below[concerned].sum(), text)
+        yield _caution(place, MIRRORED, -below[concerned].sum(), text)
 
 
 def _normalizations(model: Model) -> Iterator[Caution]:
@@ -277,9 +217,9 @@ def _of_all(kind: str, systematic: str, size: float, text: str) -> Caution:
     return Caution(kind=kind, systematic=systematic, sample="", channel="", size=size, noise=0, text=text)
 
 
-def _without_effect(places: Sequence[_Place]) -> Iterator[Caution]:
+def _without_effect(places: Sequence[VariedTemplates]) -> Iterator[Caution]:
     """Of `NormPlusShape`: those that change no template at all."""
-    by_name: dict[str, list[_Place]] = {}
+    by_name: dict[str, list[VariedTemplates]] = {}
     for place in places:
         by_name.setdefault(place.systematic.name, []).append(place)
     for name, own in by_name.items():
@@ -288,17 +228,3 @@ def _without_effect(places: Sequence[_Place]) -> Iterator[Caution]:
             names = " and ".join(repr(n) for n in (own[0].systematic.up, own[0].systematic.down) if n)
             text = f"{name!r}: {names} change no template of any sample and channel"
             yield _of_all(NO_EFFECT, name, 0.0, text)
-
-
-def _varied(
-    yields: Float[AnyArray, "samples variations bins"],
-    axes: Axes,
-    sample: str,
-    systematic: NormPlusShapeSystematic,
-) -> tuple[Float[AnyArray, " bins"], Float[AnyArray, " bins"] | None]:
-    """The up and down templates of a sample in a channel, symmetrised where that is asked for; down may be missing."""
-    up = yields[axes.row(sample, systematic.up)]
-    down = None if systematic.down is None else yields[axes.row(sample, systematic.down)]
-    if systematic.symmetrise is None:
-        return up, down
-    return symmetrised(yields[axes.row(sample, NOMINAL)], up, down, systematic.symmetrise)

@@ -1,0 +1,127 @@
+"""Tables of a fit, a test and a limit for a terminal."""
+
+import io
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.evaluate.workspace_results import ByPyhf, WorkspaceFit, WorkspaceLimit, WorkspaceTest
+
+WIDTH = 118  # columns, whatever the terminal: the text may go into a file
+MOST_CORRELATIONS = 10
+LEAST_CORRELATION = 0.1
+BANDS = (
+    "expected -2 sigma",
+    "expected -1 sigma",
+    "expected median",
+    "expected +1 sigma",
+    "expected +2 sigma",
+)
+
+
+def fit_table(found: WorkspaceFit) -> str:
+    """Return minimum, parameters and the largest correlations of a fit."""
+    columns = ["parameter", "value", "uncertainty", "start", "bounds", "held"]
+    other = found.pyhf
+    if other is not None and not other.error:
+        columns[3:3] = ["pyhf", "its uncertainty"]
+    rows = []
+    for own in found.parameters:
+        low, high = own.bounds
+        row = [
+            own.name,
+            _number(own.value),
+            _number(own.uncertainty) if own.uncertainty else "",
+            _number(own.start),
+        ]
+        if other is not None and not other.error:
+            row[3:3] = [_number(other.values[own.name]), _number(other.uncertainties[own.name])]
+        rows.append([*row, f"[{low:g}, {high:g}]", own.held])
+    data = "Asimov data" if found.is_asimov else "observed data"
+    lines = [
+        f"fit to {data}: {found.status}, {found.steps} steps, -2 ln L = {found.twice_nll:.10g}, EDM {found.edm:.2g}",
+        _table(columns, rows),
+        *_correlations(found),
+        *_seconds(found, other),
+    ]
+    if other is not None and other.twice_nll is not None:
+        lines.append(f"-2 ln L of ours less that of pyhf: {found.twice_nll - other.twice_nll:.3g}")
+    return "\n".join(lines)
+
+
+def test_table(found: WorkspaceTest) -> str:
+    """Return observed and expected CLs of a test."""
+    numbers = {
+        "cls": found.cls,
+        "clsb": found.clsb,
+        "clb": found.clb,
+        **_bands("cls_expected", found.cls_expected),
+    }
+    labels = ("CLs", "CLs+b", "CLb", *(f"CLs, {band}" for band in BANDS))
+    title = f"test of {found.poi} = {found.mu:g} on {'Asimov data' if found.is_asimov else 'observed data'}"
+    return _of_numbers(title, dict(zip(labels, numbers.items(), strict=True)), found)
+
+
+def limit_table(found: WorkspaceLimit) -> str:
+    """Return observed and expected upper limits."""
+    numbers = {"observed": found.observed, **_bands("expected", found.expected)}
+    labels = ("Asimov data" if found.is_asimov else "observed", *BANDS)
+    title = f"upper limit on {found.poi} at CLs = {found.level:g}"
+    return _of_numbers(title, dict(zip(labels, numbers.items(), strict=True)), found)
+
+
+def _of_numbers(
+    title: str, numbers: dict[str, tuple[str, float]], found: WorkspaceTest | WorkspaceLimit
+) -> str:
+    other = found.pyhf
+    beside = other is not None and not other.error
+    rows = [
+        [label, _number(value), *([_number(other.numbers[name])] if other is not None and beside else [])]
+        for label, (name, value) in numbers.items()
+    ]
+    columns = ["", "value", *(["pyhf"] if beside else [])]
+    return "\n".join([title, _table(columns, rows), *_seconds(found, other)])
+
+
+def _bands(name: str, values: Sequence[float]) -> dict[str, float]:
+    """Values by the names that pyhf's have beside them."""
+    return {f"{name}[{band:+d}]": value for band, value in zip(range(-2, 3), values, strict=True)}
+
+
+def _correlations(found: WorkspaceFit) -> list[str]:
+    """The largest correlations, one line."""
+    matrix = np.asarray(found.correlation).reshape(len(found.correlated), -1)
+    rows, columns = np.triu_indices(len(found.correlated), 1)
+    order = np.argsort(-np.abs(matrix[rows, columns]), kind="stable")[:MOST_CORRELATIONS]
+    pairs = [
+        f"{found.correlated[rows[k]]}, {found.correlated[columns[k]]}: {matrix[rows[k], columns[k]]:+.2f}"
+        for k in order
+        if abs(matrix[rows[k], columns[k]]) >= LEAST_CORRELATION
+    ]
+    return ["largest correlations: " + "; ".join(pairs)] if pairs else []
+
+
+def _seconds(found: WorkspaceFit | WorkspaceTest | WorkspaceLimit, other: ByPyhf | None) -> Iterable[str]:
+    yield f"{found.seconds:.3g} s, and {found.seconds_compiling:.3g} s of compiling before"
+    if other is not None:
+        yield f"pyhf with Minuit: {other.seconds:.3g} s" + (f"; {other.error}" if other.error else "")
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}" if math.isfinite(value) else "none"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, column in enumerate(columns):
+        numeric = 0 < place < len(columns) - 2 or (place and not columns[0])
+        made.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    console = Console(file=io.StringIO(), width=WIDTH, color_system=None, markup=False, highlight=False)
+    console.print(made)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in text.splitlines())
