@@ -11,6 +11,7 @@ import annotated_types
 from pydantic.fields import FieldInfo
 
 from pipeline.config import Config, Section
+from pipeline.config.kinds import QUANTITY, BesideKind, Kind
 from pipeline.data.store import write_text
 from pipeline.errors import InputError
 from pipeline.evaluate import summary
@@ -79,32 +80,44 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def rows(section: type[Section], above: str = "") -> Iterator[Row]:
-    """Every key of a section and of the sections in it; `<name>` is a name of the user's, `[]` an entry of a list."""
+def rows(section: type[Section], above: str = "", listed: set[type[Section]] | None = None) -> Iterator[Row]:
+    """Every key of a section and of the sections in it; `<name>` is a name of the user's, `[]` an entry of a list.
+
+    The kinds of something are listed once, where it first stands; they are added to `listed`.
+    """
+    listed = set() if listed is None else listed
     for name, field in section.model_fields.items():
-        key = f"{above}{name}"
-        inner = list(_sections(field.annotation, key))
-        yield Row(key, _type(field.annotation), _default(field), _allowed(field), _meaning(field, inner))
-        for place, found in inner:
-            yield from rows(found, f"{place}.")
+        key, inner = f"{above}{name}", list(_sections(field.annotation, f"{above}{name}"))
+        if issubclass(section, BesideKind) and name == QUANTITY:
+            inner = list(_sections(field.annotation, above.removesuffix(".")))
+        elif issubclass(section, Kind) and name == "kind":
+            yield Row(key, "text", "required", f"`{section.named()}`", _first_line(section))
+        else:
+            yield Row(key, _type(field.annotation), _default(field), _allowed(field), _meaning(field, inner))
+        fresh = [(place, found) for place, found in inner if found not in listed]
+        listed.update(found for _, found in fresh if issubclass(found, Kind))
+        for place, found in fresh:
+            yield from rows(found, f"{place}.", listed)
 
 
 def _sections(annotation: Any, key: str) -> Iterator[tuple[str, type[Section]]]:
     """Sections that a value holds, each with the dotted path that leads into it."""
     arguments = typing.get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, Section):
-        yield key, annotation
+        yield f"{key}{_named(annotation)}", annotation
     elif typing.get_origin(annotation) is dict:
         yield from _sections(arguments[1], f"{key}.<name>")
     elif typing.get_origin(annotation) is tuple:
-        for place, found in _sections(arguments[0], f"{key}[]"):
-            kinds = (
-                typing.get_args(found.model_fields["type"].annotation) if "type" in found.model_fields else ()
-            )
-            yield f"{place}{''.join(f' ({kind})' for kind in kinds)}", found
+        yield from _sections(arguments[0], f"{key}[]")
     else:
         for choice in arguments:
             yield from _sections(choice, key)
+
+
+def _named(section: type[Section]) -> str:
+    """Which of several kinds of section it is, by its `type` or `kind`."""
+    tags = (section.model_fields[key] for key in ("type", "kind") if key in section.model_fields)
+    return "".join(f" ({kind})" for tag in tags for kind in typing.get_args(tag.annotation))
 
 
 def _type(annotation: Any) -> str:
@@ -164,8 +177,12 @@ def _allowed(field: FieldInfo) -> str:
 
 def _meaning(field: FieldInfo, inner: list[tuple[str, type[Section]]]) -> str:
     """The key's own description, or that of the section it holds."""
-    text = field.description or " / ".join((section.__doc__ or "").splitlines()[0] for _, section in inner)
+    text = field.description or " / ".join(_first_line(section) for _, section in inner)
     return " ".join(text.split())
+
+
+def _first_line(section: type[Section]) -> str:
+    return (section.__doc__ or "").splitlines()[0]
 
 
 def _cell(text: str) -> str:

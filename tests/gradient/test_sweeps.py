@@ -20,7 +20,7 @@ from pipeline.gradient.work import prepare_work
 from pipeline.likelihood import HistFactory
 from pipeline.likelihood.run_workspace import workspace
 from pipeline.likelihood.specifier import specification
-from pipeline.objective import OBJECTIVES
+from pipeline.objective import Inputs, value_of
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 from pipeline.optimise.update import in_ranges
@@ -69,7 +69,7 @@ def whole(config, work, widths):
 
     def objective(parameters):
         spec = specification(templates(parameters), work.axes, config)
-        return OBJECTIVES[config.objective.kind].function(model, spec).value
+        return value_of(config.objective.quantity, Inputs(model, spec)).value
 
     return jax.jit(jax.value_and_grad(objective))(start)
 

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipeline import config as configuration
+from pipeline.config.quantities import PoiUncertainty
 from pipeline.containers import Templates
 from pipeline.errors import ConfigError
 from pipeline.gradient.loss import centre
 from pipeline.likelihood import HistFactory, templates_from_workspace
 from pipeline.likelihood.run_workspace import workspace
 from pipeline.likelihood.specifier import specification
-from pipeline.objective import OBJECTIVES
+from pipeline.objective import Inputs, value_of
 from pipeline.templates.axes import axes_of, variations_of
 from pipeline.templates.shapes import Channels, norm_plus_shape
 
@@ -84,7 +85,7 @@ def test_constraint_widths_are_optimised_but_never_dropped_from_a_workspace(run,
     model = HistFactory.from_workspace(
         workspace(templates, rows, run), constraint_widths={"Jet energy scale": None, "tW normalisation": 2.5}
     )
-    value = OBJECTIVES["poi_uncertainty"].function(model, model.templates).value
+    value = value_of(PoiUncertainty(), Inputs(model, model.templates)).value
     np.testing.assert_allclose(objective, value, rtol=1e-10)
     assert objective > centre(run, rows)(templates, {})[0]  # less is known
     assert all(np.all(np.isfinite(c)) for c in cotangent.yields.values())
