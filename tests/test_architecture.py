@@ -36,7 +36,7 @@ INSIDE = {
     " specifier run_workspace",
     "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
     " weighted_sum",
-    "optimise": "schedule resolution parameters point width_names first_step checkpoints update surrogate_calls"
+    "optimise": "schedule resolution parameters given_values width_names first_step checkpoints update surrogate_calls"
     " epochs blocks",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",
