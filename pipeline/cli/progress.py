@@ -29,7 +29,7 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-class _File(logging.StreamHandler[TextIO]):
+class _LogFile(logging.StreamHandler[TextIO]):
     """The file of `--log`.
 
     What an earlier run left in it goes with the first line: a process that only serves others writes none.
@@ -68,7 +68,7 @@ class _Terminal(RichHandler):
     A terminal shows no line that is in the file or in the bar.
     """
 
-    def __init__(self, file: _File | None, *, debug: bool) -> None:
+    def __init__(self, file: _LogFile | None, *, debug: bool) -> None:
         console = _Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
         super().__init__(console=console, highlighter=NullHighlighter(), keywords=[])
         self._file, self._debug = file, debug
@@ -103,7 +103,7 @@ def logged(path: Path | None, *, debug: bool = False) -> Iterator[None]:
         OutputError: the file cannot be written.
     """
     with contextlib.ExitStack() as stack:
-        file = None if path is None else _File(stack.enter_context(_opened(path)))
+        file = None if path is None else _LogFile(stack.enter_context(_opened(path)))
         handlers: list[logging.Handler] = [*([] if file is None else [file]), _Terminal(file, debug=debug)]
         level, propagate = PACKAGE.level, PACKAGE.propagate
         PACKAGE.setLevel(logging.DEBUG)
