@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-FOLDS = ("all", "train", "held_out")  # as in `datasets`, which takes a second to import
+from pipeline.data.names import ALL, FOLDS, INITIAL, POINTS
+
 CORES = os.cpu_count() or 1
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -164,14 +165,14 @@ def at_a_point(function: Function) -> Function:
     point = click.option(
         "--parameters",
         "point",
-        type=click.Choice(["initial", "optimised"]),
-        default="initial",
+        type=click.Choice(POINTS),
+        default=INITIAL,
         help="start values of the configuration, or the run's result (default: initial)",
     )
     fold = click.option(
         "--fold",
-        type=click.Choice(FOLDS),
-        default="all",
+        type=click.Choice((ALL, *FOLDS)),
+        default=ALL,
         help="events to count, each fold normalised to the whole luminosity (default: all)",
     )
     return point(fold(function))
