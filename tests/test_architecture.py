@@ -24,7 +24,8 @@ INSIDE = {
     "cli/verbs": "events stages points workspaces schema",
     "cluster": "settings security assignment workers sweeping batch",
     "columns": "padding branches rootfile bookkeeping inventory preselection selection make",
-    "config": "textfiles sources targets section notation cluster events model objective sections reader",
+    "config": "textfiles sources targets section kinds notation cluster events model quantities objective sections"
+    " reader",
     "data": "names atomic written record event_random store results checksums manifest datasets column_file"
     " normalisation provenance run_files fingerprint",
     "evaluate": "evaluation change summary pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point"
@@ -33,8 +34,9 @@ INSIDE = {
     "gradient": "work chunks black_box compiled sweeps suspects loss",
     "likelihood": "interpolation workspace paramsets layout stacked terms histfactory derivatives"
     " specifier run_workspace",
-    "objective": "value mean merit counting precision sensitivity cross_entropy penalties catalogue",
-    "optimise": "schedule resolution parameters point width_names first_step checkpoints update surrogate_calls"
+    "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
+    " weighted_sum",
+    "optimise": "schedule resolution parameters given_values width_names first_step checkpoints update surrogate_calls"
     " epochs blocks",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",

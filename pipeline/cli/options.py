@@ -2,13 +2,15 @@
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.types import OptionHelpExtra
 
-FOLDS = ("all", "train", "held_out")  # as in `datasets`, which takes a second to import
+from pipeline.data.names import ALL, FOLDS, INITIAL, POINTS
+
 CORES = os.cpu_count() or 1
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -65,10 +67,10 @@ class Several(click.ParamType[tuple[str, ...]]):
 class Required(click.Option):
     """An option that must be given, as its help text says already."""
 
-    def __init__(self, *names: Any, **settings: Any) -> None:
-        super().__init__(*names, required=True, **settings)
+    def __init__(self, names: Sequence[str] | None = None, **settings: Any) -> None:
+        super().__init__(names, required=True, **settings)
 
-    def get_help_extra(self, ctx: click.Context) -> Any:
+    def get_help_extra(self, ctx: click.Context) -> OptionHelpExtra:
         """Nothing in brackets behind the help text."""
         del ctx
         return {}
@@ -164,14 +166,14 @@ def at_a_point(function: Function) -> Function:
     point = click.option(
         "--parameters",
         "point",
-        type=click.Choice(["initial", "optimised"]),
-        default="initial",
+        type=click.Choice(POINTS),
+        default=INITIAL,
         help="start values of the configuration, or the run's result (default: initial)",
     )
     fold = click.option(
         "--fold",
-        type=click.Choice(FOLDS),
-        default="all",
+        type=click.Choice((ALL, *FOLDS)),
+        default=ALL,
         help="events to count, each fold normalised to the whole luminosity (default: all)",
     )
     return point(fold(function))

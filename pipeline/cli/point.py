@@ -18,8 +18,8 @@ from pipeline.data.run_files import ColumnFiles, notes
 from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.optimise.blocks import optimised
+from pipeline.optimise.given_values import Value, parsed_value, require_free, with_values
 from pipeline.optimise.parameters import initial_parameters
-from pipeline.optimise.point import Value, require_free, value_of, with_values
 from pipeline.optimise.width_names import check_names
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,9 @@ def config_and_values(path: Path, overrides: Sequence[str]) -> tuple[Config, dic
     given = [item.partition("=") for item in overrides if item not in keys]
     for name, _, _ in given:
         require_free(config, f"--set {name[:LONGEST_SHOWN]}", name)
-    return config, {name: value_of(f"--set {name}={text[:LONGEST_SHOWN]}", text) for name, _, text in given}
+    return config, {
+        name: parsed_value(f"--set {name}={text[:LONGEST_SHOWN]}", text) for name, _, text in given
+    }
 
 
 def looking(

@@ -18,7 +18,7 @@ from pipeline.data.record import EpochRecord
 from pipeline.data.store import unwritable
 from pipeline.errors import OutputError
 
-PACKAGE = logging.getLogger("pipeline")  # and no other library's: Dask's own messages are not for the user
+PACKAGE = "pipeline"  # the logger of it, and no other library's: Dask's own messages are not for the user
 logger = logging.getLogger(__name__)
 IN_BAR = {"in_bar": True}  # of a message that a terminal shows in the bar
 
@@ -29,7 +29,7 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-class _File(logging.StreamHandler[TextIO]):
+class _LogFile(logging.StreamHandler[TextIO]):
     """The file of `--log`.
 
     What an earlier run left in it goes with the first line: a process that only serves others writes none.
@@ -68,7 +68,7 @@ class _Terminal(RichHandler):
     A terminal shows no line that is in the file or in the bar.
     """
 
-    def __init__(self, file: _File | None, *, debug: bool) -> None:
+    def __init__(self, file: _LogFile | None, *, debug: bool) -> None:
         console = _Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
         super().__init__(console=console, highlighter=NullHighlighter(), keywords=[])
         self._file, self._debug = file, debug
@@ -103,20 +103,21 @@ def logged(path: Path | None, *, debug: bool = False) -> Iterator[None]:
         OutputError: the file cannot be written.
     """
     with contextlib.ExitStack() as stack:
-        file = None if path is None else _File(stack.enter_context(_opened(path)))
+        file = None if path is None else _LogFile(stack.enter_context(_opened(path)))
         handlers: list[logging.Handler] = [*([] if file is None else [file]), _Terminal(file, debug=debug)]
-        level, propagate = PACKAGE.level, PACKAGE.propagate
-        PACKAGE.setLevel(logging.DEBUG)
-        PACKAGE.propagate = False  # an analysis may set up the root logger: each line would come twice
+        package = logging.getLogger(PACKAGE)
+        level, propagate = package.level, package.propagate
+        package.setLevel(logging.DEBUG)
+        package.propagate = False  # an analysis may set up the root logger: each line would come twice
         for handler in handlers:
-            PACKAGE.addHandler(handler)
+            package.addHandler(handler)
         try:
             yield
         finally:
             for handler in handlers:
-                PACKAGE.removeHandler(handler)
-            PACKAGE.setLevel(level)
-            PACKAGE.propagate = propagate
+                package.removeHandler(handler)
+            package.setLevel(level)
+            package.propagate = propagate
 
 
 def _opened(path: Path) -> TextIO:
@@ -140,7 +141,9 @@ def log_traceback(error: BaseException) -> None:
 @contextlib.contextmanager
 def bar(what: str, total: int, start: int = 0) -> Iterator[Callable[[str], None]]:
     """A function to call once per step with the step's line; on a terminal a bar moves in its place."""
-    console = next((own.console for own in PACKAGE.handlers if isinstance(own, _Terminal)), None)
+    console = next(
+        (own.console for own in logging.getLogger(PACKAGE).handlers if isinstance(own, _Terminal)), None
+    )
     if console is None or not console.is_terminal:
         yield logger.info
         return

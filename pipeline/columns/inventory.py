@@ -24,7 +24,7 @@ STEP_EVENTS = 1_000_000  # weights read at a time: bounds the memory, changes no
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")  # as in data.samples
 
 
-class _File(TypedDict):
+class _ManifestFile(TypedDict):
     """A file: its events, its checksum, and the sum of the generator weights of all that were generated for it."""
 
     path: str
@@ -38,7 +38,7 @@ class _Variation(TypedDict):
 
     nevts_total: int
     sumw_total: NotRequired[float]
-    files: list[_File]
+    files: list[_ManifestFile]
 
 
 Taken = dict[str, dict[str, _Variation]]
@@ -64,7 +64,7 @@ def taken(
         InputError: a pattern that matches nothing, a file or a content that is there twice, one that cannot be read.
     """
     found: Taken = {}
-    listed: list[tuple[str, _File]] = []
+    listed: list[tuple[str, _ManifestFile]] = []
     for name, *patterns in processes:
         process, variation = _entry(name, patterns)
         if variation in found.setdefault(process, {}):
@@ -110,7 +110,7 @@ def _matching(name: str, patterns: Iterable[str]) -> list[str]:
     return paths
 
 
-def _described(name: str, path: str, tree: str, branch: str | None, algorithm: str | None) -> _File:
+def _described(name: str, path: str, tree: str, branch: str | None, algorithm: str | None) -> _ManifestFile:
     file, reads = SourceFile(name, 0, path, None), FlatTree((), tree=tree)
     try:
         with rootfile.opened(file, reads) as root:
@@ -120,7 +120,7 @@ def _described(name: str, path: str, tree: str, branch: str | None, algorithm: s
         raise
     except InputError as error:
         raise InputError(f"{error}; the options are --tree and --generator-weight") from error
-    described: _File = {"path": path, "nevts": entries}
+    described: _ManifestFile = {"path": path, "nevts": entries}
     if algorithm is not None:
         described["checksum"] = _checksum(file, algorithm)
     if total is not None:
@@ -151,7 +151,7 @@ def _checksum(file: SourceFile, algorithm: str) -> str:
         return str(checksums.of(file.path, algorithm))
 
 
-def _totals(files: Sequence[_File]) -> _Variation:
+def _totals(files: Sequence[_ManifestFile]) -> _Variation:
     events = sum(file["nevts"] for file in files)
     if all("sumw" in file for file in files):
         weights = sum(file["sumw"] for file in files)
@@ -159,7 +159,7 @@ def _totals(files: Sequence[_File]) -> _Variation:
     return {"nevts_total": events, "files": list(files)}
 
 
-def _require_different(listed: Sequence[tuple[str, _File]]) -> None:
+def _require_different(listed: Sequence[tuple[str, _ManifestFile]]) -> None:
     """One file or one content twice would count twice."""
     seen: dict[Hashable, tuple[str, str]] = {}
     for name, file in listed:

@@ -8,13 +8,16 @@ from pipeline.config.cluster import Cluster
 from pipeline.config.events import Sample, Simulate
 from pipeline.config.model import LUMINOSITY, Channel, Model, NormalizationSystematic, NormPlusShapeSystematic
 from pipeline.config.notation import parse_value, written
-from pipeline.config.objective import Objective, Penalty, WeightedTerm
+from pipeline.config.objective import PENALTIES, Objective, Penalty
+from pipeline.config.quantities import OBJECTIVES, Quantity
 from pipeline.config.reader import load, parse, read_yaml
 from pipeline.config.section import Anneal, Bandwidth, Section
 from pipeline.config.sections import Config, Optimise, Surrogate
 
 __all__ = [
     "LUMINOSITY",
+    "OBJECTIVES",
+    "PENALTIES",
     "Anneal",
     "Bandwidth",
     "Channel",
@@ -26,11 +29,11 @@ __all__ = [
     "Objective",
     "Optimise",
     "Penalty",
+    "Quantity",
     "Sample",
     "Section",
     "Simulate",
     "Surrogate",
-    "WeightedTerm",
     "load",
     "parse",
     "parse_value",

@@ -10,6 +10,7 @@ import pydantic
 from pydantic_core import ErrorDetails
 
 from pipeline.config import textfiles
+from pipeline.config.kinds import QUANTITY, BesideKind
 from pipeline.config.notation import parse_value
 from pipeline.config.section import Section
 from pipeline.config.sections import Config
@@ -184,7 +185,7 @@ def _message(problem: ErrorDetails) -> str:
     """One problem: the key, the value, what was allowed."""
     *above, last = _keys_only(problem["loc"]) or ("(whole file)",)
     shown, current = _walk(above)
-    shown = shown if last in _kinds(_inside(current, last)) else [*shown, str(last)]
+    shown = shown if _is_unspelt(current, last) else [*shown, str(last)]
     key = ".".join(shown)
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key; {nearest(shown[-1], _keys(current))}"
@@ -194,12 +195,16 @@ def _message(problem: ErrorDetails) -> str:
         kinds = [
             kind for choice in typing.get_args(_union(_inside(current, last))) for kind in _kinds(choice)
         ]
-        return f"{key}: required key 'type' is missing; allowed: {', '.join(map(repr, kinds))}"
+        tag = problem["ctx"]["discriminator"]
+        return f"{key}: required key {tag} is missing; allowed: {', '.join(map(repr, kinds))}"
+    if problem["type"] == "union_tag_invalid":
+        tag, allowed, got = (problem["ctx"][name] for name in ("discriminator", "expected_tags", "tag"))
+        return f"{key}.{tag[1:-1]}: Input should be one of {allowed} (got {got!r})"
     if problem["type"] == "invalid_key":
         return (
             f"{key}: a number stands for the name of a key; where a decimal comma made it, write 0.5 for 0,5"
         )
-    if problem["type"] == "model_type":
+    if problem["type"] in ("model_type", "model_attributes_type"):
         return f"{key}: must be a section {{key: value}} (got {textfiles.shown(problem['input'])})"
     got = "" if isinstance(problem["input"], dict) else f" (got {textfiles.shown(problem['input'])})"
     reason = SAID_OTHERWISE.get(problem["type"], problem["msg"].removeprefix("Value error, "))
@@ -230,14 +235,20 @@ def _walk(location: Sequence[str | int]) -> tuple[list[str], object]:
     shown: list[str] = []
     current: object = Config
     for part in location:
-        current = _inside(current, part)
-        if part not in _kinds(current):
+        if not _is_unspelt(current, part):
             shown.append(str(part))
+        current = _inside(current, part)
     return shown, current
 
 
+def _is_unspelt(annotation: object, part: str | int) -> bool:
+    """Whether a part of a location is not in the file: a kind, or the field that holds what is of several kinds."""
+    is_beside = _is_section(annotation) and issubclass(annotation, BesideKind) and part == QUANTITY
+    return is_beside or part in _kinds(_inside(annotation, part))
+
+
 def _inside(annotation: object, part: str | int) -> object:
-    """The type of one key of a section, one entry of a mapping or list, or one kind (by its `type`) of a section."""
+    """The type of one key of a section, one entry of a mapping or list, or one kind of a section."""
     arguments = typing.get_args(annotation)
     if _is_section(annotation):
         field = annotation.model_fields.get(str(part))
@@ -258,10 +269,11 @@ def _is_section(annotation: object) -> TypeGuard[type[Section]]:
 
 
 def _kinds(annotation: object) -> tuple[str, ...]:
-    """The allowed values of `type` in a section that has this key."""
-    if not _is_section(annotation) or "type" not in annotation.model_fields:
+    """The allowed value of `type` or `kind` in a section that has one of these keys."""
+    if not _is_section(annotation):
         return ()
-    return typing.get_args(annotation.model_fields["type"].annotation)
+    tags = (annotation.model_fields[key] for key in ("type", "kind") if key in annotation.model_fields)
+    return tuple(kind for tag in tags for kind in typing.get_args(tag.annotation))
 
 
 def _union(annotation: object) -> object:
@@ -270,7 +282,12 @@ def _union(annotation: object) -> object:
 
 
 def _keys(annotation: object) -> set[str]:
-    """Keys of the section, or of the sections, that a type allows."""
+    """Keys of the section, or of the sections, that a type allows, as the file spells them."""
     if _is_section(annotation):
-        return set(annotation.model_fields)
+        inner = (
+            _keys(annotation.model_fields[QUANTITY].annotation)
+            if issubclass(annotation, BesideKind)
+            else set()
+        )
+        return {*annotation.model_fields, *inner} - {QUANTITY}
     return {key for choice in typing.get_args(annotation) for key in _keys(choice)}

@@ -9,7 +9,8 @@ from pydantic import Field
 from pipeline.config.cluster import Cluster
 from pipeline.config.events import AnalysisSection, Data, Simulate
 from pipeline.config.model import Channel, Model
-from pipeline.config.objective import Objective
+from pipeline.config.objective import McStatistics, Objective, OfNuisanceParameters
+from pipeline.config.quantities import OfStrength, ProfileInterval
 from pipeline.config.section import MOST, Anneal, Name, Section
 from pipeline.errors import nearest
 
@@ -159,7 +160,7 @@ class Config(Section):
         return {name: self._with(other) for name, other in self.evaluate.also.items()}
 
     def _with(self, other: Alternative) -> "Config":
-        every, named = other.objective.is_merit, other.objective.sums
+        every, named = other.objective.is_merit, other.objective.channels
         used = {n: c for n, c in self.channels.items() if c.in_fit or every or n in named}
         changed = {"model": other.model, "objective": other.objective, "channels": used}
         return self.model_copy(update={**changed, "evaluate": Evaluate()})
@@ -197,23 +198,27 @@ class Config(Section):
                 f"objective: parameter {unknown[0]!r} is not in the model; "
                 f"{nearest(unknown[0], self.model.parameter_names)}"
             )
+        self._penalties_fit_model()
+        if self.model.is_fitted:
+            self._objective_inside_bounds()
+
+    def _penalties_fit_model(self) -> None:
         for penalty in self.objective.penalties:
-            free = sorted(set(penalty.parameters or ()) - self.model.constrained_names)
+            watched = penalty.parameters or () if isinstance(penalty, OfNuisanceParameters) else ()
+            free = sorted(set(watched) - self.model.constrained_names)
             if free:
                 raise ValueError(
                     f"objective: penalty {penalty.kind!r}: parameter {free[0]!r} has no constraint term; "
                     f"{nearest(free[0], self.model.constrained_names)}"
                 )
-            if penalty.kind == "mc_statistics" and not self.model.mc_statistics:
+            if isinstance(penalty, McStatistics) and not self.model.mc_statistics:
                 raise ValueError(
                     "objective: penalty 'mc_statistics' needs model.mc_statistics: true; set it or remove the penalty"
                 )
-        if self.model.is_fitted:
-            self._objective_inside_bounds()
 
     def _objective_fits_channels(self) -> None:
         outside = set(self.channels) - set(self.regions)
-        used = self.objective.sums
+        used = self.objective.channels
         if used != outside and not (self.objective.is_merit and used < outside):
             raise ValueError(
                 f"channels with in_fit: false are {sorted(outside)}, those of the objective are {sorted(used)}; "
@@ -223,13 +228,13 @@ class Config(Section):
     def _objective_inside_bounds(self) -> None:
         poi = next(n for n in self.model.normfactors if n.name == self.model.poi)
         low, high = poi.bounds
-        for part in (self.objective, *self.objective.terms):
-            if part.mu is not None and not part.mu <= high:
+        for part in self.objective.parts:
+            if isinstance(part, OfStrength) and part.is_given and not part.mu <= high:
                 raise ValueError(
                     f"objective: mu {part.mu} of {part.kind!r} is above the upper bound {high} of {poi.name!r}; "
                     "raise the bound or lower mu"
                 )
-            if part.kind == "profile_interval" and not low < poi.nominal < high:
+            if isinstance(part, ProfileInterval) and not low < poi.nominal < high:
                 raise ValueError(
                     f"objective: 'profile_interval' needs the POI's nominal {poi.nominal} inside its bounds "
                     f"{list(poi.bounds)}, not at one; widen the bounds of {poi.name!r}"

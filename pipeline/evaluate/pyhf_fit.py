@@ -9,10 +9,20 @@ import pyhf
 from numpy.typing import ArrayLike
 
 from pipeline.config import Config
+from pipeline.config.quantities import (
+    AsimovSignificance,
+    Cls,
+    Discovery,
+    DiscoveryPValue,
+    ExpectedLimit,
+    PoiUncertainty,
+    ProfileInterval,
+    Quantity,
+)
 from pipeline.errors import FitError
 from pipeline.evaluate.evaluation import FittedParameter, PyhfFit
 from pipeline.evaluate.pyhf_interval import Fitted, poi_interval, valid_fit
-from pipeline.evaluate.pyhf_objectives import contributions, judged, kinds_of
+from pipeline.evaluate.pyhf_objectives import contributions, judged
 from pipeline.evaluate.pyhf_state import pyhf_with
 from pipeline.fit.impacts import Profile, best_fit, impacts, widths_before
 from pipeline.fit.interval import Interval
@@ -24,12 +34,9 @@ STRATEGIES_OF_ASIMOV = (0, 1, 2)
 STRATEGIES = (1, 0, 2)  # of fits to other data, pyhf's own choice first
 MINIMA_APART = 0.01  # in -2 ln L: a hundredth of the distance of one standard deviation
 APART = 0.01  # relative, of two numbers that should be one; of a logarithm below 1 of the p-value itself
-OF_THE_INTERVAL = {"poi_uncertainty", "profile_interval"}
-MORE_IS_LOWER = {
-    "upper_limit",
-    "cls",
-    "discovery_p_value",
-}  # a lower -2 ln L makes these larger, significances smaller
+LOGARITHMS = (Cls, DiscoveryPValue)  # of a p-value
+MORE_IS_LOWER = (ExpectedLimit, *LOGARITHMS)  # a lower -2 ln L makes these larger
+LESS_IS_LOWER = (Discovery, AsimovSignificance)  # and these smaller
 FEW_EVENTS = "is there a bin with hardly any events? Merge it with its neighbour in channels.*.edges"
 
 
@@ -97,7 +104,7 @@ def require_agreement(config: Config, spec: Workspace, ours: float | None, pyhfs
     """
     if pyhfs is None or ours is None or _agree(ours, pyhfs, [pyhfs], config):
         return
-    if "poi_uncertainty" in kinds_of(config.objective) or config.objective.terms:
+    if _has(config, PoiUncertainty) or len(config.objective.parts) > 1:
         parts = _like_ours(config, spec)
         if parts is not None and _agree(ours, math.fsum(parts), parts, config):
             return
@@ -107,36 +114,40 @@ def require_agreement(config: Config, spec: Workspace, ours: float | None, pyhfs
     )
 
 
+def _has(config: Config, *kinds: type[Quantity]) -> bool:
+    """Whether the objective, or a term of it, is of one of these kinds."""
+    return any(isinstance(part, kinds) for part in config.objective.parts)
+
+
 def _like_ours(config: Config, spec: Workspace) -> list[float] | None:
     """What makes up pyhf's number, with the Hessian where our likelihood has it."""
     with pyhf_with(pyhf.optimize.scipy_optimizer()):
         model, data = cabinetry.model_utils.model_and_data(dict(spec))
-        needs_interval = "profile_interval" in kinds_of(config.objective)
-        interval = _asimov_fit(config, spec).interval if needs_interval else None
+        interval = _asimov_fit(config, spec).interval if _has(config, ProfileInterval) else None
         half = math.nan if interval is None else interval.half
-        return contributions(config.objective, model, data, half, by_hessian=True)
+        return contributions(config.objective.quantity, model, data, half, by_hessian=True)
 
 
 def _agree(ours: float, pyhfs: float, parts: list[float], config: Config) -> bool:
     """To 1 %: of the number, of a sum's terms without their signs, of a p-value where its logarithm is small."""
     scale = math.fsum(map(abs, parts))
-    if kinds_of(config.objective) & {"cls", "discovery_p_value"}:
+    if _has(config, *LOGARITHMS):
         scale = max(scale, 1.0)
     return abs(pyhfs - ours) <= APART * scale
 
 
 def _fault(config: Config, ours: float, pyhfs: float) -> str:
-    kind = config.objective.kind
-    if kind not in MORE_IS_LOWER | {"discovery", "asimov_significance"}:
+    quantity = config.objective.quantity
+    if not isinstance(quantity, MORE_IS_LOWER + LESS_IS_LOWER):
         return ""
-    ours_is_lower = (ours > pyhfs) == (kind in MORE_IS_LOWER)
+    ours_is_lower = (ours > pyhfs) == isinstance(quantity, MORE_IS_LOWER)
     return f": the fit of {'pyhf' if ours_is_lower else 'ours'} is not at the lowest -2 ln L"
 
 
 def _asimov_fit(config: Config, spec: Workspace, *, report: bool = True) -> _Asimov:
     """pyhf's fit of the Asimov data, the interval where the objective or the report needs it, the objective."""
     model, data = cabinetry.model_utils.model_and_data(dict(spec))
-    needs_interval = bool(OF_THE_INTERVAL & kinds_of(config.objective))
+    needs_interval = _has(config, PoiUncertainty, ProfileInterval)
     profile = Profile(spec) if needs_interval or report else None
     fitted = valid_fit(model, data, STRATEGIES_OF_ASIMOV)
     if fitted is None:
@@ -150,7 +161,7 @@ def _asimov_fit(config: Config, spec: Workspace, *, report: bool = True) -> _Asi
             raise
         missing = str(error)
     half = math.nan if interval is None else interval.half
-    number = judged(config.objective, model, data, half)
+    number = judged(config.objective.quantity, model, data, half)
     if number is not None and not math.isfinite(number):
         raise FitError(
             f"the objective by pyhf is {number}: a tested hypothesis leaves a bin without expected events"

@@ -1,32 +1,49 @@
 """The number of each objective by pyhf: its own fits and tests, on the same Asimov data."""
 
+import functools
 import math
-import operator
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyhf
 import scipy.optimize
 from jax.scipy.special import log_ndtr
 
-from pipeline.config import Objective, WeightedTerm
+from pipeline.config.quantities import (
+    AsimovSignificance,
+    Cls,
+    Discovery,
+    DiscoveryPValue,
+    ExpectedLimit,
+    ExpectedVariance,
+    GeneralisedVariance,
+    PoiUncertainty,
+    ProfileInterval,
+    Quantity,
+    WeightedSum,
+)
 from pipeline.errors import FitError
 from pipeline.evaluate.conditional import held_fit, twice_nll
 from pipeline.evaluate.pyhf_state import PyhfData, pyhf_with
-from pipeline.objective import OBJECTIVES
 
 LEAST_LOG_CLS = math.log(sys.float_info.min)  # a root is not looked for from infinity
 STEP = 0.01  # of a parameter's width, of central differences: interpolation codes bend within a tenth of it
 
 
+@functools.singledispatch
+def judge(options: Quantity, model: pyhf.Model, data: PyhfData, half: float) -> float:
+    """The number of an objective of the fit, of pyhf's model with its Asimov data; `half` as of `judged`.
+
+    Each kind but the sum registers its function, ``@judge.register``.
+    """
+    raise NotImplementedError(
+        f"pyhf's number of {type(options).__name__} is not registered; see 'Adding an objective' in CONTRIBUTING.md"
+    )
+
+
 def judged(
-    objective: Objective | WeightedTerm,
-    model: pyhf.Model,
-    data: PyhfData,
-    half: float,
-    *,
-    by_hessian: bool = False,
+    quantity: Quantity, model: pyhf.Model, data: PyhfData, half: float, *, by_hessian: bool = False
 ) -> float | None:
     """The objective by pyhf; None for one that is no number of the fit.
 
@@ -35,36 +52,32 @@ def judged(
         half: half of the POI's interval.
         by_hessian: `poi_uncertainty` by the Hessian, as our likelihood has it, not by the interval.
     """
-    parts = contributions(objective, model, data, half, by_hessian=by_hessian)
+    parts = contributions(quantity, model, data, half, by_hessian=by_hessian)
     return None if parts is None else math.fsum(parts)
 
 
 def contributions(
-    objective: Objective | WeightedTerm,
-    model: pyhf.Model,
-    data: PyhfData,
-    half: float,
-    *,
-    by_hessian: bool = False,
+    quantity: Quantity, model: pyhf.Model, data: PyhfData, half: float, *, by_hessian: bool = False
 ) -> list[float] | None:
     """What `judged` adds up: of a sum its terms, each with weight and sign, of anything else the number alone."""
-    terms = getattr(objective, "terms", ())
-    if terms:
-        numbers = [judged(term, model, data, half, by_hessian=by_hessian) for term in terms]
-        signs = [OBJECTIVES[term.kind].sign * term.weight for term in terms]
+    if isinstance(quantity, WeightedSum):
+        numbers = [judged(term.quantity, model, data, half, by_hessian=by_hessian) for term in quantity.terms]
         known = [n for n in numbers if n is not None]
-        return list(map(operator.mul, signs, known)) if len(known) == len(terms) else None
-    if OBJECTIVES[objective.kind].of_sums:
+        weighted = [term.factor * number for term, number in zip(quantity.terms, known, strict=False)]
+        return weighted if len(known) == len(numbers) else None
+    if quantity.of_sums:
         return None
     with pyhf_with(pyhf.optimize.scipy_optimizer()):
-        if by_hessian and objective.kind == "poi_uncertainty":
+        if by_hessian and isinstance(quantity, PoiUncertainty):
             return [math.sqrt(variance_of_poi(model, data))]
-        return [JUDGES[objective.kind](model, data, half, **objective.options)]
+        return [judge(quantity, model, data, half)]
 
 
-def kinds_of(objective: Objective | WeightedTerm) -> set[str]:
-    """The objective's kind, or those of its terms."""
-    return {term.kind for term in getattr(objective, "terms", ())} or {objective.kind}
+@judge.register
+def _interval(
+    options: PoiUncertainty | ProfileInterval, model: pyhf.Model, data: PyhfData, half: float
+) -> float:
+    return half
 
 
 def _at(model: pyhf.Model, poi: float) -> list[float]:
@@ -93,22 +106,24 @@ def _root_of_q(model: pyhf.Model, tested: float, truth: float) -> float:
     return math.sqrt(max(found.twice_nll - twice_nll(model, data, _at(model, truth)), 0.0))
 
 
-def _discovery(model: pyhf.Model, data: PyhfData, half: float, *, mu: float = 1.0) -> float:
-    return _root_of_q(model, 0.0, mu)
+@judge.register
+def _discovery(options: Discovery, model: pyhf.Model, data: PyhfData, half: float) -> float:
+    return _root_of_q(model, 0.0, options.mu)
 
 
-def _discovery_p_value(model: pyhf.Model, data: PyhfData, half: float, *, mu: float = 1.0) -> float:
-    return float(log_ndtr(-_root_of_q(model, 0.0, mu)))
+@judge.register
+def _discovery_p_value(options: DiscoveryPValue, model: pyhf.Model, data: PyhfData, half: float) -> float:
+    return float(log_ndtr(-_root_of_q(model, 0.0, options.mu)))
 
 
-def _counting(
-    model: pyhf.Model, data: PyhfData, half: float, *, background_uncertainty: float = 0.0
-) -> float:
+@judge.register
+def _counting(options: AsimovSignificance, model: pyhf.Model, data: PyhfData, half: float) -> float:
     """Z of a counting model of the same bins at POI = 1, its background known exactly or to a shapesys."""
     both, background = (
         np.asarray(model.expected_data(_at(model, poi), include_auxdata=False)) for poi in (1.0, 0.0)
     )
-    known = {"name": "known", "type": "shapesys", "data": (background_uncertainty * background).tolist()}
+    relative = options.background_uncertainty or 0.0
+    known = {"name": "known", "type": "shapesys", "data": (relative * background).tolist()}
     samples = [
         {
             "name": "signal",
@@ -118,24 +133,24 @@ def _counting(
         {
             "name": "background",
             "data": background.tolist(),
-            "modifiers": [known] if background_uncertainty else [],
+            "modifiers": [known] if relative else [],
         },
     ]
     counting = pyhf.Model({"channels": [{"name": "bins", "samples": samples}]}, poi_name="mu")
     return _root_of_q(counting, 0.0, 1.0)
 
 
-def _log_cls(model: pyhf.Model, data: PyhfData, half: float, *, mu: float = 1.0) -> float:
+@judge.register
+def _log_cls(options: Cls, model: pyhf.Model, data: PyhfData, half: float) -> float:
     """CLs = 2 Phi(-sqrt(q)), as without signal CLb is 1/2: pyhf's `hypotest`, if that finds the lowest minimum."""
-    return float(log_ndtr(-_root_of_q(model, mu, 0.0))) + math.log(2)
+    return float(log_ndtr(-_root_of_q(model, options.mu, 0.0))) + math.log(2)
 
 
-def _upper_limit(
-    model: pyhf.Model, data: PyhfData, half: float, *, level: float = 0.05, band: int = 0
-) -> float:
+@judge.register
+def _upper_limit(options: ExpectedLimit, model: pyhf.Model, data: PyhfData, half: float) -> float:
     """Where the expected CLs, Phi(N - sqrt(q)) / Phi(N) at N sigma of the band, is the level (arXiv:1007.1727)."""
     low, high = map(float, model.config.suggested_bounds()[model.config.poi_index])
-    sigma = float(band)
+    sigma, level = float(options.band), options.level
 
     def above(mu: float) -> float:
         log_cls = float(log_ndtr(sigma - _root_of_q(model, mu, 0.0)) - log_ndtr(sigma))
@@ -201,12 +216,23 @@ def _widths(model: pyhf.Model, start: np.ndarray, *, step: float = 1e-6) -> np.n
     return 1 / np.sqrt(np.where(information > 0, information, 1.0))
 
 
-def _generalised_variance(
-    model: pyhf.Model, data: PyhfData, half: float, *, parameters: Sequence[str] = ()
-) -> float:
+def _determinant(model: pyhf.Model, data: PyhfData, parameters: Sequence[str] | None) -> float:
+    """Of the covariance of some parameters, else of the POI."""
     names = parameters or (model.config.poi_name,)
     places = [model.config.par_names.index(name) for name in names]
     return float(np.linalg.det(_covariance(model, data)[np.ix_(places, places)]))
+
+
+@judge.register
+def _generalised_variance(
+    options: GeneralisedVariance, model: pyhf.Model, data: PyhfData, half: float
+) -> float:
+    return _determinant(model, data, options.parameters)
+
+
+@judge.register
+def _expected_variance(options: ExpectedVariance, model: pyhf.Model, data: PyhfData, half: float) -> float:
+    return _determinant(model, data, None if options.parameter is None else (options.parameter,))
 
 
 def variance_of_poi(model: pyhf.Model, data: PyhfData) -> float:
@@ -215,28 +241,10 @@ def variance_of_poi(model: pyhf.Model, data: PyhfData) -> float:
     Raises:
         FitError: the likelihood has no minimum there.
     """
-    found = _generalised_variance(model, data, 0.0)
+    found = _determinant(model, data, None)
     if not 0 < found < math.inf:
         raise FitError(
             f"by the Hessian of pyhf's likelihood the variance of {model.config.poi_name!r} is {found:.4g}: "
             "nothing determines it"
         )
     return found
-
-
-def _inferno(model: pyhf.Model, data: PyhfData, half: float, *, parameter: str | None = None) -> float:
-    return _generalised_variance(model, data, half, parameters=(parameter,) if parameter else ())
-
-
-JUDGES: dict[str, Callable[..., float]] = {
-    "poi_uncertainty": lambda model, data, half: half,
-    "profile_interval": lambda model, data, half: half,
-    "generalised_variance": _generalised_variance,
-    "inferno": _inferno,
-    "discovery": _discovery,
-    "discovery_p_value": _discovery_p_value,
-    "cls": _log_cls,
-    "upper_limit": _upper_limit,
-    "asimov_significance": _counting,
-}
-"""Every objective of the fit but the sum: model, data, half of the interval, options -> number."""

@@ -12,9 +12,7 @@ import pyhf
 PyhfData = Sequence[float] | np.ndarray  # of a model, its auxiliary data included
 
 SILENT = -1  # of Minuit: its C++ prints errors at 0, warnings at 1, past Python's own standard error
-_FAILURES = logging.getLogger(
-    "pyhf.optimize.mixins"
-)  # logs each failed fit with a traceback before it raises
+FAILURES = "pyhf.optimize.mixins"  # the logger to which a failed fit gives its traceback before it raises
 
 
 @contextlib.contextmanager
@@ -25,9 +23,10 @@ def pyhf_with(optimizer: object) -> Iterator[None]:
     also after an exception. A fit that fails says so by its exception, not by a log or a warning.
     """
     backend, before = pyhf.get_backend()
-    level, muted = _level(SILENT), _FAILURES.disabled
+    failures = logging.getLogger(FAILURES)
+    level, muted = _level(SILENT), failures.disabled
     try:
-        _FAILURES.disabled = True
+        failures.disabled = True
         pyhf.set_backend("numpy", optimizer, precision="64b")
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter(
@@ -36,7 +35,7 @@ def pyhf_with(optimizer: object) -> Iterator[None]:
             yield
     finally:
         pyhf.set_backend(backend, before)
-        _FAILURES.disabled = muted
+        failures.disabled = muted
         _level(level)
 
 

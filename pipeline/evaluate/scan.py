@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError, FitError
 from pipeline.gradient.loss import centre, described
 from pipeline.gradient.sweeps import Executor, FreeValues, forward
 from pipeline.gradient.work import Work
-from pipeline.optimise.point import Value, checked_value, require_free, with_values
+from pipeline.optimise.given_values import Value, checked_value, require_free, with_values
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.fill import EXACT, Mode
 

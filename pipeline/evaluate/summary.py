@@ -15,7 +15,6 @@ from pipeline.evaluate.change import Change, change
 from pipeline.evaluate.evaluation import EvaluatedKind, EvaluatedPoint, Evaluation, Number
 from pipeline.gradient.loss import Described
 from pipeline.likelihood.run_workspace import beyond_pyhf
-from pipeline.objective import OBJECTIVES
 
 VERSION: Literal[1] = 1  # another one where a key goes or means something else; keys are added within one
 PACKAGES = (
@@ -145,8 +144,7 @@ def _reason(config: Config, row: EvaluatedPoint, kind: EvaluatedKind) -> str:
     failed = [missing.reason for missing in row.missing if missing.kind == kind and missing.model is None]
     if failed:
         return failed[0]
-    kinds: set[str] = {term.kind for term in config.objective.terms} or {config.objective.kind}
-    of_sums = sorted(name for name in kinds if OBJECTIVES[name].of_sums)
+    of_sums = sorted({part.kind for part in config.objective.parts if part.of_sums})
     return (
         beyond_pyhf(config)
         or f"{', '.join(of_sums)}: no number of a fit, but a function of sums over the events"

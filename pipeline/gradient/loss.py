@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from pipeline.analysis import analysis_of
-from pipeline.config import Config, Objective, Penalty, WeightedTerm
+from pipeline.config import Config
+from pipeline.config.quantities import Merit
 from pipeline.containers import Parameters as Free
 from pipeline.containers import Templates
 from pipeline.data.written import Written
@@ -19,7 +20,7 @@ from pipeline.gradient.suspects import suspects
 from pipeline.gradient.sweeps import Centre, FreeValues
 from pipeline.likelihood import HistFactory
 from pipeline.likelihood.specifier import FitYields, Specifier
-from pipeline.objective import OBJECTIVES, Term, total
+from pipeline.objective import Inputs, Sums, total
 from pipeline.templates.axes import Axes, sums
 from pipeline.templates.binning import binnings_of
 
@@ -46,13 +47,8 @@ def centre(config: Config, axes: Axes) -> Centre:
 
     def loss(given: _Given, model: HistFactory | None) -> tuple[jax.Array, Any]:
         in_fit = None if specifier is None or given.in_fit is None else specifier.stacked(given.in_fit)
-        return total(
-            model,
-            in_fit,
-            objective=_term(config, config.objective, given.parameters),
-            penalties=[_term(config, penalty, given.parameters) for penalty in config.objective.penalties],
-            sums=sums(given.others, axes, config),
-        )
+        merit = functools.partial(_merit, config, given.parameters)
+        return total(config.objective, Inputs(model, in_fit, sums(given.others, axes, config), merit))
 
     compiled = eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))
 
@@ -108,10 +104,10 @@ def _by_channel(slopes: _Given, specifier: Specifier | None, templates: Template
 
 def described(config: Config) -> Described:
     """How the objective of a run is called."""
-    kind = config.objective.kind
-    entry, found = OBJECTIVES[kind], analysis_of(config)
-    label, unit = (found.merit_label, found.merit_unit) if kind == "merit" else (entry.label, entry.unit)
-    return Described(kind=kind, label=label, unit=unit, sense=entry.sense)
+    quantity, found = config.objective.quantity, analysis_of(config)
+    own = found.merit_label, found.merit_unit
+    label, unit = own if isinstance(quantity, Merit) else (quantity.label, quantity.unit)
+    return Described(kind=quantity.kind, label=label, unit=unit, sense=quantity.sense)
 
 
 def _why(config: Config, specifier: Specifier | None, axes: Axes, templates: Templates, result: Any) -> str:
@@ -121,8 +117,8 @@ def _why(config: Config, specifier: Specifier | None, axes: Axes, templates: Tem
     model, spec = specifier.model, specifier.stacked(specifier.side_by_side(templates))
     if reason := undetermined(model, spec):
         return reason
-    for term in config.objective.terms or (config.objective,):
-        if reason := beyond_bounds(model, spec, term.kind, term.options):
+    for part in config.objective.parts:
+        if reason := beyond_bounds(model, spec, part.kind, part.options):
             return reason
     return (
         f"the fit did not converge: value {float(result.value):.6g}, EDM {float(result.edm):.3g}, gradient norm "
@@ -131,17 +127,7 @@ def _why(config: Config, specifier: Specifier | None, axes: Axes, templates: Tem
     )
 
 
-def _term(config: Config, section: Objective | Penalty | WeightedTerm, parameters: FreeValues) -> Term:
-    """A section of the configuration as the objectives' own."""
-    options = section.options
-    if isinstance(section, Objective) and section.terms:
-        options["terms"] = tuple(_term(config, term, parameters) for term in section.terms)
-    if section.kind == "merit":
-        options["function"] = functools.partial(_merit, config, parameters)
-    return Term(section.kind, options, section.weight if isinstance(section, Penalty | WeightedTerm) else 1.0)
-
-
-def _merit(config: Config, parameters: FreeValues, of: dict[str, jax.Array]) -> jax.Array:
+def _merit(config: Config, parameters: FreeValues, of: Sums) -> jax.Array:
     found = analysis_of(config)
     with Noting(f"in {type(found).__name__}.merit(p, sums)"):
         value = jnp.asarray(found.merit(Free(parameters), of))

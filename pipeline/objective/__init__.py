@@ -1,25 +1,35 @@
 """Objectives: templates -> the one number that an optimisation improves.
 
-Every objective has the signature ``f(model, templates, *, options) -> ObjectiveValue`` and is differentiable
-in the templates. It never hides a fit that failed: ``converged`` comes back with the value, and the caller refuses
-it. ``sensitivity`` discovers and excludes, ``precision`` measures, ``counting`` needs no fit, ``cross_entropy``,
-``mean`` and ``merit`` not even a model, ``penalties`` keep fits physical, ``catalogue`` names and adds them all.
+The kinds with their options stand in `config.quantities`, penalties in `config.objective`. Every one has the
+``signature`` ``value_of(options, inputs) -> ObjectiveValue`` and is differentiable in the templates. It never hides a
+fit that failed: ``converged`` comes back with the value, and the caller refuses it. ``sensitivity`` discovers and
+excludes, ``precision`` measures, ``asimov_significance`` needs no fit, ``cross_entropy``, ``mean`` and ``merit`` not
+even a model, ``penalties`` keep fits physical, ``weighted_sum`` adds them.
 """
 
-from pipeline.objective.catalogue import OBJECTIVES, PENALTIES, CatalogueEntry, Term, total, weighted_sum
-from pipeline.objective.counting import counting_significance
+from pipeline.config.objective import PENALTIES
+from pipeline.config.quantities import OBJECTIVES
+from pipeline.objective import mean, merit, penalties, precision, sensitivity  # for what they register
+from pipeline.objective.asimov_significance import counting_significance
 from pipeline.objective.cross_entropy import binary_cross_entropy, categorical_cross_entropy
+from pipeline.objective.signature import Inputs, Sums, value_of
 from pipeline.objective.value import ObjectiveValue
+from pipeline.objective.weighted_sum import total
 
 __all__ = [
     "OBJECTIVES",
     "PENALTIES",
-    "CatalogueEntry",
+    "Inputs",
     "ObjectiveValue",
-    "Term",
+    "Sums",
     "binary_cross_entropy",
     "categorical_cross_entropy",
     "counting_significance",
+    "mean",
+    "merit",
+    "penalties",
+    "precision",
+    "sensitivity",
     "total",
-    "weighted_sum",
+    "value_of",
 ]

@@ -5,12 +5,12 @@ it with the event's weight and observes the product in a channel that is not in 
 so does the loss. The objective `cross_entropy` is that channel's sum.
 """
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from pipeline.config.quantities import CrossEntropy
+from pipeline.objective.signature import Inputs, value_of
 from pipeline.objective.value import ObjectiveValue, without_fit
 
 
@@ -33,6 +33,7 @@ def categorical_cross_entropy(
     return jax.nn.logsumexp(logits, axis=1) - own
 
 
-def cross_entropy(sums: Mapping[str, Float[Array, " bins"]], *, channel: str) -> ObjectiveValue:
+@value_of.register
+def cross_entropy(options: CrossEntropy, inputs: Inputs) -> ObjectiveValue:
     """The loss of all events, the sum of a channel that is not in the fit over samples; weights are the analysis's."""
-    return without_fit(sums[channel].sum())
+    return without_fit(inputs.sums[options.channel].sum())

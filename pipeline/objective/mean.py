@@ -1,15 +1,14 @@
 """The mean of a quantity over the selected events: a ratio of two sums, each of which adds over chunks."""
 
-from collections.abc import Mapping
-
-from jaxtyping import Array, Float
-
+from pipeline.config.quantities import Mean
+from pipeline.objective.signature import Inputs, value_of
 from pipeline.objective.value import ObjectiveValue, without_fit
 
 
-def mean(sums: Mapping[str, Float[Array, " bins"]], *, channel: str, events: str) -> ObjectiveValue:
+@value_of.register
+def mean(options: Mean, inputs: Inputs) -> ObjectiveValue:
     """``sum_i w_i x_i / sum_i w_i`` over events and samples, of two channels that are not in the fit.
 
     `channel` holds weights times values, `events` the weights. Without any event it is not finite, and refused.
     """
-    return without_fit(sums[channel].sum() / sums[events].sum())
+    return without_fit(inputs.sums[options.channel].sum() / inputs.sums[options.events].sum())

@@ -4,15 +4,12 @@ What a fit of templates is to a measurement this is to the design of an instrume
 detected energy or decisions, the number a resolution, and a cost depends on the parameters without any event.
 """
 
-from collections.abc import Callable, Mapping
-
-from jaxtyping import Array, Float
-
+from pipeline.config.quantities import Merit
+from pipeline.objective.signature import Inputs, value_of
 from pipeline.objective.value import ObjectiveValue, without_fit
 
-Sums = Mapping[str, Float[Array, " bins"]]
 
-
-def merit(sums: Sums, *, function: Callable[[Sums], Float[Array, ""]]) -> ObjectiveValue:
-    """`Analysis.merit` at a point, `function`, of the channels that are not in the fit."""
-    return without_fit(function(sums))
+@value_of.register
+def merit(options: Merit, inputs: Inputs) -> ObjectiveValue:
+    """`Analysis.merit` at a point, of the channels that are not in the fit."""
+    return without_fit(inputs.merit(inputs.sums))

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from pipeline.config.objective import ExpectedEvents, McStatistics, Overconstrained, Pulls
 from pipeline.fit.hypotest import conditional_fit, poi_of
-from pipeline.likelihood import AnyTemplates, HistFactory
+from pipeline.likelihood import HistFactory
 from pipeline.objective.precision import expected_covariance, place_of
+from pipeline.objective.signature import Inputs, value_of
 from pipeline.objective.value import ObjectiveValue, with_fit, without_fit
 
 
@@ -33,59 +35,58 @@ def _watched(model: HistFactory, names: Sequence[str], what: str) -> Bool[Array,
     return normal & jnp.asarray(chosen)[terms.parameter]
 
 
-def overconstrained(
-    model: HistFactory, templates: AnyTemplates, *, floor: float = 0.5, parameters: Sequence[str] = ()
-) -> ObjectiveValue:
+@value_of.register
+def overconstrained(options: Overconstrained, inputs: Inputs) -> ObjectiveValue:
     """Nuisance parameters that the fit constrains below ``floor`` of their width before it.
 
     Excess ``1 - r/floor`` with ``r = sqrt((I^-1)_jj) / sigma_j``, I the information expected at the initial parameters.
     ``parameters``: those to look at, by name; absent: all with a Gaussian constraint but the statistical ones of
     single bins.
     """
-    watched = _watched(model, parameters, "penalty 'overconstrained'")
+    model, templates = inputs.fit
+    watched = _watched(model, options.parameters or (), "penalty 'overconstrained'")
     dense = model.dense(templates)
     variance = jnp.diagonal(expected_covariance(model, dense))[model.constraints.parameter]
     used = watched & ~(variance == 0)  # a fixed parameter has variance 0
     ratio = jnp.sqrt(jnp.where(used, variance, 1.0)) / jnp.where(used, dense.width, 1.0)
-    return without_fit(excess(jnp.where(used, 1.0 - ratio / floor, 0.0)))
+    return without_fit(excess(jnp.where(used, 1.0 - ratio / options.floor, 0.0)))
 
 
-def pulls(
-    model: HistFactory,
-    templates: AnyTemplates,
-    *,
-    most: float = 1.0,
-    mu: float = 0.0,
-    parameters: Sequence[str] = (),
-) -> ObjectiveValue:
+@value_of.register
+def pulls(options: Pulls, inputs: Inputs) -> ObjectiveValue:
     """Pulls of nuisance parameters beyond ``most`` of their widths, fitted to Asimov data with the POI held at ``mu``.
 
     On its own Asimov data a free fit pulls nothing; with the signal strength held at another value, the pulls say how
     far nuisance parameters must move to pass for the signal. Excess ``|p|/most - 1``.
     """
+    model, templates = inputs.fit
     poi = poi_of(model, "penalty 'pulls'")
-    watched = _watched(model, parameters, "penalty 'pulls'")
+    watched = _watched(model, options.parameters or (), "penalty 'pulls'")
     dense = model.dense(templates)
     truth = model.initial
-    held = conditional_fit(model, model.expected_data(truth, dense), mu, dense, init=truth)
+    held = conditional_fit(model, model.expected_data(truth, dense), options.mu, dense, init=truth)
     moved = (held.parameters - truth)[model.constraints.parameter]
     watched = watched & (model.constraints.parameter != poi)
     pull = jnp.where(watched, moved / jnp.where(watched, dense.width, 1.0), 0.0)
-    return with_fit(excess(jnp.abs(pull) / most - 1.0), held)
+    return with_fit(excess(jnp.abs(pull) / options.most - 1.0), held)
 
 
-def expected_events(model: HistFactory, templates: AnyTemplates, *, least: float = 1.0) -> ObjectiveValue:
+@value_of.register
+def expected_events(options: ExpectedEvents, inputs: Inputs) -> ObjectiveValue:
     """Bins with fewer than ``least`` expected events at the initial parameters: excess ``1 - nu/least``."""
+    model, templates = inputs.fit
     expected = model.expected_data(model.initial, templates, include_auxdata=False)
-    return without_fit(excess(1.0 - expected / least))
+    return without_fit(excess(1.0 - expected / options.least))
 
 
-def mc_statistics(model: HistFactory, templates: AnyTemplates, *, most: float = 0.2) -> ObjectiveValue:
+@value_of.register
+def mc_statistics(options: McStatistics, inputs: Inputs) -> ObjectiveValue:
     """Bins whose simulated events leave a relative statistical uncertainty above ``most``.
 
     Excess ``delta/most - 1`` with the delta of pyhf's staterror, so the model must have one. At the edge: an empty
     bin has no such uncertainty; `expected_events` is the penalty for it.
     """
+    model, templates = inputs.fit
     terms = model.constraints
     if "staterror" not in model.kinds:
         raise ValueError(
@@ -93,4 +94,4 @@ def mc_statistics(model: HistFactory, templates: AnyTemplates, *, most: float = 
         )
     dense = model.dense(templates)
     statistical = ~terms.is_poisson & terms.follows_width & dense.valid
-    return without_fit(excess(jnp.where(statistical, dense.width / most - 1.0, 0.0)))
+    return without_fit(excess(jnp.where(statistical, dense.width / options.most - 1.0, 0.0)))

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from pipeline.config.quantities import ExpectedVariance, GeneralisedVariance, PoiUncertainty, ProfileInterval
 from pipeline.errors import nearest
 from pipeline.fit import FitResult, expected_information, fit_with_covariance, inverse_free
 from pipeline.fit.hypotest import falling_root, poi_of, q_asimov, root
 from pipeline.likelihood import AnyTemplates, HistFactory
+from pipeline.objective.signature import Inputs, value_of
 from pipeline.objective.value import ObjectiveValue, with_fit, without_fit
 
 
@@ -22,7 +24,8 @@ def place_of(model: HistFactory, parameter: str, what: str) -> int:
     return model.parameter_names.index(parameter)
 
 
-def poi_uncertainty(model: HistFactory, templates: AnyTemplates) -> ObjectiveValue:
+@value_of.register
+def poi_uncertainty(options: PoiUncertainty, inputs: Inputs) -> ObjectiveValue:
     """Uncertainty on the POI from a fit to its own Asimov data, all nuisance parameters profiled.
 
     ``sigma = sqrt((H^-1)_poi,poi)``, H the Hessian of ``-ln L`` at the fitted point, data = expectation at
@@ -31,6 +34,7 @@ def poi_uncertainty(model: HistFactory, templates: AnyTemplates) -> ObjectiveVal
     templates. At the edge: NaN and not converged where H is not positive definite (a POI without effect on
     any bin).
     """
+    model, templates = inputs.fit
     poi = poi_of(model, "objective 'poi_uncertainty'")
     result, covariance = _asimov_fit(model, templates, [poi])
     variance = covariance[0, 0]
@@ -46,13 +50,15 @@ def _asimov_fit(
     return fit_with_covariance(model, model.expected_data(model.initial, dense), places, templates=dense)
 
 
-def profile_interval(model: HistFactory, templates: AnyTemplates) -> ObjectiveValue:
+@value_of.register
+def profile_interval(options: ProfileInterval, inputs: Inputs) -> ObjectiveValue:
     """Half the width of the POI's profile-likelihood interval on Asimov data, as MINOS gives it.
 
     Between the two values with ``-2 ln(L(mu, theta_hat_hat) / L(mu_hat, theta_hat)) = 1`` (arXiv:1007.1727, eq. 7
     for the ratio), data = expectation at the model's initial parameters. At the edge: not converged where the
     ratio stays below 1 up to a bound of the POI.
     """
+    model, templates = inputs.fit
     poi = poi_of(model, "objective 'profile_interval'")
     dense = model.dense(templates)
     truth = model.initial
@@ -73,9 +79,8 @@ def profile_interval(model: HistFactory, templates: AnyTemplates) -> ObjectiveVa
     return without_fit(jnp.mean(distances), jnp.all(found & fitted))
 
 
-def generalised_variance(
-    model: HistFactory, templates: AnyTemplates, *, parameters: Sequence[str] = ()
-) -> ObjectiveValue:
+@value_of.register
+def generalised_variance(options: GeneralisedVariance, inputs: Inputs) -> ObjectiveValue:
     """Determinant of the covariance of some parameters, from a fit to Asimov data as in `poi_uncertainty`.
 
     ``det (H^-1)_chosen`` (S. S. Wilks, Biometrika 24 (1932) 471): the squared volume of their common error
@@ -83,14 +88,14 @@ def generalised_variance(
     at a bound.
     """
     what = "objective 'generalised_variance'"
-    if len(set(parameters)) < len(parameters):
-        raise ValueError(f"{what}: parameters {list(parameters)} name one twice; name each once")
-    places = [place_of(model, name, what) for name in parameters] or [poi_of(model, what)]
+    model, templates = inputs.fit
+    places = [place_of(model, name, what) for name in options.parameters or ()] or [poi_of(model, what)]
     result, covariance = _asimov_fit(model, templates, places)
     return with_fit(jnp.linalg.det(covariance), result)
 
 
-def inferno(model: HistFactory, templates: AnyTemplates, *, parameter: str | None = None) -> ObjectiveValue:
+@value_of.register
+def inferno(options: ExpectedVariance, inputs: Inputs) -> ObjectiveValue:
     """``U_kk = (I^-1)_kk`` of INFERNO: the variance of a parameter (absent: the POI) expected at the Asimov point.
 
     I is the information that data of the model's initial parameters are expected to hold, constraint terms
@@ -99,7 +104,9 @@ def inferno(model: HistFactory, templates: AnyTemplates, *, parameter: str | Non
     parameters. At the edge: NaN and not converged where I is singular.
     """
     what = "objective 'inferno'"
-    place = poi_of(model, what) if parameter is None else place_of(model, parameter, what)
+    model, templates = inputs.fit
+    chosen = options.parameter
+    place = poi_of(model, what) if chosen is None else place_of(model, chosen, what)
     covariance = expected_covariance(model, templates)
     return without_fit(covariance[place, place])
 

@@ -14,8 +14,6 @@ Which objects are real must not depend on decisions, or the weights jump where `
 without one, an object of eligibility 0 is taken for padding, and one whose eligibility fades away leaves with a jump.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -134,5 +132,7 @@ def straight_through(exact: Float[Array, "..."], relaxed: Float[Array, "..."]) -
 
 
 @straight_through.defjvp
-def _derivative_of_relaxed(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+def _derivative_of_relaxed(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
     return primals[0], tangents[1]

@@ -12,8 +12,9 @@ import pyhf
 import pytest
 from workspaces import workspace_of
 
+from pipeline.config.quantities import DiscoveryPValue
 from pipeline.likelihood import HistFactory
-from pipeline.objective import OBJECTIVES, counting_significance
+from pipeline.objective import Inputs, counting_significance, value_of
 
 LAWS = {"quadratic": lambda phi: 1 + (phi / 5) ** 2, "steep": lambda phi: 0.5 + 0.1 * phi**2}
 
@@ -34,7 +35,7 @@ def ln_p0(law):
             "signal": {"data": s, "normfactor": {"mu": None}},
             "background": {"data": b, "shapesys": {"uncorr_bkguncrt": sigma}},
         }
-        return OBJECTIVES["discovery_p_value"].function(model, {"singlechannel": samples}).value
+        return value_of(DiscoveryPValue(), Inputs(model, {"singlechannel": samples})).value
 
     return value
 

@@ -11,13 +11,14 @@ from jax.test_util import check_grads
 from pipeline import config as configuration
 from pipeline import optimise
 from pipeline.cluster import InProcess
+from pipeline.config.quantities import Mean
 from pipeline.data import datasets
 from pipeline.errors import ConfigError
 from pipeline.evaluate.at_point import objectives_of, verdict
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import value_and_grad
 from pipeline.gradient.work import prepare_work
-from pipeline.objective import OBJECTIVES
+from pipeline.objective import Inputs, value_of
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 
@@ -110,7 +111,7 @@ def test_the_epochs_are_the_notebook_s_steps(run, files, mean_mass, tmp_path):
 def test_a_mean_is_the_ratio_of_its_sums():
     def mean(masses, events):
         sums = {"masses": masses, "events": events}
-        return OBJECTIVES["mean"].function(sums, channel="masses", events="events")
+        return value_of(Mean(channel="masses", events="events"), Inputs(sums=sums))
 
     found = mean(jnp.asarray([12.0]), jnp.asarray([5.0]))
     assert found.value == 2.4

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.config import Objective
 from pipeline.runtime import environment
 
 os.environ.update(environment())
@@ -33,7 +34,7 @@ from pipeline.analysis import analysis_of
 from pipeline.containers import Columns, Templates
 from pipeline.data import store
 from pipeline.likelihood.specifier import Specifier
-from pipeline.objective import Term, total
+from pipeline.objective import Inputs, total
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import axes_of
 from pipeline.templates.binning import binnings_of
@@ -115,7 +116,7 @@ def objective_of(run, kind, *, linear):
     def value(parameters, columns, mode):
         found = templates(parameters, columns, mode)
         stacked = specifier.stacked(specifier.side_by_side(found))
-        return total(specifier.model, stacked, objective=Term(kind))[0]
+        return total(Objective(kind=kind), Inputs(specifier.model, stacked))[0]
 
     return value
 

@@ -32,7 +32,7 @@ from workspaces import AGC, agc_workspace, modifier, workspace_of
 from pipeline.fit import fit, fit_with_covariance
 from pipeline.fit.hypotest import q_tilde
 from pipeline.likelihood import HistFactory
-from pipeline.objective import OBJECTIVES
+from pipeline.objective import OBJECTIVES, Inputs, value_of
 
 
 def median(function, repetitions):
@@ -86,7 +86,9 @@ def of_objectives(name, workspace, repetitions):
     for kind, objective in OBJECTIVES.items():
         if objective.of_sums or kind == "weighted_sum":
             continue
-        function = jax.jit(jax.value_and_grad(lambda t, f=objective.function: f(model, t).value))
+        function = jax.jit(
+            jax.value_and_grad(lambda t, kind=objective: value_of(kind(), Inputs(model, t)).value)
+        )
         started = time.perf_counter()
         compiled = function.lower(model.templates).compile()
         compiling = time.perf_counter() - started

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import rootfiles
 
-from pipeline.cli import main, options
+from pipeline.cli import main
 from pipeline.cli.verbs.events import CHECKSUMS
-from pipeline.data import checksums, datasets
+from pipeline.data import checksums
 
 VERBS = {
     "simulate": ["--set", "--log", "--sample", "--index", "--output"],
@@ -156,7 +156,6 @@ def test_wrong_usage(arguments, says, capsys):
 
 def test_names_that_the_command_line_repeats_are_those_of_the_modules():
     """It names them itself, so that --help need not import what takes seconds."""
-    assert options.FOLDS == (datasets.ALL, datasets.TRAIN, datasets.HELD_OUT)
     assert tuple(checksums.DIGITS) == CHECKSUMS
 
 

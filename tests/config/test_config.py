@@ -28,8 +28,8 @@ WRONG = {
     "channels.all.edgs=[1]": "channels.all.edgs: unknown key; nearest: 'edges'",
     "model.systematics=[{name: a, type: Normalization, upp: 1, down: 0}]": "model.systematics.0.upp: unknown key; "
     "nearest: 'up'",
-    "model.systematics=[{name: a, type: Norm}]": "'Norm' found using 'type' does not match any of the expected tags: "
-    "'Normalization', 'NormPlusShape'",
+    "model.systematics=[{name: a, type: Norm}]": "model.systematics.0.type: Input should be one of "
+    "'Normalization', 'NormPlusShape' (got 'Norm')",
     "model.systematics=[{name: a}]": "model.systematics.0: required key 'type' is missing; allowed: 'Normalization'",
     "model.systematics=[3]": "model.systematics.0: ",
     "model.systematics=[{name: a, type: Normalization, up: -1, down: 0}]": "model.systematics.0.up: Input should be "
@@ -61,7 +61,15 @@ WRONG = {
     "optimise.optimiser=adm": "optimise.optimiser: Input should be 'adam' or 'sgd' (got 'adm')",
     "optimise.epochs=2.5": "optimise.epochs: Input should be a valid integer",
     "optimise.epochs=true": "optimise.epochs: Input should be a valid integer (got True)",
-    "objective.kind=clb": "objective.kind: Input should be 'poi_uncertainty', 'profile_interval', ",
+    "objective.kind=clb": "objective.kind: Input should be one of 'poi_uncertainty', 'profile_interval', ",
+    "objective={}": "objective: required key 'kind' is missing; allowed: 'poi_uncertainty', 'profile_interval', ",
+    "objective=3": "objective: must be a section {key: value} (got 3)",
+    "objective={kind: cls, penaltes: []}": "objective.penaltes: unknown key; nearest: 'penalties'",
+    "objective={kind: cls, weight: 2}": "objective.weight: unknown key; allowed: ",
+    "objective={kind: cls, penalties: [{kind: pulls, least: 2}]}": "objective.penalties.0: least means nothing to "
+    "'pulls', which has parameters, most, mu; remove it",
+    "objective={kind: cls, penalties: [{kind: pull}]}": "objective.penalties.0.kind: Input should be one of ",
+    "objective={kind: weighted_sum, terms: []}": "objective.terms: Tuple should have at least 1 item",
     "objective={kind: cls, mu: 50}": "mu 50.0 of 'cls' is above the upper bound 10.0 of 'mu'; raise the bound",
     "objective={kind: cls, level: 0.1}": "objective: level means nothing to 'cls', which has mu; remove it",
     "objective={kind: inferno, parameter: nu}": "objective: parameter 'nu' is not in the model; ",

@@ -13,8 +13,8 @@ from pipeline import config as configuration
 from pipeline.cli import main
 from pipeline.errors import ConfigError
 from pipeline.evaluate.scan import grid
+from pipeline.optimise.given_values import with_values
 from pipeline.optimise.parameters import edges_at, initial_parameters
-from pipeline.optimise.point import with_values
 
 EDGES = {
     "edges": [0, 0.4, 0.7, 1],

@@ -13,8 +13,8 @@ from pipeline.evaluate.stage import all_points
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
 from pipeline.likelihood.run_workspace import workspace
+from pipeline.optimise.given_values import with_values
 from pipeline.optimise.parameters import initial_parameters
-from pipeline.optimise.point import with_values
 from pipeline.templates.fill import EXACT
 
 pytestmark = pytest.mark.simulate

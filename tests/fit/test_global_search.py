@@ -8,11 +8,12 @@ import pytest
 from jax.test_util import check_grads
 
 from pipeline.config import Objective
+from pipeline.config.quantities import Discovery
 from pipeline.evaluate.pyhf_objectives import judged
 from pipeline.fit import fit
 from pipeline.fit.hypotest import conditional_fit
 from pipeline.likelihood import HistFactory, templates_from_workspace
-from pipeline.objective import OBJECTIVES
+from pipeline.objective import Inputs, value_of
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -87,11 +88,13 @@ def test_both_likelihoods_say_what_the_scan_says(model, kind, mu, truth):
         "cls": np.log(2) + float(jax.scipy.special.log_ndtr(-jnp.sqrt(lowest))),
     }[kind]
     theirs = pyhf.Workspace(SPEC).model()
-    ours = OBJECTIVES[kind].function(model, model.templates)
+    ours = value_of(Objective(kind=kind).quantity, Inputs(model, model.templates))
     assert ours.converged
     np.testing.assert_allclose(ours.value, expected, rtol=1e-4)
     asimov = theirs.expected_data(theirs.config.suggested_init())
-    np.testing.assert_allclose(judged(Objective(kind=kind), theirs, asimov, 0.0), expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        judged(Objective(kind=kind).quantity, theirs, asimov, 0.0), expected, rtol=1e-4
+    )
 
 
 def test_its_derivative_is_that_of_the_lowest(model):
@@ -100,7 +103,7 @@ def test_its_derivative_is_that_of_the_lowest(model):
     def significance(nominal):
         moved = {**named["output"]["background"], "data": nominal}
         templates = {"output": {**named["output"], "background": moved}}
-        return OBJECTIVES["discovery"].function(model, templates).value
+        return value_of(Discovery(), Inputs(model, templates)).value
 
     check_grads(significance, (named["output"]["background"]["data"],), order=1, rtol=1e-5)
 

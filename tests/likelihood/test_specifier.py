@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipeline import config as configuration
+from pipeline.config.quantities import PoiUncertainty
 from pipeline.containers import Templates
 from pipeline.errors import ConfigError
 from pipeline.gradient.loss import centre
 from pipeline.likelihood import HistFactory, templates_from_workspace
 from pipeline.likelihood.run_workspace import workspace
-from pipeline.likelihood.specifier import specification
-from pipeline.objective import OBJECTIVES
+from pipeline.likelihood.specifier import Specifier
+from pipeline.objective import Inputs, value_of
 from pipeline.templates.axes import axes_of, variations_of
 from pipeline.templates.shapes import Channels, norm_plus_shape
 
@@ -60,7 +61,7 @@ def test_axes_hold_what_the_model_uses(run):
 def test_the_written_workspace_is_the_traced_specification(run, templates):
     rows = axes_of(run, VARIATIONS)
     written = templates_from_workspace(workspace(templates, rows, run))
-    traced = jax.jit(lambda t: specification(t, rows, run))(jax.tree.map(jnp.asarray, templates))
+    traced = jax.jit(lambda t: Specifier.of(t, rows, run).named(t))(jax.tree.map(jnp.asarray, templates))
     assert jax.tree.structure(written) == jax.tree.structure(traced)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-14), written, traced)
 
@@ -84,7 +85,7 @@ def test_constraint_widths_are_optimised_but_never_dropped_from_a_workspace(run,
     model = HistFactory.from_workspace(
         workspace(templates, rows, run), constraint_widths={"Jet energy scale": None, "tW normalisation": 2.5}
     )
-    value = OBJECTIVES["poi_uncertainty"].function(model, model.templates).value
+    value = value_of(PoiUncertainty(), Inputs(model, model.templates)).value
     np.testing.assert_allclose(objective, value, rtol=1e-10)
     assert objective > centre(run, rows)(templates, {})[0]  # less is known
     assert all(np.all(np.isfinite(c)) for c in cotangent.yields.values())
@@ -152,6 +153,6 @@ def test_empty_templates_have_finite_derivatives(run, templates):
     empty = jax.tree.map(lambda x: jnp.zeros_like(x), templates)
 
     def total(t):
-        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(specification(t, rows, run)))
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(Specifier.of(t, rows, run).named(t)))
 
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(jax.grad(total)(empty)))

@@ -13,6 +13,8 @@ from workspaces import counting
 from pipeline import config as configuration
 from pipeline import optimise
 from pipeline.cluster import InProcess
+from pipeline.config import Objective
+from pipeline.config.quantities import Discovery
 from pipeline.data import datasets
 from pipeline.errors import ConfigError
 from pipeline.evaluate.stage import all_points
@@ -21,11 +23,11 @@ from pipeline.gradient.sweeps import value_and_grad
 from pipeline.gradient.work import prepare_work
 from pipeline.likelihood import HistFactory
 from pipeline.objective import (
-    OBJECTIVES,
-    Term,
+    Inputs,
     binary_cross_entropy,
     categorical_cross_entropy,
     total,
+    value_of,
 )
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
@@ -125,10 +127,10 @@ def test_pyhf_has_no_such_number_but_still_fits(training, miniature_columns):
 
 def test_it_adds_to_other_objectives():
     model = HistFactory.from_workspace(counting())
-    terms = (Term("cross_entropy", {"channel": "loss"}, 2.0), Term("discovery"))
-    sums = {"loss": jnp.asarray([3.0])}
-    loss, found = total(model, model.templates, objective=Term("weighted_sum", {"terms": terms}), sums=sums)
-    alone = OBJECTIVES["discovery"].function(model, model.templates).value
+    terms = [{"kind": "cross_entropy", "channel": "loss", "weight": 2.0}, {"kind": "discovery"}]
+    inputs = Inputs(model, model.templates, {"loss": jnp.asarray([3.0])})
+    loss, found = total(Objective(kind="weighted_sum", terms=terms), inputs)
+    alone = value_of(Discovery(), inputs).value
     np.testing.assert_allclose(loss, 6.0 - alone, rtol=1e-12)
     assert found.converged
 

@@ -8,12 +8,14 @@ import pytest
 from workspaces import workspace_of
 
 from pipeline import config as configuration
+from pipeline.config import Objective
+from pipeline.config.quantities import PoiUncertainty
 from pipeline.errors import FitError
 from pipeline.evaluate.pyhf_fit import pyhf_fit, require_agreement
 from pipeline.evaluate.pyhf_objectives import variance_of_poi
 from pipeline.fit.impacts import impacts
 from pipeline.likelihood import HistFactory
-from pipeline.objective import OBJECTIVES
+from pipeline.objective import Inputs, value_of
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -50,14 +52,14 @@ def test_an_interval_that_is_not_symmetric_is_no_disagreement(config):
     """Half of it is far from the Hessian's number; the Hessian of pyhf's likelihood is ours."""
     made = spec(VARIED)
     model = HistFactory.from_workspace(made)
-    ours = float(OBJECTIVES["poi_uncertainty"].function(model, model.templates).value)
+    ours = float(value_of(PoiUncertainty(), Inputs(model, model.templates)).value)
     pyhfs = pyhf_fit(config, made).objective
     assert abs(pyhfs - ours) > 0.3 * ours
     require_agreement(config, made, ours, pyhfs)
     for wrong in (1.05 * ours, 0.95 * ours):
         with pytest.raises(FitError, match=r"by our likelihood but .* by pyhf"):
             require_agreement(config, made, wrong, pyhfs)
-    other = config.model_copy(update={"objective": config.objective.model_copy(update={"kind": "discovery"})})
+    other = config.model_copy(update={"objective": Objective(kind="discovery")})
     with pytest.raises(FitError):
         require_agreement(other, made, ours, pyhfs)
 
@@ -78,6 +80,6 @@ def test_the_ranking_has_no_shift_where_there_is_no_likelihood(lowest, there):
 def test_pyhf_s_hessian_is_that_of_the_likelihood(config):
     made = spec(VARIED)
     model = HistFactory.from_workspace(made)
-    ours = float(OBJECTIVES["poi_uncertainty"].function(model, model.templates).value)
+    ours = float(value_of(PoiUncertainty(), Inputs(model, model.templates)).value)
     found = variance_of_poi(*cabinetry.model_utils.model_and_data(made))
     np.testing.assert_allclose(math.sqrt(found), ours, rtol=1e-3)

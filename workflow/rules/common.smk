@@ -57,7 +57,10 @@ def needs(mem_mb, minutes):
     """
 
     def grows(amount):
-        return lambda wildcards, attempt: amount * attempt
+        def grown(wildcards, attempt):
+            return amount * attempt
+
+        return grown
 
     def memory(wildcards, attempt, threads):
         return (mem_mb + (threads - 1) * WORKER_MB) * attempt
@@ -88,11 +91,15 @@ def needs_of_sweeps(minutes):
     resources = needs(mem_mb=1000 + WORKER_MB, minutes=minutes)
     if not ALLOCATION:
         return resources
+
+    def memory_of_a_task(wildcards, attempt):
+        return WORKER_MB * attempt
+
     return {
         **resources,
         "mpi": "srun",  # Snakemake then leaves it to the rule's command to start the tasks
         "tasks": TASKS,
-        "mem_mb_per_cpu": lambda wildcards, attempt: WORKER_MB * attempt,
+        "mem_mb_per_cpu": memory_of_a_task,
     }
 
 
@@ -100,8 +107,20 @@ CONFIG, OVERRIDES = chosen_run()
 RUN = explained(configuration.load, CONFIG, OVERRIDES)
 FILES = explained(datasets.source_files, RUN)
 FOLDER = Folder(RUN.run)
-ANALYSIS = explained(lambda: [*RUN.analysis.sources, *RUN.analysis.files.values()])
-ANALYSIS_DIGEST = explained(lambda: RUN.analysis.digest)
+
+
+def sources_of_the_analysis():
+    """The files that its columns depend on, besides the data."""
+    return [*RUN.analysis.sources, *RUN.analysis.files.values()]
+
+
+def digest_of_the_analysis():
+    """Another one for other files of it."""
+    return RUN.analysis.digest
+
+
+ANALYSIS = explained(sources_of_the_analysis)
+ANALYSIS_DIGEST = explained(digest_of_the_analysis)
 # What goes through all events has as many workers as there are threads, or workers elsewhere and one thread, or it is the
 # tasks of one Slurm job.
 ALLOCATION = RUN.cluster.executor == "slurm_allocation"
@@ -140,14 +159,16 @@ wildcard_constraints:
     sample=r"[A-Za-z0-9][A-Za-z0-9_+.-]*",
 
 
-# What is made up for in samples with absolute weights: it is in no file that a rule reads.
-ASIDE = explained(
-    lambda: {
+def events_aside():
+    """What is made up for in samples with absolute weights: it is in no file that a rule reads."""
+    return {
         name: events
         for name, events in datasets.not_used(RUN).items()
         if RUN.data.samples[name.partition("__")[0]].cross_section_pb is None
     }
-)
+
+
+ASIDE = explained(events_aside)
 BINS = {
     name: channel.model_dump()["histogram"] for name, channel in RUN.channels.items()
 }

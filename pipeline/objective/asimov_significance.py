@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pipeline.config.quantities import AsimovSignificance
 from pipeline.fit.hypotest import poi_of
-from pipeline.likelihood import AnyTemplates, HistFactory
+from pipeline.objective.signature import Inputs, value_of
 from pipeline.objective.value import ObjectiveValue, without_fit
 
 
@@ -48,9 +49,8 @@ def _phi(ratio: Float[Array, " bins"], series_below: float) -> Float[Array, " bi
     return jnp.where(small, series, closed)
 
 
-def asimov_significance(
-    model: HistFactory, templates: AnyTemplates, *, background_uncertainty: float = 0.0
-) -> ObjectiveValue:
+@value_of.register
+def asimov_significance(options: AsimovSignificance, inputs: Inputs) -> ObjectiveValue:
     """Counting significance without the model's systematic uncertainties, of all bins in quadrature.
 
     Signal are the samples that carry the POI's normfactor, at POI = 1 and the initial values of everything else;
@@ -58,11 +58,13 @@ def asimov_significance(
     signal in any bin Z = 0 with the derivative of one significance shared evenly, ``1 / sqrt(bins)`` of each bin's
     own (one of the subgradients of the root).
     """
+    model, templates = inputs.fit
     parameters = model.initial.at[poi_of(model, "objective 'asimov_significance'")].set(1.0)
     yields = model.expected_by_sample(parameters, templates)
     signal = jnp.sum(jnp.where(model.layout.signal, yields, 0.0), axis=0)
     background = jnp.sum(jnp.where(model.layout.signal, 0.0, yields), axis=0)
-    uncertainty = background_uncertainty * background if background_uncertainty else None
+    relative = options.background_uncertainty
+    uncertainty = None if relative is None else relative * background
     z = counting_significance(signal, background, uncertainty)
     square = jnp.sum(z**2)
     even = jnp.sum(z) / jnp.sqrt(jnp.asarray(z.size, dtype=z.dtype))

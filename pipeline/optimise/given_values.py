@@ -25,7 +25,7 @@ def require_free(config: Config, where: str, name: str) -> None:
         )
 
 
-def value_of(where: str, text: str) -> Value:
+def parsed_value(where: str, text: str) -> Value:
     """A number, or a list of them, in YAML."""
     return checked_value(where, parse_value(text, where))
 
