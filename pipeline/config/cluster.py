@@ -72,6 +72,12 @@ class Cluster(Section):
         description="memory of a worker, half of it for events; what does not fit is read from `scratch` in every "
         "sweep. Absent: an equal share of the machine's for `local`, 4000 for batch jobs",
     )
+    variations_mb: int = Field(
+        default=256,
+        ge=1,
+        description="memory for the variations of a chunk that are observed at once; more of them come in blocks, one "
+        "after the other. Besides `memory_mb`'s half for events",
+    )
     scratch: str | None = Field(
         default=None,
         description="folder on a local disk for events that do not fit in memory; absent: TMPDIR",
@@ -123,5 +129,5 @@ class Cluster(Section):
     @property
     def numerics(self) -> dict[str, object]:
         """What decides the last bits of the result, as plain JSON; where it runs does not."""
-        kept = ("device", "precision", "chunk_events", "objects", "group_events", "groups")
+        kept = ("device", "precision", "variations_mb", "chunk_events", "objects", "group_events", "groups")
         return self.model_dump(mode="json", include=set(kept))

@@ -71,7 +71,7 @@ def compiled(problem: Problem, variations: tuple[str, ...]) -> Sweeps:
 
 def recipe(problem: Problem, variations: tuple[str, ...]) -> Recipe:
     """What makes templates of events in a problem."""
-    return Recipe(problem.analysis, problem.binnings, variations, problem.linear)
+    return Recipe(problem.analysis, problem.binnings, variations, problem.linear, problem.memory)
 
 
 @contextlib.contextmanager

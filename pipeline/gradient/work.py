@@ -1,6 +1,7 @@
 """Configuration and column files -> the work of the sweeps: what to do with which groups of events."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +38,7 @@ class Problem:
     layout: Layout
     precision: str = "float64"
     linear: bool = False
+    memory: float = math.inf  # bytes for the variations of a chunk that are observed at once
 
     @property
     def analysis(self) -> contract.Analysis:
@@ -157,6 +159,7 @@ def _problem(config: Config, groups: Sequence[Group]) -> Problem:
         Layout(chunk_events, collection_sizes(config)),
         config.cluster.precision,
         config.optimise.shifts == "derivatives",
+        config.cluster.variations_mb * 1e6,
     )
 
 

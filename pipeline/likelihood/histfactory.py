@@ -11,13 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from pipeline.likelihood.interpolation import FACTORS, SHIFTS, code4_coefficients
-from pipeline.likelihood.layout import (
-    ConstraintLayout,
-    Rows,
-    TemplateLayout,
-    build_constraints,
-    build_layout,
-)
+from pipeline.likelihood.layout import ConstraintLayout, Rows, TemplateLayout, build_constraints, build_layout
 from pipeline.likelihood.paramsets import Modifiers, parameters_of
 from pipeline.likelihood.stacked import DenseTemplates, StackedTemplates, Stacking
 from pipeline.likelihood.terms import normal_logpdf, poisson_logpdf, relative_uncertainty, with_fixed_bins

@@ -1,11 +1,13 @@
 """Columns and parameters -> templates; templates of disjoint events add."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from pipeline.analysis import Analysis, Shift
@@ -13,10 +15,21 @@ from pipeline.analysis.systematics import changed, declared, identity
 from pipeline.containers import AnyArray, Columns, Message, Parameters, Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.relax import Exact, Relaxed, fraction_of_bin
-from pipeline.templates import variations
 from pipeline.templates.binning import Binning
+from pipeline.templates.blocks import at_once, held_by_pullback, made_by, mapped
 from pipeline.templates.surrogate import LocalSurrogate
-from pipeline.templates.variations import Family, families, observe
+from pipeline.templates.variations import (
+    WEIGHT,
+    Family,
+    bad_columns,
+    bad_observables,
+    families,
+    observe_rows,
+    of_weight,
+    rows_of,
+)
+
+LOOKED_AT = 8  # variations at a time, where it is asked which events are bad
 
 
 class Widths(Message):
@@ -42,12 +55,42 @@ class Recipe(NamedTuple):
     """What makes templates of events: analysis, bins, variations.
 
     `linear`: relaxed templates of a shift are the nominal ones plus its size times their derivative.
+    `memory`: bytes for the variations of one chunk that are observed at once.
     """
 
     analysis: Analysis
     binnings: tuple[Binning, ...]
     variations: tuple[str, ...]
     linear: bool = False
+    memory: float = math.inf
+
+
+class _Look(NamedTuple):
+    """All that the templates of a chunk depend on, at one point; `given` lacks the columns that a surrogate makes."""
+
+    recipe: Recipe
+    mode: Mode
+    given: Columns
+    factor: Float[AnyArray, " events"] | None
+    copies: Float[AnyArray, " events"] | None
+    free: Parameters
+    relax: Exact | Relaxed
+    columns: Columns
+
+    def drawn(self, weights: Mapping[str, Array], values: Mapping[str, Array]) -> dict[str, Array]:
+        """Histograms [variations, bins] of each channel, of what is observed."""
+        found = {}
+        for binning in self.recipe.binnings:
+            counted = _times(_times(weights[binning.channel], self.factor), self.copies)
+            found[binning.channel] = _draw(self, binning, counted, values.get(binning.channel))
+        return found
+
+    def rows(self, changed: dict[str, Array]) -> dict[str, Array]:
+        """The same under variations of some columns [variations, events, ...]."""
+        recipe = self.recipe
+        return self.drawn(
+            *observe_rows(recipe.analysis, recipe.binnings, self.free, self.columns, self.relax, changed)
+        )
 
 
 def fill(
@@ -65,56 +108,70 @@ def fill(
         factor: on every weight that is observed; None for 1.
         copies: how often each event is there; None for once. So n events of weight w make sumw2 n w^2.
     """
-    relax, free = _operations(parameters, mode)
-    columns = _completed(free, columns, mode)
-    draw = functools.partial(_draw, free, relax, mode)
-    linear = _shifts(recipe) if recipe.linear and isinstance(mode, Widths) else {}
-    finite = [name for name in recipe.variations if name not in linear]
-    found = families(recipe.analysis, recipe.binnings, finite, free, columns, relax)
-    slopes = _slopes(recipe, linear, free, columns, relax, lambda b, w, v: draw(b, _times(w, factor), v))
-    yields, sumw2 = {}, {}
-    for binning in recipe.binnings:
-        rows: dict[str, Array] = {}
-        for family in found:
-            weights, values = _of(family, binning)
-            weights = _times(_times(weights, factor), copies)
-            rows |= zip(family.variations, draw(binning, weights, values), strict=True)
-        for name, shift in linear.items():
-            rows[name] = rows[NOMINAL] + float(shift.size) * slopes[binning.channel][identity(shift.change)]
-        yields[binning.channel] = jnp.stack([rows[name] for name in (NOMINAL, *recipe.variations)])
-        weights, values = _of(found[0], binning)
-        weights = _times(weights[:1], factor)
-        unit = _unit(weights[0])
-        squares = _times((weights[:1] / unit) ** 2, copies)
-        sumw2[binning.channel] = (
-            draw(binning, squares, values)[0].astype(jnp.float64) * unit.astype(jnp.float64) ** 2
-        )
-    return Templates(yields=yields, sumw2=sumw2)
+    look = _at(parameters, recipe, mode, columns, factor, copies)
+    shifts = _shifts(recipe) if recipe.linear and isinstance(mode, Widths) else {}
+    finite = [name for name in recipe.variations if name not in shifts]
+    nominal, *others = rows_of(recipe.analysis, finite, look.columns)
+    seen = of_weight(recipe.analysis, recipe.binnings, finite, look.free, look.columns, look.relax, nominal)
+    names, parts = [*seen.variations], [look.drawn(seen.weights, seen.values)]
+    for rows in others:
+        names += rows.variations
+        parts.append(_in_blocks(look, _Look.rows, rows.changed))
+    if shifts:
+        names += shifts
+        parts.append(_shifted(look, shifts, parts[0]))
+    order = np.array([names.index(name) for name in (NOMINAL, *recipe.variations)])
+    yields = {b.channel: jnp.concatenate([part[b.channel] for part in parts])[order] for b in recipe.binnings}
+    return Templates(yields=yields, sumw2={b.channel: _squared(look, b, seen) for b in recipe.binnings})
 
 
 def bad_events(
     recipe: Recipe, parameters: Mapping[str, ArrayLike], columns: Columns, mode: Mode
 ) -> list[str]:
     """What makes the templates of :func:`fill`, same arguments, not finite: columns first, then observables."""
-    relax, free = _operations(parameters, mode)
-    columns = _completed(free, columns, mode)
-    found = families(recipe.analysis, recipe.binnings, recipe.variations, free, columns, relax)
-    return variations.bad_events(recipe.binnings, found)
+    look = _at(parameters, recipe, mode, columns, None, None)
+    found = [
+        why for rows in rows_of(recipe.analysis, recipe.variations, look.columns) for why in bad_columns(rows)
+    ]
+    for start in range(0, max(len(recipe.variations), 1), LOOKED_AT):
+        some = recipe.variations[start : start + LOOKED_AT]
+        for family in families(recipe.analysis, recipe.binnings, some, look.free, look.columns, look.relax):
+            found += bad_observables(recipe.binnings, family)
+    return list(dict.fromkeys(found))
 
 
-def _operations(parameters: Mapping[str, ArrayLike], mode: Mode) -> tuple[Exact | Relaxed, Parameters]:
-    """The operations, and the parameters whose arrays they know as thresholds."""
+def _at(
+    parameters: Mapping[str, ArrayLike],
+    recipe: Recipe,
+    mode: Mode,
+    columns: Columns,
+    factor: Float[AnyArray, " events"] | None,
+    copies: Float[AnyArray, " events"] | None,
+) -> _Look:
+    """The look at a chunk at a point: operations that know the parameters' arrays as thresholds, columns complete."""
     free = Parameters({name: jnp.asarray(array) for name, array in parameters.items()})
     if isinstance(mode, ExactCuts):
-        return Exact(), free
-    return Relaxed(mode.operations, thresholds=free.arrays), free
+        return _Look(recipe, mode, columns, factor, copies, free, Exact(), columns)
+    complete = columns if mode.surrogate is None else mode.surrogate.completed(free, columns)
+    relax = Relaxed(mode.operations, thresholds=free.arrays)
+    return _Look(recipe, mode, columns, factor, copies, free, relax, complete)
 
 
-def _completed(free: Parameters, columns: Columns, mode: Mode) -> Columns:
-    """With the columns that a surrogate makes."""
-    if isinstance(mode, ExactCuts) or mode.surrogate is None:
-        return columns
-    return mode.surrogate.completed(free, columns)
+def _in_blocks(look: _Look, see: Callable[[_Look, Any], dict[str, Array]], rows: Any) -> dict[str, Array]:
+    """What is seen of rows, as many at a time as the recipe's memory allows.
+
+    Decided by shapes alone, so the same everywhere.
+    """
+    number = len(jax.tree.leaves(rows)[0])
+    most = number
+    if number > 1 and math.isfinite(look.recipe.memory):
+
+        def again(parameters: Mapping[str, ArrayLike]) -> dict[str, Array]:
+            return see(_at(parameters, look.recipe, look.mode, look.given, look.factor, look.copies), rows)
+
+        held = made_by if isinstance(look.mode, ExactCuts) else held_by_pullback
+        most = at_once(number, held(again, look.free.arrays), look.recipe.memory)
+    return mapped(functools.partial(see, look), rows, most)
 
 
 def _shifts(recipe: Recipe) -> dict[str, Shift]:
@@ -123,40 +180,49 @@ def _shifts(recipe: Recipe) -> dict[str, Shift]:
     return {name: v for name in recipe.variations if isinstance(v := known[name], Shift)}
 
 
-def _slopes(
-    recipe: Recipe,
-    shifts: Mapping[str, Shift],
-    free: Parameters,
-    columns: Columns,
-    relax: Exact | Relaxed,
-    draw: Callable[..., Array],
-) -> dict[str, dict[tuple[int, int], Float[Array, " bins"]]]:
-    """Derivative of the nominal templates with respect to the size of each shift at 0, by channel and function.
+def _shifted(look: _Look, shifts: Mapping[str, Shift], nominal: Mapping[str, Array]) -> dict[str, Array]:
+    """Nominal templates plus the size of each shift times their derivative in it, by channel, [shifts, bins].
 
-    In forward mode, all at once.
+    In forward mode; shifts of one function, as up and down, have one derivative.
     """
-    if not shifts:
-        return {}
-    first: dict[tuple[int, int], str] = {}  # variation of each function: up and down have the same one
+    first: dict[tuple[int, int], str] = {}
     for name, shift in shifts.items():
         first.setdefault(identity(shift.change), name)
 
-    def templates(sizes: Float[Array, " shifts"]) -> dict[str, Array]:
-        moved = columns
+    def templates(look: _Look, sizes: Float[Array, " functions"]) -> dict[str, Array]:
+        moved = look.columns
         for name, size in zip(first.values(), sizes, strict=True):
-            moved = changed(recipe.analysis, name, moved, functools.partial(_at, shifts[name], size))
-        weights, values = observe(recipe.analysis, recipe.binnings, free, moved, relax)
-        drawn = {b.channel: draw(b, weights[b.channel][None], values.get(b.channel)) for b in recipe.binnings}
-        return {channel: rows[0] for channel, rows in drawn.items()}
+            change = functools.partial(_sized, shifts[name], size)
+            moved = changed(look.recipe.analysis, name, moved, change)
+        rows = look._replace(columns=moved).rows({WEIGHT: moved.weight[None]})
+        return {channel: row[0] for channel, row in rows.items()}
 
-    at = jnp.zeros(len(first), dtype=columns.weight.dtype)
-    directions = jnp.eye(len(first), dtype=at.dtype)
-    slopes = jax.vmap(lambda direction: jax.jvp(templates, (at,), (direction,))[1])(directions)
-    return {channel: dict(zip(first, array, strict=True)) for channel, array in slopes.items()}
+    def slopes(look: _Look, directions: Float[Array, "chosen functions"]) -> dict[str, Array]:
+        at = jnp.zeros(len(first), dtype=look.columns.weight.dtype)
+        one = functools.partial(jax.jvp, functools.partial(templates, look), (at,))
+        made: dict[str, Array] = jax.vmap(lambda direction: one((direction,))[1])(directions)
+        return made
+
+    found = _in_blocks(look, slopes, jnp.eye(len(first), dtype=look.columns.weight.dtype))
+    sizes = np.array([float(shift.size) for shift in shifts.values()])
+    function = np.array([list(first).index(identity(shift.change)) for shift in shifts.values()])
+    return {
+        channel: rows[:1] + sizes.astype(found[channel].dtype)[:, None] * found[channel][function]
+        for channel, rows in nominal.items()
+    }
 
 
-def _at(shift: Shift, size: Float[Array, ""], columns: Columns) -> Any:
+def _sized(shift: Shift, size: Float[Array, ""], columns: Columns) -> Any:
     return shift.change(columns, size)
+
+
+def _squared(look: _Look, binning: Binning, seen: Family) -> Float[Array, " bins"]:
+    """Sums of squared nominal weights."""
+    weights = _times(seen.weights[binning.channel][:1], look.factor)
+    unit = _unit(weights[0])
+    squares = _times((weights / unit) ** 2, look.copies)
+    rows = _draw(look, binning, squares, seen.values.get(binning.channel))
+    return rows[0].astype(jnp.float64) * unit.astype(jnp.float64) ** 2
 
 
 def _times(
@@ -173,28 +239,19 @@ def _unit(weights: Float[Array, " events"]) -> Float[Array, ""]:
     return jnp.ldexp(jnp.ones_like(largest), jnp.frexp(largest)[1])
 
 
-def _of(family: Family, binning: Binning) -> tuple[Array, Array | None]:
-    return family.weights[binning.channel], family.values.get(binning.channel)
-
-
 def _draw(
-    free: Parameters,
-    relax: Exact | Relaxed,
-    mode: Mode,
-    binning: Binning,
-    weights: Float[Array, "variations events"],
-    values: Array | None,
+    look: _Look, binning: Binning, weights: Float[Array, "variations events"], values: Array | None
 ) -> Float[Array, "variations bins"]:
     """Histograms of one channel."""
     if values is not None and binning.shares is not None:
         shares = jnp.broadcast_to(values, (*weights.shape, binning.shares))
         return jnp.sum(weights[:, :, None] * shares, axis=1, dtype=jnp.float64)
-    edges = binning.edges_at(free.arrays)
+    edges = binning.edges_at(look.free.arrays)
     if edges is None or values is None:
         return weights.sum(axis=1, keepdims=True, dtype=jnp.float64)
-    if isinstance(relax, Exact) or isinstance(mode, ExactCuts):
+    if isinstance(look.relax, Exact) or isinstance(look.mode, ExactCuts):
         return Exact().histogram(values, binning.filled(edges), weights=weights)
-    bandwidth = mode.bandwidths[binning.channel]
+    bandwidth = look.mode.bandwidths[binning.channel]
     if binning.unit == "bin":
         bandwidth = fraction_of_bin(edges, bandwidth)
-    return relax.histogram(values, binning.filled(edges), bandwidth=bandwidth, weights=weights)
+    return look.relax.histogram(values, binning.filled(edges), bandwidth=bandwidth, weights=weights)

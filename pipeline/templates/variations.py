@@ -1,11 +1,12 @@
 """What an analysis observes in the events of a chunk, under the nominal conditions and every systematic variation."""
 
+import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from pipeline.analysis import Analysis, WeightFactor, systematics
 from pipeline.analysis.declarations import WEIGHT as WEIGHT
@@ -16,6 +17,13 @@ from pipeline.relax import Exact, Relaxed, status
 from pipeline.templates.binning import Binning
 
 SHARES_MAY_MISS = 1e-5  # what rounding in single precision does to shares that add up to 1
+
+
+class Varied(NamedTuple):
+    """Variations that change the same columns, to the same types: what the columns are under each."""
+
+    variations: tuple[str, ...]
+    changed: dict[str, Array]  # columns [variations, events, ...]
 
 
 class Family(NamedTuple):
@@ -39,14 +47,22 @@ def families(
     columns: Columns,
     relax: Exact | Relaxed,
 ) -> list[Family]:
-    """Observations under the nominal conditions and the variations, the nominal first, in families.
+    """Observations under the nominal conditions and the variations, the nominal first, in families, all at once."""
+    nominal, *others = rows_of(analysis, variations, columns)
+    seen = (
+        Family(*rows, *observe_rows(analysis, binnings, parameters, columns, relax, rows.changed))
+        for rows in others
+    )
+    return [of_weight(analysis, binnings, variations, parameters, columns, relax, nominal), *seen]
+
+
+def rows_of(analysis: Analysis, variations: Sequence[str], columns: Columns) -> list[Varied]:
+    """The columns under every variation that changes some, those of the weight alone first, with the nominal.
 
     Variations that change the same columns, to the same types, are observed together: with `vmap`, all that does not
-    depend on those columns is computed once, and a variation of the weight alone costs no selection of its own.
+    depend on those columns is computed once.
     """
     known = systematics.declared(analysis)
-    of_weight = {n: v for n in variations if isinstance(v := known[n], WeightFactor)}
-    factors = systematics.factors(analysis, of_weight, parameters, columns, relax)
     varied = {NOMINAL: columns}
     for name in variations:
         if not isinstance(variation := known[name], WeightFactor):
@@ -56,13 +72,46 @@ def families(
     for name, arrays in varied.items():
         changed = tuple((n, a.dtype) for n, a in arrays.arrays.items() if a is not columns.arrays[n])
         members.setdefault(changed or own, []).append(name)
-    found = []
-    for kinds, names in members.items():
-        stacked = {column: jnp.stack([varied[v].arrays[column] for v in names]) for column, _ in kinds}
-        found.append(
-            Family(tuple(names), stacked, *_observe(analysis, binnings, parameters, columns, relax, stacked))
+    return [
+        Varied(
+            tuple(names),
+            {column: jnp.stack([varied[v].arrays[column] for v in names]) for column, _ in kinds},
         )
-    return [_with_factors(found[0], factors), *found[1:]]
+        for kinds, names in members.items()
+    ]
+
+
+def of_weight(
+    analysis: Analysis,
+    binnings: Sequence[Binning],
+    variations: Sequence[str],
+    parameters: Parameters,
+    columns: Columns,
+    relax: Exact | Relaxed,
+    rows: Varied,
+) -> Family:
+    """The nominal and the variations of the weight alone: one selection for all, and factors make further rows."""
+    known = systematics.declared(analysis)
+    wanted = {n: v for n in variations if isinstance(v := known[n], WeightFactor)}
+    factors = systematics.factors(analysis, wanted, parameters, columns, relax)
+    weights, values = observe_rows(analysis, binnings, parameters, columns, relax, rows.changed)
+    if factors:
+        stacked = _stacked(list(factors.values()), columns.weight)
+        weights = {channel: jnp.concatenate([of, of[:1] * stacked]) for channel, of in weights.items()}
+    return Family((*rows.variations, *factors), rows.changed, weights, values)
+
+
+def _stacked(
+    factors: Sequence[Float[ArrayLike, "*events"]], weight: Float[Array, " events"]
+) -> Float[Array, "variations events"]:
+    """Factors as one array, made before it is used: each channel would compute all of them by itself."""
+
+    def row(factor: Float[ArrayLike, "*events"]) -> Float[Array, " events"]:
+        typed = jnp.asarray(factor, dtype=weight.dtype if isinstance(factor, numbers.Real) else None)
+        return jnp.broadcast_to(typed, weight.shape)
+
+    rows: Array = jax.lax.optimization_barrier(jnp.stack([row(factor) for factor in factors]))
+    return rows
 
 
 def observe(
@@ -87,10 +136,19 @@ def _valid(shares: Float[Array, "events bins"]) -> Float[Array, "events bins"]:
     return jnp.where(bad[..., None], jnp.nan, shares)
 
 
-def bad_events(binnings: Sequence[Binning], found: Sequence[Family]) -> list[str]:
-    """What is not finite in observations: columns first, then observables."""
-    of_columns = [why for family in found for why in _bad_columns(family)]
-    return of_columns + [why for family in found for b in binnings for why in _bad_observable(family, b)]
+def bad_columns(rows: Varied) -> Iterator[str]:
+    """What is not finite in the columns of variations."""
+    for name, arrays in rows.changed.items():
+        for variation, array in zip(rows.variations, arrays, strict=True):
+            bad = int(jnp.sum(~jnp.isfinite(array)))
+            if bad:
+                yield f"column {name!r} of variation {variation!r} holds {bad} values that are not finite"
+
+
+def bad_observables(binnings: Sequence[Binning], family: Family) -> Iterator[str]:
+    """What is not finite in what is observed under variations."""
+    for binning in binnings:
+        yield from _bad_observable(family, binning)
 
 
 def check_variations(analysis: Analysis, sample: str, names: tuple[str, ...]) -> None:
@@ -102,16 +160,6 @@ def check_variations(analysis: Analysis, sample: str, names: tuple[str, ...]) ->
                 f"model.systematics: {type(analysis).__name__} has no variation {name!r}, nor has sample {sample!r} "
                 f"one in data.samples.{sample}.variations; {nearest(name, known)}"
             )
-
-
-def _bad_columns(family: Family) -> Iterator[str]:
-    for name, rows in family.changed.items():
-        for variation, array in zip(
-            family.variations, rows, strict=False
-        ):  # factors have no columns of their own
-            bad = int(jnp.sum(~jnp.isfinite(array)))
-            if bad:
-                yield f"column {name!r} of variation {variation!r} holds {bad} values that are not finite"
 
 
 def _bad_observable(family: Family, binning: Binning) -> Iterator[str]:
@@ -128,16 +176,7 @@ def _bad_observable(family: Family, binning: Binning) -> Iterator[str]:
             yield f"the weight is not finite for {bad} {events}"
 
 
-def _with_factors(nominal: Family, factors: Mapping[str, Float[Array, " events"]]) -> Family:
-    """The family of the weight alone with rows for the weight variations, from its first row."""
-    rows = {
-        channel: jnp.stack([*weights, *(weights[0] * factor for factor in factors.values())])
-        for channel, weights in nominal.weights.items()
-    }
-    return nominal._replace(variations=(*nominal.variations, *factors), weights=rows)
-
-
-def _observe(
+def observe_rows(
     analysis: Analysis,
     binnings: Sequence[Binning],
     parameters: Parameters,
