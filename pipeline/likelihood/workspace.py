@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jsonpatch
 import numpy as np
 import pyhf
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from pipeline.containers import AnyArray
 from pipeline.data.store import read_json
@@ -165,7 +165,9 @@ def _keyed(items: Iterable[JsonObject], where: str) -> dict[str, JsonObject]:
     return keyed
 
 
-def _bins(values: ArrayLike, size: int, where: str, *, least: float = -math.inf) -> Float[Array, " bins"]:
+def _bins(
+    values: Sequence[float] | AnyArray, size: int, where: str, *, least: float = -math.inf
+) -> Float[Array, " bins"]:
     """Yields of one channel, with the channel's number of bins; those of a sample may be negative."""
     array = np.asarray(values, dtype=np.float64)
     if array.shape != (size,):
