@@ -33,8 +33,9 @@ format: environment ## rewrite files in the house style
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
 
-reference: environment ## regenerate the schemas in config/ and the key table of config/README.md
+reference: environment ## regenerate schemas, the key table of config/README.md, the lines of docs/tour.md
 	$(BIN)/thalweg schema --folder config
+	$(BIN)/python tests/support/tour.py
 
 environment: .venv/ready ## .venv with the locked requirements
 

@@ -9,6 +9,7 @@ import awkward as ak
 import jax
 import numpy as np
 import pytest
+import tour
 import uproot
 from clones import ROOT
 from columnfiles import write_columns
@@ -121,13 +122,8 @@ def test_the_page_on_relaxed_operations_prints_what_it_says(request):
 
 def test_the_tour_leads_to_the_lines_that_it_names():
     text = (ROOT / "docs/tour.md").read_text()
-    stops = re.findall(r"\[`([\w.]+)`\]\(\.\./(\S+)#L(\d+)\)", text.replace("\n  ", ""))
-    assert len(stops) == 20
-    for name, path, line in stops:
-        found = (ROOT / path).read_text().splitlines()[int(line) - 1]
-        assert re.search(rf"(def|class) {name.rpartition('.')[2]}\b", found), (
-            f"{path}: {name} is not at {line}"
-        )
+    assert len(tour.STOP.findall(text)) == 20
+    assert tour.corrected(text) == text, "run `make reference`"
 
 
 def test_links_between_pages_lead_somewhere():

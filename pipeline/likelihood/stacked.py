@@ -148,7 +148,8 @@ class Stacking:
                 return {"hi_data": arrays["high"][row, inside], "lo_data": arrays["low"][row, inside]}
             case "normsys":
                 row = self.names.norms[sample, name]
-                return {"hi": arrays["factors"][0, row, column], "lo": arrays["factors"][1, row, column]}
+                ends = arrays["factors"][:, row, column]
+                return {"hi": ends[0, ...], "lo": ends[1, ...]}  # arrays, also of NumPy
             case "shapesys" | "staterror":
                 return arrays["uncertainties"][self.names.uncertainties[channel, sample, name]]
             case _:
