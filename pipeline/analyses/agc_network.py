@@ -39,7 +39,7 @@ class AgcTtbarNetwork(AgcTtbar):
         }
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """The regions of the challenge; in 4j2b the network's output."""
+        """Return the regions of the challenge; in 4j2b the network's output."""
         seen = super().observe(p, c, relax)
         mass, h_t = seen["4j2b"].value, seen["4j1b"].value
         assert mass is not None
@@ -59,7 +59,7 @@ class AgcTtbarNetwork(AgcTtbar):
         mass: Float[Array, " events"],
         h_t: Float[Array, " events"],
     ) -> Float[Array, "events features"]:
-        """What the network sees."""
+        """Return the input features of the network."""
         leptons, jets, tags = self.decisions(p, c, relax)
         leading = [relax.nth_passing(jets, n + 1) for n in range(LEADING)]
         return jnp.stack(

@@ -44,8 +44,8 @@ JetDecisions = Float[Array, "events objects"]
 class AgcTtbar(Analysis):
     """Cuts on lepton pt, jet pt and b-tag discriminant are free.
 
-    Options name what differs between versions of NanoAOD: `tagger`, a field of Jet, and what electrons, muons and
-    jets must fulfil besides the cut on their pt. `corrections` is the challenge's correctionlib file: exact weights
+    Options name what differs between versions of NanoAOD: ``tagger``, a field of Jet, and what electrons, muons and
+    jets must fulfil besides the cut on their pt. ``corrections`` is the challenge's correctionlib file: exact weights
     are then what it evaluates to, and it must agree with the formula that the relaxed ones are made with.
     """
 
@@ -84,7 +84,7 @@ class AgcTtbar(Analysis):
         )
 
     def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
-        """Events with a lepton and four jets above 20 GeV, also of the varied pt; their leptons and jets."""
+        """Return events with a lepton and four jets above 20 GeV, also of the varied pt; their leptons and jets."""
         some = ak.num(events.Electron.pt) + ak.num(events.Muon.pt) >= 1
         events = events[some & (ak.num(events.Jet.pt) >= 4)]
         leptons = self.loose_leptons(events)
@@ -110,7 +110,7 @@ class AgcTtbar(Analysis):
         }
 
     def loose_leptons(self, events: ak.Array) -> ak.Array:
-        """Electrons, then muons, that fulfil the options, above 20 GeV: records of their fields."""
+        """Return electrons, then muons, that fulfil the options, above 20 GeV: records of their fields."""
         kinds = ((events.Electron, self.electron, False), (events.Muon, self.muon, True))
         kept = [
             ak.zip(dict(self.lepton_fields(objects, muon=muon)))[
@@ -121,20 +121,21 @@ class AgcTtbar(Analysis):
         return ak.concatenate(kept, axis=1)
 
     def lepton_fields(self, objects: ak.Array, *, muon: bool) -> Mapping[str, ak.Array]:
-        """What columns `lepton_...` hold of electrons or muons."""
+        """Return the lepton columns, by their name behind ``lepton_``, of electrons or muons."""
         del muon
         return {"pt": objects.pt}
 
     def decisions(
         self, p: Parameters, c: Columns, relax: Relaxed | Exact
     ) -> tuple[Float[Array, "events _"], JetDecisions, JetDecisions]:
-        """Which leptons, jets and b-tagged jets pass the cuts."""
+        """Return which leptons, jets and b-tagged jets pass the cuts."""
         leptons = relax.greater(c.lepton_pt, p.lepton_pt, mask=c.lepton)
         jets = relax.greater(c.jet_pt, p.jet_pt, mask=c.jet)
         return leptons, jets, jets * relax.greater(c.jet_btag, p.btag, mask=c.jet)
 
     def variations(self) -> Mapping[str, Variation]:
-        """Jet energy scale and resolution, which leave the mass of a jet as it is; b-tagging and the W+jets scale."""
+        """Return jet energy scale and resolution, which leave the mass of a jet as it is; b-tagging and the W+jets
+        scale."""
         return {
             "pt_scale_up": Transform(lambda c: {"jet_pt": JET_ENERGY_SCALE_UP * c.jet_pt}),
             "pt_res_up": Transform(
@@ -144,7 +145,7 @@ class AgcTtbar(Analysis):
         }
 
     def factors(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Array]:
-        """b-tagging tied to each of the first four selected jets, and the W+jets scale."""
+        """Return b-tagging tied to each of the first four selected jets, and the W+jets scale."""
         _, jets, _ = self.decisions(p, c, relax)
         jet_pt = c.jet_pt.astype(c.weight.dtype)
         pt = jnp.stack([relax.sum(relax.nth_passing(jets, i + 1) * jet_pt) for i in range(VARIED_JETS)])
@@ -157,7 +158,7 @@ class AgcTtbar(Analysis):
         return dict(zip(WEIGHTS, factors, strict=True))
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """Exactly one lepton, at least four jets; H_T with one b-tag, the triplet mass with two or more."""
+        """Select one lepton and at least four jets; observe H_T with one b-tag, the triplet mass with two or more."""
         leptons, jets, tags = self.decisions(p, c, relax)
         selected = c.weight * relax.exactly(leptons, 1) * relax.at_least(jets, 4)
         return {
@@ -177,7 +178,7 @@ def _triplet_mass(
     tags: Float[Array, "events objects"],
     relax: Relaxed | Exact,
 ) -> Float[Array, " events"]:
-    """Mass [GeV] of the selected jets' triplet with the largest pt among those with a b-tag.
+    """Return the mass [GeV] of the selected jets' triplet with the largest pt among those with a b-tag.
 
     In the weights' precision: energy^2 - momentum^2 is a small difference.
     """
@@ -199,7 +200,8 @@ def _triplet_mass(
 
 
 def _triplets(jets: int) -> Float[np.ndarray, "3 objects triplets"]:
-    """First, second and third jet of every triplet as 0/1 matrices: products with them are exact and transpose fast."""
+    """Return first, second and third jet of every triplet as 0/1 matrices: products with them are exact and
+    transpose fast."""
     corners = np.array(list(itertools.combinations(range(jets), 3))).T
     return np.asarray(np.eye(jets)[corners].swapaxes(1, 2))
 
@@ -210,7 +212,7 @@ def _all_three(
     third: Float[Array, "events objects"],
     corners: Float[np.ndarray, "3 objects triplets"],
 ) -> Float[Array, "events triplets"]:
-    """Product of a number of a triplet's first jet, one of its second, and one of its third."""
+    """Return the product of a number of a triplet's first jet, one of its second, and one of its third."""
     one, two, three = (jnp.matmul(*pair) for pair in zip((first, second, third), corners, strict=True))
     return one * two * three
 
@@ -220,7 +222,8 @@ def _tagged(
     tags: Float[Array, "events objects"],
     corners: Float[np.ndarray, "3 objects triplets"],
 ) -> Float[Array, "events triplets"]:
-    """Decision that all jets of a triplet are selected and one has a b-tag: the first that has it is any of the three.
+    """Return decision that all jets of a triplet are selected and one has a b-tag: the first that has it is any of the
+    three.
 
     "All selected" less "all selected without a b-tag" would be the same but for rounding, which is all that is left
     of it where no jet looks like a b-jet.
@@ -234,14 +237,14 @@ def _tagged(
 
 
 def _formula(pt: Any) -> Any:
-    """Weight factors, in the order of `WEIGHTS`: 1 +- 7.5 % per 50 GeV of the n-th jet's pt, 1 +- 2.5 %."""
+    """Return weight factors, in the order of ``WEIGHTS``: 1 +- 7.5 % per 50 GeV of the n-th jet's pt, 1 +- 2.5 %."""
     btag = [1 + sign * BTAG_VARIATION * of_jet for of_jet in pt for sign in (+1, -1)]
     scale = [jnp.full_like(pt[0], 1 + sign * WJETS_SCALE) for sign in (+1, -1)]
     return jnp.stack([*btag, *scale])
 
 
 def _evaluated(corrections: correctionlib.Correction, pt: Any) -> np.ndarray:
-    """The same by the challenge's corrections."""
+    """Return the same by the challenge's corrections."""
     pt = np.asarray(pt)
     btag = [
         corrections.evaluate("btag_var", direction, of_jet) for of_jet in pt for direction in ("up", "down")
@@ -251,14 +254,14 @@ def _evaluated(corrections: correctionlib.Correction, pt: Any) -> np.ndarray:
 
 
 def _number(name: str, value: object, least: int) -> int:
-    """An option that is a number of objects."""
+    """Return an option that is a number of objects."""
     if type(value) is not int or value < least:
         raise ConfigError(f"analysis.options.{name}: {value!r} is no whole number of at least {least}")
     return value
 
 
 def _corrections(path: str) -> correctionlib.Correction:
-    """The challenge's `event_systematics`, once it is known to be the formula."""
+    """Return the challenge's ``event_systematics``, once it is known to be the formula."""
     try:
         found = correctionlib.CorrectionSet.from_file(path)["event_systematics"]
         probe = np.tile(np.linspace(0.0, 1000.0, 101), (VARIED_JETS, 1))

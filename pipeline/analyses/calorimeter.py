@@ -38,7 +38,7 @@ COST = 0.05  # percent of resolution that a radiation length is worth: chosen
 
 
 def showers(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Photons of one of five energies: shape of the shower, and normal random numbers for each layer."""
+    """Return photons of one of five energies: shape of the shower, and normal random numbers for each layer."""
     del sample
     which = rng.integers(len(ENERGIES), size=number)
     log_y = np.log(np.asarray(ENERGIES)[which] / CRITICAL)
@@ -58,7 +58,7 @@ def showers(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.
 
 
 def borders(front: Array | float, others: Array | float) -> Float[Array, " borders"]:
-    """Depths of the borders of the layers in radiation lengths."""
+    """Return depths of the borders of the layers in radiation lengths."""
     return jnp.concatenate([jnp.zeros(1), front + others * jnp.arange(LAYERS, dtype=float)])
 
 
@@ -78,7 +78,7 @@ class Calorimeter(Analysis):
     }
 
     def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
-        """Every shower; the random numbers of all layers together."""
+        """Return every shower; the random numbers of all layers together."""
         del dataset
         which = np.asarray(events.which)
         kinds = {
@@ -95,7 +95,7 @@ class Calorimeter(Analysis):
         }
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """The energy measured by the layers in time, over the true one."""
+        """Return the energy measured by the layers in time, over the true one."""
         c = c.widened()
         depth = borders(p.front, p.others)
         contained = jax.scipy.special.gammainc(c.alpha[:, None], c.beta[:, None] * depth[None])
@@ -113,7 +113,7 @@ class Calorimeter(Analysis):
         }
 
     def merit(self, p: Parameters, sums: Mapping[str, Array]) -> Array:
-        """Mean over the energies of standard deviation over mean of the response, and what the depth costs."""
+        """Return mean over the energies of standard deviation over mean of the response, and what the depth costs."""
         mean, square = (sums[name] / sums["showers"] for name in ("responses", "squares"))
         resolution = jnp.sqrt(square - mean**2) / mean
         return 100 * jnp.mean(resolution) + COST * (p.front + (LAYERS - 1) * p.others)

@@ -1,7 +1,7 @@
 """One bin whose background is known the worse, the larger its signal-to-background ratio: nothing but a trade-off.
 
 s = 15 + phi and b = 45 - 2 phi events, the background to a standard deviation u + v phi^2 (N. Simpson's thesis, chapter
-on data analysis as a differentiable program; the examples and tests of gradhep's `relaxed`). docs/gradhep.md.
+on data analysis as a differentiable program; the examples and tests of gradhep's ``relaxed``). docs/gradhep.md.
 """
 
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ LAWS = {"steep": (0.5, 0.1), "quadratic": (1.0, 0.04), "steeper": (1.0, 0.2)}
 
 
 def events(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Events without a property but a random number, which nothing looks at."""
+    """Return events without a property but a random number, which nothing looks at."""
     del sample
     return {"x": rng.uniform(size=number)}
 
 
 def yields(phi: Float[AnyArray, "*points"], law: str) -> tuple[Float[AnyArray, "*points"], ...]:
-    """Expected events of signal and background, and the background's standard deviation by a law."""
+    """Return expected events of signal and background, and the background's standard deviation by a law."""
     constant, slope = LAWS[law]
     return 15 + phi, 45 - 2 * phi, constant + slope * phi**2
 
@@ -44,24 +44,24 @@ class Counting(Analysis):
         self.uncertainty = uncertainty
 
     def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
-        """Every event, and whether it is signal."""
+        """Return every event, and whether it is signal."""
         ones = np.ones(len(events.x))
         return {"weight": ones, "signal": ones * (dataset == "signal")}
 
     def variations(self) -> Mapping[str, WeightFactor]:
-        """The background's yield up and down by its standard deviation."""
+        """Return the background's yield up and down by its standard deviation."""
         names = ("background_up", "background_down")
         return {name: WeightFactor(self.factors, name) for name in names}
 
     def factors(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Array]:
-        """The same relative change of every event."""
+        """Return the same relative change of every event."""
         del relax
         _, background, deviation = yields(p.phi, self.uncertainty)
         relative = jnp.broadcast_to(deviation / background, c.weight.shape)
         return {"background_up": 1 + relative, "background_down": 1 - relative}
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """Every event counts, with the weight that phi gives to its sample."""
+        """Return every event, with the weight that phi gives to its sample."""
         del relax
         signal, background, _ = yields(p.phi, self.uncertainty)
         return {"bin": Observation(weight=c.weight * jnp.where(c.signal > 0, signal, background))}

@@ -21,13 +21,13 @@ FIELDS = ("pt", "eta", "phi", "mass")
 
 
 class DijetMass(Analysis):
-    """Channel `dijet_mass` for the histogram; `masses` and `events` count what the mean is made of."""
+    """Channel ``dijet_mass`` for the histogram; ``masses`` and ``events`` count what the mean is made of."""
 
     reads = NanoAOD(branches=tuple(f"Jet_{name}" for name in FIELDS))
     parameters: Mapping[str, Free] = {"alpha": Free(-2.0, bounds=(-5.0, 5.0))}
 
     def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
-        """The first two jets of the events that have two."""
+        """Return the first two jets of the events that have two."""
         del dataset
         events = events[ak.num(events.Jet.pt) >= 2]
         jets = events.Jet[:, :2]
@@ -38,7 +38,7 @@ class DijetMass(Analysis):
         }
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """Every event, whatever alpha is."""
+        """Return every event, whatever alpha is."""
         del relax
         c = c.widened()
         mass = _invariant_mass(c.jet_pt + PT_STEP * p.alpha, c.jet_eta, c.jet_phi, c.jet_mass)
@@ -55,7 +55,7 @@ def _invariant_mass(
     phi: Float[Array, "events objects"],
     mass: Float[Array, "events objects"],
 ) -> Float[Array, " events"]:
-    """Mass [GeV] of all objects of each event together; a negative pt turns its momentum round."""
+    """Return the mass [GeV] of all objects of each event together; a negative pt turns its momentum round."""
     px, py, pz = pt * jnp.cos(phi), pt * jnp.sin(phi), pt * jnp.sinh(eta)
     energy = jnp.sqrt(px**2 + py**2 + pz**2 + mass**2)
     x, y, z, total = (component.sum(axis=1) for component in (px, py, pz, energy))

@@ -34,7 +34,7 @@ class HepTutorial(Analysis):
     }
 
     def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
-        """Trigger and exactly one isolated muon; the event's largest b-tag discriminant and H_T."""
+        """Select the trigger and exactly one isolated muon; return the largest b-tag discriminant and H_T."""
         muon_pt = np.hypot(events.Muon_Px, events.Muon_Py)
         good = (muon_pt > MUON_PT) & (events.Muon_Iso / muon_pt < MUON_RELATIVE_ISOLATION)
         events = events[events.triggerIsoMu24 & (ak.sum(good, axis=1) == 1)]
@@ -47,6 +47,6 @@ class HepTutorial(Analysis):
         }
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """No jet above the b-tag cut, H_T below its own: events are counted."""
+        """Count events without a jet above the b-tag cut and with H_T below its own."""
         untagged = relax.any(relax.not_(c.has_jet), relax.less(c.max_btag, p.btag))
         return {"selected": Observation(weight=c.weight * untagged * relax.less(c.ht, p.ht))}

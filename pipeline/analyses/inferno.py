@@ -28,7 +28,7 @@ FEATURES = 3
 
 
 def events(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Branches of generated events of `signal` or `background`."""
+    """Return branches of generated events of ``signal`` or ``background``."""
     plane = rng.standard_normal((2, number))
     waiting = rng.standard_exponential(number)
     if sample == "signal":
@@ -41,17 +41,18 @@ def events(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.n
 def log_densities(
     x0: Float[AnyArray, " events"], x1: Float[AnyArray, " events"], x2: Float[AnyArray, " events"]
 ) -> tuple[Float[AnyArray, " events"], Float[AnyArray, " events"]]:
-    """Logarithms of the probability densities of signal and nominal background."""
+    """Return logarithms of the probability densities of signal and nominal background."""
     signal = math.log(SIGNAL_RATE / (2 * math.pi)) - (x0**2 + x1**2) / 2 - SIGNAL_RATE * x2
     normalisation = math.log(RATE / (2 * math.pi * math.sqrt(45.0)))
     return signal, normalisation - (x0 - 2.0) ** 2 / 10 - x1**2 / 18 - RATE * x2
 
 
 def floor(number: int, seed: int) -> list[float]:
-    """The smallest possible uncertainty on s in benchmarks 0 to 4: by the Fisher matrix of the densities themselves.
+    """Return the smallest possible uncertainty on s in benchmarks 0 to 4: by the Fisher matrix of the densities
+    themselves.
 
     I_ij = int d_i rho d_j rho / rho over x, with the expected density of events rho = s f_s + b f_b(r, lambda), by
-    Monte Carlo over `number` events of each class; constraints add the inverse of their variances.
+    Monte Carlo over ``number`` events of each class; constraints add the inverse of their variances.
     """
     rng = np.random.default_rng(seed)
     made = [events(sample, number, rng) for sample in ("signal", "background")]
@@ -72,12 +73,12 @@ def floor(number: int, seed: int) -> list[float]:
 
 
 def shift_r(c: Columns, size: ShiftSize) -> Changed:
-    """The background's mean x0 moves by `size`."""
+    """Return the background's mean x0 moves by ``size``."""
     return {"x0": c.x0 + size}
 
 
 def shift_rate(c: Columns, size: ShiftSize) -> Changed:
-    """The background's rate lambda changes by `size`."""
+    """Return the background's rate lambda changes by ``size``."""
     return {"x2": c.x2 * (RATE / (RATE + size))}
 
 
@@ -90,7 +91,8 @@ def _in_units(
 class Inferno(Analysis):
     """Bins of a network's softmax: 3-100-100-10, ReLU, He's start values, no cut anywhere.
 
-    Shifts `r` and `lambda` are in units of the published template steps, `r_prior` and `lambda_prior` in those of
+    Shifts ``r`` and ``lambda`` are in units of the published template steps, ``r_prior`` and ``lambda_prior`` in those
+    of
     the constraints of benchmarks 3 and 4.
     """
 
@@ -101,13 +103,13 @@ class Inferno(Analysis):
         self.sizes = (FEATURES, *hidden, outputs)
 
     def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
-        """Every event."""
+        """Return every event."""
         del dataset
         features = {name: getattr(events, name) for name in ("x0", "x1", "x2")}
         return {"weight": np.ones(len(events.x0)), **features}
 
     def variations(self) -> Mapping[str, Shift]:
-        """The background's unknown mean and rate, up and down."""
+        """Return the background's unknown mean and rate, up and down."""
         shifts = {
             "r": _in_units(shift_r, STEPS["r"]),
             "lambda": _in_units(shift_rate, STEPS["lambda"]),
@@ -122,29 +124,29 @@ class Inferno(Analysis):
         return networks.start(key, self.sizes)
 
     def outputs(self, p: Parameters, c: Columns) -> Float[Array, "events outputs"]:
-        """What the network makes of the events."""
+        """Return the output of the network for every event."""
         return networks.outputs(p, jnp.stack([c.x0, c.x1, c.x2], axis=1))
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """The event's shares in the bins."""
+        """Return the event's shares in the bins."""
         return {
             "bins": Observation(weight=c.weight, shares=relax.assign(self.outputs(p, c), width="softmax"))
         }
 
 
 class InfernoSummary(Inferno):
-    """One output, the sigmoid of the network's, as the observable; `loss` is a classifier's, event by event."""
+    """One output, the sigmoid of the network's, as the observable; ``loss`` is a classifier's, event by event."""
 
     def __init__(self, hidden: Sequence[int] = (100, 100)) -> None:
         super().__init__(hidden, outputs=1)
 
     def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
-        """Every event, and whether it is signal."""
+        """Return every event, and whether it is signal."""
         made = super().columns(events, dataset)
         return {**made, "label": np.full(len(events.x0), float(dataset == "signal"))}
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """The output's histogram, and the cross-entropy with equal weights of signal and background."""
+        """Return the output's histogram, and the cross-entropy with equal weights of signal and background."""
         del relax
         output = self.outputs(p, c)[:, 0]
         return networks.observed(c, output, signal=1.0, background=B)  # the signal is normalised to 1 event
@@ -157,12 +159,12 @@ class OptimalClassifier(Inferno):
     """
 
     def init(self, key: jax.Array) -> Mapping[str, jax.Array]:
-        """No free array."""
+        """Return no arrays: none is free."""
         del key
         return {}
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """f_s / (f_s + f_b), as for as many events of one as of the other."""
+        """Return f_s / (f_s + f_b), as for as many events of one as of the other."""
         del p, relax
         signal, background = log_densities(c.x0, c.x1, c.x2)
         return {"output": Observation(weight=c.weight, value=jax.nn.sigmoid(signal - background))}

@@ -36,7 +36,7 @@ COUNTS = ("jets", "tags", "ht")
 class JetDefinition(Analysis):
     """Jets, b-tags and H_T of an event by the towers, clustered anew for each value of the parameters.
 
-    Outputs `..._up` are changes by a jet energy scale 3 % higher.
+    Outputs ``..._up`` are changes by a jet energy scale 3 % higher.
     """
 
     reads = FlatTree(
@@ -59,7 +59,7 @@ class JetDefinition(Analysis):
     )
 
     def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
-        """Events with one lepton; their towers and heavy hadrons, and what jets of fixed radii are like."""
+        """Return events with one lepton; their towers and heavy hadrons, and what jets of fixed radii are like."""
         del dataset
         events = events[events.leptons == 1]
         kept = {
@@ -78,7 +78,7 @@ class JetDefinition(Analysis):
     def simulate(
         self, p: Mapping[str, float], c: Mapping[str, np.ndarray], rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Numbers of jets and b-tags, and H_T [GeV]."""
+        """Return numbers of jets and b-tags, and H_T [GeV]."""
         found = towers.clustered(c, p["radius"], rng)
         nominal, up = (
             _counted(found, found.pt * scale > p["jet_pt"], scale, len(c["weight"]))
@@ -87,7 +87,7 @@ class JetDefinition(Analysis):
         return {**nominal, **{f"{name}_up": up[name] - nominal[name] for name in COUNTS}}
 
     def variations(self) -> Mapping[str, Transform]:
-        """The jet energy scale."""
+        """Return the jet energy scale."""
         return {
             "pt_scale_up": Transform(
                 lambda c: {name: c.arrays[name] + c.arrays[f"{name}_up"] for name in COUNTS}
@@ -95,7 +95,7 @@ class JetDefinition(Analysis):
         }
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """At least four jets; H_T with one b-tag, and with two or more."""
+        """Select events with at least four jets; observe H_T with one b-tag, and with two or more."""
         del p
         four, one, two = (
             relax.greater(numbers, least - 0.5, width="count")
@@ -119,7 +119,8 @@ def _counted(
 
 
 def _inputs(c: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Logarithms of the momenta of the leading jets, before the detector, for fixed radii; how many bottom hadrons."""
+    """Return logarithms of the momenta of the leading jets, before the detector, for fixed radii; how many bottom
+    hadrons."""
     found, hadrons = towers.particles(c, "tower"), towers.particles(c, "hadron")
     made = [towers.leading(found, radius, LEADING, JET_ETA, LEAST_INPUT) for radius in RADII]
     bottoms = np.bincount(hadrons.event[heaviest_quark(hadrons.pdg) == BOTTOM], minlength=hadrons.events)

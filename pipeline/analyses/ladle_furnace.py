@@ -45,7 +45,7 @@ class LadleFurnace(Analysis):
         self.budget = budget
 
     def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
-        """Every ladle."""
+        """Return every ladle."""
         del dataset
         which = np.asarray(events.which)
         return {
@@ -55,11 +55,11 @@ class LadleFurnace(Analysis):
         }
 
     def areas(self, p: Parameters) -> Float[Array, " panels"]:
-        """Areas [m^2] of the panels: their shares of the budget."""
+        """Return areas [m^2] of the panels: their shares of the budget."""
         return self.budget * jax.nn.softmax(_of_panels(p, "share"))
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """The mean height of where the muons seem to have scattered."""
+        """Return the mean height of where the muons seem to have scattered."""
         c = c.widened()
         predicted = jax.vmap(lambda muons: self._height(p, muons, relax))(
             {name: c.arrays[name] for name in (*LINES, *NOISE)}
@@ -71,7 +71,7 @@ class LadleFurnace(Analysis):
         }
 
     def _height(self, p: Parameters, muons: Mapping[str, Array], relax: Relaxed | Exact) -> Array:
-        """Prediction of one ladle."""
+        """Return the prediction of one ladle."""
         seen = [self._hits(p, panel, muons, relax) for panel in range(PANELS)]
         weight = jnp.prod(jnp.stack([inside for *_, inside in seen]), axis=0)
         lines, variances = [], []
@@ -87,7 +87,7 @@ class LadleFurnace(Analysis):
     def _hits(
         self, p: Parameters, panel: int, muons: Mapping[str, Array], relax: Relaxed | Exact
     ) -> tuple[Array, ...]:
-        """Height, measured x and y of all muons at a panel, and whether it is hit."""
+        """Return height, measured x and y of all muons at a panel, and whether it is hit."""
         where, at = ("above", TOP) if panel < ABOVE else ("below", BOTTOM)
         z = p.arrays[f"z_{panel}"]
         half = jnp.sqrt(self.areas(p)[panel]) / 2
@@ -100,7 +100,8 @@ class LadleFurnace(Analysis):
         return jnp.broadcast_to(z, true.shape), *measured, inside
 
     def merit(self, p: Parameters, sums: Mapping[str, Array]) -> Array:
-        """Mean squared error after the best linear correction: variance of the heights times 1 - correlation^2."""
+        """Return mean squared error after the best linear correction: variance of the heights times 1 -
+        correlation^2."""
         del p
         height = jnp.asarray(HEIGHTS)
         share = sums["ladles"] / sums["ladles"].sum()
@@ -116,7 +117,8 @@ def _of_panels(p: Parameters, name: str) -> Float[Array, " panels"]:
 
 
 def _closest(line: Float[Array, "lines 2"], centre: Float[Array, " lines"]) -> Float[Array, "3"]:
-    """Middle of the shortest connection of two lines, each given in x and y by position and slope at a height."""
+    """Return the middle of the shortest connection of two lines, each given in x and y by position and slope at a
+    height."""
     (x_in, y_in, x_out, y_out), (u_in, v_in, u_out, v_out) = line[:, 0], line[:, 1]
     first, second = jnp.stack([x_in, y_in, centre[0]]), jnp.stack([x_out, y_out, centre[2]])
     one = jnp.ones_like(u_in)
@@ -134,7 +136,7 @@ def _weighted_height(
     variances: Float[Array, "2 muons lines"],
     inside: Float[Array, " muons"],
 ) -> Float[Array, ""]:
-    """Mean height of the points of closest approach, the well measured and central ones counting most.
+    """Return the mean height of the points of closest approach, the well measured and central ones counting most.
 
     As in TomOpt: the inverse variance of the height, clipped to its central 68 %, times the weight of the middle of the
     ladle; and no weight above the 84 % quantile of all.
@@ -156,7 +158,7 @@ def _weighted_height(
 def _quantile(
     values: Float[Array, " muons"], weight: Float[Array, " muons"], level: float
 ) -> Float[Array, ""]:
-    """Where the weights of the smaller values reach a share of all, between two values in proportion."""
+    """Return where the weights of the smaller values reach a share of all, between two values in proportion."""
     order = jnp.argsort(jnp.where(weight > 0, values, jnp.inf))
     values, weight = values[order], weight[order]
     reached = jnp.cumsum(weight)
@@ -166,7 +168,7 @@ def _quantile(
 
 
 def _middle(point: Float[Array, "muons 2"], width: Float[Array, "muons 2"]) -> Float[Array, "muons 2"]:
-    """Weight along each axis: 0 at the sides and 1 in the middle, averaged over where the point may be."""
+    """Return the weight along each axis: 0 at the sides and 1 in the middle, averaged over where the point may be."""
     edges = jnp.arange(0, 1 + VOXEL / 2, VOXEL)
     distance = jnp.abs(edges[:-1] + VOXEL / 2 - 0.5) / 0.5
     grid = 2 * jax.nn.sigmoid(1 - distance) / jax.nn.sigmoid(1.0) - 1

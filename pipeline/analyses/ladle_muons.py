@@ -23,7 +23,7 @@ NOISE = tuple(f"noise_{axis}{panel}" for panel in range(PANELS) for axis in "xy"
 
 
 def thickness(position: np.ndarray, height: np.ndarray | float) -> np.ndarray:
-    """Radiation lengths per metre at points [3, muons] of ladles filled to `height`."""
+    """Return radiation lengths per metre at points [3, muons] of ladles filled to ``height``."""
     x, y, z = position
     inside = (x >= 0) & (x < 1) & (y >= 0) & (y < 1)
     wall = (x < WALL) | (x >= 1 - WALL) | (y < WALL) | (y >= 1 - WALL) | (z <= BOTTOM + WALL)
@@ -32,7 +32,7 @@ def thickness(position: np.ndarray, height: np.ndarray | float) -> np.ndarray:
 
 
 def zenith_angles(number: int, rng: np.random.Generator) -> np.ndarray:
-    """Angles [rad] up to 70 degrees, of muons of 0.5 to 500 GeV through a horizontal plane.
+    """Return angles [rad] up to 70 degrees, of muons of 0.5 to 500 GeV through a horizontal plane.
 
     M. Guan et al., arXiv:1509.06176: Gaisser's formula with an effective angle.
     """
@@ -52,7 +52,8 @@ def zenith_angles(number: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def arriving(number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Position [3, muons] at the roof and unit direction of muons that would reach the ladle without scattering."""
+    """Return position [3, muons] at the roof and unit direction of muons that would reach the ladle without
+    scattering."""
     margin = math.tan(math.pi / 12) * (ROOF - BOTTOM + WALL)
     positions, directions = np.empty((3, 0)), np.empty((3, 0))
     while positions.shape[1] < number:
@@ -72,7 +73,8 @@ def arriving(number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
 def scattered(
     position: np.ndarray, direction: np.ndarray, height: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Position and direction at the bottom of muons that enter the ladle at its top; Highland's formula in steps."""
+    """Return position and direction at the bottom of muons that enter the ladle at its top; Highland's formula in
+    steps."""
     position, direction = position.copy(), direction.copy()
     while np.any(moving := position[2] > BOTTOM + 1e-9):
         here, along = position[:, moving], direction[:, moving]
@@ -88,13 +90,14 @@ def scattered(
 
 
 def _across(along: np.ndarray) -> np.ndarray:
-    """Two unit vectors [2, 3, muons] at right angles to each other and to unit vectors that are not along x."""
+    """Return two unit vectors [2, 3, muons] at right angles to each other and to unit vectors that are not along x."""
     first = np.stack([np.zeros_like(along[0]), -along[2], along[1]]) / np.hypot(along[1], along[2])
     return np.stack([first, np.cross(along, first, axis=0)])
 
 
 def ladles(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Ladles of all heights in turn: each muon's line above and below, and random numbers of the measurements."""
+    """Return ladles of all heights in turn: each muon's line above and below, and random numbers of the
+    measurements."""
     del sample
     which = np.arange(number) % len(HEIGHTS)
     height = np.repeat(np.asarray(HEIGHTS)[which], MUONS)

@@ -26,7 +26,7 @@ MEANS = {
 
 
 def events(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Branches of generated events of one cloud."""
+    """Return branches of generated events of one cloud."""
     if sample not in MEANS:
         raise ValueError(f"sample {sample!r} is not one of {', '.join(MEANS)}")
     x, y = np.asarray(MEANS[sample])[:, None] + rng.standard_normal((2, number))
@@ -34,7 +34,7 @@ def events(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.n
 
 
 class Neos(Analysis):
-    """The sigmoid of a network's output as the observable; `loss` is a classifier's cross-entropy, event by event."""
+    """The sigmoid of a network's output as the observable; ``loss`` is a classifier's cross-entropy, event by event."""
 
     reads = FlatTree(tree="Events", branches=("x", "y"), event="event")
     parameters: Mapping[str, Free] = {}
@@ -43,7 +43,7 @@ class Neos(Analysis):
         self.sizes = (2, *hidden, 1)
 
     def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
-        """Every event, and whether it is signal."""
+        """Return every event, and whether it is signal."""
         ones = np.ones(len(events.x))
         return {"weight": ones, "x": events.x, "y": events.y, "label": ones * (dataset == "signal")}
 
@@ -52,7 +52,7 @@ class Neos(Analysis):
         return networks.start(key, self.sizes)
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """The output's histogram, and the loss with equal weights of signal and background."""
+        """Return the output's histogram, and the loss with equal weights of signal and background."""
         del relax
         output = networks.outputs(p, jnp.stack([c.x, c.y], axis=1))[:, 0]
         return networks.observed(c, output, signal=SIGNAL, background=BACKGROUND)

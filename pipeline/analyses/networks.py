@@ -1,4 +1,4 @@
-"""Fully connected networks as free parameters of an analysis: `weights_0`, `biases_0`, `weights_1`, ..."""
+"""Fully connected networks as free parameters of an analysis: ``weights_0``, ``biases_0``, ``weights_1``, ..."""
 
 import itertools
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def start(key: jax.Array, sizes: Sequence[int]) -> dict[str, Array]:
 
 
 def outputs(p: Parameters, features: Float[Array, "events inputs"]) -> Float[Array, "events outputs"]:
-    """Outputs of the last layer, without an activation; ReLU between the layers."""
+    """Return outputs of the last layer, without an activation; ReLU between the layers."""
     last = sum(name.startswith("weights_") for name in p.arrays) - 1
     values = features
     for layer in range(last + 1):
@@ -34,9 +34,10 @@ def outputs(p: Parameters, features: Float[Array, "events inputs"]) -> Float[Arr
 def observed(
     c: Columns, output: Float[Array, " events"], *, signal: float, background: float
 ) -> dict[str, Observation]:
-    """`output`, its sigmoid as the observable, and `loss`, a classifier's cross-entropy by the column `label`.
+    """Return ``output``, its sigmoid as the observable, and ``loss``, a classifier's cross-entropy by the column
+    ``label``.
 
-    Arguments:
+    Args:
         signal, background: the events that each is normalised to; in the loss they count the same.
     """
     share = jnp.where(c.label > 0.5, 1.0 / signal, 1.0 / background)

@@ -1,6 +1,6 @@
 """A counting experiment behind one free cut: a peak on a falling background, and A. Held's two normal distributions.
 
-The peak: signal N(2, 0.5), background Exp(1) smeared by N(0, 0.1); 100 and 1000 events (`relaxed`'s examples, N.
+The peak: signal N(2, 0.5), background Exp(1) smeared by N(0, 0.1); 100 and 1000 events (``relaxed``'s examples, N.
 Simpson's thesis). Held: signal N(50, 5), background N(40, 10); 300 and 8000 events
 (github.com/alexander-held/differentiable-analysis-example). docs/gradhep.md.
 """
@@ -18,7 +18,7 @@ SMEARING = 0.1  # standard deviation, of the exponential background
 
 
 def peak(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Branches of generated events: a peak on a falling background."""
+    """Return branches of generated events: a peak on a falling background."""
     normal = rng.standard_normal(number)
     if sample == "signal":
         return {"x": 2.0 + 0.5 * normal}
@@ -28,7 +28,7 @@ def peak(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.nda
 
 
 def held(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Branches of generated events of A. Held's example."""
+    """Return branches of generated events of A. Held's example."""
     shapes = {"signal": (50.0, 5.0), "background": (40.0, 10.0)}
     if sample not in shapes:
         raise ValueError(f"sample {sample!r} is not 'signal' or 'background'")
@@ -43,12 +43,12 @@ class OneCut(Analysis):
     parameters: Mapping[str, Free] = {"cut": Free(4.0, bounds=(0.0, 8.0))}
 
     def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
-        """Every event."""
+        """Return every event."""
         del dataset
         return {"weight": np.ones(len(events.x)), "x": events.x}
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """The events above the cut."""
+        """Return the events above the cut."""
         return {"selected": Observation(weight=c.weight * relax.greater(c.x, p.cut))}
 
 

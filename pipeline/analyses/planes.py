@@ -26,7 +26,8 @@ NAMES = tuple(f"z_{plane}" for plane in range(PLANES))
 
 
 def tracks(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Tracks in one projection: momentum, and normal random numbers of each plane's deflection and measurement."""
+    """Return tracks in one projection: momentum, and normal random numbers of each plane's deflection and
+    measurement."""
     del sample
     low, high = np.log(MOMENTA)
     normal = rng.standard_normal((2 * PLANES, number))
@@ -38,7 +39,7 @@ def tracks(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.n
 
 
 def covariance(z: Float[Array, " hits"], width: Float[Array, " events"]) -> Float[Array, "events hits hits"]:
-    """Covariance [m^2] of the positions at the planes: measurement, and deflections by the planes before."""
+    """Return the covariance [m^2] of the positions at the planes: measurement, and deflections by the planes before."""
     after = jnp.maximum(z[:, None] - z[None, :], 0.0)  # [measured, deflecting]
     measured = RESOLUTION**2 * jnp.eye(len(z), dtype=z.dtype)
     return measured[None] + width[:, None, None] ** 2 * (after @ after.T)[None]
@@ -47,7 +48,7 @@ def covariance(z: Float[Array, " hits"], width: Float[Array, " events"]) -> Floa
 def slope_weights(
     z: Float[Array, " hits"], width: Float[Array, " events"]
 ) -> tuple[Float[Array, "events hits"], Float[Array, " events"]]:
-    """Weights of the positions in the best estimate of the slope in front of the first plane; its variance."""
+    """Return weights of the positions in the best estimate of the slope in front of the first plane; its variance."""
     design = jnp.stack([jnp.ones_like(z), z], axis=1)
     factor = jnp.linalg.cholesky(covariance(z, width))
     whitened = jax.vmap(lambda f: jax.scipy.linalg.solve_triangular(f, design, lower=True))(factor)
@@ -77,7 +78,7 @@ class Planes(Analysis):
         self.radiation_lengths = radiation_lengths
 
     def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
-        """Every track; the random numbers of all planes together."""
+        """Return every track; the random numbers of all planes together."""
         del dataset
         kinds = {
             kind: np.stack([getattr(events, f"{kind}_{plane}") for plane in range(PLANES)], axis=1)
@@ -87,7 +88,7 @@ class Planes(Analysis):
         return {"weight": np.ones(len(width)), "width": width, **kinds}
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """Positions at the planes, the slope fitted to them, and how far it is off."""
+        """Return positions at the planes, the slope fitted to them, and how far it is off."""
         del relax
         c = c.widened()
         z = jnp.stack([p.arrays[name] for name in NAMES])
@@ -102,6 +103,6 @@ class Planes(Analysis):
         }
 
     def merit(self, p: Parameters, sums: Mapping[str, Array]) -> Array:
-        """Geometric mean of the uncertainty, in microradians; `pulls` are there to check it by."""
+        """Return the geometric mean of the uncertainty, in microradians; ``pulls`` are there to check it by."""
         del p
         return 1e6 * jnp.exp(sums["logarithms"].sum() / sums["tracks"].sum() / 2)

@@ -21,13 +21,13 @@ RANDOM = 4  # numbers of the generator
 
 
 def events(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The uniform number of an event."""
+    """Return the uniform number of an event."""
     del sample
     return {"x": rng.uniform(-10, 10, number)}
 
 
 def rosenbrock(p: np.ndarray) -> float:
-    """g, which is 0 where all are 1."""
+    """Return the constraint g, which is 0 where all are 1."""
     return float(np.sum((p[1:] - p[:-1] ** 2) ** 2 + (1 - p[:-1]) ** 2))
 
 
@@ -39,7 +39,7 @@ class Rosenbrock(Analysis):
     simulated = Simulated(parameters=NAMES, inputs=("x",), outputs=("y",), noise=RANDOM)
 
     def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
-        """Every event."""
+        """Return every event."""
         del dataset
         random = noise(events.event, RANDOM)
         return {"weight": np.ones(len(random)), "x": events.x, "noise": random}
@@ -47,12 +47,12 @@ class Rosenbrock(Analysis):
     def simulate(
         self, p: Mapping[str, float], c: Mapping[str, np.ndarray], rng: np.random.Generator
     ) -> Mapping[str, np.ndarray]:
-        """A draw of y for each event."""
+        """Return a draw of y for each event."""
         level = c["x"] + rng.standard_normal(len(c["x"]))
         mean = level + rosenbrock(np.array([p[name] for name in NAMES]))
         return {"y": mean + (0.1 + 0.5 * np.abs(level)) * rng.standard_normal(len(level))}
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """y, and how many there are."""
+        """Return y, and how many there are."""
         del p, relax
         return {"sums": Observation(weight=c.weight * c.y), "draws": Observation(weight=c.weight)}

@@ -8,7 +8,7 @@ SCALE, LOGARITHM = 0.0136, 0.038  # GeV; PDG, Passage of particles through matte
 
 
 def highland(lengths: np.ndarray | float, momentum: np.ndarray | float) -> np.ndarray:
-    """Width [rad] of the angle projected on a plane, behind so many radiation lengths; momentum in GeV, beta 1.
+    """Return the width [rad] of the angle projected on a plane behind so many radiation lengths; momentum in GeV.
 
     0 where there is no matter; not below 0, where the formula's logarithm leaves its range at 4e-12 lengths.
     """
@@ -21,7 +21,7 @@ def highland(lengths: np.ndarray | float, momentum: np.ndarray | float) -> np.nd
 def weighted_line(
     z: Float[Array, "*batch hits"], x: Float[Array, "*batch hits"], weight: Float[Array, "*batch hits"]
 ) -> tuple[Float[Array, " *batch"], ...]:
-    """The line x = a + b z of least weighted squares: mean of z, x there, b; and variances of the latter two.
+    """Return the line x = a + b z of least weighted squares: mean of z, x there, b; and variances of the latter two.
 
     The two are not correlated; variances are those of hits with variance 1 / weight. With one hit nothing is finite.
     """

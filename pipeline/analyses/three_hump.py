@@ -21,13 +21,13 @@ RANDOM = 4  # numbers of the generator
 
 
 def events(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The two uniform numbers of an event."""
+    """Return the two uniform numbers of an event."""
     del sample
     return {"x1": rng.uniform(-2, 2, number), "x2": rng.uniform(0, 5, number)}
 
 
 def hump(a: float, b: float) -> float:
-    """The three-hump camel function."""
+    """Return the three-hump camel function."""
     return 2 * a**2 - 1.05 * a**4 + a**6 / 6 + a * b + b**2
 
 
@@ -42,7 +42,7 @@ class ThreeHump(Analysis):
     simulated = Simulated(parameters=("a", "b"), inputs=("x1", "x2"), outputs=("y",), noise=RANDOM)
 
     def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
-        """Every event."""
+        """Return every event."""
         del dataset
         random = noise(events.event, RANDOM)
         return {"weight": np.ones(len(random)), "x1": events.x1, "x2": events.x2, "noise": random}
@@ -50,14 +50,14 @@ class ThreeHump(Analysis):
     def simulate(
         self, p: Mapping[str, float], c: Mapping[str, np.ndarray], rng: np.random.Generator
     ) -> Mapping[str, np.ndarray]:
-        """A draw of y for each event."""
+        """Return a draw of y for each event."""
         number = len(c["x1"])
         first = rng.random(number) * (abs(p["a"]) + abs(p["b"])) < abs(p["a"])
         mean = np.where(first, c["x1"], c["x2"]) * hump(p["a"], p["b"]) + rng.standard_normal(number)
         return {"y": mean + rng.standard_normal(number)}
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """The loss, and how many there are."""
+        """Return the loss, and how many there are."""
         del p, relax
         loss = jax.nn.sigmoid(c.y - 10) - jax.nn.sigmoid(c.y)
         return {"losses": Observation(weight=c.weight * loss), "draws": Observation(weight=c.weight)}

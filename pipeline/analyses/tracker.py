@@ -33,7 +33,8 @@ FITTED = 3  # impact parameter, azimuth, charge over transverse momentum
 
 
 def tracks(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Tracks from the origin: transverse momentum 0.7 to 50 GeV, uniform in the logarithm, pseudorapidity up to 1."""
+    """Return tracks from the origin: transverse momentum 0.7 to 50 GeV, uniform in the logarithm, pseudorapidity up
+    to 1."""
     del sample
     low, high = np.log(0.7), np.log(50.0)
     normal = rng.standard_normal((len(RANDOM), number))
@@ -46,7 +47,7 @@ def tracks(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.n
 
 
 def field(position: Float[Array, "3"]) -> Float[Array, "3"]:
-    """Along z, everywhere."""
+    """Return the field, along z everywhere."""
     return jnp.asarray([0.0, 0.0, TESLA], dtype=position.dtype)
 
 
@@ -56,9 +57,9 @@ def hits(
     kicks: Float[Array, " layers"],
     radii: Float[Array, " layers"],
 ) -> Float[Array, " layers"]:
-    """Positions [m] along the circumference of the layers.
+    """Return positions [m] along the circumference of the layers.
 
-    Arguments:
+    Args:
         track: impact parameter [m], azimuth [rad], charge over transverse momentum [1/GeV].
         kicks: change of the azimuth at each layer.
     """
@@ -85,7 +86,7 @@ def fitted(
     kick: Float[Array, " layers"],
     noise: Float[Array, " layers"],
 ) -> tuple[Float[Array, "3"], Float[Array, "3 3"]]:
-    """Errors of the fitted track parameters, and their covariance as the fit has it."""
+    """Return errors of the fitted track parameters, and their covariance as the fit has it."""
     none = jnp.zeros_like(radii)
     by_track = jax.jacfwd(hits)(truth, eta, none, radii)
     by_kick = jax.jacfwd(hits, argnums=2)(truth, eta, none, radii)
@@ -112,7 +113,7 @@ class Tracker(Analysis):
     }
 
     def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
-        """Every track; the azimuth is 0 for all, as the tracker is round."""
+        """Return every track; the azimuth is 0 for all, as the tracker is round."""
         del dataset
         pt, eta = np.asarray(events.pt), np.asarray(events.eta)
         kinds = {
@@ -124,7 +125,7 @@ class Tracker(Analysis):
         return {"weight": np.ones(len(pt)), "eta": eta, "bend": events.charge / pt, "width": width, **kinds}
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """What the fit of each track makes of its impact parameter and momentum."""
+        """Return the resolutions of impact parameter and momentum that the fit of each track has."""
         del relax
         c = c.widened()
         radii = jnp.stack([p.arrays[f"radius_{layer}"] for layer in range(LAYERS)])
@@ -145,7 +146,8 @@ class Tracker(Analysis):
         }
 
     def merit(self, p: Parameters, sums: Mapping[str, Array]) -> Array:
-        """Mean of ln(sigma of the impact parameter / m) and ln(sigma of q/pT * GeV), plus a price, which is chosen."""
+        """Return the mean of ln(sigma of the impact parameter / m) and ln(sigma of q/pT * GeV), plus a price, which is
+        chosen."""
         both = sums["log_impact"].sum() + sums["log_momentum"].sum()
         radii = jnp.stack([p.arrays[f"radius_{layer}"] for layer in range(LAYERS)])
         price = jnp.mean(AREA * radii**2 + OCCUPANCY / radii**2)

@@ -24,7 +24,7 @@ class TrackState(NamedTuple):
 
 
 def advance(state: TrackState, length: Float[Array, ""], field: Field) -> TrackState:
-    """The state behind a step of some length [m] along the path, in a field [T]."""
+    """Return the state behind a step of some length [m] along the path, in a field [T]."""
 
     def slope(position: Float[Array, "3"], direction: Float[Array, "3"]) -> tuple[Array, Array]:
         bend = TURNING * state.charge_over_momentum * jnp.cross(direction, field(position))
@@ -45,7 +45,7 @@ def advance(state: TrackState, length: Float[Array, ""], field: Field) -> TrackS
 def to_cylinder(
     state: TrackState, radius: Float[Array, ""], field: Field, *, iterations: int = 5
 ) -> TrackState:
-    """The state where the particle leaves the cylinder of a radius [m] around z, one step away; Newton's method.
+    """Return the state where the particle leaves the cylinder of a radius [m] around z, one step away; Newton's method.
 
     Of a particle that turns back before, nothing sensible. The root is found without derivatives; two more iterations
     from there carry them, and are right to third order, for each doubles the order of what is known.
@@ -65,7 +65,7 @@ def to_cylinder(
 
 
 def turned(state: TrackState, angle: Float[Array, ""]) -> TrackState:
-    """The state with its direction turned around z by an angle [rad]."""
+    """Return the state with its direction turned around z by an angle [rad]."""
     x, y, z = state.direction
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     direction = jnp.stack([cosine * x - sine * y, sine * x + cosine * y, z])

@@ -28,10 +28,10 @@ MUON_NAMES = ("muon_up", "muon_down")
 
 
 class WorkingPoints(AgcTtbar):
-    """`tight_muon`: medium (0) or tight (1) muons; `jet_30`: jets above 25 (0) or 30 GeV (1).
+    """``tight_muon``: medium (0) or tight (1) muons; ``jet_30``: jets above 25 (0) or 30 GeV (1).
 
-    Option `muon` is the medium working point and what columns keep, `tight` what the tight one requires besides;
-    `uncertainties` are those of the medium and the tight muons' efficiency.
+    Option ``muon`` is the medium working point and what columns keep, ``tight`` what the tight one requires besides;
+    ``uncertainties`` are those of the medium and the tight muons' efficiency.
     """
 
     parameters: Mapping[str, Free] = {
@@ -57,7 +57,7 @@ class WorkingPoints(AgcTtbar):
         self.reads = NanoAOD(branches=tuple(dict.fromkeys(branches)))
 
     def lepton_fields(self, objects: ak.Array, *, muon: bool) -> Mapping[str, ak.Array]:
-        """Also which are muons, and which of all pass where tight muons are chosen."""
+        """Add which leptons are muons, and which pass where tight muons are chosen."""
         ones = ak.ones_like(objects.pt)
         tight = fulfilled(objects, self.tight, objects.pt > 0) * ones if muon else ones
         return {**super().lepton_fields(objects, muon=muon), "muon": ones * muon, "tight": tight}
@@ -65,7 +65,7 @@ class WorkingPoints(AgcTtbar):
     def decisions(
         self, p: Parameters, c: Columns, relax: Relaxed | Exact
     ) -> tuple[Float[Array, "events _"], JetDecisions, JetDecisions]:
-        """Which leptons, jets and b-tagged jets pass, by the chosen alternatives."""
+        """Return which leptons, jets and b-tagged jets pass, by the chosen alternatives."""
         above = relax.greater(c.lepton_pt, LEPTON_PT, mask=c.lepton, width="lepton_pt")
         identified = _choice(relax, jnp.ones_like(c.lepton_tight), c.lepton_tight, p.tight_muon, "tight_muon")
         low, high = (relax.greater(c.jet_pt, cut, mask=c.jet, width="jet_pt") for cut in JET_PT)
@@ -73,11 +73,11 @@ class WorkingPoints(AgcTtbar):
         return above * identified, jets, jets * relax.greater(c.jet_btag, BTAG, mask=c.jet, width="btag")
 
     def variations(self) -> Mapping[str, Variation]:
-        """Those of the challenge, and the efficiency of the chosen muons."""
+        """Return the challenge's variations, and the efficiency of the chosen muons."""
         return {**super().variations(), **{name: WeightFactor(self.factors, name) for name in MUON_NAMES}}
 
     def factors(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Array]:
-        """Of the challenge's variations and of the muons'."""
+        """Return the factors of the challenge's variations and of the muons'."""
         leptons, _, _ = self.decisions(p, c, relax)
         medium, tight = (jnp.asarray(size, dtype=c.weight.dtype) for size in self.uncertainties)
         size = _choice(relax, medium, tight, p.tight_muon, "tight_muon")
@@ -92,6 +92,6 @@ def _choice(
     preference: Float[Array, ""],
     width: str,
 ) -> Float[Array, "..."]:
-    """The first alternative where `preference` is 0, the second where it is 1."""
+    """Return the first alternative where ``preference`` is 0, the second where it is 1."""
     logits = jnp.stack([1 - preference, preference])
     return relax.mixture(jnp.stack([first, second], axis=-1), logits, width=width)

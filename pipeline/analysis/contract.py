@@ -27,11 +27,12 @@ Made: TypeAlias = ak.Array | np.ndarray  # what a column may be made as: rectang
 class Analysis:
     """Base of every analysis.
 
-    `reads` names the tree and its branches, `parameters` the free parameters. Arrays that are no cut, such as the
-    weights of a network, come from `init`. `collections` may name the columns that hold the objects of one kind, by
-    the column that says which are there (`mask`): chunks are then trimmed to the objects their events have.
-    `merit_label` and `merit_unit` say what `merit` is. `simulated` declares columns that a stage without a derivative
-    makes, `simulate`.
+    ``reads`` names the tree and its branches, ``parameters`` the free parameters. Arrays that are no cut, such as the
+    weights of a network, come from ``init``. ``collections`` may name the columns that hold the objects of one kind, by
+    the column that says which are there (``mask``): chunks are then trimmed to the objects their events have.
+    ``merit_label`` and ``merit_unit`` say what ``merit`` is. ``simulated`` declares columns that a stage without a
+    derivative
+    makes, ``simulate``.
     """
 
     reads: NanoAOD | FlatTree
@@ -42,28 +43,29 @@ class Analysis:
     simulated: Simulated | None = None
 
     def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
-        """Awkward events in, rectangular arrays of the preselected ones out; once per ROOT file.
+        """Return rectangular arrays of the preselected ones among awkward events; called once per ROOT file.
 
-        The result holds [events] and [events, objects] arrays (see `pipeline.columns.pad`), one of them `weight`. They
-        keep their types, of numbers or booleans; `weight` is kept in float64. A column `event_number` is for the
+        The result holds [events] and [events, objects] arrays (see ``pipeline.columns.pad``), one of them ``weight``.
+        They
+        keep their types, of numbers or booleans; ``weight`` is kept in float64. A column ``event_number`` is for the
         bootstrap alone: the events' field of that name, of the events that were kept.
         The preselection must keep every event that any allowed value of the parameters could select.
         """
         raise TypeError(f"{type(self).__name__} defines no method columns(events, dataset)")
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
-        """Columns in, one observation per channel out; every decision goes through `relax`."""
+        """Return one observation per channel from columns; every decision goes through ``relax``."""
         raise TypeError(f"{type(self).__name__} defines no method observe(p, c, relax)")
 
     def simulate(
         self, p: Mapping[str, float], c: Mapping[str, np.ndarray], rng: np.random.Generator
     ) -> Mapping[str, np.ndarray]:
-        """The columns `simulated.outputs` of some events, at one point, by a program that has no derivative.
+        """Return the columns ``simulated.outputs`` of some events, at one point, by a program that has no derivative.
 
         Events are added up, so what it makes of one must not depend on which others there are.
 
-        Arguments:
-            p: the parameters in `simulated.parameters`.
+        Args:
+            p: the parameters in ``simulated.parameters``.
             c: columns of the events, as NumPy arrays.
             rng: random numbers, fixed by the events of the group and the seed.
         """
@@ -73,14 +75,15 @@ class Analysis:
         )
 
     def variations(self) -> Mapping[str, Variation]:
-        """Systematic variations by name, each makes templates of its own: `Transform`, `Shift` or `WeightFactor`."""
+        """Return systematic variations by name, each with templates of its own: ``Transform``, ``Shift`` or
+        ``WeightFactor``."""
         return {}
 
     def merit(self, p: Parameters, sums: Mapping[str, jax.Array]) -> jax.Array:
-        """What `objective.kind: merit` minimises: the number of an analysis that no fit judges.
+        """Return the number that ``objective.kind: merit`` minimises, for an analysis without a fit.
 
-        Arguments:
-            sums: the channels with `in_fit: false`, their bins [bins] added up over all events and samples.
+        Args:
+            sums: the channels with ``in_fit: false``, their bins [bins] added up over all events and samples.
         """
         del p, sums
         raise TypeError(
@@ -102,7 +105,7 @@ def start_arrays(analysis: Analysis, seed: int) -> dict[str, np.ndarray]:
     """Start values of the analysis's free arrays.
 
     Raises:
-        ConfigError: `init` returns something else than finite floating-point numbers by name.
+        ConfigError: ``init`` returns something else than finite floating-point numbers by name.
     """
     name = f"{type(analysis).__name__}.init(key)"
     with Noting(f"in {name}"):
@@ -118,9 +121,9 @@ def start_arrays(analysis: Analysis, seed: int) -> dict[str, np.ndarray]:
 
 
 def load(target: str, options: str = "{}", content: targets.Content | None = None) -> Analysis:
-    """The analysis that a configuration names: `module:Class` or `path/to/file.py:Class`.
+    """Return the analysis that a configuration names: ``module:Class`` or ``path/to/file.py:Class``.
 
-    Arguments:
+    Args:
         options: JSON, so that equal requests give the same object, which compiled functions are kept for.
         content: what it is made of, as found when the run began; None: at this moment, without files.
 
@@ -164,5 +167,5 @@ def _built(target: str, options: str, content: targets.Content) -> Analysis:
 
 
 def analysis_of(config: Config) -> Analysis:
-    """The analysis of a configuration as its files are now."""
+    """Return the analysis of a configuration as its files are now."""
     return load(config.analysis.target, config.analysis.options_json, config.analysis.content)

@@ -22,11 +22,12 @@ class Free:
 
 @dataclasses.dataclass(frozen=True)
 class NanoAOD:
-    """Read in coffea's NanoAOD schema: `events.Jet.pt` is branch `Jet_pt` of a TTree, or field `Jet_pt` of an RNTuple.
+    """Read in coffea's NanoAOD schema: ``events.Jet.pt`` is branch ``Jet_pt`` of a TTree, or field ``Jet_pt`` of an
+    RNTuple.
 
-    An RNTuple may also hold it as `Jet.pt`, and needs no counters `nJet`.
+    An RNTuple may also hold it as ``Jet.pt``, and needs no counters ``nJet``.
 
-    `event` is the branch that numbers the events and so decides, with nothing else, who is held out.
+    ``event`` is the branch that numbers the events and so decides, with nothing else, who is held out.
     """
 
     branches: tuple[str, ...]
@@ -36,9 +37,9 @@ class NanoAOD:
 
 @dataclasses.dataclass(frozen=True)
 class FlatTree:
-    """Read with uproot, branches as they are: `events.Jet_Px`.
+    """Read with uproot, branches as they are: ``events.Jet_Px``.
 
-    Without a branch that numbers the events, `event=None`, the entry's place in its file does.
+    Without a branch that numbers the events, ``event=None``, the entry's place in its file does.
     """
 
     branches: tuple[str, ...]
@@ -53,14 +54,14 @@ NOISE = "noise"  # the column of random numbers for what stands in for `Analysis
 
 @dataclasses.dataclass(frozen=True)
 class Simulated:
-    """What `Analysis.simulate` needs and makes; the configuration's `surrogate` says how its gradient is found.
+    """What ``Analysis.simulate`` needs and makes; the configuration's ``surrogate`` says how its gradient is found.
 
-    Arguments:
+    Args:
         parameters: free parameters that it depends on.
         inputs: columns [events] that say of an event what its outputs depend on.
         outputs: columns [events] that it makes.
-        noise: random numbers an event gives the generator, as column `noise` [events, noise]
-            (`pipeline.columns.noise`).
+        noise: random numbers an event gives the generator, as column ``noise`` [events, noise]
+            (``pipeline.columns.noise``).
     """
 
     parameters: tuple[str, ...]
@@ -108,12 +109,12 @@ TAKEN = "`p` and `c` have something else of this name; give it another name"
 
 
 def is_taken(name: str) -> bool:
-    """Whether a parameter or column of this name could not be reached as `p.name` or `c.name`."""
+    """Return whether a parameter or column of this name could not be reached as ``p.name`` or ``c.name``."""
     return name.startswith("__") or hasattr(Columns, name) or name in Columns.__dataclass_fields__
 
 
 def short(value: object) -> str:
-    """A value as messages show it: in one line, with its type."""
+    """Return a value as messages show it: in one line, with its type."""
     return textwrap.shorten(f"{value!r} ({type(value).__name__})", 200, placeholder=" ...")
 
 
@@ -129,7 +130,7 @@ def _check_parameters(analysis: str, parameters: Mapping[object, object]) -> Non
 
 
 def _fault(free: object) -> str | None:
-    """What is wrong with a free parameter, if anything."""
+    """Return the fault of a free parameter as a sentence, or None."""
     if not isinstance(free, Free):
         return f"{free!r} is no Free(initial, bounds=(lower, upper))"
     bounds: Any = free.bounds
@@ -151,7 +152,7 @@ def _fault(free: object) -> str | None:
 
 
 def _is_finite(value: object) -> bool:
-    """Whether something is a number that a float can hold; Python's truth values are none."""
+    """Return whether something is a number that a float can hold; Python's truth values are none."""
     if isinstance(value, bool):
         return False
     try:

@@ -27,14 +27,14 @@ Changed = Columns | Mapping[str, AnyArray]  # the columns that change by name, o
 class Transform:
     """Events with other columns, such as jets of another energy scale: selected and observed anew.
 
-    Arguments:
-        change: columns to those that change, `{"jet_pt": 1.03 * c.jet_pt}`; names, shapes and events stay.
+    Args:
+        change: columns to those that change, ``{"jet_pt": 1.03 * c.jet_pt}``; names, shapes and events stay.
     """
 
     change: Callable[[Columns], Changed]
 
     def changed(self, columns: Columns) -> object:
-        """What the function makes, not yet looked at."""
+        """Return the result of the function, unchecked."""
         return self.change(columns)
 
 
@@ -42,10 +42,11 @@ class Transform:
 class Shift:
     """A transform that is differentiable in its size, so that its derivative may enter the optimisation instead.
 
-    With `optimise.shifts: derivatives` the relaxed templates are the nominal ones plus `size` times their derivative,
+    With ``optimise.shifts: derivatives`` the relaxed templates are the nominal ones plus ``size`` times their
+    derivative,
     which is taken once for all shifts with the same function.
 
-    Arguments:
+    Args:
         change: columns and a size, in its own unit, to the columns that change; size 0 changes nothing.
         size: of this variation, usually +1 for the one up and -1 for the one down.
     """
@@ -54,7 +55,7 @@ class Shift:
     size: float | int
 
     def changed(self, columns: Columns) -> object:
-        """What the function makes at this size, not yet looked at."""
+        """Return the result of the function at this size, unchecked."""
         return self.change(columns, float(self.size))
 
 
@@ -64,9 +65,9 @@ class WeightFactor:
 
     Selection and observables are the nominal ones, so it costs next to nothing.
 
-    Arguments:
-        factor: parameters, columns and `relax`, as `observe` has them, to a factor [events].
-        entry: of what `factor` returns, where it makes several by name: it is called once for all that share it.
+    Args:
+        factor: parameters, columns and ``relax``, as ``observe`` has them, to a factor [events].
+        entry: of what ``factor`` returns, where it makes several by name: it is called once for all that share it.
     """
 
     factor: Callable[[Parameters, Columns, Relaxed | Exact], AnyArray | Mapping[str, AnyArray]]
@@ -84,10 +85,10 @@ HOOKS = {
 
 
 def declared(analysis: Any) -> dict[str, Variation]:
-    """The systematic variations of an analysis by name, in the order of the templates.
+    """Return the systematic variations of an analysis by name, in the order of the templates.
 
     Raises:
-        ConfigError: `variations` returns something else; the message has its class, the variation and the cure.
+        ConfigError: ``variations`` returns something else; the message has its class, the variation and the cure.
     """
     name = f"{type(analysis).__name__}.variations()"
     with Noting(f"in {name}"):
@@ -127,7 +128,7 @@ def check_hooks(analysis: object) -> None:
 
 
 def changed(analysis: object, name: str, columns: Columns, change: Callable[[Columns], object]) -> Columns:
-    """The columns of a variation.
+    """Return the columns of a variation.
 
     Raises:
         ConfigError: it changes something else than the values of columns that are there.
@@ -166,7 +167,7 @@ def factors(
     columns: Columns,
     relax: Exact | Relaxed,
 ) -> dict[str, Float[Array, " events"]]:
-    """The factors on the nominal weight by variation; a function that several share is called once.
+    """Return the factors on the nominal weight by variation; a function that several share is called once.
 
     Raises:
         ConfigError: what a function returns is no factor for each event.
@@ -189,12 +190,12 @@ def factors(
 
 
 def identity(function: Callable[..., object]) -> tuple[int, int]:
-    """The same for two methods of one object, which Python makes anew each time, and for one function."""
+    """Return a key that is the same for two methods of one object, which Python makes anew each time."""
     return id(getattr(function, "__self__", None)), id(getattr(function, "__func__", function))
 
 
 def _entry(where: str, made: object, entry: str | None) -> Any:
-    """The factor of one variation in what its function made."""
+    """Return the factor of one variation in what its function made."""
     if entry is None:
         if isinstance(made, Mapping):
             raise ConfigError(
@@ -212,7 +213,7 @@ def _entry(where: str, made: object, entry: str | None) -> Any:
 
 
 def _fault(name: object, made: object) -> str | None:
-    """What is wrong with an entry of what `variations` returns, if anything."""
+    """Return the fault of one entry of ``variations()`` as a sentence, or None."""
     if not isinstance(name, str) or not name:
         return "needs a text for its name"
     if name == NOMINAL:
@@ -237,20 +238,20 @@ def _is_size(value: object) -> bool:
 
 
 def shape_of(array: object) -> tuple[int, ...] | None:
-    """Of an array or a number; None for anything else."""
+    """Return the shape of an array or a number; None for anything else."""
     if isinstance(array, jax.Array | np.ndarray | np.generic):
         return array.shape
     return () if isinstance(array, numbers.Real) else None
 
 
 def shaped(array: object) -> str:
-    """What messages say of an array, or of what should be one."""
+    """Return the words of a message for an array, or for what should be one."""
     shape = shape_of(array)
     return short(array) if shape is None else f"an array of shape {shape}" if shape else "a single number"
 
 
 def _written_twice(method: Any) -> Iterator[str]:
-    """Texts that are keys of one dictionary twice in the source of a method, where there is a source."""
+    """Yield texts that are keys of one dictionary twice in the source of a method, where there is a source."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
     except (OSError, TypeError, SyntaxError):

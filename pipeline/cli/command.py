@@ -1,4 +1,4 @@
-"""The command `thalweg`: all verbs, in the order of the flow."""
+"""The command ``thalweg``: all verbs, in the order of the flow."""
 
 import click
 
@@ -22,12 +22,12 @@ class _Verbs(click.Group):
     """The verbs; what is none is told which there are."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names, in the order of the flow."""
+        """Return their names in the order of the flow."""
         del ctx
         return list(self.commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The verb of a name."""
+        """Return the verb of a name."""
         found = super().get_command(ctx, cmd_name)
         if found is None:
             ctx.fail(f"there is no verb {cmd_name!r}; choose from {', '.join(self.commands)}")

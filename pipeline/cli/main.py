@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(arguments: Sequence[str] | None, came: Signals) -> int:
-    """The exit code; a signal may come while the command is imported."""
+    """Return the exit code; a signal may come while the command is imported."""
     import click
 
     from pipeline.cli.command import thalweg
@@ -64,7 +64,7 @@ def _run(arguments: Sequence[str] | None, came: Signals) -> int:
 
 
 def _logged(came: Signals, verb: Callable[[], None], log: Path | None, debug: bool) -> int:
-    """What is imported here takes seconds; a signal may come meanwhile."""
+    """Import the log, which takes seconds in which a signal may come, and run the verb with it."""
     from pipeline.cli.progress import logged
 
     with logged(log, debug=debug):
@@ -93,14 +93,14 @@ def _ended(came: Signals, verb: Callable[[], None], log: Path | None, debug: boo
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether an exception says that something is wrong with this program, and not with what it was given."""
+    """Return whether an exception says that something is wrong with this program, and not with what it was given."""
     if isinstance(error, OSError):
         return error.errno not in OF_THE_MACHINE
     return not isinstance(error, ThalwegError | SyntaxError | MemoryError) and not _is_memory(error)
 
 
 def _explained(error: BaseException, log: Path | None, debug: bool) -> str:
-    """What the user reads of an exception."""
+    """Return the sentence that the user reads of an exception."""
     if isinstance(error, ThalwegError):
         return str(error)
     if isinstance(error, SyntaxError):  # of the analysis: every other file was compiled before
@@ -121,14 +121,14 @@ def _explained(error: BaseException, log: Path | None, debug: bool) -> str:
 
 
 def _is_memory(error: BaseException) -> bool:
-    """NumPy's and Python's own exception, or XLA's."""
+    """Return whether an exception says that no memory is left: NumPy's and Python's own, or XLA's."""
     return isinstance(error, MemoryError) or (
         type(error).__name__ in ("XlaRuntimeError", "JaxRuntimeError") and "RESOURCE_EXHAUSTED" in str(error)
     )
 
 
 def _set_up_jax() -> None:
-    """The runtime's environment, read when JAX is imported, and float64."""
+    """Set the environment that JAX reads when it is imported, and float64."""
     os.environ.update(environment())
     import jax
 

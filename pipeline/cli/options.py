@@ -1,4 +1,4 @@
-"""What the options of all verbs are made of: types, the options that several verbs share, and the verb itself."""
+"""Building blocks of the options: their types, the options that several verbs share, and the verb itself."""
 
 import itertools
 import os
@@ -17,7 +17,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Whole(click.ParamType[int]):
-    """A whole number, `least` or more."""
+    """A whole number, ``least`` or more."""
 
     name = "number"
 
@@ -25,7 +25,7 @@ class Whole(click.ParamType[int]):
         self._least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number that a text is."""
+        """Return the number that a text is."""
         try:
             number = int(value)
         except ValueError:
@@ -41,7 +41,7 @@ class PathOption(click.ParamType[Path]):
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path that a text is."""
+        """Return the path that a text is."""
         from pipeline.config.textfiles import impossible, shown
 
         path = Path(value)
@@ -51,7 +51,7 @@ class PathOption(click.ParamType[Path]):
 
 
 class Several(click.ParamType[tuple[str, ...]]):
-    """An option with several values, as a `Verb` hands them over."""
+    """An option with several values, as a ``Verb`` hands them over."""
 
     name = "values"
     separator = "\0"  # is in no argument of a process
@@ -59,7 +59,7 @@ class Several(click.ParamType[tuple[str, ...]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        """The values."""
+        """Return the values."""
         del param, ctx
         return tuple(value.split(self.separator)) if isinstance(value, str) else tuple(value)
 
@@ -71,7 +71,7 @@ class Required(click.Option):
         super().__init__(names, required=True, **settings)
 
     def get_help_extra(self, ctx: click.Context) -> OptionHelpExtra:
-        """Nothing in brackets behind the help text."""
+        """Put nothing in brackets behind the help text."""
         del ctx
         return {}
 
@@ -94,7 +94,7 @@ class Verb(click.Command):
             raise click.UsageError(f"the following are required: {', '.join(names)}", ctx) from None
 
     def invoke(self, ctx: click.Context) -> int:
-        """The exit code."""
+        """Return the exit code."""
         log, debug = ctx.params.pop("log", None), ctx.params.pop("debug")
         code: int = ctx.obj(lambda: click.Command.invoke(self, ctx), log, debug)
         return code
@@ -110,7 +110,7 @@ class Verb(click.Command):
                 raise click.BadOptionUsage(name, f"{name} requires a value, and {value} is an option", ctx)
 
     def _joined(self, args: list[str]) -> list[str]:
-        """Arguments in which the values behind an option of `Several` are one, up to the next option."""
+        """Return arguments in which the values behind an option of ``Several`` are one, up to the next option."""
         several = {name for name, own in self._options().items() if isinstance(own.type, Several)}
         found: list[str] = []
         for argument in args:
@@ -122,7 +122,7 @@ class Verb(click.Command):
 
 
 def verb(function: Callable[..., None]) -> Verb:
-    """A verb by the name of the function, with the function's docstring as its help."""
+    """Return a verb by the name of the function, with the function's docstring as its help."""
     made = click.command(cls=Verb, short_help=function.__doc__)(function)
     debug = "print the traceback of an error too (default: no)"
     made.params.append(click.Option(["--debug"], is_flag=True, help=debug))
@@ -145,13 +145,13 @@ OUTPUT = click.option("--output", type=PathOption(), cls=Required, help="file to
 
 
 def of_a_run(function: Function) -> Function:
-    """What every verb of a run takes: the configuration, overrides of it, a file for the messages."""
+    """Add what every verb of a run takes: the configuration, overrides of it, a file for the messages."""
     help = "YAML file of the run, see config/README.md"
     return click.argument("config", type=PathOption(), metavar="CONFIG", help=help)(SET(LOG(function)))
 
 
 def with_workers(function: Function) -> Function:
-    """What every verb takes that goes through all events."""
+    """Add what every verb takes that goes through all events."""
     workers = click.option(
         "--workers", type=Whole(1), default=CORES, help=f"worker processes (default: {CORES})"
     )
@@ -162,7 +162,7 @@ def with_workers(function: Function) -> Function:
 
 
 def at_a_point(function: Function) -> Function:
-    """What every verb takes that looks at one point."""
+    """Add what every verb takes that looks at one point."""
     point = click.option(
         "--parameters",
         "point",

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def config_and_values(path: Path, overrides: Sequence[str]) -> tuple[Config, dict[str, Value]]:
-    """`--set` of a configuration key, or directly of a free parameter: `--set jet_pt=35`."""
+    """Return the overrides of the configuration and of free parameters apart; ``--set jet_pt=35``."""
     keys = [item for item in overrides if item.partition("=")[0].partition(".")[0] in Config.model_fields]
     config = configuration.load(path, keys)
     given = [item.partition("=") for item in overrides if item not in keys]
@@ -40,7 +40,7 @@ def config_and_values(path: Path, overrides: Sequence[str]) -> tuple[Config, dic
 def looking(
     path: Path, overrides: Sequence[str], point: str, fold: str
 ) -> contextlib.AbstractContextManager[tuple[Config, Work, FreeValues]]:
-    """Configuration, events of a fold, and the initial or optimised parameters, with some set by hand."""
+    """Return configuration, events of a fold, and the initial or optimised parameters, with some set by hand."""
     return _at(*config_and_values(path, overrides), point, fold)
 
 
@@ -48,7 +48,7 @@ def looking(
 def sweeping(
     path: Path, overrides: Sequence[str], point: str, fold: str, workers: int, memory_mb: int | None
 ) -> Iterator[tuple[Config, Executor, Work, FreeValues]]:
-    """The same, with workers to go through all events."""
+    """Look at a point as ``looking`` does, with workers to go through all events."""
     config, values = config_and_values(path, overrides)
     with (
         executor_of(config, workers, memory_mb) as executor,
@@ -76,7 +76,7 @@ def _at(
 def executor_of(
     config: Config, workers: int, memory_mb: int | None
 ) -> contextlib.AbstractContextManager[Executor]:
-    """The workers of a run, with a warning where anybody may use them."""
+    """Return the workers of a run, with a warning where anybody may use them."""
     warning = cluster.unprotected(config.cluster)
     if warning is not None:
         logger.warning(warning)
@@ -85,7 +85,7 @@ def executor_of(
 
 
 def _current_columns(config: Config, scratch: Path) -> ColumnFiles:
-    """Column files of the run where they are up to date; the others are made in a scratch folder."""
+    """Return column files of the run where they are up to date; the others are made in a scratch folder."""
     folder, found = store.Folder(config.run), []
     for file in datasets.source_files(config):
         path = folder.columns(file.name)

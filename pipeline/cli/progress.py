@@ -1,4 +1,4 @@
-"""Where messages go: the package's logger, to standard error and to a file; a bar on a terminal for a long step."""
+"""Messages: the package's logger writes to standard error and to a file; a terminal has a bar for a long step."""
 
 import contextlib
 import logging
@@ -25,12 +25,12 @@ IN_BAR = {"in_bar": True}  # of a message that a terminal shows in the bar
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Rich would end the process."""
+        """Raise what stopped the printing; Rich would end the process."""
         raise BrokenPipeError
 
 
 class _LogFile(logging.StreamHandler[TextIO]):
-    """The file of `--log`.
+    """The file of ``--log``.
 
     What an earlier run left in it goes with the first line: a process that only serves others writes none.
 
@@ -44,7 +44,7 @@ class _LogFile(logging.StreamHandler[TextIO]):
         self._begun = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line.
+        """Write one line.
 
         Raises:
             OutputError: it cannot be written.
@@ -74,18 +74,18 @@ class _Terminal(RichHandler):
         self._file, self._debug = file, debug
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a message is shown; tracebacks are for those who ask for them."""
+        """Return whether a message is shown; tracebacks are for those who ask for them."""
         if record.levelno == logging.DEBUG:
             return self._debug
         elsewhere = hasattr(record, "in_bar") or (self._file is not None and self._file.writable)
         return not (elsewhere and self.console.is_terminal)
 
     def render(self, *, message_renderable: ConsoleRenderable, **_: object) -> ConsoleRenderable:
-        """The message alone, on one line: rich's columns for time, level and path would fold it."""
+        """Return the message alone, on one line: rich's columns for time, level and path would fold it."""
         return message_renderable
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Called where an exception stopped the printing."""
+        """Handle an exception that stopped the printing; logging calls this."""
         if not isinstance(sys.exception(), OSError):
             raise
         self.console.quiet = True
@@ -94,9 +94,9 @@ class _Terminal(RichHandler):
 
 @contextlib.contextmanager
 def logged(path: Path | None, *, debug: bool = False) -> Iterator[None]:
-    """Messages of the package go to standard error meanwhile, and to a file; on a terminal to the file alone.
+    """Send messages of the package to standard error and to a file; of a terminal's only to the file.
 
-    Arguments:
+    Args:
         debug: tracebacks go to standard error too.
 
     Raises:
@@ -121,7 +121,7 @@ def logged(path: Path | None, *, debug: bool = False) -> Iterator[None]:
 
 
 def _opened(path: Path) -> TextIO:
-    """The file of `--log`, to go on with."""
+    """Return the file of ``--log``, to go on with."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():
@@ -132,7 +132,7 @@ def _opened(path: Path) -> TextIO:
 
 
 def log_traceback(error: BaseException) -> None:
-    """Where an exception came from, for the file, and for people who ask for it."""
+    """Log the traceback of an exception, for the file and for people who ask for it."""
     text = getattr(error, "details", "") or "".join(traceback.format_exception(error))
     with contextlib.suppress(OutputError):  # the error itself is what matters
         logger.debug(text.rstrip())
@@ -140,7 +140,7 @@ def log_traceback(error: BaseException) -> None:
 
 @contextlib.contextmanager
 def bar(what: str, total: int, start: int = 0) -> Iterator[Callable[[str], None]]:
-    """A function to call once per step with the step's line; on a terminal a bar moves in its place."""
+    """Give a function to call once per step with the step's line; on a terminal a bar moves instead."""
     console = next(
         (own.console for own in logging.getLogger(PACKAGE).handlers if isinstance(own, _Terminal)), None
     )
@@ -159,7 +159,7 @@ def bar(what: str, total: int, start: int = 0) -> Iterator[Callable[[str], None]
 
 
 def epoch_line(record: EpochRecord) -> str:
-    """Epoch, objective, gradient norm, seconds, events/s."""
+    """Return epoch, objective, gradient norm, seconds, events/s."""
     return (
         f"epoch {record.epoch:5d}  objective {record.objective:.6f}  |gradient| {record.gradient_norm:.3e}  "
         f"{record.seconds:6.2f} s  {record.events_per_second:.3g} events/s"
@@ -167,10 +167,10 @@ def epoch_line(record: EpochRecord) -> str:
 
 
 def to_standard_output(text: str) -> None:
-    """A verb's result.
+    """Print the result of a verb.
 
     Raises:
-        OutputError: nobody reads it, as after `| head`, or there is no space.
+        OutputError: nobody reads it, as after ``| head``, or there is no space.
     """
     try:
         print(text, file=sys.stdout, flush=True)  # noqa: T201
@@ -180,6 +180,6 @@ def to_standard_output(text: str) -> None:
 
 
 def _to_nowhere(stream: TextIO) -> None:
-    """What cannot be written is dropped; else Python tries once more when the stream is closed."""
+    """Drop what cannot be written; else Python tries once more when the stream is closed."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
 
 def write(folder: Path) -> None:
-    """Write `schema.json`, `summary.schema.json`, and the key table between its markers in `README.md`.
+    """Write ``schema.json``, ``summary.schema.json``, and the key table between its markers in ``README.md``.
 
     Raises:
         InputError: README.md is missing or has no markers.
@@ -62,7 +62,7 @@ def write(folder: Path) -> None:
 
 
 def schema() -> str:
-    """The JSON schema of a configuration, for editors that complete and check YAML."""
+    """Return the JSON schema of a configuration, for editors that complete and check YAML."""
     content = Config.model_json_schema()
     described = "another configuration, from this file's folder, of which this one says what differs"
     content["properties"]["extends"] = {"type": "string", "description": described}
@@ -71,13 +71,13 @@ def schema() -> str:
 
 
 def with_table(text: str) -> str:
-    """A text with the key table of today between its markers."""
+    """Return a text with the key table of today between its markers."""
     before, _, rest = text.partition(BEGIN)
     return f"{before}{BEGIN}\n\n{table()}\n{END}{rest.partition(END)[2]}"
 
 
 def table() -> str:
-    """The key table in Markdown."""
+    """Return the key table in Markdown."""
     lines = ["| key | type | default | allowed | meaning |", "| --- | --- | --- | --- | --- |"]
     lines += [
         f"| `{row.key}` | {_cell(row.type)} | {_cell(row.default)} | {_cell(row.allowed)} | {_cell(row.meaning)} |"
@@ -87,9 +87,10 @@ def table() -> str:
 
 
 def rows(section: type[Section], above: str = "", listed: set[type[Section]] | None = None) -> Iterator[Row]:
-    """Every key of a section and of the sections in it; `<name>` is a name of the user's, `[]` an entry of a list.
+    """Yield every key of a section and of the sections in it; ``<name>`` is a name of the user's, ``[]`` an entry of a
+    list.
 
-    The kinds of something are listed once, where it first stands; they are added to `listed`.
+    The kinds of something are listed once, where it first stands; they are added to ``listed``.
     """
     listed = set() if listed is None else listed
     for name, field in section.model_fields.items():
@@ -107,7 +108,7 @@ def rows(section: type[Section], above: str = "", listed: set[type[Section]] | N
 
 
 def _sections(annotation: object, key: str) -> Iterator[tuple[str, type[Section]]]:
-    """Sections that a value holds, each with the dotted path that leads into it."""
+    """Yield sections that a value holds, each with the dotted path that leads into it."""
     arguments = typing.get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, Section):
         yield f"{key}{_named(annotation)}", annotation
@@ -121,7 +122,7 @@ def _sections(annotation: object, key: str) -> Iterator[tuple[str, type[Section]
 
 
 def _named(section: type[Section]) -> str:
-    """Which of several kinds of section it is, by its `type` or `kind`."""
+    """Return which of several kinds of section it is, by its ``type`` or ``kind``."""
     tags = (section.model_fields[key] for key in ("type", "kind") if key in section.model_fields)
     return "".join(f" ({kind})" for tag in tags for kind in typing.get_args(tag.annotation))
 
@@ -182,7 +183,7 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def _meaning(field: FieldInfo, inner: list[tuple[str, type[Section]]]) -> str:
-    """The key's own description, or that of the section it holds."""
+    """Return the key's own description, or that of the section it holds."""
     text = field.description or " / ".join(_first_line(section) for _, section in inner)
     return " ".join(text.split())
 

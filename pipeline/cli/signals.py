@@ -24,7 +24,7 @@ GRACE = 20.0  # seconds to shut workers down; batch systems kill after some 30
 
 
 class Ended(BaseException):
-    """A signal came; no `except Exception` on the way holds it up."""
+    """A signal came; no ``except Exception`` on the way holds it up."""
 
 
 class Signals:
@@ -52,7 +52,7 @@ class Signals:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """The first signal raises `Ended` where the process is; a second one ends it at once.
+        """Watch for signals: the first raises ``Ended`` where the process is, a second one ends it at once.
 
         So does a first one after a while: compiling, or a worker that does not answer, may keep Python from it. What
         the process was told to ignore, as by nohup, it ignores.
@@ -88,13 +88,13 @@ class Signals:
         raise Ended
 
     def end(self) -> NoReturn:
-        """The line, and the end, without tidying up."""
+        """Print the line and end the process, without tidying up."""
         with contextlib.suppress(OSError, ValueError):
             os.write(sys.stderr.fileno(), f"{self.sentence}\n".encode())
         os._exit(self.code)
 
     def _lost(self, lost: Any, otherwise: Callable[[Any], None]) -> None:
-        """Python drops what is raised while it collects garbage: raise it again, a moment later."""
+        """Raise it again a moment later: Python drops what is raised while it collects garbage."""
         if not isinstance(lost.exc_value, Ended) or self.number is None:
             otherwise(lost)
             return
@@ -131,7 +131,7 @@ def _watch(reading: int, came: Signals) -> None:
 
 
 def _is_importing(frame: FrameType | None) -> bool:
-    """Compiled modules may crash when an exception comes while they are set up; and there is nothing to lose yet."""
+    """Return whether a module is being imported: compiled ones may crash when an exception comes meanwhile."""
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             return True

@@ -87,12 +87,12 @@ def _of_numbers(
 
 
 def _bands(name: str, values: Sequence[float]) -> dict[str, float]:
-    """Values by the names that pyhf's have beside them."""
+    """Return values by the names that pyhf's have beside them."""
     return {f"{name}[{band:+d}]": value for band, value in zip(range(-2, 3), values, strict=True)}
 
 
 def _correlations(found: WorkspaceFit) -> list[str]:
-    """The largest correlations, one line."""
+    """Return the largest correlations, one line."""
     matrix = np.asarray(found.correlation).reshape(len(found.correlated), -1)
     rows, columns = np.triu_indices(len(found.correlated), 1)
     order = np.argsort(-np.abs(matrix[rows, columns]), kind="stable")[:MOST_CORRELATIONS]

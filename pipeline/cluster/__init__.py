@@ -1,7 +1,7 @@
 """Where sweeps run: in this process, on this machine's cores or GPUs, on a batch system, on a running scheduler.
 
 Workers are processes with one JAX runtime and one thread each; NumPy crosses the wire. Whichever workers there are,
-and however many come and go, the sums are the same (`pipeline.gradient`).
+and however many come and go, the sums are the same (``pipeline.gradient``).
 """
 
 import contextlib
@@ -28,10 +28,10 @@ __all__ = ["Distributed", "InProcess", "executor", "quiet", "unprotected"]
 def executor(
     cluster: Cluster, workers: int, folder: Path, memory_mb: int | None = None
 ) -> Iterator[Executor]:
-    """The executor of a configuration, shut down at the end.
+    """Start the executor of a configuration, and shut it down at the end.
 
-    Arguments:
-        workers: processes of this machine, for `local`.
+    Args:
+        workers: processes of this machine, for ``local``.
         memory_mb: of this machine that they may use together; None: all of it.
         folder: for what the run's processes share: compiled programs, logs and certificates of batch workers.
     """
@@ -54,7 +54,7 @@ def executor(
 
 @contextlib.contextmanager
 def _client(cluster: Cluster, workers: int, folder: Path) -> Iterator[Client]:
-    """A client of the chosen scheduler."""
+    """Connect to the chosen scheduler."""
     if cluster.executor == "address":
         with _running(cluster) as client:
             yield client

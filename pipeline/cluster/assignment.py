@@ -6,12 +6,13 @@ Owners = dict[int, str]
 
 
 def assign(sizes: Sequence[int], workers: Sequence[str], before: Mapping[int, str]) -> Owners:
-    """The worker of every group.
+    """Return the worker of every group.
 
-    A group stays where it was, `before`. Those of workers that are gone go to whoever has least, the largest first, and
+    A group stays where it was, ``before``. Those of workers that are gone go to whoever has least, the largest first,
+    and
     a worker that had none takes groups from those with most. Nothing else moves: what moves is read again.
 
-    Arguments:
+    Args:
         sizes: events per group.
         workers: names of those that are there.
     """
@@ -33,7 +34,7 @@ def assign(sizes: Sequence[int], workers: Sequence[str], before: Mapping[int, st
 def _worth_taking(
     sizes: Sequence[int], owners: Mapping[int, str], load: Mapping[str, int], worker: str
 ) -> int | None:
-    """The largest group of the busiest worker that leaves `worker` with less than that one has now."""
+    """Return the largest group of the busiest worker that leaves ``worker`` with less than that one has now."""
     busiest = max(load, key=lambda other: (load[other], other))
     fitting = [
         g for g, owner in owners.items() if owner == busiest and load[worker] + sizes[g] < load[busiest]

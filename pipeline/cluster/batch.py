@@ -28,7 +28,7 @@ IDLE_ROUNDS = 60  # seconds without work before a worker beyond the minimum is g
 
 
 def slurm(cluster: Cluster, folder: Path) -> SpecCluster:
-    """Workers that are Slurm jobs, in partition and account of the job this runs in unless told otherwise."""
+    """Return workers that are Slurm jobs, in partition and account of the job this runs in unless told otherwise."""
     job, inherited = cluster.job, os.environ
     gpu = ["--gres=gpu:1"] if cluster.device == "gpu" else []
     return _started(
@@ -43,7 +43,7 @@ def slurm(cluster: Cluster, folder: Path) -> SpecCluster:
 
 
 def htcondor(cluster: Cluster, folder: Path) -> SpecCluster:
-    """Workers that are HTCondor jobs."""
+    """Return workers that are HTCondor jobs."""
     job = cluster.job
     account = {"accounting_group": job.account} if job.account else {}
     gpu = {"request_gpus": "1"} if cluster.device == "gpu" else {}
@@ -66,7 +66,7 @@ def htcondor(cluster: Cluster, folder: Path) -> SpecCluster:
 def _started(
     cluster: Cluster, start: Callable[..., SpecCluster], folder: Path, **options: object
 ) -> SpecCluster:
-    """A cluster of jobs; as many as asked for, lost ones replaced."""
+    """Return a cluster of jobs; as many as asked for, lost ones replaced."""
     logs, certificates = folder / "logs" / "workers", folder / "certificates"
     logs.mkdir(parents=True, exist_ok=True)
     private_folder(certificates)
@@ -96,7 +96,7 @@ def _started(
 
 @contextlib.contextmanager
 def allocation(cluster: Cluster, folder: Path) -> Iterator[Client]:
-    """A client of the workers that are the other tasks of this job step; only one task comes back from here.
+    """Connect to the workers, which are the other tasks of this job step; only one task comes back.
 
     The first task becomes the scheduler, the second goes on, the others are workers until it is done.
     """
@@ -129,7 +129,7 @@ def allocation(cluster: Cluster, folder: Path) -> Iterator[Client]:
 
 
 def _tasks(cluster: Cluster) -> tuple[int, str]:
-    """The number of tasks of this job step, and a name for it."""
+    """Return the number of tasks of this job step, and a name for it."""
     try:
         tasks = int(os.environ["SLURM_NTASKS"])
         place = f"{os.environ['SLURM_JOB_ID']}_{os.environ['SLURM_STEP_ID']}"
@@ -147,7 +147,7 @@ def _tasks(cluster: Cluster) -> tuple[int, str]:
 
 
 def _jobqueue(extra: str) -> ModuleType:
-    """dask-jobqueue, which only these executors need, and which takes over Ctrl-C when it is imported."""
+    """Return dask-jobqueue, which only these executors need, and which takes over Ctrl-C when it is imported."""
     interrupt = signal.getsignal(signal.SIGINT)
     try:
         return importlib.import_module(f"dask_jobqueue.{extra}")

@@ -18,7 +18,7 @@ PATIENCE = 60  # seconds for a file to appear on another node of a shared file s
 
 
 def given(tls: Tls | None) -> Security | None:
-    """Certificates that the configuration names."""
+    """Return certificates that the configuration names."""
     if tls is None:
         return None
     for name, path in tls.model_dump().items():
@@ -28,7 +28,7 @@ def given(tls: Tls | None) -> Security | None:
 
 
 def given_or_made(tls: Tls | None) -> Security:
-    """The configuration's certificates, or new ones that exist for this run alone."""
+    """Return the configuration's certificates, or new ones that exist for this run alone."""
     security = given(tls)
     if security is not None:
         return security
@@ -43,7 +43,8 @@ def given_or_made(tls: Tls | None) -> Security:
 
 
 def shared(tls: Tls | None, path: Path, *, make: bool) -> Security:
-    """Certificates that the processes of one parallel job agree on: one makes the file, the others wait for it."""
+    """Return certificates that the processes of one parallel job agree on: one makes the file, the others wait for
+    it."""
     security = given(tls)
     if security is not None:
         return security
@@ -59,7 +60,7 @@ def shared(tls: Tls | None, path: Path, *, make: bool) -> Security:
 
 
 def unprotected(cluster: Cluster) -> str | None:
-    """What to say of a scheduler that anybody may use who reaches its port; None where there is none."""
+    """Return the warning of a scheduler that anybody may use who reaches its port, or None."""
     if cluster.executor != "address" or cluster.tls is not None:
         return None
     return (
@@ -96,7 +97,7 @@ def _require_own(path: Path) -> None:
 
 
 def _security(ca_file: str, key: str, certificate: str) -> Security:
-    """One certificate for every role; each argument is a path or the text itself."""
+    """Return one certificate for every role; each argument is a path or the text itself."""
     roles = {
         f"tls_{role}_{what}": text
         for role in ("client", "scheduler", "worker")

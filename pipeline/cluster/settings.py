@@ -28,12 +28,12 @@ class NoSpans:
         del scheduler
 
     def observe_tasks(self, tasks: object, code: object, span_metadata: object) -> dict[str, object]:
-        """Called by Dask's scheduler for new tasks: they belong to no span."""
+        """Return no span for new tasks; Dask's scheduler calls this."""
         del tasks, code, span_metadata
         return {}
 
     def heartbeat(self, worker: object, seconds: object) -> None:
-        """Called by Dask's scheduler for each report of a worker."""
+        """Ignore the report of a worker; Dask's scheduler calls this."""
         del worker, seconds
 
 
@@ -41,7 +41,8 @@ EXTENSIONS = {**DEFAULT_EXTENSIONS, "spans": NoSpans}  # of a scheduler in this 
 
 
 def quiet() -> contextlib.ExitStack:
-    """Silence Dask's own reports, with their tracebacks, of what is lost or closed: to the run it comes as an error.
+    """Silence Dask's own reports, with their tracebacks, of what is lost or closed: to the run it comes as an
+    error.
 
     As a context, until its end; else for good.
     """

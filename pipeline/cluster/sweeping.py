@@ -27,11 +27,11 @@ class InProcess:
     workers = 1  # this process
 
     def __init__(self, resident: Resident | None = None) -> None:
-        """With the events it holds; by default as many as it is asked for, in memory."""
+        """Hold events; by default as many as it is asked for, in memory."""
         self._resident = resident or Resident()
 
     def sweep(self, function: Callable[..., Found], work: Work, *broadcast: object) -> list[Found]:
-        """`[function(resident, group, work, *broadcast) for group in work.groups]`."""
+        """Return ``[function(resident, group, work, *broadcast) for group in work.groups]``."""
         return [function(self._resident, group, work, *broadcast) for group in work.groups]
 
 
@@ -41,7 +41,7 @@ class Distributed:
     A group stays with its worker from sweep to sweep. What all workers need is made by tasks, so that the scheduler
     makes it again where every worker that had it is lost.
 
-    Arguments:
+    Args:
         wait: seconds that a sweep waits for its first worker.
     """
 
@@ -62,7 +62,7 @@ class Distributed:
             return len(self._addresses())
 
     def sweep(self, function: Callable[..., Found], work: Work, *broadcast: object) -> list[Found]:
-        """`[function(resident, group, work, *broadcast) for group in work.groups]`, one task per worker."""
+        """Return ``[function(resident, group, work, *broadcast) for group in work.groups]``, one task per worker."""
         with explained():
             there = self._there(work)
             shares = self._shares(work)
@@ -84,7 +84,7 @@ class Distributed:
         return [found[group] for group in range(len(work.groups))]
 
     def _there(self, work: Work) -> Future[Work]:
-        """The work on the workers; it travels once, not with every sweep."""
+        """Return the work on the workers; it travels once, not with every sweep."""
         if self._work is None or self._work[0] is not work or self._work[1].cancelled():
             self._work = (work, self._client.submit(_as_it_is, work, pure=False))
             self._owners = {}
@@ -98,9 +98,10 @@ class Distributed:
         return sorted(shares.items())
 
     def _addresses(self) -> list[str]:
-        """Workers that are there now, or the first to come back where all were lost.
+        """Return workers that are there now, or the first to come back where all were lost.
 
-        Asked of the scheduler directly: `Client.scheduler_info` may return what a periodic callback has just replaced.
+        Asked of the scheduler directly: ``Client.scheduler_info`` may return what a periodic callback has just
+        replaced.
         """
         if not self._client.nthreads():
             self._client.wait_for_workers(1, timeout=self._wait)
@@ -109,7 +110,7 @@ class Distributed:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Whatever Dask says when workers or the scheduler are lost, as an error for people."""
+    """Turn what Dask raises when workers or the scheduler are lost into a ``ClusterError``."""
     try:
         yield
     except KilledWorker as error:

@@ -1,4 +1,4 @@
-"""What every worker process is, wherever it was started; and those of this machine."""
+"""Worker processes: how each is set up, wherever it runs, and those of this machine."""
 
 import contextlib
 import errno
@@ -47,11 +47,12 @@ class Worker(WorkerPlugin):
     name = "thalweg"
 
     def __init__(self, budget: float, scratch: Path | None, programs: Path, *, of_run: bool = True) -> None:
-        """With `of_run` the workers are the run's own: nobody else wants their web pages and reports."""
+        """Note whose workers these are: with ``of_run`` the run's own, whose web pages and reports nobody else
+        wants."""
         self._budget, self._scratch, self._programs, self._of_run = budget, scratch, programs, of_run
 
     def setup(self, worker: DaskWorker) -> None:
-        """Called by Dask in the worker's process."""
+        """Set up the worker's process; Dask calls this there."""
         if self._of_run:
             worker.http_server.stop()
             quiet()
@@ -61,7 +62,7 @@ class Worker(WorkerPlugin):
 
 
 def resident_of(worker: Any) -> Resident:
-    """The events that a worker's process holds."""
+    """Return the events that a worker's process holds."""
     resident: Resident = worker.plugins[Worker.name].resident
     return resident
 
@@ -96,21 +97,21 @@ def _processor() -> list[str]:
 
 
 def _on_device() -> float:
-    """Bytes of events that fit on a GPU; no limit of its own for a processor."""
+    """Return bytes of events that fit on a GPU; no limit of its own for a processor."""
     statistics = jax.devices()[0].memory_stats() if jax.default_backend() == "gpu" else None
     return EVENTS_SHARE * statistics["bytes_limit"] if statistics else math.inf
 
 
 def memory_mb(cluster: Cluster) -> int:
-    """Memory that a batch worker asks for."""
+    """Return memory that a batch worker asks for."""
     return cluster.memory_mb or BATCH_MEMORY_MB
 
 
 def budget(cluster: Cluster, workers: int, given_mb: int | None) -> float:
-    """Bytes of events that a worker keeps in memory.
+    """Return bytes of events that a worker keeps in memory.
 
-    Arguments:
-        workers: those that share this machine, or the `given_mb` of it.
+    Args:
+        workers: those that share this machine, or the ``given_mb`` of it.
     """
     if cluster.memory_mb is None and cluster.executor in ("in_process", "local"):
         return EVENTS_SHARE * min(MEMORY_LIMIT, (given_mb or math.inf) * 2**20) / workers
@@ -118,7 +119,7 @@ def budget(cluster: Cluster, workers: int, given_mb: int | None) -> float:
 
 
 def worker_environment(cluster: Cluster) -> dict[str, str]:
-    """Environment variables of a worker process."""
+    """Return environment variables of a worker process."""
     found = {**environment(), **KEEP_MEMORY}
     if cluster.device == "gpu":
         deterministic = f"{found.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
@@ -128,7 +129,7 @@ def worker_environment(cluster: Cluster) -> dict[str, str]:
 
 @contextlib.contextmanager
 def local(cluster: Cluster, workers: int) -> Iterator[SpecCluster]:
-    """Processes of this machine: `workers` of them, or one per GPU. Lost ones are started again.
+    """Start ``workers`` processes on this machine, or one per GPU. Lost ones are started again.
 
     Everything listens on the loopback interface alone, and talks to who has the key made for this run: other users of
     the machine reach the interface as well. Ctrl-C reaches this process alone, which ends the others.
@@ -171,7 +172,7 @@ def _without_web_pages(made: Any) -> None:
 
 
 def _not_started(port: int, error: BaseException) -> ClusterError:
-    """Dask wraps what the system says; only a port that is taken is cured by another one."""
+    """Return the error that names the system's reason, as Dask wraps it; another port cures just a taken port."""
     reasons: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None:
@@ -194,7 +195,7 @@ def _not_started(port: int, error: BaseException) -> ClusterError:
 
 
 def _require_temporary_folder() -> None:
-    """Dask's workers and the keys of the run need one; else they fail with words that do not name it.
+    """Require a folder for Dask's workers and the keys of the run, whose own errors would not name it.
 
     Raises:
         ClusterError: nothing can be written there.
@@ -215,7 +216,7 @@ def _require_temporary_folder() -> None:
 
 @contextlib.contextmanager
 def _loop_without_ctrl_c() -> Iterator[IOLoop]:
-    """Dask's event loop, in a thread of its own: neither it nor the workers that it starts see a terminal's signals.
+    """Run Dask's event loop in a thread: neither it nor the workers that it starts see a terminal's signals.
 
     A thread or process begins with the mask of who began it.
     """
@@ -237,7 +238,7 @@ def _loop_without_ctrl_c() -> Iterator[IOLoop]:
 
 @contextlib.contextmanager
 def _environment(**variables: str) -> Iterator[None]:
-    """Variables for processes that begin meanwhile."""
+    """Set variables for processes that begin meanwhile."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -255,7 +256,7 @@ def _options(variables: dict[str, str]) -> dict[str, object]:
 
 
 def _devices() -> list[str]:
-    """The GPUs this process may use: those the batch system gave it, else all of the machine."""
+    """Return the GPUs this process may use: those the batch system gave it, else all of the machine."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         found = [device for device in given.split(",") if device]

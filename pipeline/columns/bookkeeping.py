@@ -29,7 +29,7 @@ DISTINCT = 16  # different values of a real branch among them; with fewer, other
 class Facts(NamedTuple):
     """Entries of a file's tree, its UUID, the events generated for it and the sum of their weights.
 
-    The last two are what the tree `Runs` says, None where it does not.
+    The last two are what the tree ``Runs`` says, None where it does not.
     """
 
     file_uuid: str
@@ -56,7 +56,7 @@ def verify(file: SourceFile) -> None:
 def of_file(
     file: SourceFile, reads: NanoAOD | FlatTree, root: uproot.ReadOnlyDirectory, branch: str | None
 ) -> Facts:
-    """What a file says of itself, with the sum of generator weights where a `branch` of them is asked for."""
+    """Return what a file says of itself, with the sum of generator weights of a ``branch``."""
     return Facts(
         file_uuid=str(root.file.uuid),
         entries_in_file=int(root[reads.tree].num_entries),
@@ -68,7 +68,8 @@ def of_file(
 def first_events(
     file: SourceFile, reads: NanoAOD | FlatTree, root: uproot.ReadOnlyDirectory, events: ak.Array
 ) -> tuple[str, bool]:
-    """A digest of the first events of a file, in all branches that the analysis reads, whatever range they are read in.
+    """Return a digest of the first events of a file, in all branches that the analysis reads, whatever range they are
+    read in.
 
     And whether other events than these do not have the same one by chance, as those of a toy might.
     """
@@ -94,7 +95,8 @@ def weights(
     start: int,
     held_out: np.ndarray,
 ) -> dict[Fold, float] | None:
-    """Sums of the generator weights of the entries from `start` on, per fold; None where only `Runs` has their sum.
+    """Return sums of the generator weights of the entries from ``start`` on, per fold; None where only ``Runs`` has
+    their sum.
 
     Raises:
         UnreadableFile: damaged.
@@ -122,7 +124,7 @@ def weights(
 
 
 def added(parts: Sequence[Mapping[Fold, float] | None]) -> dict[Fold, float] | None:
-    """The sums per fold of all parts of a range; None where they are not known."""
+    """Return the sums per fold of all parts of a range; None where they are not known."""
     known = [part for part in parts if part is not None]
     if not parts or len(known) < len(parts):
         return None
@@ -130,7 +132,7 @@ def added(parts: Sequence[Mapping[Fold, float] | None]) -> dict[Fold, float] | N
 
 
 def sum_in_runs(file: SourceFile, reads: NanoAOD | FlatTree, root: uproot.ReadOnlyDirectory) -> float | None:
-    """The sum of the generator weights of all events that were generated for a file; None where it does not say.
+    """Return the sum of the generator weights of all events that were generated for a file; None where it does not say.
 
     Raises:
         InputError: it counts fewer events than the file has, so it is of something else.
@@ -147,7 +149,7 @@ def sum_in_runs(file: SourceFile, reads: NanoAOD | FlatTree, root: uproot.ReadOn
 
 
 def _in_runs(file: SourceFile, root: uproot.ReadOnlyDirectory, names: Sequence[str]) -> float | None:
-    """The sum over the tree `Runs` of the first of some branches that it has; None where it has none."""
+    """Return the sum over the tree ``Runs`` of the first of some branches that it has; None where it has none."""
     with blaming(file):
         if RUNS not in root.keys(cycle=False) or root.classname_of(RUNS) not in ("TTree", "ROOT::RNTuple"):
             return None

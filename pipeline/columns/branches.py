@@ -33,12 +33,12 @@ class _Schema(NanoAODSchema):  # type: ignore[misc]
 
 
 def where(file: SourceFile) -> str:
-    """The beginning of a message."""
+    """Return the beginning of a message."""
     return f"sample {file.sample!r}"
 
 
 def places(file: SourceFile, reads: NanoAOD | FlatTree, tree: Tree) -> dict[str, str | None]:
-    """Where each branch that is to be read is in the tree; None for the counter that an RNTuple does not need.
+    """Return where each branch that is to be read is in the tree; None for the counter that an RNTuple does not need.
 
     Raises:
         InputError: a branch is not there, or nothing that can be read as arrays.
@@ -76,7 +76,8 @@ def arrays(
     start: int,
     stop: int,
 ) -> dict[str, ak.Array]:
-    """The branches of the entries `start` to `stop`, and the counters of collections that have none of their own.
+    """Return the branches of the entries ``start`` to ``stop``, and the counters of collections that have none of their
+    own.
 
     Raises:
         Senseless: what uproot made of the bytes contradicts itself; awkward would notice when it is used, if ever.
@@ -116,7 +117,7 @@ def _read(tree: Tree, there: Mapping[str, str], start: int, stop: int) -> dict[s
 def _counts(
     file: SourceFile, reads: NanoAOD, made: Mapping[str, ak.Array], found: Mapping[str, str | None]
 ) -> dict[str, ak.Array]:
-    """The numbers of objects, the same for all branches of a collection."""
+    """Return the numbers of objects, the same for all branches of a collection."""
     counts: dict[str, ak.Array] = {}
     for branch in reads.branches:
         counter = _counter(branch)
@@ -135,7 +136,7 @@ def _counts(
 
 
 def assembled(reads: NanoAOD | FlatTree, made: Mapping[str, ak.Array]) -> ak.Array:
-    """The events of the branches: records of them as they are, or in coffea's NanoAOD schema.
+    """Return the events of the branches: records of them as they are, or in coffea's NanoAOD schema.
 
     There, a collection without all coordinates of a vector is one without a vector's methods.
     """
@@ -150,7 +151,7 @@ def assembled(reads: NanoAOD | FlatTree, made: Mapping[str, ak.Array]) -> ak.Arr
 
 
 def incomplete(reads: NanoAOD | FlatTree) -> dict[str, list[str]]:
-    """The branches that collections lack to be vectors, by collection."""
+    """Return the branches that collections lack to be vectors, by collection."""
     if isinstance(reads, FlatTree):
         return {}
     found: dict[str, list[str]] = {}
@@ -164,7 +165,7 @@ def incomplete(reads: NanoAOD | FlatTree) -> dict[str, list[str]]:
 
 
 def with_hint(error: AnalysisError, reads: NanoAOD | FlatTree) -> AnalysisError:
-    """The same error, with what to add where a collection is no vector because branches were not asked for."""
+    """Return the same error, with what to add where a collection is no vector because branches were not asked for."""
     lacking = incomplete(reads)
     if not lacking or not isinstance(error.__cause__, AttributeError | LookupError | TypeError | ValueError):
         return error
@@ -175,7 +176,8 @@ def with_hint(error: AnalysisError, reads: NanoAOD | FlatTree) -> AnalysisError:
 
 
 def key_of(reads: NanoAOD | FlatTree, tree: Tree, branch: str, there: list[str]) -> str | None:
-    """The key of a branch. An RNTuple may hold `Jet_pt` as `Jet.pt`, or in a collection of any name as `Jet_pt`."""
+    """Return the key of a branch. An RNTuple may hold ``Jet_pt`` as ``Jet.pt``, or in a collection of any name as
+    ``Jet_pt``."""
     if branch in there:
         return branch
     last = [key for key in there if key.endswith(("/" + branch, "." + branch))]
@@ -215,14 +217,14 @@ def _is_rntuple(tree: Tree) -> bool:
 
 
 def _kind(branch: uproot.TBranch) -> str:
-    """The C++ type of a branch, where uproot knows it."""
+    """Return the C++ type of a branch, where uproot knows it."""
     with contextlib.suppress(Exception):
         return str(branch.typename)
     return str(branch.interpretation)
 
 
 def _holds_objects(branch: uproot.TBranch) -> bool:
-    """Whether uproot needs the streamers of classes, of which it does not know all kinds."""
+    """Return whether uproot needs the streamers of classes, of which it does not know all kinds."""
     return any(word in repr(branch.interpretation) for word in ("Model_", "AsPointer", "AsMap"))
 
 
@@ -231,5 +233,5 @@ def _has_friends(tree: Tree) -> bool:
 
 
 def _counter(branch: str) -> str:
-    """The branch with the number of objects of each event: `nJet` of `Jet_pt`."""
+    """Return the branch with the number of objects of each event: ``nJet`` of ``Jet_pt``."""
     return f"n{branch.partition('_')[0]}"

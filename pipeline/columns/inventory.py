@@ -52,11 +52,11 @@ def taken(
     algorithm: str | None,
     allow_repeated: bool,
 ) -> Taken:
-    """The manifest of the files of each process.
+    """Return the manifest of the files of each process.
 
-    Arguments:
-        processes: for each its name, `process` or `process__variation`, and then files, URLs or patterns of files.
-        generator_weight: branch to add up; None takes `genWeight` where there is one.
+    Args:
+        processes: for each its name, ``process`` or ``process__variation``, and then files, URLs or patterns of files.
+        generator_weight: branch to add up; None takes ``genWeight`` where there is one.
         algorithm: of the checksums; None leaves them out.
 
     Raises:
@@ -95,7 +95,7 @@ def _entry(name: str, patterns: Sequence[str]) -> tuple[str, str]:
 
 
 def _matching(name: str, patterns: Iterable[str]) -> list[str]:
-    """Paths of the files, in order of the patterns and then of their names; URLs are taken as they are."""
+    """Return paths of the files, in order of the patterns and then of their names; URLs are taken as they are."""
     paths: list[str] = []
     for pattern in patterns:
         literal = "://" in pattern or Path(pattern).is_file()
@@ -131,7 +131,7 @@ def _described(name: str, path: str, tree: str, branch: str | None, algorithm: s
 def _sum_of_weights(
     file: SourceFile, reads: FlatTree, root: uproot.ReadOnlyDirectory, branch: str | None
 ) -> float | None:
-    """Of all events that were generated for a file, as its tree `Runs` says, or of those in it."""
+    """Return the sums over all events generated for a file, as its tree ``Runs`` says, or over those in it."""
     in_runs = bookkeeping.sum_in_runs(file, reads, root)
     tree = root[reads.tree]
     wanted = branch or GENERATOR_WEIGHT
@@ -160,7 +160,7 @@ def _totals(files: Sequence[_ManifestFile]) -> _Variation:
 
 
 def _require_different(listed: Sequence[tuple[str, _ManifestFile]]) -> None:
-    """One file or one content twice would count twice."""
+    """Refuse one file or one content twice, which would count twice."""
     seen: dict[Hashable, tuple[str, str]] = {}
     for name, file in listed:
         same = [

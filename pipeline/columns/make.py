@@ -25,9 +25,10 @@ Folds = dict[Fold, NumpyColumns]
 
 
 def make_columns(config: Config, file: SourceFile) -> tuple[Folds, Provenance]:
-    """Columns of one range of a file of a run, and their provenance: what was read, by which analysis and version.
+    """Return columns of one range of a file of a run, and their provenance: what was read, by which analysis and
+    version.
 
-    A file that cannot be read gives no columns at all where `data.unreadable_files` is `leave_out`: its provenance
+    A file that cannot be read gives no columns at all where ``data.unreadable_files`` is ``leave_out``: its provenance
     says why, and the normalisation goes by the events that were read.
     """
     made_of = recipe(config, file)
@@ -67,9 +68,9 @@ def read_events(
     generator_weight: str | None = None,
     step_events: int = 200_000,
 ) -> tuple[Folds, Contents]:
-    """Columns of one range of a ROOT file for each fold, and where they come from.
+    """Return columns of one range of a ROOT file for each fold, and where they come from.
 
-    Arguments:
+    Args:
         held_out_fraction: share of events, by event number, that go to the held-out fold.
         generator_weight: branch whose sum per fold goes into the provenance, if any.
         step_events: entries read at a time; bounds the memory, changes no result.
@@ -119,7 +120,7 @@ def read_events(
 
 
 def _joined(file: SourceFile, pieces: Mapping[Fold, list[NumpyColumns]]) -> Folds:
-    """The pieces of each fold in one; a fold without events has the columns of the other."""
+    """Return the pieces of each fold in one; a fold without events has the columns of the other."""
     first = next(parts[0] for parts in pieces.values() if parts)
     kinds = _kinds(first)
     for piece in (piece for parts in pieces.values() for piece in parts):
@@ -139,14 +140,14 @@ def _joined(file: SourceFile, pieces: Mapping[Fold, list[NumpyColumns]]) -> Fold
 
 
 def _kinds(columns: NumpyColumns) -> dict[str, str]:
-    """Type and number of objects of each column."""
+    """Return type and number of objects of each column."""
     return {name: f"{array.dtype}{list(array.shape[1:]) or ''}" for name, array in columns.items()}
 
 
 def _numbered(
     file: SourceFile, folds: Folds, given: Mapping[Fold, list[np.ndarray]], identity: str
 ) -> tuple[Folds, str]:
-    """The columns with the numbers that the bootstrap knows the events by, and what these are numbers in.
+    """Return the columns with the numbers that the bootstrap knows the events by, and what these are numbers in.
 
     Those of the column that the analysis returns; or of the events, where it keeps all; or else the row's place among
     those kept of this range and fold. In a file the numbers are its own: a copy of it has the same.
@@ -179,7 +180,7 @@ def _flushed(folds: Folds, name: str) -> int:
 
 
 def _contents(file: SourceFile, folds: Folds, read_per_fold: Mapping[Fold, int]) -> Contents:
-    """The numbers of events and the sums of weights of a range."""
+    """Return the numbers of events and the sums of weights of a range."""
     weights = {fold: np.asarray(columns.get(WEIGHT, ())) for fold, columns in folds.items()}
     return Contents(
         entries_promised=file.entries,

@@ -1,4 +1,4 @@
-"""Jagged objects -> rectangular arrays, and random numbers of events: what `Analysis.columns` is made with."""
+"""Jagged objects -> rectangular arrays, and random numbers of events: what ``Analysis.columns`` is made with."""
 
 import awkward as ak
 import numpy as np
@@ -12,7 +12,7 @@ PLAIN = "[events][objects] numbers"
 
 
 class UnsuitableArray(InputError):
-    """What `pad`, `mask`, `normal` or `noise` is given is not what it takes."""
+    """What ``pad``, ``mask``, ``normal`` or ``noise`` is given is not what it takes."""
 
 
 class TooManyObjects(UnsuitableArray):
@@ -20,26 +20,26 @@ class TooManyObjects(UnsuitableArray):
 
 
 def pad(array: object, objects: int, *, fill: object = 0) -> np.ndarray:
-    """Jagged [events][objects] to rectangular [events, objects] of the same type, missing ones filled.
+    """Return jagged [events][objects] to rectangular [events, objects] of the same type, missing ones filled.
 
     Raises:
-        TooManyObjects: an event has more; nothing is dropped in silence. Cut or slice (`jets[:, :8]`) first.
+        TooManyObjects: an event has more; nothing is dropped in silence. Cut or slice (``jets[:, :8]``) first.
         UnsuitableArray: no [events][objects] array of numbers; a fill that its type does not hold.
     """
     return _padded("pad", array, objects, fill)
 
 
 def mask(array: object, objects: int) -> np.ndarray:
-    """1 where `pad` holds an object, 0 where it filled; [events, objects] of the array's type.
+    """Return 1 where ``pad`` holds an object, 0 where it filled; [events, objects] of the array's type.
 
     Raises:
-        TooManyObjects, UnsuitableArray: as `pad`.
+        TooManyObjects, UnsuitableArray: as ``pad``.
     """
     return _padded("mask", array, objects, 0, ones=True)
 
 
 def normal(event_numbers: object, objects: object, stream: str) -> ak.Array:
-    """Standard normal numbers [events][objects], each a function of event number, place and `stream` alone.
+    """Return standard normal numbers [events][objects], each a function of event number, place and ``stream`` alone.
 
     Give all objects of the events, before any selection: their places are part of it.
 
@@ -58,9 +58,10 @@ def normal(event_numbers: object, objects: object, stream: str) -> ak.Array:
 
 
 def noise(event_numbers: object, number: int, stream: str = "noise") -> np.ndarray:
-    """`number` standard normal numbers per event, float32 [events, number], functions of its number and `stream` alone.
+    """Return ``number`` standard normal numbers per event, float32 [events, number], functions of its number and
+    ``stream`` alone.
 
-    As column `noise` they are what the generator that stands in for `Analysis.simulate` draws by.
+    As column ``noise`` they are what the generator that stands in for ``Analysis.simulate`` draws by.
 
     Raises:
         UnsuitableArray: no whole number for each event.
@@ -95,7 +96,7 @@ def _padded(what: str, array: object, objects: int, fill: object, *, ones: bool 
 
 
 def _lists(what: str, array: object) -> ak.Array:
-    """The array, once it is known to hold a list of each event, none of them missing."""
+    """Return the array, once it is known to hold a list of each event, none of them missing."""
     try:
         found = array if isinstance(array, ak.Array) else ak.Array(array)
     except (TypeError, ValueError) as error:
@@ -112,7 +113,7 @@ def _lists(what: str, array: object) -> ak.Array:
 
 
 def _present(what: str, array: ak.Array, axis: int, things: str, cure: str) -> ak.Array:
-    """The array without its type's room for None, if there is no None in it."""
+    """Return the array without its type's room for None, if there is no None in it."""
     missing = int(ak.sum(ak.is_none(array, axis=axis), axis=None))
     if missing:
         raise UnsuitableArray(
@@ -122,7 +123,7 @@ def _present(what: str, array: ak.Array, axis: int, things: str, cure: str) -> a
 
 
 def _flat(what: str, array: ak.Array) -> np.ndarray:
-    """The numbers of all objects."""
+    """Return the numbers of all objects."""
     cure = "ak.drop_none(array, axis=1) to leave them out, or ak.fill_none(array, 0)"
     plain = _present(what, array, 1, "objects", cure)
     try:
@@ -135,7 +136,7 @@ def _flat(what: str, array: ak.Array) -> np.ndarray:
 
 
 def _fill(what: str, fill: object, dtype: np.dtype) -> np.ndarray:
-    """The fill in the array's type."""
+    """Return the fill in the array's type."""
     try:
         with np.errstate(all="ignore"):
             found = np.asarray(fill).astype(dtype)
@@ -150,7 +151,7 @@ def _fill(what: str, fill: object, dtype: np.dtype) -> np.ndarray:
 
 
 def _holds(found: np.ndarray, fill: object) -> bool:
-    """Whether a fill in the array's type is still that number; a real one may be rounded, but not to nothing."""
+    """Return whether a fill in the array's type is still that number; a real one may be rounded, but not to nothing."""
     if found.ndim:
         return False
     if found.dtype.kind in WHOLE:
@@ -165,7 +166,7 @@ def _size(what: str, objects: object) -> int:
 
 
 def _whole(what: str, event_numbers: object) -> np.ndarray:
-    """Numbers of events, one whole number for each."""
+    """Return numbers of events, one whole number for each."""
     try:
         numbers = np.asarray(ak.to_numpy(event_numbers, allow_missing=False))
     except (TypeError, ValueError):

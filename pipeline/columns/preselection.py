@@ -1,4 +1,5 @@
-"""Cuts of a preselection as text, so that a configuration can name the branches of its own files: `abs(eta) < 2.1`."""
+"""Cuts of a preselection as text, so that a configuration can name the branches of its own files: ``abs(eta) <
+2.1``."""
 
 import dataclasses
 import operator
@@ -41,7 +42,7 @@ class Requirement:
     number: float
 
     def __call__(self, objects: Fields) -> Values:
-        """Whether each object does, jagged as the objects are."""
+        """Return whether each object does, jagged as the objects are."""
         found = objects[self.field]
         kind = getattr(found, "type", "")
         if self.sign == "&" and "float" in str(kind):
@@ -52,10 +53,10 @@ class Requirement:
 
 
 def requirements(texts: object, of: str) -> tuple[Requirement, ...]:
-    """Parse `name < number`, also with abs(name), <=, >, >=, ==, != and & (all of these bits are set).
+    """Parse ``name < number``, also with abs(name), <=, >, >=, ==, != and & (all of these bits are set).
 
     Raises:
-        ConfigError: another shape; `of` says where it stands.
+        ConfigError: another shape; ``of`` says where it stands.
     """
     if isinstance(texts, str) or not isinstance(texts, Iterable):
         raise ConfigError(f"{of}: {texts!r} is no list of requirements, as in ['pt > 25', 'jetId & 4']")
@@ -63,7 +64,7 @@ def requirements(texts: object, of: str) -> tuple[Requirement, ...]:
 
 
 def fulfilled(objects: Fields, required: Iterable[Requirement], first: Values) -> Values:
-    """Whether each object fulfils all requirements, and `first`."""
+    """Return whether each object fulfils all requirements, and ``first``."""
     for requirement in required:
         first = first & requirement(objects)
     return first

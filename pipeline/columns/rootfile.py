@@ -38,7 +38,7 @@ HTTP_SERVER_FAULT, HTTP_TOO_MANY = 500, 429
 
 
 class UnreadableFile(InputError):
-    """A file that is missing, damaged or does not answer: `data.unreadable_files` says what happens then."""
+    """A file that is missing, damaged or does not answer: ``data.unreadable_files`` says what happens then."""
 
 
 def decompress_faster() -> None:
@@ -50,7 +50,7 @@ def decompress_faster() -> None:
 
 
 def retried(file: SourceFile, attempts: int) -> Callable[[Callable[[], Found]], Found]:
-    """A function that calls another until no fault that may pass stops it, `attempts` times at most."""
+    """Return a function that calls another until no fault that may pass stops it, ``attempts`` times at most."""
 
     def tell(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -71,7 +71,7 @@ def retried(file: SourceFile, attempts: int) -> Callable[[Callable[[], Found]], 
 
 
 def _passes(error: BaseException | None) -> bool:
-    """Whether an error of a remote read may be gone the next time."""
+    """Return whether an error of a remote read may be gone the next time."""
     if isinstance(error, aiohttp.ClientResponseError):
         return error.status >= HTTP_SERVER_FAULT or error.status == HTTP_TOO_MANY
     if isinstance(error, LASTING) or "no such file" in str(error).lower():  # XRootD has no type for that
@@ -81,7 +81,7 @@ def _passes(error: BaseException | None) -> bool:
 
 @contextlib.contextmanager
 def opened(file: SourceFile, reads: NanoAOD | FlatTree) -> Iterator[uproot.ReadOnlyDirectory]:
-    """The open file, once it is known to be whole and tree and branches to be there.
+    """Open a file, and check that it is whole and has its tree and branches.
 
     Raises:
         UnreadableFile: missing, damaged, no answer.
@@ -96,7 +96,7 @@ def opened(file: SourceFile, reads: NanoAOD | FlatTree) -> Iterator[uproot.ReadO
 
 
 def entries(file: SourceFile, reads: NanoAOD | FlatTree, root: uproot.ReadOnlyDirectory) -> range:
-    """The entries to read: all of the tree's, or the range of the file that is asked for.
+    """Return the entries to read: all of the tree's, or the range of the file that is asked for.
 
     Raises:
         UnreadableFile: there are none, or fewer than promised, in whatever range of the file.
@@ -117,7 +117,7 @@ def entries(file: SourceFile, reads: NanoAOD | FlatTree, root: uproot.ReadOnlyDi
 def events(
     file: SourceFile, reads: NanoAOD | FlatTree, root: uproot.ReadOnlyDirectory, start: int, stop: int
 ) -> tuple[ak.Array, np.ndarray]:
-    """Events `start` to `stop` as the analysis sees them, and their numbers.
+    """Return events ``start`` to ``stop`` as the analysis sees them, and their numbers.
 
     The branches are read and checked here, not when the analysis first touches them: what fails is the file's fault.
     """
@@ -138,7 +138,7 @@ def events(
 
 @contextlib.contextmanager
 def blaming(file: SourceFile) -> Iterator[None]:
-    """Whatever uproot, its decompressors and awkward raise on a file's bytes, as the error of that file.
+    """Turn what uproot, its decompressors and awkward raise on a file's bytes into the error of that file.
 
     There is no end to what they raise on bytes that make no sense; nothing of the analysis's runs in such a block.
     """
@@ -158,7 +158,7 @@ def blaming(file: SourceFile) -> Iterator[None]:
 
 
 def damaged(file: SourceFile, error: BaseException) -> UnreadableFile:
-    """The error of a file whose bytes make no sense, or do not come."""
+    """Return the error of a file whose bytes make no sense, or do not come."""
     return UnreadableFile(
         f"{where(file)}: {file.path} cannot be read: it is truncated, damaged or no ROOT file "
         f"({_short(error)}); replace it, take it out of the manifest, or see data.unreadable_files"
@@ -167,7 +167,7 @@ def damaged(file: SourceFile, error: BaseException) -> UnreadableFile:
 
 @contextlib.contextmanager
 def _root(file: SourceFile) -> Iterator[uproot.ReadOnlyDirectory]:
-    """The open file, where it is as long as its header says."""
+    """Open a file, and check that it is as long as its header says."""
     path = Path(file.path)
     if not file.is_remote and not path.is_file():
         what = "is no file" if path.exists() else "does not exist here or beside the manifest"

@@ -1,4 +1,4 @@
-"""What `Analysis.columns` makes of some events, checked: rectangular arrays of finite numbers, of one length."""
+"""What ``Analysis.columns`` makes of some events, checked: rectangular arrays of finite numbers, of one length."""
 
 import inspect
 import traceback
@@ -25,7 +25,7 @@ NumpyColumns = dict[str, np.ndarray]
 
 
 def selected(file: SourceFile, analysis: Analysis, events: ak.Array) -> NumpyColumns:
-    """What the analysis makes of some events.
+    """Return the columns that the analysis makes of some events.
 
     Raises:
         AnalysisError: its own code failed.
@@ -56,14 +56,14 @@ def selected(file: SourceFile, analysis: Analysis, events: ak.Array) -> NumpyCol
 
 
 def _place(analysis: Analysis, error: BaseException) -> str:
-    """The line of the analysis's own file that an error passed through last."""
+    """Return the line of the analysis's own file that an error passed through last."""
     file = inspect.getfile(type(analysis))
     lines = [line for line in traceback.extract_tb(error.__traceback__) if line.filename == file]
     return f"that is line {lines[-1].lineno} of {Path(file).name}, in" if lines else "that is in"
 
 
 def _rectangular(file: SourceFile, column: str, array: object) -> np.ndarray:
-    """The numbers of a column, in the type that they have; weights in float64.
+    """Return the numbers of a column, in the type that they have; weights in float64.
 
     A type without a place in column files, or whose numbers would be rounded there, is refused.
     """
@@ -126,7 +126,7 @@ def _require_collections(file: SourceFile, analysis: Analysis, columns: NumpyCol
 
 
 def _require_inputs(file: SourceFile, analysis: Analysis, columns: NumpyColumns) -> None:
-    """What the generator that stands in for `Analysis.simulate` is given of an event."""
+    """Check the inputs that a generator in place of ``Analysis.simulate`` is given."""
     stage = analysis.simulated
     if stage is None:
         return

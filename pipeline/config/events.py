@@ -199,7 +199,7 @@ class SimulatedSample(Section):
 
 
 class Simulate(Section):
-    """Events to generate. Replaces `data.manifest`."""
+    """Events to generate. Replaces ``data.manifest``."""
 
     generator: str | None = Field(
         default=None,

@@ -1,4 +1,4 @@
-"""Sections of which there are several kinds: `kind` says which one, and each has keys of its own, its options."""
+"""Sections of which there are several kinds: ``kind`` says which one, and each has keys of its own, its options."""
 
 import typing
 from collections.abc import Callable, Mapping
@@ -23,13 +23,13 @@ class Kind(Section):
 
     @classmethod
     def named(cls) -> str:
-        """What `kind` is."""
+        """Return the field ``kind``."""
         name: str = typing.get_args(cls.model_fields["kind"].annotation)[0]
         return name
 
     @classmethod
     def option_names(cls) -> list[str]:
-        """The keys that are this kind's own."""
+        """Return the keys that are this kind's own."""
         return [name for name in cls.model_fields if name not in cls.common]
 
     @property
@@ -57,7 +57,7 @@ class Kind(Section):
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """`kind` has a default for Python alone."""
+        """Return ``kind`` has a default for Python alone."""
         made = handler(schema)
         section = handler.resolve_ref_schema(made)
         section["required"] = ["kind", *section.get("required", [])]
@@ -65,20 +65,20 @@ class Kind(Section):
 
 
 class BesideKind(Section):
-    """A section whose own keys stand beside those of a kind, as in `{kind: cls, mu: 2, weight: 3}`.
+    """A section whose own keys stand beside those of a kind, as in ``{kind: cls, mu: 2, weight: 3}``.
 
-    Each such section declares `quantity`, one of several kinds.
+    Each such section declares ``quantity``, one of several kinds.
     """
 
     @classmethod
     def kinds(cls) -> tuple[type[Kind], ...]:
-        """What `quantity` may be."""
+        """Return the field ``quantity``."""
         return typing.get_args(cls.model_fields[QUANTITY].annotation)
 
     @pydantic.model_validator(mode="before")
     @classmethod
     def _apart(cls, given: object) -> object:
-        """The keys of the kind apart from the others; a key that no kind has is left for an error to name."""
+        """Return the keys of the kind apart from the others; a key that no kind has is left for an error to name."""
         if not isinstance(given, Mapping) or isinstance(given.get(QUANTITY), Kind):
             return given
         if QUANTITY in given:
@@ -96,7 +96,7 @@ class BesideKind(Section):
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """The kinds' own keys are evaluated by one of them, so theirs and these together are all there are."""
+        """Return the schema, in which the keys of the kinds and these are all there are."""
         made = handler(schema)
         section = handler.resolve_ref_schema(made)
         section["oneOf"] = section["properties"].pop(QUANTITY)["oneOf"]

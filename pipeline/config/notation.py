@@ -26,7 +26,7 @@ _DECIMAL = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)
 
 
 def parse_value(text: str, source: str) -> Any:
-    """What a text in YAML says; `source` names it in messages.
+    """Return the content of a text in YAML; ``source`` names it in messages.
 
     Raises:
         ConfigError: it is not valid YAML 1.2, or says something that no configuration says.
@@ -55,13 +55,13 @@ def _line(text: str, position: int) -> int:
 
 
 def written(content: object) -> str:
-    """A content in YAML, which :func:`parse_value` reads back."""
+    """Return a content in YAML, which ``parse_value`` reads back."""
     text = _dumped(content, escaped=False)
     return _dumped(content, escaped=True) if any(character in text for character in _LINE_ENDS) else text
 
 
 def _dumped(content: object, *, escaped: bool) -> str:
-    """In YAML; `escaped` writes every character that is not ASCII by its number."""
+    """Return a value in YAML; ``escaped`` writes every character that is not ASCII by its number."""
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
     writer.allow_unicode = not escaped
@@ -88,7 +88,7 @@ class _Open:
         self.has_key = False
 
     def add(self, value: object, line: int) -> None:
-        """The next item; in a mapping, keys and values in turn."""
+        """Read the next item; in a mapping, keys and values in turn."""
         if isinstance(self.content, list):
             self.content.append(value)
         elif self.has_key:
@@ -170,7 +170,7 @@ def _require_plain(event: events.ScalarEvent | events.CollectionStartEvent, line
 
 
 def _scalar(event: events.ScalarEvent, line: int) -> object:
-    """A text, or what a text without quotes stands for."""
+    """Return a text, or what a text without quotes stands for."""
     text: str = event.value
     if wrong := unusable(text):
         raise _Wrong(f"a text holds {wrong}", line)

@@ -1,4 +1,4 @@
-"""The section `objective`: the number to optimise, and penalties beside it."""
+"""The section ``objective``: the number to optimise, and penalties beside it."""
 
 import typing
 from typing import Annotated, ClassVar, Literal

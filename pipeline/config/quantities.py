@@ -1,4 +1,4 @@
-"""The kinds of `objective`: what each is called, whether less of it is better, and the options it has."""
+"""The kinds of ``objective``: what each is called, whether less of it is better, and the options it has."""
 
 import typing
 from typing import Annotated, ClassVar, Literal
@@ -20,7 +20,7 @@ Names = Annotated[tuple[str, ...] | None, pydantic.AfterValidator(_different)]
 
 
 def _open(schema: JsonDict) -> None:
-    """Other keys stand beside a quantity's; `BesideKind` says that there are no further ones."""
+    """Allow keys beside a quantity's; ``BesideKind`` says that there are no further ones."""
     schema.pop("additionalProperties")
 
 

@@ -28,9 +28,9 @@ SAID_OTHERWISE = {
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Config:
-    """Read and check a configuration; `overrides` are `dotted.key=value`, values in YAML.
+    """Read and check a configuration; ``overrides`` are ``dotted.key=value``, values in YAML.
 
-    A file may extend another one, `extends: base.yaml`, and say only what differs.
+    A file may extend another one, ``extends: base.yaml``, and say only what differs.
 
     Raises:
         ConfigError: unreadable file, unknown key (with the nearest known one), value outside what is allowed.
@@ -42,7 +42,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def _content(path: Path, above: tuple[Path, ...] = ()) -> dict[object, object]:
-    """What a file says, on top of the one it `extends`: sections are merged, all else is replaced, null removes."""
+    """Return a file's content on top of the one it ``extends``: sections merge, null removes, all else replaces."""
     content = read_yaml(path, "configuration")
     if not isinstance(content, dict):
         found = "nothing" if content is None else f"a {type(content).__name__}"
@@ -65,7 +65,7 @@ def _content(path: Path, above: tuple[Path, ...] = ()) -> dict[object, object]:
 
 
 def read_yaml(path: Path, what: str) -> Any:
-    """What a file in YAML says; `what` it is begins each message.
+    """Return the content of a file in YAML; ``what`` it is begins each message.
 
     Raises:
         ConfigError: it cannot be read, is no text, or is not valid YAML 1.2.
@@ -81,7 +81,7 @@ def read_yaml(path: Path, what: str) -> Any:
 
 
 def _merged(base: Mapping[object, object], content: Mapping[object, object]) -> dict[object, object]:
-    """Sections merged; a key of the base that is null in `content` is removed."""
+    """Return sections merged; a key of the base that is null in ``content`` is removed."""
     kept = {key: value for key, value in base.items() if key not in content}
     both = {
         key: _of_both(base.get(key), value)
@@ -96,7 +96,7 @@ def _of_both(base: object, value: object) -> object:
 
 
 def parse(content: Mapping[object, object], source: str) -> Config:
-    """Check a configuration already read; `source` names it in messages."""
+    """Check a configuration already read; ``source`` names it in messages."""
     try:
         return Config.model_validate(content)
     except pydantic.ValidationError as error:
@@ -105,7 +105,7 @@ def parse(content: Mapping[object, object], source: str) -> Config:
 
 
 def _located(content: Mapping[object, object], folder: Path) -> dict[object, object]:
-    """Relative paths are meant from the working directory or, where nothing is there, from the file's folder.
+    """Resolve relative paths from the working directory or, where nothing is there, from the file's folder.
 
     Raises:
         ConfigError: what stands for a path can be none.
@@ -168,7 +168,7 @@ def _replaced(
 
 
 def _own(problems: Sequence[ErrorDetails]) -> list[ErrorDetails]:
-    """Without the complaint that a list is empty where its entries were the problem."""
+    """Drop the complaint that a list is empty where its entries were the problem."""
     places = [problem["loc"] for problem in problems]
     return [
         problem
@@ -182,7 +182,7 @@ def _own(problems: Sequence[ErrorDetails]) -> list[ErrorDetails]:
 
 
 def _message(problem: ErrorDetails) -> str:
-    """One problem: the key, the value, what was allowed."""
+    """Return one problem: the key, the value, what was allowed."""
     *above, last = _keys_only(problem["loc"]) or ("(whole file)",)
     shown, current = _walk(above)
     shown = shown if _is_unspelt(current, last) else [*shown, str(last)]
@@ -212,7 +212,7 @@ def _message(problem: ErrorDetails) -> str:
 
 
 def _cure(problem: ErrorDetails) -> str:
-    """What makes a number of a text."""
+    """Return how a text becomes the number that it should be."""
     text = problem["input"]
     if problem["type"] not in ("float_type", "int_type") or not isinstance(text, str):
         return ""
@@ -220,7 +220,7 @@ def _cure(problem: ErrorDetails) -> str:
 
 
 def _keys_only(location: Sequence[str | int]) -> list[str | int]:
-    """A location without the names that pydantic gives to what a value of several types might have been."""
+    """Return a location without the names that pydantic gives to what a value of several types might have been."""
     found: list[str | int] = []
     for part in location:
         _, current = _walk(found)
@@ -231,7 +231,7 @@ def _keys_only(location: Sequence[str | int]) -> list[str | int]:
 
 
 def _walk(location: Sequence[str | int]) -> tuple[list[str], object]:
-    """A location as the file spells it, without pydantic's tags of unions; and the type there."""
+    """Return a location as the file spells it, without pydantic's tags of unions; and the type there."""
     shown: list[str] = []
     current: object = Config
     for part in location:
@@ -242,13 +242,14 @@ def _walk(location: Sequence[str | int]) -> tuple[list[str], object]:
 
 
 def _is_unspelt(annotation: object, part: str | int) -> bool:
-    """Whether a part of a location is not in the file: a kind, or the field that holds what is of several kinds."""
+    """Return whether a part of a location is not in the file: a kind, or the field that holds what is of several
+    kinds."""
     is_beside = _is_section(annotation) and issubclass(annotation, BesideKind) and part == QUANTITY
     return is_beside or part in _kinds(_inside(annotation, part))
 
 
 def _inside(annotation: object, part: str | int) -> object:
-    """The type of one key of a section, one entry of a mapping or list, or one kind of a section."""
+    """Return the type of one key of a section, one entry of a mapping or list, or one kind of a section."""
     arguments = typing.get_args(annotation)
     if _is_section(annotation):
         field = annotation.model_fields.get(str(part))
@@ -269,7 +270,7 @@ def _is_section(annotation: object) -> TypeGuard[type[Section]]:
 
 
 def _kinds(annotation: object) -> tuple[str, ...]:
-    """The allowed value of `type` or `kind` in a section that has one of these keys."""
+    """Return the allowed value of ``type`` or ``kind`` in a section that has one of these keys."""
     if not _is_section(annotation):
         return ()
     tags = (annotation.model_fields[key] for key in ("type", "kind") if key in annotation.model_fields)
@@ -277,12 +278,12 @@ def _kinds(annotation: object) -> tuple[str, ...]:
 
 
 def _union(annotation: object) -> object:
-    """What `Annotated` wraps."""
+    """Return the type that ``Annotated`` wraps."""
     return typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Annotated else annotation
 
 
 def _keys(annotation: object) -> set[str]:
-    """Keys of the section, or of the sections, that a type allows, as the file spells them."""
+    """Return keys of the section, or of the sections, that a type allows, as the file spells them."""
     if _is_section(annotation):
         inner = (
             _keys(annotation.model_fields[QUANTITY].annotation)

@@ -13,7 +13,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+.-]*$", max_length
 
 
 def _parts(schema: Any) -> Iterator[dict[str, Any]]:
-    """A schema and all within it that are written out in it; those of other sections are references."""
+    """Yield a schema and all within it that are written out in it; those of other sections are references."""
     for inner in list(schema.values() if isinstance(schema, dict) else schema):
         if isinstance(inner, dict | list | tuple):
             yield from _parts(inner)
@@ -38,7 +38,7 @@ class Section(pydantic.BaseModel):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type, handler: pydantic.GetCoreSchemaHandler) -> CoreSchema:
-        """The schema of the annotations, its numbers and truth values strict."""
+        """Return the schema of the annotations, its numbers and truth values strict."""
         made = handler(source)
         for part in _parts(handler.resolve_ref_schema(made)):
             if part["type"] in ("float", "bool"):

@@ -241,7 +241,7 @@ class Config(Section):
                 )
 
     def physics(self) -> dict[str, Any]:
-        """All that decides the result, as plain JSON: without titles, labels, folders and where it runs."""
+        """Return all that decides the result, as plain JSON: without titles, labels, folders and where it runs."""
         left_out = {"title": True, "run": True, "simulate": True, "evaluate": True}
         content = self.model_dump(mode="json", exclude=left_out)
         for key in ("epochs_per_job", "keep_every"):

@@ -1,7 +1,8 @@
 """The user's own files that a Python file imports, at any depth, found without running one of them.
 
 What is installed and Python's own modules are left out. Of this package only the shipped analyses count: the rest is
-known by its version. Imports are found where a statement names them, or `importlib.import_module("name")`, also inside
+known by its version. Imports are found where a statement names them, or ``importlib.import_module("name")``, also
+inside
 functions; each is looked for on Python's path and beside the file.
 """
 
@@ -27,12 +28,14 @@ Import = tuple[int, str]  # dots, and the name after them; "*" at its end: all t
 
 
 def find(name: str) -> list[ModuleSpec]:
-    """Where the module of a dotted name is: the packages it is in, outermost first, then itself, as far as they are."""
+    """Return where the module of a dotted name is: the packages it is in, outermost first, then itself, as far as
+    they are."""
     return list(_chain(name, None))
 
 
 def graph(first: Iterable[Path]) -> Graph:
-    """The user's own files among these files and all that they import, each with those that it imports itself."""
+    """Return the user's own files among these files and all that they import, each with those that it imports
+    itself."""
     waiting = [path.absolute() for path in first]
     roots = {outermost(path) for path in waiting}
     found: dict[Path, frozenset[Path]] = {}
@@ -46,7 +49,7 @@ def graph(first: Iterable[Path]) -> Graph:
 
 
 def behind(path: Path, known: Graph) -> frozenset[Path]:
-    """A file of a graph and all that it imports, at any depth."""
+    """Return a file of a graph and all that it imports, at any depth."""
     found: set[Path] = set()
     waiting = [path]
     while waiting:
@@ -58,7 +61,7 @@ def behind(path: Path, known: Graph) -> frozenset[Path]:
 
 
 def digest(paths: Iterable[Path]) -> str:
-    """Fingerprint of files, by their contents and their places beside each other, wherever all of them are."""
+    """Return the fingerprint of files: contents and places beside each other, wherever all of them are."""
     found = [path.absolute() for path in paths]
     root = os.path.commonpath([path.parent for path in found]) if found else ""
     each = sorted(
@@ -68,9 +71,10 @@ def digest(paths: Iterable[Path]) -> str:
 
 
 def is_own(path: Path, roots: Iterable[Path] = ()) -> bool:
-    """Whether a file is the user's: not installed, nor Python's, nor of this package but for the shipped analyses.
+    """Return whether a file is the user's: not installed, nor Python's, nor of this package but for the shipped
+    analyses.
 
-    Arguments:
+    Args:
         roots: folders of packages that count although they are installed: those that the analysis itself is in.
     """
     if path.is_relative_to(PACKAGE):
@@ -81,7 +85,7 @@ def is_own(path: Path, roots: Iterable[Path] = ()) -> bool:
 
 
 def outermost(path: Path) -> Path:
-    """The folder of the outermost package that a file is in; the file where there is none."""
+    """Return the folder of the outermost package that a file is in; the file where there is none."""
     here = path
     while (here.parent / "__init__.py").is_file():
         here = here.parent
@@ -89,7 +93,7 @@ def outermost(path: Path) -> Path:
 
 
 def file_of(spec: ModuleSpec | None) -> Path | None:
-    """The file a module comes from, or the archive that this is in; None for a folder or what is built in."""
+    """Return the file a module comes from, or the archive that this is in; None for a folder or what is built in."""
     if spec is None or not spec.has_location or spec.origin is None:
         return None
     path = Path(spec.origin).absolute()
@@ -102,7 +106,7 @@ def _content(path: Path) -> bytes:
 
 @functools.lru_cache(maxsize=PARSED)
 def _imports(content: bytes) -> frozenset[Import]:
-    """What the text of a module imports; nothing of what cannot be parsed, which loading it will say."""
+    """Return the names that a module imports; none where it cannot be parsed, as loading it will say."""
     try:
         tree = ast.parse(content)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -124,7 +128,7 @@ def _named(node: ast.AST) -> Iterator[Import]:
 
 
 def _files(entry: Import, path: Path, roots: Iterable[Path]) -> Iterator[Path]:
-    """The user's own files that Python may run for an import of the file at `path`."""
+    """Yield the user's own files that Python may run for an import of the file at ``path``."""
     dots, name = entry
     if not dots and name.startswith(f"{PACKAGE.name}.") and ANALYSES.name not in name:
         return
@@ -144,7 +148,7 @@ def _files(entry: Import, path: Path, roots: Iterable[Path]) -> Iterator[Path]:
 
 
 def _chain(name: str, places: Sequence[str] | None) -> Iterator[ModuleSpec]:
-    """What is there of `a`, `a.b`, `a.b.c`: a name of a module's own ends it."""
+    """Return the modules among ``a``, ``a.b``, ``a.b.c``: a name inside a module ends the search."""
     parts = name.split(".") if name else []
     for number in range(len(parts)):
         spec = _spec(".".join(parts[: number + 1]), places)
@@ -157,7 +161,7 @@ def _chain(name: str, places: Sequence[str] | None) -> Iterator[ModuleSpec]:
 
 
 def _spec(name: str, places: Sequence[str] | None) -> ModuleSpec | None:
-    """Where a module is, by Python's own finders, those of editable installations included."""
+    """Return where a module is, by Python's own finders, those of editable installations included."""
     for finder in sys.meta_path if places is None else (PathFinder,):
         with contextlib.suppress(ImportError, AttributeError, ValueError, OSError):
             spec = finder.find_spec(name, places, None)

@@ -1,4 +1,4 @@
-"""What a configuration names as `module:name` or `path/to/file.py:name`: its source files, and its module.
+"""What a configuration names as ``module:name`` or ``path/to/file.py:name``: its source files, and its module.
 
 In one Python session a module whose file, or one that it imports, was edited since is imported anew.
 """
@@ -35,7 +35,7 @@ class Content(NamedTuple):
 
 
 def source(target: str, key: str) -> Path:
-    """The file that defines a target, found without running it; `key` is that of the configuration.
+    """Return the file that defines a target, found without running it; ``key`` is that of the configuration.
 
     Raises:
         ConfigError: there is no such file or module.
@@ -44,7 +44,7 @@ def source(target: str, key: str) -> Path:
 
 
 def sources_of(target: str, key: str) -> list[Path]:
-    """The file that defines a target, and the user's own ones that it imports, found without running them.
+    """Return the file that defines a target, and the user's own ones that it imports, found without running them.
 
     Those below the working directory are relative to it, as the target of a file is.
     """
@@ -54,7 +54,7 @@ def sources_of(target: str, key: str) -> list[Path]:
 
 
 def content(target: str, key: str, files: Iterable[Path] = ()) -> Content:
-    """What a target is made of at this moment.
+    """Return the files and sources of a target at this moment.
 
     Raises:
         ConfigError: one of the files is not there.
@@ -64,7 +64,7 @@ def content(target: str, key: str, files: Iterable[Path] = ()) -> Content:
 
 
 def module(target: str, key: str) -> ModuleType:
-    """The module of a target as its files are now.
+    """Return the module of a target as its files are now.
 
     Raises:
         ConfigError: there is no such file or module, or it imports one that cannot be found without running it.
@@ -85,7 +85,7 @@ def module(target: str, key: str) -> ModuleType:
 
 
 def _places(target: str, key: str) -> list[Path]:
-    """The files of the packages that a target is in, outermost first, then its own."""
+    """Return the files of the packages that a target is in, outermost first, then its own."""
     name = target.partition(":")[0]
     if name.endswith(".py"):
         if not Path(name).is_file():
@@ -99,7 +99,7 @@ def _places(target: str, key: str) -> list[Path]:
 
 
 def _place(name: str) -> Path | None:
-    """Where the module of a name is found now."""
+    """Return where the module of a name is found now."""
     specs = sources.find(name)
     return sources.file_of(specs[-1]) if specs and specs[-1].name == name else None
 
@@ -134,7 +134,7 @@ def _from_file(path: Path) -> ModuleType:
 
 
 def _file(loaded: object) -> Path | None:
-    """The file of what stands in `sys.modules`, where that is more than modules."""
+    """Return the file of what stands in ``sys.modules``, where that is more than modules."""
     place = getattr(loaded, "__dict__", {}).get("__file__")
     return Path(place).absolute() if isinstance(place, str) else None
 
@@ -163,7 +163,7 @@ def _forget_edited(known: sources.Graph, behind: dict[Path, str]) -> None:
 
 
 def _is_current(loaded: object, files: Iterable[Path], now: str) -> bool:
-    """Whether a module was imported from what its files hold now."""
+    """Return whether a module was imported from what its files hold now."""
     then = getattr(loaded, IMPORTED_AS, None)
     if then is not None:
         return bool(then == now)

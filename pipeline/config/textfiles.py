@@ -21,7 +21,7 @@ WHOLE_NUMBERS = 2**64  # integers are below it in size; YAML and JSON know no li
 
 
 def read(path: Path, largest: int) -> str:
-    """The text of a file of at most `largest` bytes.
+    """Return the text of a file of at most ``largest`` bytes.
 
     Raises:
         OSError: it cannot be read.
@@ -39,7 +39,7 @@ def read(path: Path, largest: int) -> str:
 
 
 def ordinary(path: Path) -> os.stat_result:
-    """What the system knows of a file, before it is opened: a pipe would be waited for without end.
+    """Return the system's record of a file without opening it: a pipe would be waited for without end.
 
     Raises:
         OSError: it is not there.
@@ -54,7 +54,7 @@ def ordinary(path: Path) -> os.stat_result:
 
 
 def from_json(text: str) -> Any:
-    """What a text in JSON says.
+    """Return the content of a text in JSON.
 
     Raises:
         ValueError: it is no JSON, nested without need, has a number that no 64 bits hold, or gives a key of an object
@@ -77,12 +77,12 @@ def from_json(text: str) -> Any:
 
 
 def unusable(text: str) -> str:
-    """The first character of a text that no file of text can hold; empty where there is none."""
+    """Return the first character of a text that no file of text can hold; empty where there is none."""
     return next((f"the character U+{ord(c):04X}" for c in text if c == "\0" or "\ud800" <= c <= "\udfff"), "")
 
 
 def unnameable(path: Path) -> str:
-    """The first character of a path that the system has in no name of a file; empty where there is none."""
+    """Return the first character of a path that the system has in no name of a file; empty where there is none."""
     try:
         return "the character U+0000" if b"\0" in os.fsencode(path) else ""
     except UnicodeEncodeError as error:
@@ -90,7 +90,7 @@ def unnameable(path: Path) -> str:
 
 
 def impossible(path: Path) -> str:
-    """Why no file can have this path; empty where one can, whether it is there or not."""
+    """Return why no file can have this path; empty where one can, whether it is there or not."""
     if wrong := unnameable(path):
         return f"it holds {wrong}"
     try:
@@ -101,13 +101,13 @@ def impossible(path: Path) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as messages repeat it: in one line, shortened, any character printable."""
+    """Return a value as messages repeat it: in one line, shortened, any character printable."""
     text = ascii(value) if isinstance(value, str) and unusable(value) else repr(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def named(path: Path) -> str:
-    """A path as messages show it."""
+    """Return a path as messages show it."""
     text = str(path)
     return text if len(text) <= LONGEST_PATH and not unusable(text) else shown(text)
 
@@ -122,7 +122,7 @@ def _require_shallow(content: object) -> None:
 
 
 def _require_text(content: object) -> None:
-    """Escapes say what no file of text can hold, \\u0000 and halves of a pair."""
+    """Refuse escapes of what no text can hold: \\u0000 and halves of a surrogate pair."""
     level: list[object] = [content]
     while level:
         for text in (text for value in level for text in _said(value)):
@@ -132,7 +132,7 @@ def _require_text(content: object) -> None:
 
 
 def _said(value: object) -> Iterable[object]:
-    """A text; the keys of an object, or the items of a list."""
+    """Return a text; the keys of an object, or the items of a list."""
     return (value,) if isinstance(value, str) else value if isinstance(value, dict | list) else ()
 
 

@@ -11,10 +11,10 @@ from pipeline.errors import OutputError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and is removed when not.
+    """Give a temporary path that replaces ``path`` when the block ends well, and is removed when not.
 
     Raises:
-        OutputError: the file cannot be written there; what was at `path` before stays.
+        OutputError: the file cannot be written there; what was at ``path`` before stays.
     """
     if wrong := unnameable(path):
         raise OutputError(f"cannot write {shown(str(path))}: it holds {wrong}; correct the path")
@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def unwritable(path: Path, error: OSError) -> OutputError:
-    """Why a file cannot be written, with the folder or file that is in the way."""
+    """Return why a file cannot be written, with the folder or file that is in the way."""
     place = "" if error.filename is None else f" ({named(Path(error.filename))})"
     return OutputError(
         f"cannot write {named(path)}: {error.strerror or error}{place}; "

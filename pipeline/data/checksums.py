@@ -1,4 +1,4 @@
-"""Checksums of files, in the spelling that catalogues of the field use: `adler32:0a1b2c3d`, `sha256:...`."""
+"""Checksums of files, in the spelling that catalogues of the field use: ``adler32:0a1b2c3d``, ``sha256:...``."""
 
 import functools
 import hashlib
@@ -26,7 +26,7 @@ class Checksum(NamedTuple):
 
 
 def parse(text: object) -> Checksum:
-    """The checksum that a manifest gives; leading zeros of an adler32 may be missing, as some tools drop them.
+    """Return the checksum that a manifest gives; leading zeros of an adler32 may be missing, as some tools drop them.
 
     Raises:
         ValueError: another algorithm, or no such number.
@@ -42,7 +42,7 @@ def parse(text: object) -> Checksum:
 
 
 def of(path: str, algorithm: str) -> Checksum:
-    """The checksum of a file's bytes, all of them; a remote one is read whole over the network for it.
+    """Return the checksum of a file's bytes, all of them; a remote one is read whole over the network for it.
 
     A file that several ranges are read from is read once per process.
 

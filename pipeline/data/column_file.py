@@ -30,8 +30,9 @@ class ColumnRecipe(Written):
 class Contents(Written):
     """What a range gave; of a file that was left out the reason and no events.
 
-    `first_events` is a digest of those of the file, empty where the range does not begin with them; `distinctive` says
-    that no other file has the same by chance. The numbers `..._in_runs` are those of NanoAOD's tree `Runs`.
+    ``first_events`` is a digest of those of the file, empty where the range does not begin with them; ``distinctive``
+    says
+    that no other file has the same by chance. The numbers ``..._in_runs`` are those of NanoAOD's tree ``Runs``.
     """
 
     entries_promised: int | None
@@ -71,7 +72,7 @@ def write(path: Path, folds: Mapping[Fold, Mapping[str, np.ndarray]], provenance
 
 
 def read(path: Path) -> Stored:
-    """The provenance of a column file.
+    """Return the provenance of a column file.
 
     Raises:
         InputError: it is not there, damaged, or of another version.

@@ -1,6 +1,6 @@
 """Manifests -> the files of each sample, and the ranges of entries that are read of them.
 
-What a manifest is, `pipeline.data.manifest` says.
+What a manifest is, ``pipeline.data.manifest`` says.
 """
 
 import dataclasses
@@ -29,8 +29,8 @@ MOST_RANGES = 100_000  # of a file: a job each, and more than any batch system t
 class SourceFile:
     """A ROOT file of a sample, or a range of its entries: what one job reads.
 
-    `entries` is what the manifest promises of the range, where it does, and `promised` of the whole file;
-    `stop=None` is the end of the file, whatever was promised. `index` counts the ranges of the sample.
+    ``entries`` is what the manifest promises of the range, where it does, and ``promised`` of the whole file;
+    ``stop=None`` is the end of the file, whatever was promised. ``index`` counts the ranges of the sample.
     """
 
     sample: str
@@ -82,12 +82,12 @@ class SourceFile:
 
 
 def sample_names(config: Config) -> list[str]:
-    """Samples in order: each process, then its variations as `process__variation`."""
+    """Return samples in order: each process, then its variations as ``process__variation``."""
     return [name for process, sample in config.data.samples.items() for name in _names(process, sample)]
 
 
 def source_files(config: Config) -> list[SourceFile]:
-    """Every file of the run, in the order that fixes how sums are done.
+    """Return every file of the run, in the order that fixes how sums are done.
 
     Raises:
         InputError: the manifest does not have them, or has one twice.
@@ -100,7 +100,8 @@ def source_files(config: Config) -> list[SourceFile]:
 
 
 def not_used(config: Config) -> dict[str, int | None]:
-    """Events by sample of the files that `data.max_files_per_process` leaves aside; None: the manifest does not say."""
+    """Return events by sample of the files that ``data.max_files_per_process`` leaves aside; None: the manifest does
+    not say."""
     most = config.data.max_files_per_process
     if most == "all":
         return dict.fromkeys(sample_names(config), 0)
@@ -111,7 +112,8 @@ def not_used(config: Config) -> dict[str, int | None]:
 
 
 def simulated_path(config: Config, sample: str, index: int) -> str:
-    """Where the `simulate` stage puts one file: it depends on all that decides its content, so runs share it."""
+    """Return where the ``simulate`` stage puts one file: it depends on all that decides its content, so runs share
+    it."""
     assert config.simulate is not None
     return _simulated(config.simulate.folder, sample, config.simulate.samples[sample].events_per_file, index)
 
@@ -121,18 +123,18 @@ def _simulated(folder: str, sample: str, events: int, index: int) -> str:
 
 
 def file_seed(seed: int, process: str, index: int) -> int:
-    """Seed of one simulated file, 1 to 900 000 000 (Pythia's range), from the data set's seed and its name."""
+    """Return the seed of one simulated file, 1 to 900 000 000 (Pythia's range), by data set and name."""
     digest = hashlib.sha256(f"{seed}/{process}/{index}".encode()).digest()
     return 1 + int.from_bytes(digest[:8]) % 900_000_000
 
 
 def folds(config: Config) -> list[Fold]:
-    """The folds that hold events: with nothing held out there is only the training one."""
+    """Return the folds that hold events: with nothing held out there is only the training one."""
     return [*FOLDS] if config.data.held_out_fraction > 0 else [TRAIN]
 
 
 def is_held_out(event_numbers: np.ndarray, fraction: float) -> np.ndarray:
-    """Whether each event is held out: a hash of its number, uniform in [0, 1), is below the fraction.
+    """Return whether each event is held out: a hash of its number, uniform in [0, 1), is below the fraction.
 
     So neither the order of the files nor a pattern in the numbers matters.
     """
@@ -144,7 +146,7 @@ def _names(process: str, sample: Sample) -> list[str]:
 
 
 def _planned(config: Config) -> Manifest:
-    """The manifest of files that the `simulate` stage will make."""
+    """Return the manifest of files that the ``simulate`` stage will make."""
     assert config.simulate is not None
     planned: Manifest = {}
     folder = config.simulate.folder
@@ -162,7 +164,7 @@ def _planned(config: Config) -> Manifest:
 
 
 def planned_manifest(config: Config) -> Manifest:
-    """The simulated data set as a manifest in the AGC's format."""
+    """Return the simulated data set as a manifest in the AGC's format."""
     if config.simulate is None:
         raise ConfigError(
             f"run {config.run!r} has no section simulate: its manifest is {config.data.manifest}"
@@ -171,7 +173,7 @@ def planned_manifest(config: Config) -> Manifest:
 
 
 def _listed(config: Config) -> dict[str, list[Listed]]:
-    """The files of each sample, in the manifest's order."""
+    """Return the files of each sample, in the manifest's order."""
     where = _where(config)
     path = config.data.manifest
     content: Mapping[str, object] = _planned(config) if path is None else manifest.read(path)
@@ -189,7 +191,7 @@ def _where(config: Config) -> str:
 
 
 def _entry(sample: str) -> str:
-    """Where a sample is in a manifest."""
+    """Return where a sample is in a manifest."""
     process, _, variation = sample.partition("__")
     return f"{process}/{variation or NOMINAL}"
 
@@ -215,7 +217,8 @@ def _ranges_of(sample: str, files: Sequence[Listed], config: Config) -> list[Sou
 
 
 def _ranges(sample: str, file: Listed, most: int) -> list[tuple[int | None, int, int | None]]:
-    """(entries, start, stop) of the fewest equal ranges with at most `most` entries; the last one is open-ended."""
+    """Return (entries, start, stop) of the fewest equal ranges with at most ``most`` entries; the last one is
+    open-ended."""
     if not file.entries:
         return [(file.entries, 0, None)]
     jobs = -(-file.entries // most)
@@ -232,7 +235,7 @@ def _ranges(sample: str, file: Listed, most: int) -> list[tuple[int | None, int,
 
 
 def _require_different(used: Mapping[str, Sequence[Listed]], where: str) -> None:
-    """One file by two names, or in two samples, would count twice: found by its path, and by links to it."""
+    """Refuse one file by two names or in two samples, found by its path and by links to it."""
     seen: dict[str | tuple[int, int], tuple[str, str]] = {}
     for sample, file in ((sample, file) for sample, files in used.items() for file in files):
         here = places(file.path)
@@ -249,7 +252,7 @@ def _require_different(used: Mapping[str, Sequence[Listed]], where: str) -> None
 
 
 def places(path: str) -> list[str | tuple[int, int]]:
-    """What tells a file from others: where it is and, where it can be seen, its number in the file system."""
+    """Return what tells files apart: the path and, where it can be seen, the number in the file system."""
     if "://" in path:
         return [path]
     place = Path(os.path.realpath(path))
@@ -265,7 +268,7 @@ def _located(files: Sequence[Listed], config: Config) -> list[Listed]:
 
 
 def _place(path: str, config: Config) -> str:
-    """A path of the manifest with its beginning replaced where `data.prefixes` says so.
+    """Return a path of the manifest with its beginning replaced where ``data.prefixes`` says so.
 
     A relative path is meant from the working directory, or from the folder of the manifest.
     """

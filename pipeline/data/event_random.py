@@ -18,16 +18,16 @@ STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
 def uniform(numbers: Integer[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """One number in [0, 1) per event number."""
+    """Return one number in [0, 1) per event number."""
     return _hashed(numbers.astype(np.uint64)).astype(np.float64) / 2.0**64
 
 
 def normal(
     numbers: Integer[np.ndarray, " n"], index: Integer[np.ndarray, " n"], stream: str
 ) -> Float[np.ndarray, " n"]:
-    """One standard normal number per event number and index of an object in it.
+    """Return one standard normal number per event number and index of an object in it.
 
-    Arguments:
+    Args:
         stream: what it is drawn for; another name gives independent numbers.
     """
     key = _hashed(numbers.astype(np.uint64)) ^ np.uint64(zlib.crc32(stream.encode()))
@@ -37,13 +37,13 @@ def normal(
 
 
 def keys(numbers: Integer[np.ndarray, " n"], origin: str) -> UInt64[np.ndarray, " n"]:
-    """One key per event: of its number, and of the file that it is from."""
+    """Return one key per event: of its number, and of the file that it is from."""
     file = np.uint64(int.from_bytes(hashlib.sha256(origin.encode()).digest()[:8]))
     return _hashed(_hashed(numbers.astype(np.uint64)) ^ file)
 
 
 def poisson(keys: UInt64[np.ndarray, " n"], replica: int) -> Float[np.ndarray, " n"]:
-    """Numbers of copies of events in a bootstrap sample, of mean 1: functions of key and replica alone."""
+    """Return numbers of copies of events in a bootstrap sample, of mean 1: functions of key and replica alone."""
     bits = _hashed(keys + _hashed(np.array([replica], dtype=np.uint64)))
     return np.searchsorted(POISSON_CDF, bits.astype(np.float64) / 2.0**64, side="right").astype(np.float64)
 

@@ -11,13 +11,13 @@ from pipeline.data.column_file import Provenance
 
 
 def fingerprint_of(config: Config, columns: Iterable[tuple[str, Path]]) -> str:
-    """Of the configuration, the source of the analysis, the events and their normalisation, and the version.
+    """Return the digest of configuration, analysis, events with their normalisation, and version.
 
-    Arguments:
+    Args:
         columns: (sample, column file).
 
     Raises:
-        InputError: there is nothing to normalise a sample by, see `normalisation.scales`.
+        InputError: there is nothing to normalise a sample by, see ``normalisation.scales``.
     """
     found = [(sample, column_file.read(path)) for sample, path in columns]
     samples: dict[str, list[Provenance]] = {}

@@ -1,7 +1,7 @@
 """A manifest: the files of each process and variation, what it promises of each, and their checksums.
 
-It is the Analysis Grand Challenge's `nanoaod_inputs.json` as it is, process -> variation ->
-{nevts_total, files: [{path, nevts}]}, in which a file may have a `checksum` as well.
+It is the Analysis Grand Challenge's ``nanoaod_inputs.json`` as it is, process -> variation ->
+{nevts_total, files: [{path, nevts}]}, in which a file may have a ``checksum`` as well.
 """
 
 import difflib
@@ -45,7 +45,7 @@ class Listed(NamedTuple):
 
 
 def read(path: Path) -> dict[str, object]:
-    """The content of the manifest of a run.
+    """Return the content of the manifest of a run.
 
     Raises:
         InputError: it cannot be read, or is none.
@@ -60,7 +60,7 @@ def read(path: Path) -> dict[str, object]:
 
 
 def listed(content: Mapping[str, object], process: str, variation: str, where: str) -> list[Listed]:
-    """The files of one variation of a process, in the manifest's order.
+    """Return the files of one variation of a process, in the manifest's order.
 
     Raises:
         InputError: there is none, or an entry that is no file.
@@ -108,7 +108,7 @@ def _file(entry: object, here: str) -> Listed:
 
 
 def _require_possible(path: str, here: str) -> None:
-    """A path that no file system takes would be an error of the operating system's, and of no file."""
+    """Refuse a path that no file system takes, with the file's name."""
     try:
         names = path.encode().split(b"/")
     except UnicodeEncodeError as error:
@@ -122,7 +122,7 @@ def _require_possible(path: str, here: str) -> None:
 
 
 def _require_no_slip(file: Mapping[str, object], here: str) -> None:
-    """A misspelt key would be a promise that nobody keeps; keys of other programs are theirs."""
+    """Refuse a misspelt key, a promise that nobody would keep; keys of other programs pass."""
     for key in file:
         if key in KEYS:
             continue

@@ -2,8 +2,8 @@
 
     cross-section [pb] x luminosity [1/pb] / N
 
-N is the number of events processed in the fold, or the sum of their generator weights: `data.normalise`. Of a skim,
-the events processed are those before it, whose sum NanoAOD keeps in its tree `Runs`. A sample without a cross-section
+N is the number of events processed in the fold, or the sum of their generator weights: ``data.normalise``. Of a skim,
+the events processed are those before it, whose sum NanoAOD keeps in its tree ``Runs``. A sample without a cross-section
 has absolute weights; what is made up for is then the share of its events in the fold, and files that were not read.
 """
 
@@ -26,7 +26,7 @@ NEGATIVE_SHARE = (
 
 
 def scales(config: Config, provenances: Mapping[str, Provenances], fold: str) -> dict[str, float]:
-    """Factor on the event weights of each sample in a fold, from the provenances of its column files.
+    """Return factor on the event weights of each sample in a fold, from the provenances of its column files.
 
     Raises:
         InputError: nothing to normalise by: every file left out, no event in the fold, a sum of generator weights that
@@ -41,12 +41,12 @@ def scales(config: Config, provenances: Mapping[str, Provenances], fold: str) ->
 
 
 def uses_generator_weights(config: Config, sample: str) -> bool:
-    """Whether a sample is normalised by the sum of its generator weights."""
+    """Return whether a sample is normalised by the sum of its generator weights."""
     return config.data.normalise == "weights" and _cross_section(config, sample) is not None
 
 
 def notes(config: Config, files: Provenances) -> list[str]:
-    """What a reader of the result should know of its normalisation; empty where there is nothing."""
+    """Return notes on the normalisation for a reader of the result."""
     samples = {name: [file for file in files if file.sample == name] for name in sample_names(config)}
     found = [note for sample, own in samples.items() for note in _weight_notes(config, sample, own)]
     return found + [note for sample, own in samples.items() for note in _surplus_notes(sample, own)]
@@ -75,7 +75,7 @@ def require_different(provenances: Mapping[str, Provenances]) -> None:
 
 
 def _scale(config: Config, sample: str, files: Provenances, fold: str, aside: int | None) -> float:
-    """The factor of one sample, `aside` events of which are in files that are not used."""
+    """Return the factor of one sample, ``aside`` events of which are in files that are not used."""
     if files and all(file.left_out is not None for file in files):
         raise InputError(
             f"sample {sample!r}: every file was left out (data.unreadable_files); the first because "
@@ -104,7 +104,7 @@ def _folds(fold: str) -> tuple[Fold, ...]:
 
 
 def _made_up_for(sample: str, files: Provenances, total: int, aside: int | None) -> int:
-    """Events that absolute weights stand for: those read, and those promised of the files that were not."""
+    """Return events that absolute weights stand for: those read, and those promised of the files that were not."""
     lost = [file.entries_promised for file in files if file.left_out is not None]
     if None in lost or aside is None:
         key = "unreadable_files" if None in lost else "max_files_per_process"
@@ -119,7 +119,8 @@ def _made_up_for(sample: str, files: Provenances, total: int, aside: int | None)
 def _generated(sample: str, files: Provenances, fold: str) -> float:
     """Sum of the generator weights of the events processed in a fold.
 
-    Of files with a tree `Runs` it is the sum there, once per file, times the share of the file's entries that was read
+    Of files with a tree ``Runs`` it is the sum there, once per file, times the share of the file's entries that was
+    read
     and the share of the fold in the sample.
     """
     read = [file for file in files if file.left_out is None]
@@ -143,7 +144,7 @@ def _of_a_file(ranges: Provenances) -> float:
 
 
 def _share(files: Provenances, fold: str) -> float:
-    """The share of a fold in a sample, by generator weights where all its files have them, else by events."""
+    """Return the share of a fold in a sample, by generator weights where all its files have them, else by events."""
     if fold == ALL:
         return 1.0
     known = [file.generator_weights for file in files if file.generator_weights is not None]
@@ -155,7 +156,7 @@ def _share(files: Provenances, fold: str) -> float:
 
 
 def _weight_notes(config: Config, sample: str, files: Provenances) -> list[str]:
-    """Weights that look as if the other way to normalise were meant."""
+    """Return notes on weights that look as if the other way to normalise were meant."""
     kept = sum(sum(file.entries_kept.values()) for file in files)
     if not kept or _cross_section(config, sample) is None:
         return []
@@ -182,7 +183,7 @@ def _weight_notes(config: Config, sample: str, files: Provenances) -> list[str]:
 
 
 def _skim_notes(sample: str, files: Provenances) -> list[str]:
-    """The number of events of a skim is not that of its cross-section."""
+    """Return a warning where a skim is normalised by its number of events."""
     first = {file.file: file for file in files if file.events_in_runs is not None}.values()
     generated = sum(filter(None, (file.events_in_runs for file in first)))
     there = sum(file.entries_in_file for file in first)
@@ -195,7 +196,7 @@ def _skim_notes(sample: str, files: Provenances) -> list[str]:
 
 
 def _surplus_notes(sample: str, files: Provenances) -> list[str]:
-    """More events than the manifest promises are read as well; it may be another file than the one that was meant."""
+    """Return notes on files with more events than promised, all of which are read; another file may be meant."""
     found = []
     for name, ranges in itertools.groupby(files, key=lambda file: file.file):
         parts = list(ranges)

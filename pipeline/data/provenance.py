@@ -15,7 +15,8 @@ SMALLEST_WEIGHT = {"float32": 1e-30, "float64": 1e-146}
 
 
 def recipe(config: Config, file: SourceFile) -> ColumnRecipe:
-    """All that decides the columns of a range; a local file is recognised by size and modification time as well."""
+    """Return all that decides the columns of a range; a local file is recognised by size and modification time as
+    well."""
     made_of = ColumnRecipe(
         version=pipeline.__version__,
         analysis=config.analysis.digest,
@@ -34,12 +35,12 @@ def recipe(config: Config, file: SourceFile) -> ColumnRecipe:
 
 
 def branch_of_generator_weights(config: Config, file: SourceFile) -> str | None:
-    """The branch of generator weights to add up, where the file's sample is normalised by them."""
+    """Return the branch of generator weights to add up, where the file's sample is normalised by them."""
     return config.data.generator_weight if uses_generator_weights(config, file.sample) else None
 
 
 def outdated(config: Config, file: SourceFile, found: Provenance) -> str | None:
-    """Why columns of provenance `found` are not those of this range in this run; None where they are.
+    """Return why columns of provenance ``found`` are not those of this range in this run; None where they are.
 
     A ROOT file that is gone by now says nothing against columns made of it.
     """

@@ -12,16 +12,16 @@ HEADER, CONTENT = "header", "content"
 
 
 def write(path: Path, content: Mapping[str, object], header: Mapping[str, object]) -> None:
-    """Write JSON whose entry `header` says what it is, with a digest of all the rest."""
+    """Write JSON whose entry ``header`` says what it is, with a digest of all the rest."""
     sealed = {**header, CONTENT: _digest(content, header)}
     store.write_json(path, {HEADER: sealed, **content})
 
 
 def read(path: Path, expected: Mapping[str, object]) -> dict[str, object]:
-    """What `write` wrote, without its header.
+    """Return the content that ``write`` wrote, without its header.
 
     Raises:
-        InputError: another kind of file, altered since, or of another run than `expected` says.
+        InputError: another kind of file, altered since, or of another run than ``expected`` says.
     """
     content = store.read_json(path)
     found: dict[str, object] = content if isinstance(content, dict) else {}

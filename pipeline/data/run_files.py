@@ -17,7 +17,7 @@ ColumnFiles = list[tuple[str, Path]]
 
 
 def column_files(config: Config) -> ColumnFiles:
-    """Column files of the run, each checked to be of this very configuration.
+    """Return column files of the run, each checked to be of this very configuration.
 
     Raises:
         InputError: one is missing, or made from something else.
@@ -32,14 +32,14 @@ def column_files(config: Config) -> ColumnFiles:
 
 
 def notes(config: Config, files: ColumnFiles) -> list[str]:
-    """What a reader of the result should know of the events: which were not read, and doubts about their weights."""
+    """Return notes for a reader of the result: events that were not read, and doubts about weights."""
     made_of = [column_file.read(path) for _, path in files]
     reasons = [file.left_out for file in made_of if file.left_out is not None]
     return [f"left out: {reason}" for reason in reasons] + normalisation.notes(config, made_of)
 
 
 def records(config: Config, fingerprint: str) -> list[EpochRecord]:
-    """The records of all epochs, from the blocks of this very run.
+    """Return the records of all epochs, from the blocks of this very run.
 
     Raises:
         InputError: a block is missing, damaged, or of another run or place in it.
@@ -57,7 +57,7 @@ def records(config: Config, fingerprint: str) -> list[EpochRecord]:
 
 
 def records_in(path: Path, header: Mapping[str, Any]) -> list[EpochRecord]:
-    """The records in the header of a block.
+    """Return the records in the header of a block.
 
     Raises:
         InputError: they are of another version.
@@ -67,12 +67,12 @@ def records_in(path: Path, header: Mapping[str, Any]) -> list[EpochRecord]:
 
 
 def evaluation_header(config: Config, fingerprint: str) -> dict[str, str]:
-    """What an evaluation says that it is of: the run, and how that is judged."""
+    """Return the header of an evaluation: the run, and how it is judged."""
     judged = [fingerprint, config.evaluate.model_dump(mode="json"), config.model.pseudodata]
     whole = hashlib.sha256(json.dumps(judged, sort_keys=True).encode()).hexdigest()
     return {"kind": "evaluation", store.FINGERPRINT: whole}
 
 
 def blocks(config: Config) -> list[Path]:
-    """The states at the end of each block of epochs."""
+    """Return the states at the end of each block of epochs."""
     return [store.Folder(config.run).block(number + 1) for number in range(config.optimise.jobs)]

@@ -2,7 +2,7 @@
 
 Every file is written to a temporary name beside its own and renamed, so a reader sees all of it or nothing.
 Nothing here unpickles. Arrays are stored with a digest of their names, shapes and bytes, so a file that was cut
-short or has one bit flipped is an `InputError`. What belongs to a run says so in a header, which readers compare.
+short or has one bit flipped is an ``InputError``. What belongs to a run says so in a header, which readers compare.
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ class Folder:
 
     @property
     def evaluation(self) -> Path:
-        """The numbers of the `evaluate` stage."""
+        """The numbers of the ``evaluate`` stage."""
         return self.root / "evaluation.json"
 
     @property
@@ -58,15 +58,15 @@ class Folder:
         return self.root / "summary.json"
 
     def columns(self, name: str) -> Path:
-        """Columns of one ROOT file, named `sample/index`."""
+        """Return columns of one ROOT file, named ``sample/index``."""
         return self.root / "columns" / f"{name}.parquet"
 
     def block(self, number: int) -> Path:
-        """State and records at the end of a block of epochs, numbered from 1."""
+        """Return state and records at the end of a block of epochs, numbered from 1."""
         return self.root / "optimise" / f"block_{number}.npz"
 
     def workspace(self, point: str, fold: str) -> Path:
-        """pyhf workspace of one point on one fold."""
+        """Return pyhf workspace of one point on one fold."""
         return self.root / "workspaces" / f"{point}_{fold}.json"
 
 
@@ -85,7 +85,7 @@ def read_json(path: Path) -> Any:
     """Read JSON.
 
     Raises:
-        InputError: it cannot be read, or is no JSON, see `textfiles.from_json`.
+        InputError: it cannot be read, or is no JSON, see ``textfiles.from_json``.
     """
     name = textfiles.named(path)
     try:
@@ -103,7 +103,7 @@ def read_json(path: Path) -> Any:
 def write_columns(
     path: Path, folds: Mapping[Fold, Mapping[str, np.ndarray]], provenance: Mapping[str, object]
 ) -> None:
-    """Write the columns of one ROOT file, one row group per fold; `folds` and `content` are their digests.
+    """Write the columns of one ROOT file, one row group per fold; ``folds`` and ``content`` are their digests.
 
     Arrays are [events] or [events, objects]; the second kind becomes a fixed-size list.
     """
@@ -124,7 +124,7 @@ def write_columns(
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """What a column file was made from: file, entries read and kept per fold, sums of weights, version, digests.
+    """Return the provenance of a column file: source, entries and sums of weights per fold, version, digests.
 
     Read once per process, and again when the file changes.
     """
@@ -152,9 +152,9 @@ def _provenance(path: Path, *version: int) -> dict[str, Any]:
 
 
 def read_columns(path: Path, fold: str, content: str | None = None) -> dict[str, np.ndarray]:
-    """The columns of one fold, as NumPy arrays.
+    """Return the columns of one fold, as NumPy arrays.
 
-    Arguments:
+    Args:
         content: the digest that the file has to have; None: any.
     """
     provenance = read_provenance(path)
@@ -177,7 +177,7 @@ def read_columns(path: Path, fold: str, content: str | None = None) -> dict[str,
 
 
 def column_types(path: Path) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
-    """Type and shape of an event's entry of every column of a file, () or (objects,)."""
+    """Return type and shape of an event's entry of every column of a file, () or (objects,)."""
     read_provenance(path)
     found: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
     for column in pq.read_schema(path):
@@ -198,9 +198,9 @@ def write_state(path: Path, leaves: Mapping[str, np.ndarray], header: Mapping[st
 def read_state(
     path: Path, expected: Mapping[str, object] | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Named arrays and header of a state file.
+    """Return named arrays and header of a state file.
 
-    Arguments:
+    Args:
         expected: entries that the header has to have.
     """
     try:
@@ -237,7 +237,7 @@ def require_header(
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """Fingerprint of named arrays: names, types, shapes and bytes, whatever the order of the names."""
+    """Return the fingerprint of named arrays: names, types, shapes and bytes, whatever the order of the names."""
     total = hashlib.sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])

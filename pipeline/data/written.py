@@ -18,19 +18,19 @@ class Written(pydantic.BaseModel):
     model_config = STRICT
 
     def as_json(self) -> dict[str, object]:
-        """Its content, of types that JSON knows."""
+        """Return its content, of types that JSON knows."""
         return self.model_dump(mode="json")
 
     def changed(self: FileKind, **values: object) -> FileKind:
-        """The same with other values, checked as all are."""
+        """Return the same with other values, checked as all are."""
         return type(self)(**{**dict(self), **values})
 
 
 def parsed(kind: type[FileKind], content: Mapping[str, object], where: str, cure: str) -> FileKind:
-    """What `as_json` made.
+    """Return the value that ``as_json`` wrote.
 
-    Arguments:
-        where: names the file in a message; `cure` says what to do.
+    Args:
+        where: names the file in a message; ``cure`` says what to do.
 
     Raises:
         InputError: a key is missing, or there is one that is not known, or a value of another type.

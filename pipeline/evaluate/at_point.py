@@ -1,4 +1,4 @@
-"""What one point is worth on one fold: exact cuts, the workspace made of them, and the numbers, pyhf's among them."""
+"""Evaluate one point on one fold: exact cuts, their workspace, and the objective by our likelihood and by pyhf."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,8 +40,8 @@ class Objectives(NamedTuple):
 class Verdict(NamedTuple):
     """Templates with exact cuts, the workspace made of them, the numbers.
 
-    Workspace and pyhf's fit are missing where a workspace cannot say what the model is. `also` has exact, relaxed and
-    pyhf's number by each further model. `missing` says why a number that could be there is not.
+    Workspace and pyhf's fit are missing where a workspace cannot say what the model is. ``also`` has exact, relaxed and
+    pyhf's number by each further model. ``missing`` says why a number that could be there is not.
     """
 
     templates: Templates
@@ -59,7 +59,7 @@ class Verdict(NamedTuple):
 
 
 def objectives_of(config: Config, axes: Axes) -> Objectives:
-    """The objectives of a run on templates with these axes."""
+    """Return the objectives of a run on templates with these axes."""
     others = {name: _pieces(other, axes) for name, other in config.alternatives.items()}
     return Objectives(_pieces(config, axes), others)
 
@@ -70,7 +70,7 @@ def _pieces(config: Config, axes: Axes) -> ModelPieces:
 
 
 def work_of_all_models(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work:
-    """The events of a fold, with the variations that any of the run's models needs."""
+    """Return the events of a fold, with the variations that any of the run's models needs."""
     return prepare_work(with_all_variations(config), columns, fold)
 
 
@@ -83,11 +83,11 @@ def verdict(
     *,
     needed: bool = True,
 ) -> Verdict:
-    """Templates with hard cuts -> workspace -> pyhf; beside it the objective of exact and of relaxed templates.
+    """Return pyhf's value of the workspace of hard cuts, and the objective of exact and of relaxed templates.
 
     The relaxed value is at the final widths, those the optimisation ended with.
 
-    Arguments:
+    Args:
         needed: whether the run's own numbers have to be there. Where an optimisation starts they need not: a network
             that has learnt nothing may put all events into one bin. Those of further models need not anywhere.
 
@@ -159,7 +159,7 @@ def _numbers(
     relaxed: Templates,
     attempt: _Attempt,
 ) -> Numbers:
-    """What the templates are worth in a further model."""
+    """Return the value of the templates in a further model."""
     objective = _at(model, parameters)
     ours = attempt("exact", lambda: objective(exact))
     soft = attempt("relaxed", lambda: objective(relaxed))

@@ -10,7 +10,7 @@ from pipeline.evaluate.evaluation import Evaluation, Number
 
 
 class Change(Written):
-    """The final number before and after, and `value`, after / before - 1, with its standard deviation `error`.
+    """The final number before and after, and ``value``, after / before - 1, with its standard deviation ``error``.
 
     There is no change where the start has no number, or 0, and no error without a bootstrap of at least two samples.
     """
@@ -27,7 +27,7 @@ class Change(Written):
 
 
 def change(evaluation: Evaluation) -> Change:
-    """The change on the held-out events, or on all where none are held out.
+    """Return the change on the held-out events, or on all where none are held out.
 
     By pyhf, or with exact cuts for an objective that is none of the fit.
     """
@@ -56,7 +56,7 @@ def _is_better(evaluation: Evaluation, initial: Number, optimised: Number) -> bo
 
 
 def _resampled(evaluation: Evaluation) -> np.ndarray:
-    """The change with exact cuts on each sample of the bootstrap."""
+    """Return the change with exact cuts on each sample of the bootstrap."""
     if evaluation.bootstrap is None:
         return np.empty(0)
     before, after = (np.array(evaluation.bootstrap.values[point]) for point in (INITIAL, OPTIMISED))

@@ -27,7 +27,8 @@ class Held(NamedTuple):
 def held_fit(
     model: pyhf.Model, data: PyhfData, poi: float, starts: Sequence[Sequence[float]] = ()
 ) -> Held | None:
-    """pyhf's `fixed_poi_fit` from `starts` (none: the nominal parameters) and what is lower along shape parameters.
+    """Return pyhf's ``fixed_poi_fit`` from ``starts`` (none: the nominal parameters) and what is lower along shape
+    parameters.
 
     None where the likelihood has no value at any of the starts. The POI may be beyond its bounds.
 
@@ -50,18 +51,18 @@ def held_fit(
 
 
 def twice_nll(model: pyhf.Model, data: PyhfData, parameters: Sequence[float]) -> float:
-    """-2 ln L by pyhf; infinite where it has no value."""
+    """Return -2 ln L by pyhf; infinite where it has no value."""
     found = float(-2 * model.logpdf(parameters, data)[0])
     return found if math.isfinite(found) else math.inf
 
 
 def _order(found: Held) -> tuple[bool, float]:
-    """A likelihood where a bin expects fewer than no events is no match for one that means something."""
+    """Return the fit, or None where a bin expects fewer than no events, as that likelihood means nothing."""
     return not found.is_physical, found.twice_nll
 
 
 def _fitted(model: pyhf.Model, data: PyhfData, poi: float, start: list[float]) -> Held | None:
-    """The fit from one start by SciPy, or by iminuit where SciPy fails; itself where nothing is left to fit."""
+    """Return the fit from one start by SciPy, or by iminuit where SciPy fails; itself where nothing is left to fit."""
     fixed = list(model.config.suggested_fixed())
     fixed[model.config.poi_index] = True
     if all(fixed):
@@ -86,13 +87,13 @@ def _held(model: pyhf.Model, data: PyhfData, parameters: list[float]) -> Held:
 
 
 def is_physical(model: pyhf.Model, parameters: Sequence[float]) -> bool:
-    """Whether no bin expects fewer than no events: in a bin without data that would even be rewarded."""
+    """Return whether no bin expects fewer than no events: in a bin without data that would even be rewarded."""
     rates = np.asarray(model.expected_data(list(parameters), include_auxdata=False))
     return bool(rates.min() >= NO_EVENTS * abs(rates).max())
 
 
 def _looked_around(model: pyhf.Model, data: PyhfData, poi: float, found: Held) -> Held:
-    """The fit, or one from a point that is lower along a shape parameter."""
+    """Return the fit, or one from a point that is lower along a shape parameter."""
     for _ in range(RESTARTS):
         lower = _lowest_along(model, data, found.parameters)
         if not lower or twice_nll(model, data, lower[0]) > found.twice_nll - LOWER:
@@ -105,7 +106,7 @@ def _looked_around(model: pyhf.Model, data: PyhfData, poi: float, found: Held) -
 
 
 def _lowest_along(model: pyhf.Model, data: PyhfData, centre: Sequence[float]) -> list[list[float]]:
-    """The lowest point along any free shape parameter from a point, if there is such a parameter."""
+    """Return the lowest point along any free shape parameter from a point, if there is such a parameter."""
     shapes = sorted({name for name, kind in model.config.modifiers if kind == "histosys"})
     places = [model.config.par_slice(name).start for name in shapes]
     free = [place for place in places if not model.config.suggested_fixed()[place]]

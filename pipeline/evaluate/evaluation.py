@@ -19,10 +19,11 @@ CURE = "run `evaluate` again"
 
 
 class PyhfFit(Written):
-    """pyhf's fit of a workspace to its Asimov data; parameters in the order of `labels`.
+    """pyhf's fit of a workspace to its Asimov data; parameters in the order of ``labels``.
 
-    `interval` is the POI's, both ends relative to the best fit, and `interval_method` how each was found; where there
-    is none, `interval_missing` says why. `prefit_stdev` is the total uncertainty of each bin of a channel.
+    ``interval`` is the POI's, both ends relative to the best fit, and ``interval_method`` how each was found; where
+    there
+    is none, ``interval_missing`` says why. ``prefit_stdev`` is the total uncertainty of each bin of a channel.
     """
 
     labels: tuple[str, ...]
@@ -63,7 +64,7 @@ class Numbers(Written):
     pyhf: Number
 
     def of(self, kind: EvaluatedKind) -> Number:
-        """One of the three."""
+        """Return one of the three."""
         return {"exact": self.exact, "relaxed": self.relaxed, "pyhf": self.pyhf}[kind]
 
 
@@ -85,7 +86,7 @@ class Missing(Written):
 
 
 class EvaluatedPoint(Numbers):
-    """What a point is worth on a fold of so many preselected events; no `fit` where pyhf has none."""
+    """What a point is worth on a fold of so many preselected events; no ``fit`` where pyhf has none."""
 
     point: Point
     fold: Fold
@@ -106,14 +107,14 @@ class Place(Written):
 
 
 class Bootstrap(Written):
-    """The exact objective of each point on resampled events; `failed` resamplings without a fit are left out."""
+    """The exact objective of each point on resampled events; ``failed`` resamplings without a fit are left out."""
 
     values: dict[Point, tuple[float, ...]]
     failed: int
 
 
 class Evaluation(Written):
-    """Everything that the stage `evaluate` finds."""
+    """Everything that the stage ``evaluate`` finds."""
 
     objective: Described
     points: dict[Point, Place]
@@ -121,7 +122,7 @@ class Evaluation(Written):
     bootstrap: Bootstrap | None
 
     def at(self, point: Point, fold: Fold) -> EvaluatedPoint:
-        """The row of a point and a fold."""
+        """Return the row of a point and a fold."""
         return next(row for row in self.rows if (row.point, row.fold) == (point, fold))
 
     @property
@@ -136,7 +137,7 @@ def write(path: Path, evaluation: Evaluation, header: Mapping[str, str]) -> None
 
 
 def read(path: Path, expected: Mapping[str, str]) -> Evaluation:
-    """The evaluation of the run that is expected.
+    """Return the evaluation of the run that is expected.
 
     Raises:
         InputError: another run's, altered, or of another version.

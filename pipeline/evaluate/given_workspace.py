@@ -77,7 +77,7 @@ def given_workspace(
 
 
 def _truth(model: HistFactory, background_only: bool, path: Path) -> Float[Array, " params"]:
-    """Parameters that Asimov data are made of."""
+    """Return parameters that Asimov data are made of."""
     if not background_only:
         return model.initial
     return model.initial.at[_poi(model, path)].set(0.0)
@@ -107,7 +107,7 @@ def free_poi(given: GivenWorkspace, path: Path) -> int:
 
 
 def _held(model: HistFactory, fixed: Mapping[str, float], path: Path) -> dict[str, float]:
-    """The values by the names of single parameters."""
+    """Return the values by the names of single parameters."""
     held: dict[str, float] = {}
     for name, value in fixed.items():
         own = [n for n in model.parameter_names if n == name or n.startswith(f"{name}[")]
@@ -122,7 +122,7 @@ def _held(model: HistFactory, fixed: Mapping[str, float], path: Path) -> dict[st
 
 
 def _with(model: HistFactory, held: Mapping[str, float]) -> HistFactory:
-    """The model with these parameters held."""
+    """Return the model with these parameters held."""
     if not held:
         return model
     places = np.asarray([model.parameter_names.index(name) for name in held])

@@ -33,7 +33,8 @@ SHAPE = '{name: {"edges": [...], "contents": [underflow, bins ..., overflow]}}'
 def histograms(
     config: Config, executor: Executor, work: Work, parameters: FreeValues
 ) -> dict[str, Histogram]:
-    """Histograms of all samples with hard cuts at one point, and the pseudodata; bins are `channels.*.histogram`.
+    """Return histograms of all samples with hard cuts at one point, and the pseudodata; bins are
+    ``channels.*.histogram``.
 
     A value at the upper edge of the last bin is in the overflow.
     """
@@ -72,9 +73,9 @@ def histograms(
 
 
 def differences(found: Mapping[str, Histogram], reference: Mapping[str, Histogram]) -> dict[str, str]:
-    """What is wrong with each histogram of the reference that `found` does not reproduce; empty where all is well.
+    """Return the fault of each histogram of the reference that ``found`` does not reproduce.
 
-    Bins agree by `np.isclose`, under- and overflow included. Neighbouring bins that do not may hold an event that
+    Bins agree by ``np.isclose``, under- and overflow included. Neighbouring bins that do not may hold an event that
     crossed an edge: then each is within 2 events and their sums agree.
     """
     wrong = {}
@@ -109,10 +110,10 @@ def _difference(found: Histogram, expected: Histogram, *, compare: bool) -> str 
 
 
 def checked(content: object, source: Path) -> dict[str, Histogram]:
-    """The content of a file of histograms.
+    """Return the content of a file of histograms.
 
     Raises:
-        InputError: it is none; `source` names it.
+        InputError: it is none; ``source`` names it.
     """
     if not isinstance(content, dict) or not content:
         raise InputError(f"{source} is no file of histograms: {SHAPE}")
@@ -132,7 +133,7 @@ def _edges(config: Config, channel: str, parameters: FreeValues) -> tuple[float,
 
 
 def _with_flow(contents: Float[np.ndarray, " bins"], edges: int) -> Float[np.ndarray, " flow"]:
-    """What has no flow bins of its own, a counted number or shares, between two empty ones."""
+    """Put a counted number, or shares, between two empty flow bins."""
     return np.array([0.0, *contents, 0.0]) if len(contents) < edges else contents
 
 

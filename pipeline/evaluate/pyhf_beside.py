@@ -13,7 +13,7 @@ from pipeline.evaluate.workspace_results import ByPyhf, WorkspaceFit, WorkspaceL
 
 
 def fit_beside(given: GivenWorkspace, ours: WorkspaceFit) -> WorkspaceFit:
-    """The fit with pyhf's beside it."""
+    """Return the fit with pyhf's beside it."""
 
     def ask(model: pyhf.Model) -> ByPyhf:
         found, least = pyhf.infer.mle.fit(
@@ -36,7 +36,7 @@ def fit_beside(given: GivenWorkspace, ours: WorkspaceFit) -> WorkspaceFit:
 
 
 def cls_beside(given: GivenWorkspace, ours: WorkspaceTest) -> WorkspaceTest:
-    """The test with pyhf's beside it."""
+    """Return the test with pyhf's beside it."""
 
     def ask(model: pyhf.Model) -> ByPyhf:
         observed, tails, expected = pyhf.infer.hypotest(
@@ -54,7 +54,7 @@ def cls_beside(given: GivenWorkspace, ours: WorkspaceTest) -> WorkspaceTest:
 
 
 def limit_beside(given: GivenWorkspace, ours: WorkspaceLimit) -> WorkspaceLimit:
-    """The limit with pyhf's beside it, looked for up to twice ours."""
+    """Return the limit with pyhf's beside it, looked for up to twice ours."""
 
     def ask(model: pyhf.Model) -> ByPyhf:
         low = max(model.config.suggested_bounds()[model.config.poi_index][0], 0.0)
@@ -75,7 +75,7 @@ def _bands(name: str, values: Iterable[SupportsFloat]) -> dict[str, float]:
 
 
 def _held(given: GivenWorkspace, model: pyhf.Model) -> dict[str, list[float] | list[bool]]:
-    """pyhf's arguments for parameters that are held."""
+    """Return pyhf's arguments for parameters that are held."""
     start = [
         given.fixed.get(n, v)
         for n, v in zip(model.config.par_names, model.config.suggested_init(), strict=True)
@@ -88,7 +88,7 @@ def _held(given: GivenWorkspace, model: pyhf.Model) -> dict[str, list[float] | l
 
 
 def _asked(given: GivenWorkspace, ask: Callable[[pyhf.Model], ByPyhf]) -> ByPyhf:
-    """pyhf's answer with its seconds, or why it has none."""
+    """Return pyhf's answer with its seconds, or why it has none."""
     started = time.perf_counter()
     with pyhf_with(minuit()):
         options = {} if given.poi is None else {"poi_name": given.poi or None}

@@ -53,7 +53,8 @@ class _Asimov(NamedTuple):
 def pyhf_fit(config: Config, spec: Workspace) -> PyhfFit:
     """Fit a workspace to its own (Asimov) data with pyhf and iminuit.
 
-    An end of the interval is found by `minos`, `profile` (by `fixed_poi_fit`), or is a `bound`, where a bin would
+    An end of the interval is found by ``minos``, ``profile`` (by ``fixed_poi_fit``), or is a ``bound``, where a bin
+    would
     expect fewer than no events beyond and the other side alone is the uncertainty. There may be no interval where the
     objective is no number of it. The objective of an uncertainty is half the width of the interval, because iminuit's
     numerical Hessian can be off by much at the minimum of Asimov data, see docs/design.md.
@@ -91,7 +92,7 @@ def _plain(numbers: ArrayLike) -> tuple[float, ...]:
 
 
 def pyhf_objective(config: Config, spec: Workspace) -> float | None:
-    """The `objective` of :func:`pyhf_fit` alone."""
+    """Return the ``objective`` of ``pyhf_fit`` alone."""
     with pyhf_with(pyhf.optimize.scipy_optimizer()):
         return _asimov_fit(config, spec, report=False).objective
 
@@ -99,8 +100,9 @@ def pyhf_objective(config: Config, spec: Workspace) -> float | None:
 def require_agreement(config: Config, spec: Workspace, ours: float | None, pyhfs: float | None) -> None:
     """Raise where pyhf has another number than our likelihood, and say whose fit is at fault.
 
-    Like is compared with like: the interval has been compared with our own by `pyhf_fit`, and where it makes another
-    number than the Hessian that `poi_uncertainty` optimises, it is the Hessian of pyhf's likelihood that must be ours.
+    Like is compared with like: the interval has been compared with our own by ``pyhf_fit``, and where it makes another
+    number than the Hessian that ``poi_uncertainty`` optimises, it is the Hessian of pyhf's likelihood that must be
+    ours.
     """
     if pyhfs is None or ours is None or _agree(ours, pyhfs, [pyhfs], config):
         return
@@ -115,12 +117,12 @@ def require_agreement(config: Config, spec: Workspace, ours: float | None, pyhfs
 
 
 def _has(config: Config, *kinds: type[Quantity]) -> bool:
-    """Whether the objective, or a term of it, is of one of these kinds."""
+    """Return whether the objective, or a term of it, is of one of these kinds."""
     return any(isinstance(part, kinds) for part in config.objective.parts)
 
 
 def _like_ours(config: Config, spec: Workspace) -> list[float] | None:
-    """What makes up pyhf's number, with the Hessian where our likelihood has it."""
+    """Return the terms of pyhf's number, with the Hessian where our likelihood has it."""
     with pyhf_with(pyhf.optimize.scipy_optimizer()):
         model, data = cabinetry.model_utils.model_and_data(dict(spec))
         interval = _asimov_fit(config, spec).interval if _has(config, ProfileInterval) else None
@@ -129,7 +131,8 @@ def _like_ours(config: Config, spec: Workspace) -> list[float] | None:
 
 
 def _agree(ours: float, pyhfs: float, parts: list[float], config: Config) -> bool:
-    """To 1 %: of the number, of a sum's terms without their signs, of a p-value where its logarithm is small."""
+    """Require agreement to 1 %: of the number, of the absolute terms of a sum, of a p-value if its logarithm is
+    small."""
     scale = math.fsum(map(abs, parts))
     if _has(config, *LOGARITHMS):
         scale = max(scale, 1.0)
@@ -145,7 +148,7 @@ def _fault(config: Config, ours: float, pyhfs: float) -> str:
 
 
 def _asimov_fit(config: Config, spec: Workspace, *, report: bool = True) -> _Asimov:
-    """pyhf's fit of the Asimov data, the interval where the objective or the report needs it, the objective."""
+    """Return pyhf's fit of the Asimov data, the interval where the objective or the report needs it, the objective."""
     model, data = cabinetry.model_utils.model_and_data(dict(spec))
     needs_interval = _has(config, PoiUncertainty, ProfileInterval)
     profile = Profile(spec) if needs_interval or report else None
@@ -170,9 +173,10 @@ def _asimov_fit(config: Config, spec: Workspace, *, report: bool = True) -> _Asi
 
 
 def fit_table(spec: Workspace) -> list[FittedParameter]:
-    """The best fit of a workspace to its observations: a row per parameter, by pyhf and iminuit.
+    """Return the best fit of a workspace to its observations: a row per parameter, by pyhf and iminuit.
 
-    `uncertainty` is iminuit's, `hessian` that of the exact Hessian of our likelihood at our own minimum, `ours`. A
+    ``uncertainty`` is iminuit's, ``hessian`` that of the exact Hessian of our likelihood at our own minimum, ``ours``.
+    A
     fixed parameter has neither.
 
     Raises:
@@ -201,7 +205,7 @@ def fit_table(spec: Workspace) -> list[FittedParameter]:
 
 
 def _require_closure(config: Config, fitted: float, sigma: float, *, tolerance: float = 0.05) -> None:
-    """Asimov data are their own best fit; farther than `tolerance` standard deviations off, the fit has failed."""
+    """Refuse a fit of Asimov data that ends more than ``tolerance`` standard deviations from their parameters."""
     truth = next(n.nominal for n in config.model.normfactors if n.name == config.model.poi)
     if not abs(fitted - truth) <= tolerance * sigma:
         raise FitError(

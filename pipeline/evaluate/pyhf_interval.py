@@ -43,9 +43,9 @@ class Fitted(NamedTuple):
 def valid_fit(
     model: pyhf.Model, data: PyhfData, strategies: Sequence[int], *, widen: bool = True
 ) -> Fitted | None:
-    """pyhf's fit by the first of Minuit's strategies that calls its minimum valid; None where none does.
+    """Return pyhf's fit by the first of Minuit's strategies that calls its minimum valid; None where none does.
 
-    Arguments:
+    Args:
         widen: first without bounds of the POI. At a bound or near it Minuit's derivatives are those of its own
             transformation, and its uncertainty is of nothing.
     """
@@ -61,7 +61,7 @@ def valid_fit(
 
 
 def _allowed(model: pyhf.Model, declared: tuple[float, float]) -> tuple[float, float]:
-    """The bounds of the POI as wide as no bin expects fewer than no events, the nuisance parameters nominal."""
+    """Return the bounds of the POI as wide as no bin expects fewer than no events, the nuisance parameters nominal."""
     start = np.asarray(model.config.suggested_init(), dtype=float)
     moved = start.copy()
     moved[model.config.poi_index] += 1.0
@@ -96,7 +96,7 @@ def _fit(model: pyhf.Model, data: PyhfData, bounds: list[tuple[float, float]]) -
 
 
 def poi_interval(model: pyhf.Model, data: PyhfData, fitted: Fitted, ours: Profile) -> Interval:
-    """Both ends of the POI's profile-likelihood interval by pyhf, which `ours` has to confirm.
+    """Return both ends of the POI's profile-likelihood interval by pyhf, which ``ours`` has to confirm.
 
     MINOS where iminuit calls both sides valid and met no limit, and our likelihood has the same ends; else both ends
     by pyhf's fits with the POI held, from several starts, beyond the POI's bounds where the model allows it.
@@ -114,7 +114,7 @@ def poi_interval(model: pyhf.Model, data: PyhfData, fitted: Fitted, ours: Profil
 
 
 def _minos(fitted: Fitted) -> Interval | None:
-    """MINOS where both of its sides are ends of the interval; None where iminuit has any doubt."""
+    """Return MINOS where both of its sides are ends of the interval; None where iminuit has any doubt."""
     with pyhf_with(minuit()):
         try:
             fitted.minuit.minos(fitted.poi_index)
@@ -131,7 +131,7 @@ def _minos(fitted: Fitted) -> Interval | None:
 
 
 def _profiled(model: pyhf.Model, data: PyhfData, fitted: Fitted, exact: Interval) -> Interval:
-    """Both ends by pyhf's fits with the POI held, first looked for where our likelihood has them."""
+    """Return both ends by pyhf's fits with the POI held, first looked for where our likelihood has them."""
     best = min(fitted.twice_nll, twice_nll(model, data, model.config.suggested_init()))
     ends = []
     for sign, guess in ((-1.0, exact.down.distance), (1.0, exact.up.distance)):
@@ -165,14 +165,14 @@ class _Rise:
 
 
 def _apart(one: Interval, other: Interval) -> float:
-    """How far the ends of two intervals are apart, relative to half of the second."""
+    """Return how far the ends of two intervals are apart, relative to half of the second."""
     if one.half != one.half or [end.method == "bound" for end in one] != [e.method == "bound" for e in other]:
         return math.inf
     return max(abs(a.distance - b.distance) for a, b in zip(one, other, strict=True)) / other.half
 
 
 def _disagreement(model: pyhf.Model, data: PyhfData, ours: Profile, found: Interval, exact: Interval) -> str:
-    """Which of the two likelihoods' fits is not at the minimum where pyhf's interval ends."""
+    """Return which of the two likelihoods' fits is not at the minimum where pyhf's interval ends."""
     name, half = model.config.poi_name, exact.half
     text = (
         f"the interval of {name} is {_shown(found)} by pyhf but {_shown(exact)} by our likelihood "

@@ -33,7 +33,7 @@ STEP = 0.01  # of a parameter's width, of central differences: interpolation cod
 
 @functools.singledispatch
 def judge(options: Quantity, model: pyhf.Model, data: PyhfData, half: float) -> float:
-    """The number of an objective of the fit, of pyhf's model with its Asimov data; `half` as of `judged`.
+    """Return the number of an objective of the fit, of pyhf's model with its Asimov data; ``half`` as of ``judged``.
 
     Each kind but the sum registers its function, ``@judge.register``.
     """
@@ -45,12 +45,12 @@ def judge(options: Quantity, model: pyhf.Model, data: PyhfData, half: float) -> 
 def judged(
     quantity: Quantity, model: pyhf.Model, data: PyhfData, half: float, *, by_hessian: bool = False
 ) -> float | None:
-    """The objective by pyhf; None for one that is no number of the fit.
+    """Return the objective by pyhf; None for one that is no number of the fit.
 
-    Arguments:
-        model: pyhf's, with its Asimov `data`.
+    Args:
+        model: pyhf's, with its Asimov ``data``.
         half: half of the POI's interval.
-        by_hessian: `poi_uncertainty` by the Hessian, as our likelihood has it, not by the interval.
+        by_hessian: ``poi_uncertainty`` by the Hessian, as our likelihood has it, not by the interval.
     """
     parts = contributions(quantity, model, data, half, by_hessian=by_hessian)
     return None if parts is None else math.fsum(parts)
@@ -59,7 +59,7 @@ def judged(
 def contributions(
     quantity: Quantity, model: pyhf.Model, data: PyhfData, half: float, *, by_hessian: bool = False
 ) -> list[float] | None:
-    """What `judged` adds up: of a sum its terms, each with weight and sign, of anything else the number alone."""
+    """Return the terms that ``judged`` adds up, each with weight and sign; one where there is no sum."""
     if isinstance(quantity, WeightedSum):
         numbers = [judged(term.quantity, model, data, half, by_hessian=by_hessian) for term in quantity.terms]
         known = [n for n in numbers if n is not None]
@@ -81,20 +81,20 @@ def _interval(
 
 
 def _at(model: pyhf.Model, poi: float) -> list[float]:
-    """The initial parameters with a value of the parameter of interest."""
+    """Return the initial parameters with a value of the parameter of interest."""
     parameters: list[float] = model.config.suggested_init()
     parameters[model.config.poi_index] = poi
     return parameters
 
 
 def _asimov(model: pyhf.Model, poi: float) -> PyhfData:
-    """Expected data at the initial parameters and a value of the parameter of interest."""
+    """Return expected data at the initial parameters and a value of the parameter of interest."""
     expected: PyhfData = model.expected_data(_at(model, poi))
     return expected
 
 
 def _root_of_q(model: pyhf.Model, tested: float, truth: float) -> float:
-    """sqrt(q) of a value of the parameter of interest on the Asimov data of another (arXiv:1007.1727).
+    """Return sqrt(q) of a value of the parameter of interest on the Asimov data of another (arXiv:1007.1727).
 
     Asimov data are their own best fit, so one fit is enough: the lowest of several starts, as there may be several
     valleys. Infinite where the tested value leaves a bin with data without any expected event.
@@ -118,7 +118,7 @@ def _discovery_p_value(options: DiscoveryPValue, model: pyhf.Model, data: PyhfDa
 
 @judge.register
 def _counting(options: AsimovSignificance, model: pyhf.Model, data: PyhfData, half: float) -> float:
-    """Z of a counting model of the same bins at POI = 1, its background known exactly or to a shapesys."""
+    """Return Z of a counting model of the same bins at POI = 1, its background known exactly or to a shapesys."""
     both, background = (
         np.asarray(model.expected_data(_at(model, poi), include_auxdata=False)) for poi in (1.0, 0.0)
     )
@@ -142,13 +142,15 @@ def _counting(options: AsimovSignificance, model: pyhf.Model, data: PyhfData, ha
 
 @judge.register
 def _log_cls(options: Cls, model: pyhf.Model, data: PyhfData, half: float) -> float:
-    """CLs = 2 Phi(-sqrt(q)), as without signal CLb is 1/2: pyhf's `hypotest`, if that finds the lowest minimum."""
+    """Return CLs = 2 Phi(-sqrt(q)), as without signal CLb is 1/2: pyhf's ``hypotest``, if that finds the lowest
+    minimum."""
     return float(log_ndtr(-_root_of_q(model, options.mu, 0.0))) + math.log(2)
 
 
 @judge.register
 def _upper_limit(options: ExpectedLimit, model: pyhf.Model, data: PyhfData, half: float) -> float:
-    """Where the expected CLs, Phi(N - sqrt(q)) / Phi(N) at N sigma of the band, is the level (arXiv:1007.1727)."""
+    """Return where the expected CLs, Phi(N - sqrt(q)) / Phi(N) at N sigma of the band, is the level
+    (arXiv:1007.1727)."""
     low, high = map(float, model.config.suggested_bounds()[model.config.poi_index])
     sigma, level = float(options.band), options.level
 
@@ -167,7 +169,7 @@ def _upper_limit(options: ExpectedLimit, model: pyhf.Model, data: PyhfData, half
 
 
 def _covariance(model: pyhf.Model, data: PyhfData) -> np.ndarray:
-    """Inverse of the Hessian of pyhf's -ln L at its initial parameters, by central differences.
+    """Return the inverse of the Hessian of pyhf's -ln L at its initial parameters, by central differences.
 
     iminuit's own can be off by factors at the minimum of Asimov data, see docs/design.md.
     """
@@ -198,10 +200,10 @@ def _covariance(model: pyhf.Model, data: PyhfData) -> np.ndarray:
 
 
 def _widths(model: pyhf.Model, start: np.ndarray, *, step: float = 1e-6) -> np.ndarray:
-    """Roughly the uncertainty of each parameter by the bins alone, at most 1 where there is a constraint term.
+    """Return a rough uncertainty of each parameter from the bins alone, at most 1 with a constraint term.
 
     The scale of steps: a parameter of 1e9 signal events has a width of 1e-5, and a step that suits a shape parameter
-    is a hundred of it. Rates are nearly linear in each parameter, so `step` may be small.
+    is a hundred of it. Rates are nearly linear in each parameter, so ``step`` may be small.
     """
 
     def rates(parameters: np.ndarray) -> np.ndarray:
@@ -217,7 +219,7 @@ def _widths(model: pyhf.Model, start: np.ndarray, *, step: float = 1e-6) -> np.n
 
 
 def _determinant(model: pyhf.Model, data: PyhfData, parameters: Sequence[str] | None) -> float:
-    """Of the covariance of some parameters, else of the POI."""
+    """Return the value of the covariance of some parameters, else of the POI."""
     names = parameters or (model.config.poi_name,)
     places = [model.config.par_names.index(name) for name in names]
     return float(np.linalg.det(_covariance(model, data)[np.ix_(places, places)]))
@@ -236,7 +238,7 @@ def _expected_variance(options: ExpectedVariance, model: pyhf.Model, data: PyhfD
 
 
 def variance_of_poi(model: pyhf.Model, data: PyhfData) -> float:
-    """The POI's element of the inverse Hessian of pyhf's likelihood at its initial parameters.
+    """Return the POI's element of the inverse Hessian of pyhf's likelihood at its initial parameters.
 
     Raises:
         FitError: the likelihood has no minimum there.

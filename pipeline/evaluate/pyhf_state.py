@@ -17,7 +17,7 @@ FAILURES = "pyhf.optimize.mixins"  # the logger to which a failed fit gives its 
 
 @contextlib.contextmanager
 def pyhf_with(optimizer: object) -> Iterator[None]:
-    """Inside, pyhf computes with NumPy in float64 and minimises with `optimizer`; nothing is printed.
+    """Let pyhf compute with NumPy in float64 and minimise with ``optimizer``, silently, within the block.
 
     Backend, precision and optimiser are global in pyhf, the level of printing is global in Minuit: each is put back,
     also after an exception. A fit that fails says so by its exception, not by a log or a warning.
@@ -40,7 +40,7 @@ def pyhf_with(optimizer: object) -> Iterator[None]:
 
 
 def minuit(*, strategy: int | None = None) -> pyhf.optimize.minuit_optimizer:
-    """pyhf's optimiser that minimises with iminuit, silent."""
+    """Return pyhf's optimiser that minimises with iminuit, silent."""
     chosen = {} if strategy is None else {"strategy": strategy}
     return pyhf.optimize.minuit_optimizer(verbose=SILENT, **chosen)
 

@@ -24,7 +24,8 @@ Grid = Mapping[str, Sequence[Value]]
 
 
 def grid(config: Config, over: Sequence[str]) -> dict[str, list[Value]]:
-    """The values of each parameter, of texts such as `jet_pt=25:60:15` (first, last, how many) or `btag=[0.3, 0.5]`."""
+    """Return the values of each parameter, of texts such as ``jet_pt=25:60:15`` (first, last, how many) or
+    ``btag=[0.3, 0.5]``."""
     found: dict[str, list[Value]] = {}
     for text in over:
         where = f"--over {text[:LONGEST_SHOWN]}"
@@ -63,7 +64,7 @@ class ScanPoint(TypedDict):
 
 
 class Scan(TypedDict):
-    """All points, and `best`, the one with the best number of each kind, of those that there are."""
+    """All points, and ``best``, the one with the best number of each kind, of those that there are."""
 
     objective: dict[str, object]
     events: int
@@ -72,7 +73,7 @@ class Scan(TypedDict):
 
 
 def scan(config: Config, executor: Executor, work: Work, start: FreeValues, over: Grid) -> Scan:
-    """Exact and relaxed objective, at the final widths, at every point of the grid."""
+    """Return exact and relaxed objective, at the final widths, at every point of the grid."""
     grid_points = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
     objective = centre(config, work.axes)
     last = widths_at(config, config.optimise.epochs)

@@ -57,7 +57,7 @@ def all_points(
 ) -> Evaluations:
     """Evaluate every point on every fold that holds events, and fit the pseudodata where there are such.
 
-    At the point `initial` numbers may be missing.
+    At the point ``initial`` numbers may be missing.
     """
     found, fitted = {}, {}
     works = {fold: work_of_all_models(config, columns, fold) for fold in datasets.folds(config)}
@@ -108,7 +108,7 @@ def all_points(
 
 
 def _apart(result: Verdict) -> float:
-    """Relative difference of pyhf's number and ours with exact cuts; 0 where one is missing."""
+    """Return the relative difference of pyhf's number and ours with exact cuts; 0 where one is missing."""
     if result.pyhf is None or result.exact is None:
         return 0.0
     return abs(result.pyhf - result.exact) / max(abs(result.exact), abs(result.pyhf), 1e-300)
@@ -128,7 +128,7 @@ def write(
 def _fit_pseudodata(
     config: Config, executor: Executor, everything: Work, parameters: FreeValues
 ) -> tuple[Workspace, tuple[FittedParameter, ...]]:
-    """The workspace of all events with the pseudodata as observations, and the parameters that fit them best."""
+    """Return the workspace of all events with the pseudodata as observations, and the parameters that fit them best."""
     exact = forward(executor, everything, parameters, EXACT)
     spec = workspace(exact, everything.axes, config, pseudodata=True)
     return spec, tuple(fit_table(spec))
@@ -146,7 +146,7 @@ def _bootstrap(
     points: Mapping[Point, FreeValues],
     objective: Centre,
 ) -> Bootstrap | None:
-    """The exact objective at every point on resampled events, the same ones for all points.
+    """Return the exact objective at every point on resampled events, the same ones for all points.
 
     A replica in which a fit fails, as one may that has emptied a bin, is left out and counted.
     """
@@ -174,7 +174,7 @@ def _bootstrap(
 
 
 def yields(config: Config, executor: Executor, fold_work: Work, parameters: FreeValues) -> dict[str, object]:
-    """Exact yields at one point: parameters, bin edges, yields and sums of squared weights."""
+    """Return exact yields at one point: parameters, bin edges, yields and sums of squared weights."""
     exact = forward(executor, fold_work, parameters, EXACT)
     return {
         "parameters": _scalars(parameters),
@@ -210,7 +210,7 @@ def _row(
 
 
 def _cautions(config: Config, fold_work: Work, result: Verdict) -> list[cautions.Caution]:
-    """What is to be known of the uncertainties of the run's model and of its further ones, on exact templates."""
+    """Return the cautions on the uncertainties of the run's models, on exact templates."""
     found = cautions.cautions(result.templates, fold_work.axes, config)
     for name, other in config.alternatives.items():
         own = cautions.cautions(result.templates, fold_work.axes, other)
@@ -229,7 +229,7 @@ def _edges(config: Config, parameters: FreeValues) -> dict[str, tuple[float, ...
 
 
 def _tables(config: Config, templates: Templates, fold_work: Work) -> YieldTables:
-    """The variations in the model, and the sums of squared weights."""
+    """Return the variations in the model, and the sums of squared weights."""
     axes = fold_work.axes
     return YieldTables(
         yields={

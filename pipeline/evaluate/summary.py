@@ -1,4 +1,4 @@
-"""The result of a run in few numbers, for other programs: `summary.json`, whose keys docs/summary.md explains."""
+"""The result of a run in few numbers, for other programs: ``summary.json``, whose keys docs/summary.md explains."""
 
 import importlib.metadata
 import json
@@ -64,7 +64,7 @@ class Values(Written):
 
 
 class Seconds(Written):
-    """Wall time of all epochs, and of the stage `evaluate`."""
+    """Wall time of all epochs, and of the stage ``evaluate``."""
 
     optimise: float
     evaluate: float
@@ -86,7 +86,7 @@ class Summary(Written):
 
 
 def summary(config: Config, evaluation: Evaluation, seconds: Seconds) -> Summary:
-    """The summary of an evaluated run."""
+    """Return the summary of an evaluated run."""
     free = analysis_of(config).parameters
     initial, optimised = (evaluation.points[point] for point in (INITIAL, OPTIMISED))
     values: dict[Point, dict[Fold, Values]] = {}
@@ -118,13 +118,13 @@ def summary(config: Config, evaluation: Evaluation, seconds: Seconds) -> Summary
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that make the numbers."""
+    """Return versions of the packages that make the numbers."""
     found = {name: importlib.metadata.version(name) for name in PACKAGES}
     return found | {"python": platform.python_version()}
 
 
 def schema() -> str:
-    """The JSON schema of a summary; a program that checks by it also takes keys that are added later."""
+    """Return the JSON schema of a summary; a program that checks by it also takes keys that are added later."""
     content = Summary.model_json_schema(mode="serialization")
     for section in (content, *content["$defs"].values()):
         section.pop("additionalProperties", None)
@@ -140,7 +140,7 @@ def _values(config: Config, row: EvaluatedPoint) -> Values:
 
 
 def _reason(config: Config, row: EvaluatedPoint, kind: EvaluatedKind) -> str:
-    """Why there is no number."""
+    """Return why there is no number."""
     failed = [missing.reason for missing in row.missing if missing.kind == kind and missing.model is None]
     if failed:
         return failed[0]

@@ -168,7 +168,7 @@ def cls_of(given: GivenWorkspace, poi: int, mu: float) -> WorkspaceTest:
 
 
 def limited(given: GivenWorkspace, poi: int, level: float) -> WorkspaceLimit:
-    """Find the upper limits on the POI at CLs = ``level``: where tests as those of `cls_of` cross it.
+    """Find the upper limits on the POI at CLs = ``level``: where tests as those of ``cls_of`` cross it.
 
     Raises:
         FitError: a fit did not converge, or a limit is above the upper bound of the POI.
@@ -178,7 +178,7 @@ def limited(given: GivenWorkspace, poi: int, level: float) -> WorkspaceLimit:
     known: dict[float, Float[np.ndarray, " limits"]] = {}
 
     def above(mu: float) -> Float[np.ndarray, " limits"]:
-        """Logarithms of CLs over the level, observed first."""
+        """Return logarithms of CLs over the level, observed first."""
         if mu not in known:
             found = test(mu)
             known[mu] = np.array([found.log_cls, *found.log_cls_expected.tolist()]) - math.log(level)
@@ -203,7 +203,7 @@ def limited(given: GivenWorkspace, poi: int, level: float) -> WorkspaceLimit:
 def _bracket(
     given: GivenWorkspace, poi: int, level: float, above: Callable[[float], Float[np.ndarray, " limits"]]
 ) -> tuple[float, float]:
-    """Values of the POI between which all limits lie: from none on, doubled until all tests exclude."""
+    """Return values of the POI between which all limits lie: from none on, doubled until all tests exclude."""
     least, most = (float(bound) for bound in given.model.bounds[poi])
     low = max(least, 0.0)
     name, allowed = given.names[poi], f"bounds [{least:g}, {most:g}]"
@@ -225,7 +225,7 @@ def _bracket(
 
 
 def _test_of(given: GivenWorkspace) -> tuple[Callable[[float], HypoTest], float]:
-    """The test of a value of the POI, compiled once, and the seconds of that."""
+    """Return the test of a value of the POI, compiled once, and the seconds of that."""
     program, seconds = _compiled(_test, given.model, given.data, jnp.asarray(1.0))
 
     def test(mu: float) -> HypoTest:

@@ -1,6 +1,6 @@
 """Objectives: templates -> the one number that an optimisation improves.
 
-The kinds with their options stand in `config.quantities`, penalties in `config.objective`. Every one has the
+The kinds with their options stand in ``config.quantities``, penalties in ``config.objective``. Every one has the
 ``signature`` ``value_of(options, inputs) -> ObjectiveValue`` and is differentiable in the templates. It never hides a
 fit that failed: ``converged`` comes back with the value, and the caller refuses it. ``sensitivity`` discovers and
 excludes, ``precision`` measures, ``asimov_significance`` needs no fit, ``cross_entropy``, ``mean`` and ``merit`` not

@@ -16,7 +16,7 @@ def counting_significance(
     *,
     series_below: float = 0.01,
 ) -> Float[Array, " bins"]:
-    """Median discovery significance of each bin, for a background of standard deviation ``uncertainty``.
+    """Return median discovery significance of each bin, for a background of standard deviation ``uncertainty``.
 
     ``Z = sqrt(2 ((S + B) ln((S + B) (B + s^2) / (B^2 + (S + B) s^2)) - B^2/s^2 ln(1 + s^2 S / (B (B + s^2)))))``
     (G. Cowan, "Discovery sensitivity for a counting experiment with background uncertainty", 2012; the
@@ -39,7 +39,7 @@ def counting_significance(
 
 
 def _phi(ratio: Float[Array, " bins"], series_below: float) -> Float[Array, " bins"]:
-    """``2 ((1 + t) ln(1 + t) - t) / t^2``."""
+    """Return ``2 ((1 + t) ln(1 + t) - t) / t^2``."""
     small = jnp.abs(ratio) < series_below
     t = jnp.where(small, 1.0, ratio)
     closed = 2.0 * ((1.0 + t) * jnp.log1p(t) - t) / t**2
@@ -51,7 +51,7 @@ def _phi(ratio: Float[Array, " bins"], series_below: float) -> Float[Array, " bi
 
 @value_of.register
 def asimov_significance(options: AsimovSignificance, inputs: Inputs) -> ObjectiveValue:
-    """Counting significance without the model's systematic uncertainties, of all bins in quadrature.
+    """Return counting significance without the model's systematic uncertainties, of all bins in quadrature.
 
     Signal are the samples that carry the POI's normfactor, at POI = 1 and the initial values of everything else;
     ``background_uncertainty`` is relative, the same in each bin and independent between them. At the edge: without

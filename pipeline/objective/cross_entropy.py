@@ -2,7 +2,7 @@
 
 The functions give the loss of each event, from logits, so that no probability underflows. An analysis multiplies
 it with the event's weight and observes the product in a channel that is not in the fit; templates add over chunks, and
-so does the loss. The objective `cross_entropy` is that channel's sum.
+so does the loss. The objective ``cross_entropy`` is that channel's sum.
 """
 
 import jax
@@ -17,7 +17,8 @@ from pipeline.objective.value import ObjectiveValue, without_fit
 def binary_cross_entropy(
     logit: Float[Array, " events"], label: Float[Array, " events"]
 ) -> Float[Array, " events"]:
-    """``-y ln p - (1 - y) ln(1 - p)`` of each event, with ``p = 1 / (1 + exp(-logit))`` and label y, 1 for signal.
+    """Return ``-y ln p - (1 - y) ln(1 - p)`` of each event, with ``p = 1 / (1 + exp(-logit))`` and label y, 1 for
+    signal.
 
     As ``ln(1 + exp(z)) - y z`` (I. Goodfellow, Y. Bengio, A. Courville, Deep Learning, 2016, section 6.2.2.2): finite,
     with a finite derivative, for every finite logit. A label between 0 and 1 is a probability.
@@ -28,12 +29,14 @@ def binary_cross_entropy(
 def categorical_cross_entropy(
     logits: Float[Array, "events classes"], label: Int[Array, " events"]
 ) -> Float[Array, " events"]:
-    """``-ln p_y`` of each event, with ``p = softmax(logits)`` and y the number of its class (section 6.2.2.3 there)."""
+    """Return ``-ln p_y`` of each event, with ``p = softmax(logits)`` and y the number of its class (section 6.2.2.3
+    there)."""
     own = jnp.take_along_axis(logits, label[:, None], axis=1)[:, 0]
     return jax.nn.logsumexp(logits, axis=1) - own
 
 
 @value_of.register
 def cross_entropy(options: CrossEntropy, inputs: Inputs) -> ObjectiveValue:
-    """The loss of all events, the sum of a channel that is not in the fit over samples; weights are the analysis's."""
+    """Return the loss of all events, the sum of a channel that is not in the fit over samples; weights are the
+    analysis's."""
     return without_fit(inputs.sums[options.channel].sum())

@@ -11,5 +11,5 @@ from pipeline.objective.value import ObjectiveValue, without_fit
 
 @value_of.register
 def merit(options: Merit, inputs: Inputs) -> ObjectiveValue:
-    """`Analysis.merit` at a point, of the channels that are not in the fit."""
+    """Return ``Analysis.merit`` at a point, of the channels that are not in the fit."""
     return without_fit(inputs.merit(inputs.sums))

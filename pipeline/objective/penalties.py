@@ -20,12 +20,12 @@ from pipeline.objective.value import ObjectiveValue, with_fit, without_fit
 
 
 def excess(relative: Float[Array, " entries"]) -> Float[Array, ""]:
-    """``sum max(0, x)^2``."""
+    """Return ``sum max(0, x)^2``."""
     return jnp.sum(jnp.maximum(relative, 0.0) ** 2)
 
 
 def _watched(model: HistFactory, names: Sequence[str], what: str) -> Bool[Array, " auxdata"]:
-    """Gaussian constraint terms to look at; without names those that are not of single bins."""
+    """Return Gaussian constraint terms to look at; without names those that are not of single bins."""
     terms = model.constraints
     normal = ~terms.is_poisson & terms.is_on
     if not names:
@@ -37,7 +37,7 @@ def _watched(model: HistFactory, names: Sequence[str], what: str) -> Bool[Array,
 
 @value_of.register
 def overconstrained(options: Overconstrained, inputs: Inputs) -> ObjectiveValue:
-    """Nuisance parameters that the fit constrains below ``floor`` of their width before it.
+    """Return nuisance parameters that the fit constrains below ``floor`` of their width before it.
 
     Excess ``1 - r/floor`` with ``r = sqrt((I^-1)_jj) / sigma_j``, I the information expected at the initial parameters.
     ``parameters``: those to look at, by name; absent: all with a Gaussian constraint but the statistical ones of
@@ -54,7 +54,8 @@ def overconstrained(options: Overconstrained, inputs: Inputs) -> ObjectiveValue:
 
 @value_of.register
 def pulls(options: Pulls, inputs: Inputs) -> ObjectiveValue:
-    """Pulls of nuisance parameters beyond ``most`` of their widths, fitted to Asimov data with the POI held at ``mu``.
+    """Return pulls of nuisance parameters beyond ``most`` of their widths, fitted to Asimov data with the POI held at
+    ``mu``.
 
     On its own Asimov data a free fit pulls nothing; with the signal strength held at another value, the pulls say how
     far nuisance parameters must move to pass for the signal. Excess ``|p|/most - 1``.
@@ -73,7 +74,7 @@ def pulls(options: Pulls, inputs: Inputs) -> ObjectiveValue:
 
 @value_of.register
 def expected_events(options: ExpectedEvents, inputs: Inputs) -> ObjectiveValue:
-    """Bins with fewer than ``least`` expected events at the initial parameters: excess ``1 - nu/least``."""
+    """Return bins with fewer than ``least`` expected events at the initial parameters: excess ``1 - nu/least``."""
     model, templates = inputs.fit
     expected = model.expected_data(model.initial, templates, include_auxdata=False)
     return without_fit(excess(1.0 - expected / options.least))
@@ -81,10 +82,10 @@ def expected_events(options: ExpectedEvents, inputs: Inputs) -> ObjectiveValue:
 
 @value_of.register
 def mc_statistics(options: McStatistics, inputs: Inputs) -> ObjectiveValue:
-    """Bins whose simulated events leave a relative statistical uncertainty above ``most``.
+    """Return bins whose simulated events leave a relative statistical uncertainty above ``most``.
 
     Excess ``delta/most - 1`` with the delta of pyhf's staterror, so the model must have one. At the edge: an empty
-    bin has no such uncertainty; `expected_events` is the penalty for it.
+    bin has no such uncertainty; ``expected_events`` is the penalty for it.
     """
     model, templates = inputs.fit
     terms = model.constraints

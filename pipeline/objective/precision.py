@@ -26,7 +26,7 @@ def place_of(model: HistFactory, parameter: str, what: str) -> int:
 
 @value_of.register
 def poi_uncertainty(options: PoiUncertainty, inputs: Inputs) -> ObjectiveValue:
-    """Uncertainty on the POI from a fit to its own Asimov data, all nuisance parameters profiled.
+    """Return uncertainty on the POI from a fit to its own Asimov data, all nuisance parameters profiled.
 
     ``sigma = sqrt((H^-1)_poi,poi)``, H the Hessian of ``-ln L`` at the fitted point, data = expectation at
     the model's initial parameters (arXiv:1007.1727, section 3.2 for the Asimov data, eq. 27 for the inverse
@@ -45,14 +45,14 @@ def poi_uncertainty(options: PoiUncertainty, inputs: Inputs) -> ObjectiveValue:
 def _asimov_fit(
     model: HistFactory, templates: AnyTemplates, places: Sequence[int]
 ) -> tuple[FitResult, Float[Array, "chosen chosen"]]:
-    """The fit to the model's own Asimov data, and the covariance of some parameters."""
+    """Return the fit to the model's own Asimov data, and the covariance of some parameters."""
     dense = model.dense(templates)
     return fit_with_covariance(model, model.expected_data(model.initial, dense), places, templates=dense)
 
 
 @value_of.register
 def profile_interval(options: ProfileInterval, inputs: Inputs) -> ObjectiveValue:
-    """Half the width of the POI's profile-likelihood interval on Asimov data, as MINOS gives it.
+    """Return half the width of the POI's profile-likelihood interval on Asimov data, as MINOS gives it.
 
     Between the two values with ``-2 ln(L(mu, theta_hat_hat) / L(mu_hat, theta_hat)) = 1`` (arXiv:1007.1727, eq. 7
     for the ratio), data = expectation at the model's initial parameters. At the edge: not converged where the
@@ -81,7 +81,7 @@ def profile_interval(options: ProfileInterval, inputs: Inputs) -> ObjectiveValue
 
 @value_of.register
 def generalised_variance(options: GeneralisedVariance, inputs: Inputs) -> ObjectiveValue:
-    """Determinant of the covariance of some parameters, from a fit to Asimov data as in `poi_uncertainty`.
+    """Return the determinant of the covariance of some parameters, from a fit to Asimov data as in ``poi_uncertainty``.
 
     ``det (H^-1)_chosen`` (S. S. Wilks, Biometrika 24 (1932) 471): the squared volume of their common error
     ellipsoid; of the POI alone without ``parameters``, then its variance. At the edge: 0 with one of them fixed or
@@ -96,7 +96,8 @@ def generalised_variance(options: GeneralisedVariance, inputs: Inputs) -> Object
 
 @value_of.register
 def inferno(options: ExpectedVariance, inputs: Inputs) -> ObjectiveValue:
-    """``U_kk = (I^-1)_kk`` of INFERNO: the variance of a parameter (absent: the POI) expected at the Asimov point.
+    """Return ``U_kk = (I^-1)_kk`` of INFERNO: the variance of a parameter (absent: the POI) expected at the Asimov
+    point.
 
     I is the information that data of the model's initial parameters are expected to hold, constraint terms
     included (P. de Castro, T. Dorigo, arXiv:1806.04743, algorithm 1). No fit is made, which makes it the
@@ -112,7 +113,7 @@ def inferno(options: ExpectedVariance, inputs: Inputs) -> ObjectiveValue:
 
 
 def expected_covariance(model: HistFactory, templates: AnyTemplates) -> Float[Array, "params params"]:
-    """Inverse of the expected information at the model's initial parameters, over those not fixed."""
+    """Return the inverse of the expected information at the model's initial parameters, over those not fixed."""
     dense = model.dense(templates)
     free: Bool[Array, " params"] = ~model.fixed_parameters(dense)
     return inverse_free(expected_information(model, model.initial, dense), free)

@@ -11,7 +11,7 @@ from pipeline.objective.value import ObjectiveValue, with_fit, without_fit
 
 @value_of.register
 def discovery(options: Discovery | DiscoveryPValue, inputs: Inputs) -> ObjectiveValue:
-    """Expected significance with which the background-only hypothesis is rejected, ``Z = sqrt(q0)``.
+    """Return expected significance with which the background-only hypothesis is rejected, ``Z = sqrt(q0)``.
 
     ``q0 = -2 ln L(0, theta_hat_hat) + 2 ln L(mu, theta_0)`` on the Asimov data of POI = ``mu`` (arXiv:1007.1727,
     eq. 12 and 52); the free fit to Asimov data is its own truth, so one conditional fit is enough. Z does not
@@ -26,9 +26,9 @@ def discovery(options: Discovery | DiscoveryPValue, inputs: Inputs) -> Objective
 
 @value_of.register
 def discovery_p_value(options: DiscoveryPValue, inputs: Inputs) -> ObjectiveValue:
-    """``ln p0`` with which background alone would look like the Asimov data of POI = ``mu``.
+    """Return ``ln p0`` with which background alone would look like the Asimov data of POI = ``mu``.
 
-    ``p0 = Phi(-Z)`` (arXiv:1007.1727, eq. 53) with the Z of `discovery`; its logarithm, because p0 itself is 0 to a
+    ``p0 = Phi(-Z)`` (arXiv:1007.1727, eq. 53) with the Z of ``discovery``; its logarithm, because p0 itself is 0 to a
     computer beyond 38 sigma and has no derivative long before. At the edge: ``-ln 2`` with derivative 0 without signal.
     """
     found = discovery(options, inputs)
@@ -39,7 +39,7 @@ def discovery_p_value(options: DiscoveryPValue, inputs: Inputs) -> ObjectiveValu
 
 @value_of.register
 def cls(options: Cls, inputs: Inputs) -> ObjectiveValue:
-    """``ln CLs`` with which the signal strength ``mu`` is expected to be excluded when there is no signal.
+    """Return ``ln CLs`` with which the signal strength ``mu`` is expected to be excluded when there is no signal.
 
     ``CLs = 2 Phi(-sqrt(q_mu))`` on the Asimov data of POI = 0, whose CLb is 1/2 (arXiv:1007.1727,
     section 3.6; for other data see ``hypotest``). The logarithm, because CLs of 1e-300 has no derivative. At the
@@ -54,7 +54,7 @@ def cls(options: Cls, inputs: Inputs) -> ObjectiveValue:
 
 @value_of.register
 def upper_limit(options: ExpectedLimit, inputs: Inputs) -> ObjectiveValue:
-    """Upper limit on the POI expected without signal, at CLs = ``level`` (``expected_upper_limit``).
+    """Return upper limit on the POI expected without signal, at CLs = ``level`` (``expected_upper_limit``).
 
     ``band``: edge of the expected band in sigma, 0 the median, 2 the weakest limit that 2 sigma of background may
     give. At the edge: not converged where the limit is beyond the POI's bounds.

@@ -38,7 +38,7 @@ class Inputs(NamedTuple):
 
 @functools.singledispatch
 def value_of(options: Kind, inputs: Inputs) -> ObjectiveValue:
-    """The number of an objective or penalty, differentiable in what it is made of.
+    """Return the number of an objective or penalty, differentiable in what it is made of.
 
     Each kind registers its function, ``@value_of.register``, in the module that explains it. ``converged`` comes back
     with the value: no objective hides a fit that failed.

@@ -18,13 +18,13 @@ class ObjectiveValue(eqx.Module):
 
 
 def with_fit(value: Float[Array, ""], result: FitResult) -> ObjectiveValue:
-    """A value that is as good as its fit."""
+    """Return a value that is as good as its fit."""
     converged = result.converged & jnp.isfinite(value)
     return ObjectiveValue(value, converged, result.edm, result.gradient_norm, result.steps)
 
 
 def without_fit(value: Float[Array, ""], converged: Bool[Array, ""] | None = None) -> ObjectiveValue:
-    """A value that needed no fit, or one whose solver says itself whether it converged."""
+    """Return a value that needed no fit, or one whose solver says itself whether it converged."""
     zero = jnp.zeros_like(value)
     good = jnp.isfinite(value) & (jnp.ones_like(value, dtype=bool) if converged is None else converged)
     return ObjectiveValue(value, good, zero, zero, jnp.zeros((), dtype=jnp.int32))

@@ -14,7 +14,7 @@ from pipeline.objective.value import ObjectiveValue
 
 @value_of.register
 def weighted_sum(options: WeightedSum, inputs: Inputs) -> ObjectiveValue:
-    """``sum_i w_i v_i`` of objectives, each as something to minimise: those to maximise enter negated.
+    """Return ``sum_i w_i v_i`` of objectives, each as something to minimise: those to maximise enter negated.
 
     As good as the worst of its fits: converged where all are, with the largest EDM and gradient norm.
     """
@@ -24,7 +24,7 @@ def weighted_sum(options: WeightedSum, inputs: Inputs) -> ObjectiveValue:
 
 
 def total(objective: Objective, inputs: Inputs) -> tuple[Float[Array, ""], ObjectiveValue]:
-    """What is minimised, objective and weighted penalties; and the objective alone, with the worst state of all."""
+    """Return objective with weighted penalties, and the objective alone, each with the worst state of all."""
     found = value_of(objective.quantity, inputs)
     extra = [value_of(penalty, inputs) for penalty in objective.penalties]
     loss = objective.quantity.sign * found.value
@@ -34,7 +34,7 @@ def total(objective: Objective, inputs: Inputs) -> tuple[Float[Array, ""], Objec
 
 
 def _together(value: Float[Array, ""], parts: Sequence[ObjectiveValue]) -> ObjectiveValue:
-    """One value with the worst state of several fits."""
+    """Return one value with the worst state of several fits."""
     worst = jax.tree.map(lambda *states: jnp.max(jnp.stack(states)), *parts)
     converged = jnp.all(jnp.stack([part.converged for part in parts]))
     return ObjectiveValue(value, converged, worst.edm, worst.gradient_norm, worst.steps)

@@ -66,7 +66,7 @@ def fraction_of_bin(
 def fraction_of_narrowest(
     edges: Real[ArrayLike, " edges"], fraction: Real[ArrayLike, ""]
 ) -> Float[Array, ""]:
-    """Return one bandwidth for all edges: ``fraction`` times the narrowest bin; see :func:`fraction_of_bin`."""
+    """Return one bandwidth for all edges: ``fraction`` times the narrowest bin; see ``fraction_of_bin``."""
     _check_edges(edges)
     _check_positive("fraction_of_narrowest", fraction=fraction)
     rising = as_float(edges)
@@ -112,7 +112,7 @@ def scott(
 def silverman(
     values: Real[ArrayLike, " events"], weights: Real[ArrayLike, "..."] | None = None
 ) -> Float[Array, ""]:
-    """Return Silverman's bandwidth, ``(4 / 3)^(1/5) sigma_w n_eff^(-1/5)``, with all of :func:`scott`.
+    """Return Silverman's bandwidth, ``(4 / 3)^(1/5) sigma_w n_eff^(-1/5)``, with all of ``scott``.
 
     It is the best one for Gaussian events (B. W. Silverman, Density Estimation, 1986, eq. 3.28) and the rule
     that SciPy calls silverman; the book's rule of thumb, eq. 3.31, has the smaller factor 0.9.

@@ -1,7 +1,7 @@
 """Loops over blocks of events: filling cells with moments, evaluating polynomials on the cells.
 
 An event costs one scatter, or one gather, of ``order`` numbers; no array of the size of the events is held
-besides arguments and results. Written for a float64 session, in which :mod:`pipeline.relax.moments` compiles
+besides arguments and results. Written for a float64 session, in which ``pipeline.relax.moments`` compiles
 them whatever JAX's setting: sums of float32 weights would drift.
 """
 

@@ -121,7 +121,7 @@ def hard_less(
     *,
     mask: Shaped[ArrayLike, "..."] | None = None,
 ) -> Float[Array, "..."]:
-    """Return 1 where ``x < threshold`` (strictly) and the object is real, else 0, as :func:`hard_greater`."""
+    """Return 1 where ``x < threshold`` (strictly) and the object is real, else 0, as ``hard_greater``."""
     values, cut = comparable(x, threshold)
     values, cut, real = spread(values, cut, allowed_objects(values, mask))
     return ((values < cut) & real).astype(as_float(x).dtype)

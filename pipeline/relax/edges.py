@@ -73,7 +73,7 @@ def ordered_edges(
 def edge_logits(
     edges: Real[ArrayLike, " edges"], *, smallest: Real[ArrayLike, ""] = 0.0
 ) -> Float[Array, " edges-1"]:
-    """Return the logits, of mean 0, for which :func:`ordered_edges` gives these edges: its start values.
+    """Return the logits, of mean 0, for which ``ordered_edges`` gives these edges: its start values.
 
     ``log(width_b - smallest)`` less its mean. A bin that is not wider than ``smallest``, or not finite, is a
     ValueError; a traced one makes all logits NaN.

@@ -1,4 +1,4 @@
-"""The hard operations, event by event what NumPy does: the limit of width 0 of :class:`Relaxed`.
+"""The hard operations, event by event what NumPy does: the limit of width 0 of ``Relaxed``.
 
 Also where a value lies on a threshold or an edge: a single threshold acts as a Python number does in NumPy, in the
 dtype of the values; edges and values are compared in the wider of their dtypes, as by ``np.histogram``.
@@ -13,7 +13,7 @@ from pipeline.relax.widths import Width
 
 
 class Exact(eqx.Module):
-    """The hard operations, the limit of width 0 of :class:`Relaxed`; ``width`` and ``bandwidth`` are ignored.
+    """The hard operations, the limit of width 0 of ``Relaxed``; ``width`` and ``bandwidth`` are ignored.
 
     Decisions are 0 or 1 in the dtype of the values. Decisions that come in are rounded at 1/2.
     """
@@ -21,13 +21,13 @@ class Exact(eqx.Module):
     def greater(
         self, x: RealArrays, threshold: RealArrays, *, width: str | Width | None = None, mask: Mask = None
     ) -> Floats:
-        """Decide ``x > threshold``, strictly (:func:`cuts.hard_greater`)."""
+        """Decide ``x > threshold``, strictly (``cuts.hard_greater``)."""
         return cuts.hard_greater(x, threshold, mask=mask)
 
     def less(
         self, x: RealArrays, threshold: RealArrays, *, width: str | Width | None = None, mask: Mask = None
     ) -> Floats:
-        """Decide ``x < threshold``, strictly (:func:`cuts.hard_less`)."""
+        """Decide ``x < threshold``, strictly (``cuts.hard_less``)."""
         return cuts.hard_less(x, threshold, mask=mask)
 
     def between(
@@ -39,7 +39,7 @@ class Exact(eqx.Module):
         width: str | Width | None = None,
         mask: Mask = None,
     ) -> Floats:
-        """Decide ``low < x < high``, both strictly (:func:`cuts.hard_between`)."""
+        """Decide ``low < x < high``, both strictly (``cuts.hard_between``)."""
         return cuts.hard_between(x, low, high, mask=mask)
 
     def all(self, *decisions: Decisions) -> Floats:
@@ -59,23 +59,23 @@ class Exact(eqx.Module):
         return as_float(x).sum(axis=-1)
 
     def count(self, passes: Decisions) -> Floats:
-        """Return the number of objects that pass (:func:`multiplicity.hard_count`)."""
+        """Return the number of objects that pass (``multiplicity.hard_count``)."""
         return multiplicity.hard_count(as_float(passes))
 
     def exactly(self, passes: Decisions, n: int) -> Floats:
-        """Decide that exactly ``n`` objects pass (:func:`multiplicity.hard_exactly`)."""
+        """Decide that exactly ``n`` objects pass (``multiplicity.hard_exactly``)."""
         return multiplicity.hard_exactly(as_float(passes), n)
 
     def at_least(self, passes: Decisions, n: int) -> Floats:
-        """Decide that at least ``n`` objects pass (:func:`multiplicity.hard_at_least`)."""
+        """Decide that at least ``n`` objects pass (``multiplicity.hard_at_least``)."""
         return multiplicity.hard_at_least(as_float(passes), n)
 
     def at_most(self, passes: Decisions, n: int) -> Floats:
-        """Decide that at most ``n`` objects pass (:func:`multiplicity.hard_at_most`)."""
+        """Decide that at most ``n`` objects pass (``multiplicity.hard_at_most``)."""
         return multiplicity.hard_at_most(as_float(passes), n)
 
     def nth_passing(self, passes: Decisions, n: int) -> Floats:
-        """Return 1 at the ``n``-th that passes, from 1, as they come (:func:`multiplicity.hard_nth_passing`)."""
+        """Return 1 at the ``n``-th that passes, from 1, as they come (``multiplicity.hard_nth_passing``)."""
         return multiplicity.hard_nth_passing(as_float(passes), n)
 
     def choose(
@@ -86,7 +86,7 @@ class Exact(eqx.Module):
         mask: Mask = None,
         eligible: Decisions | None = None,
     ) -> Floats:
-        """Return 1 at the first object with the largest score, else 0 (:func:`choice.hard_choose`)."""
+        """Return 1 at the first object with the largest score, else 0 (``choice.hard_choose``)."""
         return choice.hard_choose(scores, mask=mask, eligible=eligible)
 
     def assign(self, scores: RealArrays, *, width: str | Width | None = None) -> Floats:
@@ -94,7 +94,7 @@ class Exact(eqx.Module):
         return choice.hard_choose(scores)
 
     def take(self, attribute: RealArrays, weights: Floats) -> Floats:
-        """Return the attribute of the chosen object (:func:`choice.take`)."""
+        """Return the attribute of the chosen object (``choice.take``)."""
         return choice.take(attribute, weights)
 
     def max(
@@ -124,7 +124,7 @@ class Exact(eqx.Module):
         descending: bool = False,
         empty: Width = 0.0,
     ) -> Floats:
-        """Return the objects in order, padded ones last (:func:`ordering.hard_sort`)."""
+        """Return the objects in order, padded ones last (``ordering.hard_sort``)."""
         return ordering.hard_sort(x, mask=mask, descending=descending, empty=empty)
 
     def rank(
@@ -135,15 +135,15 @@ class Exact(eqx.Module):
         mask: Mask = None,
         descending: bool = False,
     ) -> Floats:
-        """Return the ranks from 1, 0 for padded objects (:func:`ordering.hard_rank`)."""
+        """Return the ranks from 1, 0 for padded objects (``ordering.hard_rank``)."""
         return ordering.hard_rank(x, mask=mask, descending=descending)
 
     def top(self, x: RealArrays, k: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
-        """Decide of each object whether it is one of the ``k`` largest (:func:`ordering.hard_top`)."""
+        """Decide of each object whether it is one of the ``k`` largest (``ordering.hard_top``)."""
         return ordering.hard_top(x, k, mask=mask)
 
     def nth(self, x: RealArrays, n: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
-        """Return 1 at the ``n``-th largest object, from 1, else 0 (:func:`ordering.hard_nth`)."""
+        """Return 1 at the ``n``-th largest object, from 1, else 0 (``ordering.hard_nth``)."""
         return ordering.hard_nth(x, n, mask=mask)
 
     def histogram(
@@ -155,7 +155,7 @@ class Exact(eqx.Module):
         weights: RealArrays | None = None,
         flow: Flow = "drop",
     ) -> Floats:
-        """Return the contents of ``np.histogram`` (:func:`histogram.hard_histogram`)."""
+        """Return the contents of ``np.histogram`` (``histogram.hard_histogram``)."""
         return hard_histogram(values, edges, weights=weights, flow=flow)
 
     def sumw2(

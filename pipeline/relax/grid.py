@@ -2,7 +2,7 @@
 
 The share of an event below an edge, ``F(x) = Phi((e - x) / s)``, is one smooth function for all events. On
 cells much smaller than the bandwidth it is a polynomial, so contents follow from the moments of the cells
-(:mod:`pipeline.relax.moments`) and the polynomials' coefficients, a table of (edges x cells near an edge)
+(``pipeline.relax.moments``) and the polynomials' coefficients, a table of (edges x cells near an edge)
 that knows nothing of the events:
 
     h_b = sum over the cells in bin b of M_0 + leak_{b+1} - leak_b
@@ -13,8 +13,8 @@ Leaks are sums of small numbers, never differences of numbers close to 1, so con
 keep their sign and size. The polynomials interpolate at the Chebyshev-Lobatto points of a cell, its ends
 among them: they are continuous. Edges and bandwidth have their derivatives through the table.
 
-:func:`grid_contents` fills one grid under all edges; where that would need too many cells,
-:func:`edgewise_contents` fills a small grid around each edge, one pass over the events per edge.
+``grid_contents`` fills one grid under all edges; where that would need too many cells,
+``edgewise_contents`` fills a small grid around each edge, one pass over the events per edge.
 """
 
 import math

@@ -6,7 +6,7 @@ Smearing every event by a Gaussian of the bandwidth ``s`` and integrating over t
 
 (N. Simpson, L. Heinrich, neos, arXiv:2203.05570), smooth in values, weights, edges and bandwidth. As ``s``
 goes to 0 it becomes the ordinary histogram. Many events are filled into a fine grid, at the price of an
-ordinary histogram (:mod:`pipeline.relax.grid`), few are summed one by one (:mod:`pipeline.relax.direct`).
+ordinary histogram (``pipeline.relax.grid``), few are summed one by one (``pipeline.relax.direct``).
 """
 
 from collections.abc import Callable
@@ -139,7 +139,7 @@ def histogram(
 ) -> Float[Array, "..."]:
     """Return the differentiable bin contents (bKDE, see the module) of weighted events.
 
-    Arguments:
+    Args:
 
     - ``values``: [events], or [variations, events] for several sets at once; the result is [bins] or
       [variations, bins] accordingly, in the wider dtype of values and weights
@@ -201,7 +201,7 @@ def hard_histogram(
     """Return the contents of ``np.histogram(values, edges, weights=weights)``, as floats, also in ``jit``.
 
     Bins are half-open, ``[low, high)``, the last one closed. Stacks, ``flow``, bad events and falling edges
-    as in :func:`histogram`; the weights keep their derivative, values and edges have none.
+    as in ``histogram``; the weights keep their derivative, values and edges have none.
     """
     _check_binning(edges, flow)
     x, w = _stacked(values, weights)
@@ -223,7 +223,7 @@ def bias(
     weights: Real[ArrayLike, "..."] | None = None,
     flow: Flow = "drop",
 ) -> Float[Array, "..."]:
-    """Return what the relaxation adds to every bin: :func:`histogram` minus :func:`hard_histogram`."""
+    """Return what the relaxation adds to every bin: ``histogram`` minus ``hard_histogram``."""
     relaxed = histogram(values, edges, bandwidth=bandwidth, weights=weights, flow=flow)
     return relaxed - hard_histogram(values, edges, weights=weights, flow=flow)
 

@@ -9,7 +9,7 @@ place there, and a factor ``f`` per event,
 Each is the other's transpose, and their derivatives in ``x`` are again of these two forms, so both are JAX
 primitives that differentiate in either mode to any order. (The factor is 1, or the weights where ``w`` is a
 change of ``x``: their product would be another array of the size of the events.)
-:mod:`pipeline.relax.cells` has the loops.
+``pipeline.relax.cells`` has the loops.
 """
 
 from collections.abc import Callable, Sequence

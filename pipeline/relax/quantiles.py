@@ -100,7 +100,7 @@ def equal_yield_edges(
 
     ``np.histogram`` of the same events differs from equal yields by the weight of one event at most, where
     no two values are equal. Fewer distinct values than bins give equal edges, which are empty bins.
-    Everything else as in :func:`quantiles`.
+    Everything else as in ``quantiles``.
     """
     if bins < 1:
         raise ValueError(f"equal_yield_edges: {bins} bins; allowed: 1 or more; give the number of bins")

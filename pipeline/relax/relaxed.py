@@ -1,4 +1,4 @@
-"""The smooth operations an analysis is written against; :class:`Exact` has the same ones, hard.
+"""The smooth operations an analysis is written against; ``Exact`` has the same ones, hard.
 
 They hold widths and dispatch; the formulas are in the concept modules. Objects (jets ...) are the last axis.
 """
@@ -23,7 +23,7 @@ class Relaxed(eqx.Module):
       traced function
     - ``edge``: ``"logistic"`` or ``"gaussian"``, the shape of all cuts
     - ``straight_through``: choices (choose, assign, mixture, max, min, top, nth) are exact, with the derivative
-      of the relaxed ones; see :func:`choice.straight_through`
+      of the relaxed ones; see ``choice.straight_through``
 
     Every ``width=`` is a name, a number, or None for the above. A width has the unit of the values it acts
     on.
@@ -46,14 +46,14 @@ class Relaxed(eqx.Module):
     def greater(
         self, x: RealArrays, threshold: RealArrays, *, width: str | Width | None = None, mask: Mask = None
     ) -> Floats:
-        """Decide ``x > threshold`` (:func:`cuts.soft_greater`)."""
+        """Decide ``x > threshold`` (``cuts.soft_greater``)."""
         found = self._width("greater", width, threshold)
         return cuts.soft_greater(x, threshold, width=found, edge=self.edge, mask=mask)
 
     def less(
         self, x: RealArrays, threshold: RealArrays, *, width: str | Width | None = None, mask: Mask = None
     ) -> Floats:
-        """Decide ``x < threshold`` (:func:`cuts.soft_less`)."""
+        """Decide ``x < threshold`` (``cuts.soft_less``)."""
         found = self._width("less", width, threshold)
         return cuts.soft_less(x, threshold, width=found, edge=self.edge, mask=mask)
 
@@ -66,7 +66,7 @@ class Relaxed(eqx.Module):
         width: str | Width | None = None,
         mask: Mask = None,
     ) -> Floats:
-        """Decide ``low < x < high`` (:func:`cuts.soft_between`).
+        """Decide ``low < x < high`` (``cuts.soft_between``).
 
         Without ``width`` each edge takes the width of its own parameter, and an edge that is no parameter
         takes the width of the other edge.
@@ -80,15 +80,15 @@ class Relaxed(eqx.Module):
         return cuts.soft_between(x, low, high, widths=widths, edge=self.edge, mask=mask)
 
     def all(self, *decisions: Decisions) -> Floats:
-        """Decide that all of the decisions, of one shape, pass (:func:`cuts.soft_all`)."""
+        """Decide that all of the decisions, of one shape, pass (``cuts.soft_all``)."""
         return cuts.soft_all(*decisions)
 
     def any(self, *decisions: Decisions) -> Floats:
-        """Decide that any of the decisions, of one shape, passes (:func:`cuts.soft_any`)."""
+        """Decide that any of the decisions, of one shape, passes (``cuts.soft_any``)."""
         return cuts.soft_any(*decisions)
 
     def not_(self, decision: Decisions) -> Floats:
-        """Decide the opposite (:func:`cuts.soft_not`)."""
+        """Decide the opposite (``cuts.soft_not``)."""
         return cuts.soft_not(decision)
 
     def sum(self, x: RealArrays) -> Floats:
@@ -96,23 +96,23 @@ class Relaxed(eqx.Module):
         return as_float(x).sum(axis=-1)
 
     def count(self, passes: Decisions) -> Floats:
-        """Return the expected number of objects that pass (:func:`multiplicity.count`)."""
+        """Return the expected number of objects that pass (``multiplicity.count``)."""
         return multiplicity.count(as_float(passes))
 
     def exactly(self, passes: Decisions, n: int) -> Floats:
-        """Return the probability that exactly ``n`` objects pass (:func:`multiplicity.exactly`)."""
+        """Return the probability that exactly ``n`` objects pass (``multiplicity.exactly``)."""
         return multiplicity.exactly(as_float(passes), n)
 
     def at_least(self, passes: Decisions, n: int) -> Floats:
-        """Return the probability that at least ``n`` objects pass (:func:`multiplicity.at_least`)."""
+        """Return the probability that at least ``n`` objects pass (``multiplicity.at_least``)."""
         return multiplicity.at_least(as_float(passes), n)
 
     def at_most(self, passes: Decisions, n: int) -> Floats:
-        """Return the probability that at most ``n`` objects pass (:func:`multiplicity.at_most`)."""
+        """Return the probability that at most ``n`` objects pass (``multiplicity.at_most``)."""
         return multiplicity.at_most(as_float(passes), n)
 
     def nth_passing(self, passes: Decisions, n: int) -> Floats:
-        """Return the weights of the ``n``-th that passes, from 1, as they come (:func:`multiplicity.nth_passing`)."""
+        """Return the weights of the ``n``-th that passes, from 1, as they come (``multiplicity.nth_passing``)."""
         return multiplicity.nth_passing(as_float(passes), n)
 
     def _choose(
@@ -142,7 +142,7 @@ class Relaxed(eqx.Module):
         mask: Mask = None,
         eligible: Decisions | None = None,
     ) -> Floats:
-        """Return the weights of the object with the largest score, its argmax (:func:`choice.soft_choose`)."""
+        """Return the weights of the object with the largest score, its argmax (``choice.soft_choose``)."""
         return self._choose("choose", scores, width, mask, eligible)
 
     def assign(self, scores: RealArrays, *, width: str | Width | None = None) -> Floats:
@@ -150,7 +150,7 @@ class Relaxed(eqx.Module):
         return self._choose("assign", scores, width)
 
     def take(self, attribute: RealArrays, weights: Floats) -> Floats:
-        """Return the attribute of the chosen object (:func:`choice.take`)."""
+        """Return the attribute of the chosen object (``choice.take``)."""
         return choice.take(attribute, weights)
 
     def max(
@@ -180,7 +180,7 @@ class Relaxed(eqx.Module):
         descending: bool = False,
         empty: Width = 0.0,
     ) -> Floats:
-        """Return the objects in order, padded ones last (:func:`ordering.soft_sort`).
+        """Return the objects in order, padded ones last (``ordering.soft_sort``).
 
         Its width has the inverse unit of ``x``, so it is always given, never the one for everything.
         """
@@ -200,16 +200,16 @@ class Relaxed(eqx.Module):
         mask: Mask = None,
         descending: bool = False,
     ) -> Floats:
-        """Return the ranks from 1, 0 for padded objects (:func:`ordering.soft_rank`)."""
+        """Return the ranks from 1, 0 for padded objects (``ordering.soft_rank``)."""
         return ordering.soft_rank(x, width=self._width("rank", width, x), mask=mask, descending=descending)
 
     def top(self, x: RealArrays, k: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
-        """Decide of each object whether it is one of the ``k`` largest (:func:`ordering.soft_top`)."""
+        """Decide of each object whether it is one of the ``k`` largest (``ordering.soft_top``)."""
         soft = ordering.soft_top(x, k, width=self._width("top", width, x), mask=mask)
         return self._forward(soft, partial(ordering.hard_top, x, k, mask=mask))
 
     def nth(self, x: RealArrays, n: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
-        """Return the weights of the ``n``-th largest object, from 1 (:func:`ordering.soft_nth`)."""
+        """Return the weights of the ``n``-th largest object, from 1 (``ordering.soft_nth``)."""
         soft = ordering.soft_nth(x, n, width=self._width("nth", width, x), mask=mask)
         return self._forward(soft, partial(ordering.hard_nth, x, n, mask=mask))
 
@@ -222,7 +222,7 @@ class Relaxed(eqx.Module):
         weights: RealArrays | None = None,
         flow: Flow = "drop",
     ) -> Floats:
-        """Return the differentiable bin contents (:func:`histogram.histogram`)."""
+        """Return the differentiable bin contents (``histogram.histogram``)."""
         return histogram(values, edges, bandwidth=bandwidth, weights=weights, flow=flow)
 
     def sumw2(
@@ -234,5 +234,5 @@ class Relaxed(eqx.Module):
         weights: RealArrays | None = None,
         flow: Flow = "drop",
     ) -> Floats:
-        """Return the sums of squared weights (:func:`histogram.sumw2`)."""
+        """Return the sums of squared weights (``histogram.sumw2``)."""
         return sumw2(values, edges, bandwidth=bandwidth, weights=weights, flow=flow)

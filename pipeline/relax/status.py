@@ -1,4 +1,4 @@
-"""What is wrong with events, counted: traced code cannot raise, so it says so in a value that adds."""
+"""Count faults of events (NaN, infinity) inside traced code, which cannot raise."""
 
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ class Status(NamedTuple):
 def status(values: Real[ArrayLike, "..."], weights: Real[ArrayLike, "..."] | None = None) -> Status:
     """Count over the last axis: NaN values, infinite values, and weights that are NaN or infinite.
 
-    An event of weight 0 counts too: it is as visible to :func:`histogram`, whose contents are all NaN for a
+    An event of weight 0 counts too: it is as visible to ``histogram``, whose contents are all NaN for a
     NaN value or a bad weight.
     """
     x, w = as_float(values), as_float(0.0 if weights is None else weights)

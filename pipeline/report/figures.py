@@ -37,7 +37,7 @@ STYLE = {
 
 
 def objective(records: Sequence[EpochRecord], evaluation: Evaluation) -> Figure:
-    """Relaxed objective over the epochs, and the exact values before and after on every fold."""
+    """Return relaxed objective over the epochs, and the exact values before and after on every fold."""
     figure, (axes,) = _panels(1)
     axes.plot(
         [r.epoch for r in records],
@@ -60,7 +60,7 @@ def objective(records: Sequence[EpochRecord], evaluation: Evaluation) -> Figure:
 
 
 def parameters(records: Sequence[EpochRecord], evaluation: Evaluation, free: Mapping[str, Free]) -> Figure:
-    """Every free parameter over the epochs, its allowed range shaded at the ends."""
+    """Return every free parameter over the epochs, its allowed range shaded at the ends."""
     names = list(records[0].parameters)
     figure, panels = _panels(len(names))
     epochs = [*(r.epoch for r in records), records[-1].epoch + 1]
@@ -77,7 +77,7 @@ def parameters(records: Sequence[EpochRecord], evaluation: Evaluation, free: Map
 
 
 def templates(config: Config, channel: str, evaluation: Evaluation, fold: Fold) -> Figure:
-    """Stacked templates with exact cuts, before and after, with the total uncertainty before the fit."""
+    """Return stacked templates with exact cuts, before and after, with the total uncertainty before the fit."""
     figure, panels = _panels(2, sharey=True)
     edges_of = {point: found.edges[channel] or (0.0, 1.0) for point, found in evaluation.points.items()}
     for axes, point in zip(panels, POINTS, strict=True):
@@ -105,7 +105,7 @@ def templates(config: Config, channel: str, evaluation: Evaluation, fold: Fold) 
 
 
 def pulls(evaluation: Evaluation, fold: Fold) -> Figure:
-    """Nuisance parameters after the fit, before and after the optimisation (Asimov data: all centred)."""
+    """Return nuisance parameters after the fit, before and after the optimisation (Asimov data: all centred)."""
     fits = {point: evaluation.at(point, fold).fit for point in POINTS}
     found = {point: {i.label: i for i in fit.impacts} for point, fit in fits.items() if fit is not None}
     labels = list(found[OPTIMISED])
@@ -143,7 +143,7 @@ def ranking(config: Config, impacts: Sequence[Impact]) -> Figure:
 
 
 def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
-    """One row per label, from the top, and room for a legend above."""
+    """Return one row per label, from the top, and room for a legend above."""
     figure = Figure(figsize=(7, 1.6 + 0.36 * len(labels)), layout="constrained")
     axes = figure.subplots()
     axes.set_yticks(np.arange(len(labels))[::-1], [settable(label) for label in labels])
@@ -153,7 +153,7 @@ def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
 
 
 def _panels(count: int, *, sharey: bool = False, most: int = 4) -> tuple[Figure, list[Axes]]:
-    """Panels of equal size, so many beside each other at most; places that are left over stay empty."""
+    """Return panels of equal size, so many beside each other at most; places that are left over stay empty."""
     columns, rows = min(count, most), -(-count // most)
     figure = Figure(figsize=(4.6 * max(columns, 1.5), 3.8 * rows), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
@@ -163,7 +163,7 @@ def _panels(count: int, *, sharey: bool = False, most: int = 4) -> tuple[Figure,
 
 
 def _scale(config: Config, sample: str) -> float:
-    """The normalisation factors of a sample at their nominal values, as in Asimov data."""
+    """Return the normalisation factors of a sample at their nominal values, as in Asimov data."""
     factors = [factor.nominal for factor in config.model.normfactors if sample in factor.samples]
     return math.prod(factors, start=1.0)
 
@@ -187,7 +187,8 @@ def _with_unit(name: str, unit: str) -> str:
 
 
 def settable(text: str) -> str:
-    """A text that matplotlib can draw: as it is, dollars and all, where its mathtext does not know what is in them."""
+    """Return a text that matplotlib can draw: as it is, dollars and all, where its mathtext does not know what is in
+    them."""
     try:
         for line in text.splitlines() if "$" in text else ():
             MathTextParser("path").parse(line)

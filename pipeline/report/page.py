@@ -119,7 +119,7 @@ def _svg(figure: Figure) -> str:
 
 
 def _final(evaluation: Evaluation) -> EvaluatedPoint:
-    """The optimised parameters on the last fold."""
+    """Return the optimised parameters on the last fold."""
     return evaluation.at(OPTIMISED, evaluation.last_fold)
 
 
@@ -155,7 +155,7 @@ def _moved_edges(evaluation: Evaluation) -> dict[str, dict[str, str]]:
 
 
 def _cautions(evaluation: Evaluation, *, most: int = 30) -> list[str]:
-    """What to know of the uncertainties at the optimised parameters, on the last fold; at most so many of each kind."""
+    """Return cautions at the optimised parameters on the last fold, at most so many of each kind."""
     return cautions.summary(_final(evaluation).cautions, most)
 
 
@@ -167,7 +167,7 @@ HOW_FOUND: dict[Method, str] = {
 
 
 def _interval(evaluation: Evaluation) -> _Interval | None:
-    """The POI's interval by pyhf at the optimised parameters, on the last fold."""
+    """Return the POI's interval by pyhf at the optimised parameters, on the last fold."""
     fit = _final_fit(evaluation)
     if fit is None or fit.interval is None or fit.interval_method is None:
         return None

@@ -22,7 +22,7 @@ Generator = Callable[[str, int, np.random.Generator], Branches]
 
 
 def write(branches: Branches, path: Path) -> None:
-    """One tree with one cluster, written beside `path` and renamed, so that `path` is whole or not there.
+    """Write one tree with one cluster beside ``path`` and rename it, so that ``path`` is whole or not there.
 
     The file's identity, by which the bootstrap knows it, is that of its name and event numbers: the same made anew.
     """
@@ -41,17 +41,17 @@ def write(branches: Branches, path: Path) -> None:
 
 
 def event_numbers(events: int, seed: int) -> np.ndarray:
-    """Numbers of the events of a file, unique over seeds."""
+    """Return numbers of the events of a file, unique over seeds."""
     return np.arange(events, dtype=np.uint64) + np.uint64(seed * EVENTS_MAXIMUM)
 
 
 def stream(sample: str, seed: int) -> np.random.Generator:
-    """Random numbers of one file, fixed by the seed and the sample's name."""
+    """Return random numbers of one file, fixed by the seed and the sample's name."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, zlib.crc32(sample.encode())))))
 
 
 def generate(generator: str, sample: str, path: Path, *, events: int, seed: int) -> None:
-    """Write the events that the function `generator` makes of a sample, and their numbers as branch `event`.
+    """Write the events that the function ``generator`` makes of a sample, and their numbers as branch ``event``.
 
     Raises:
         ConfigError: no such function, or it did not make so many events in flat or jagged arrays.

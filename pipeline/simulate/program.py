@@ -18,11 +18,12 @@ LAST_WORDS = 2000  # characters of what a program that failed said
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A command that makes columns of events at given parameters, for `Analysis.simulate` to call.
+    """A command that makes columns of events at given parameters, for ``Analysis.simulate`` to call.
 
-    Its fields in braces are filled in: every parameter by its name; `{seed}`, a number for its random numbers;
-    `{input}`, a ROOT file with the columns as branches of the tree `Events`; `{output}`, such a file that it has to
-    write, with one entry for each event in the same order; `{folder}`, an empty folder of the call's own. A rule of
+    Its fields in braces are filled in: every parameter by its name; ``{seed}``, a number for its random numbers;
+    ``{input}``, a ROOT file with the columns as branches of the tree ``Events``; ``{output}``, such a file that it has
+    to
+    write, with one entry for each event in the same order; ``{folder}``, an empty folder of the call's own. A rule of
     Snakemake:
 
         snakemake --snakefile detector.smk --directory {folder} --cores 1
@@ -35,7 +36,7 @@ class Program:
     def __call__(
         self, p: Mapping[str, float], c: Mapping[str, np.ndarray], rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """The outputs of some events.
+        """Return the outputs of some events.
 
         Raises:
             ConfigError: a field in braces is none of those above.
@@ -73,7 +74,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _branch(arguments: list[str], path: Path, name: str, events: int) -> np.ndarray:
-    """A branch of what a program wrote."""
+    """Return a branch of what a program wrote."""
     try:
         with uproot.open(path) as file:
             found: np.ndarray = file[generate.TREE][name].array(library="np")

@@ -150,7 +150,7 @@ def columns(config: Path, overrides: tuple[str, ...], sample: str, index: int, o
 
 
 def _generator(section: "Simulate") -> Callable[..., None]:
-    """What makes the events of a file: sample, path, number of events, seed."""
+    """Return the function that makes the events of a file from sample, path, number of events and seed."""
     if section.generator is not None:
         from pipeline.simulate.generate import generate
 
@@ -165,7 +165,7 @@ def _generator(section: "Simulate") -> Callable[..., None]:
 
 
 def _check(run: "Config") -> None:
-    """What can be known to be wrong before a single event is read, which may take hours."""
+    """Refuse what can be known to be wrong before a single event is read, which may take hours."""
     from pipeline.gradient.work import check_surrogate, check_variations_used, collection_sizes
     from pipeline.optimise.parameters import initial_parameters
 

@@ -15,7 +15,7 @@ PROCESS_CODE = 10001  # Pythia reserves codes from 10000 on for processes given 
 
 
 def squared_amplitude(s: float, u: float, w_mass_squared: float, top_mass_squared: float) -> float:
-    """Spin-summed |M|^2 of g b -> W t at leading order, massless b, without couplings and colour.
+    """Return spin-summed |M|^2 of g b -> W t at leading order, massless b, without couplings and colour.
 
     The s-channel b and the u-channel t diagrams; u = (p_g - p_t)^2, v = u - m_t^2, w = m_W^2, m = m_t^2:
 
@@ -34,52 +34,52 @@ def squared_amplitude(s: float, u: float, w_mass_squared: float, top_mass_square
 
 
 class AssociatedTop(pythia8mc.Sigma2Process):  # type: ignore[misc]  # pythia8mc has no type information
-    """g b -> W- t and g bbar -> W+ tbar, with the method names Pythia's `Sigma2Process` prescribes.
+    """g b -> W- t and g bbar -> W+ tbar, with the method names Pythia's ``Sigma2Process`` prescribes.
 
     d sigma / dt = pi alpha_em alpha_s |V_tb|^2 / (48 sin^2 theta_W s^2) |M|^2: mean over spins, colours.
     The t and W of the top decay follow Pythia's matrix element; the W made with the top decays isotropically.
     """
 
     def name(self) -> str:
-        """The process in Pythia's listings."""
+        """Return the process in Pythia's listings."""
         return "g b -> W t"
 
     def code(self) -> int:
-        """Its number there."""
+        """Return the number of the particle in the record."""
         return PROCESS_CODE
 
     def inFlux(self) -> str:
-        """Quark-gluon beams; all quarks but b get no cross-section in `sigmaHat`."""
+        """Return quark-gluon beams; all quarks but b get no cross-section in ``sigmaHat``."""
         return "qg"
 
     def id3Mass(self) -> int:
-        """First outgoing mass: W."""
+        """Return first outgoing mass: W."""
         return W_BOSON
 
     def id4Mass(self) -> int:
-        """Second outgoing mass: t."""
+        """Return second outgoing mass: t."""
         return TOP
 
     def convert2mb(self) -> bool:
-        """`sigmaHat` is in GeV^-2."""
+        """Return ``sigmaHat`` is in GeV^-2."""
         return True
 
     def initProc(self) -> None:
-        """Couplings that do not run."""
+        """Set the couplings, which do not run."""
         self.coupling = math.pi * self.parm("StandardModel:Vtb") ** 2
         self.coupling /= 48 * self.parm("StandardModel:sin2thetaW")
 
     def sigmaKin(self) -> None:
-        """d sigma / dt at the present phase-space point, for gluon first and quark second."""
+        """Compute d sigma / dt at the present phase-space point, for gluon first and quark second."""
         amplitude = squared_amplitude(self.sH, self.uH, self.s3, self.s4)
         self.sigma = self.coupling * self.alpEM * self.alpS / self.sH**2 * amplitude
 
     def sigmaHat(self) -> float:
-        """The same for the present incoming partons."""
+        """Return the same for the present incoming partons."""
         return self.sigma if BOTTOM in (abs(self.id1), abs(self.id2)) else 0.0
 
     def setIdColAcol(self) -> None:
-        """Outgoing flavours and the one colour flow: the gluon takes the b's colour, the t the gluon's."""
+        """Set outgoing flavours and the one colour flow: the gluon takes the b's colour, the t the gluon's."""
         quark_first = self.id2 == GLUON
         sign = 1 if (self.id1 if quark_first else self.id2) > 0 else -1
         self.setId(self.id1, self.id2, -sign * W_BOSON, sign * TOP)
@@ -89,6 +89,6 @@ class AssociatedTop(pythia8mc.Sigma2Process):  # type: ignore[misc]  # pythia8mc
             self.swapColAcol()
 
     def weightDecay(self, process: Any, first: int, last: int) -> float:
-        """Angular weight of the top decay, t -> b W -> b f f'."""
+        """Return the angular weight of the top decay, t -> b W -> b f f'."""
         from_top = abs(process[process[first].mother1()].id()) == TOP
         return float(self.weightTopDecay(process, first, last)) if from_top else 1.0

@@ -21,7 +21,7 @@ class UnclusteredResponse:
     stochastic: float = 0.5
 
     def sigma(self, sum_pt: Float64[np.ndarray, " events"]) -> Float64[np.ndarray, " events"]:
-        """The two terms in quadrature."""
+        """Return the two terms in quadrature."""
         return np.asarray(np.hypot(self.noise, self.stochastic * np.sqrt(sum_pt)))
 
 
@@ -42,7 +42,7 @@ def missing_momentum(
     response: UnclusteredResponse,
     rng: np.random.Generator,
 ) -> ak.Array:
-    """Neutrinos' transverse momentum, minus what mismeasured jets added, plus the unclustered resolution."""
+    """Return neutrinos' transverse momentum, minus what mismeasured jets added, plus the unclustered resolution."""
     neutrinos = record.neutrinos()
     true = np.stack([event_sums(neutrinos, neutrinos.px), event_sums(neutrinos, neutrinos.py)])
     sigma = response.sigma(event_sums(visible, visible.pt))
@@ -51,14 +51,14 @@ def missing_momentum(
 
 
 def nanoaod_electrons(found: ak.Array) -> ak.Array:
-    """Under NanoAOD's names; cutBased is 4 for tight, else drawn evenly from 0..3 (no meaning here)."""
+    """Return the leptons by NanoAOD's names; cutBased is 4 for tight, else drawn evenly from 0..3 (no meaning here)."""
     kept = {name: found[name] for name in ("pt", "eta", "phi", "mass", "charge", "sip3d")}
     cut_based = ak.values_astype(ak.where(found.tight, leptons.CUT_BASED_TIGHT, found.lower), np.int32)
     return ak.zip({**kept, "cutBased": cut_based, "pfRelIso03_all": found.isolation})
 
 
 def nanoaod_muons(found: ak.Array) -> ak.Array:
-    """Under NanoAOD's names."""
+    """Return the branches by NanoAOD's names."""
     kept = {name: found[name] for name in ("pt", "eta", "phi", "mass", "charge", "sip3d")}
     return ak.zip(
         {**kept, "tightId": found.tight, "mediumId": found.medium, "pfRelIso04_all": found.isolation}
@@ -66,7 +66,7 @@ def nanoaod_muons(found: ak.Array) -> ak.Array:
 
 
 def observe(record: EventRecord, rng: np.random.Generator) -> dict[str, ak.Array]:
-    """Jets, electrons, muons and missing momentum of every event of a batch."""
+    """Return jets, electrons, muons and missing momentum of every event of a batch."""
     visible = record.visible()
     electrons = leptons.reconstruct(record, visible, leptons.ELECTRONS, rng)
     muons = leptons.reconstruct(record, visible, leptons.MUONS, rng)

@@ -21,7 +21,7 @@ ETA_VISIBLE = 5.0  # end of the calorimeters
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Particles:
-    """Particles of `events` events, event after event; energies and momenta in GeV."""
+    """Particles of ``events`` events, event after event; energies and momenta in GeV."""
 
     events: int
     event: Int64[np.ndarray, " particles"]
@@ -33,14 +33,14 @@ class Particles:
     energy: Float64[np.ndarray, " particles"]
 
     def select(self, mask: Bool[np.ndarray, " particles"]) -> "Particles":
-        """Those that pass; `row` still says where each was in the record."""
+        """Return the particles that pass; ``row`` still says where each was in the record."""
         arrays = {
             name: getattr(self, name)[mask] for name in ("event", "row", "pdg", "px", "py", "pz", "energy")
         }
         return Particles(events=self.events, **arrays)
 
     def within(self, *, pt: float, eta: float) -> Bool[np.ndarray, " particles"]:
-        """Transverse momentum above `pt` and |pseudorapidity| below `eta`, without dividing by pt = 0."""
+        """Return transverse momentum above ``pt`` and |pseudorapidity| below ``eta``, without dividing by pt = 0."""
         return np.asarray((self.pt > pt) & (np.abs(self.pz) < np.sinh(eta) * self.pt))
 
     @functools.cached_property
@@ -73,7 +73,7 @@ class EventRecord(Particles):
 
     @classmethod
     def from_batch(cls, batch: ak.Array) -> "EventRecord":
-        """From what `Pythia.nextBatch` returns."""
+        """Return the particles that ``Pythia.nextBatch`` returns."""
         counts = ak.to_numpy(ak.num(batch.prt)).astype(np.int64)
         flat = ak.flatten(batch.prt)
         begins = np.repeat(np.cumsum(counts) - counts, counts)
@@ -91,19 +91,19 @@ class EventRecord(Particles):
         )
 
     def visible(self) -> Particles:
-        """Stable particles that leave energy or a track: no neutrinos, inside the calorimeters."""
+        """Return stable particles that leave energy or a track: no neutrinos, inside the calorimeters."""
         seen = (
             (self.status > 0) & ~np.isin(np.abs(self.pdg), NEUTRINOS) & self.within(pt=0.0, eta=ETA_VISIBLE)
         )
         return self.select(seen)
 
     def neutrinos(self) -> Particles:
-        """Stable neutrinos."""
+        """Return stable neutrinos."""
         return self.select((self.status > 0) & np.isin(np.abs(self.pdg), NEUTRINOS))
 
 
 def heaviest_quark(pdg: Int[np.ndarray, " particles"]) -> Int[np.ndarray, " particles"]:
-    """Flavour of the heaviest quark of a hadron (5 bottom, 4 charm ...), 0 for what is not a hadron.
+    """Return the flavour of the heaviest quark of a hadron (5 bottom, 4 charm ...), 0 for what is not a hadron.
 
     The Monte Carlo numbering scheme of the Review of Particle Physics: the thousands digit of a baryon, the
     hundreds digit of a meson.
@@ -114,7 +114,7 @@ def heaviest_quark(pdg: Int[np.ndarray, " particles"]) -> Int[np.ndarray, " part
 
 
 def start(process: str, *, seed: int) -> tuple[Any, AssociatedTop | None]:
-    """Pythia ready to generate `process`, and the hard process in Python, to be kept as long as Pythia."""
+    """Return Pythia ready to generate ``process``, and the hard process in Python, to be kept as long as Pythia."""
     pythia = pythia8mc.Pythia("", False)  # built-in settings, no banner
     record = PROCESSES[process]
     for line in (*COMMON_SETTINGS, *record.settings, "Random:setSeed = on", f"Random:seed = {seed}"):
@@ -133,7 +133,7 @@ def start(process: str, *, seed: int) -> tuple[Any, AssociatedTop | None]:
 
 
 def generate(process: str, *, events: int, seed: int) -> Iterator[EventRecord]:
-    """Exactly `events` events in batches. An event Pythia gives up on is replaced by the next."""
+    """Yield exactly ``events`` events in batches. An event Pythia gives up on is replaced by the next."""
     pythia, _hard_process = start(process, seed=seed)
     made = 0
     while made < events:

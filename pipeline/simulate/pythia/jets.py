@@ -24,7 +24,7 @@ fastjet._swig.ClusterSequence.set_fastjet_banner_stream(None)  # else C++ writes
 class TagEfficiency:
     """b-tag score of jets of one flavour, P(score > x) = (1 - x^shape)^power: Kumaraswamy's distribution.
 
-    `power` is such that the efficiency at score 0.5 is plateau (1 - exp(-pt / turn_on)) (pt / 100 GeV)^slope.
+    ``power`` is such that the efficiency at score 0.5 is plateau (1 - exp(-pt / turn_on)) (pt / 100 GeV)^slope.
     """
 
     plateau: float
@@ -35,7 +35,7 @@ class TagEfficiency:
     reference_pt: float = 100.0
 
     def efficiency(self, pt: Float64[np.ndarray, " objects"]) -> Float64[np.ndarray, " objects"]:
-        """P(score > working point) of a jet of measured transverse momentum `pt` [GeV]."""
+        """Return p(score > working point) of a jet of measured transverse momentum ``pt`` [GeV]."""
         return np.asarray(
             self.plateau * -np.expm1(-pt / self.turn_on) * (pt / self.reference_pt) ** self.slope
         )
@@ -43,7 +43,7 @@ class TagEfficiency:
     def scores(
         self, pt: Float64[np.ndarray, " objects"], rng: np.random.Generator
     ) -> Float64[np.ndarray, " objects"]:
-        """Scores drawn by inverting P(score > x)."""
+        """Return the scores drawn by inverting P(score > x)."""
         power = np.log(self.efficiency(pt)) / np.log1p(-(self.working_point**self.shape))
         return np.asarray((1 - rng.random(len(pt)) ** (1 / power)) ** (1 / self.shape))
 
@@ -92,14 +92,14 @@ class TrueJets:
     def sums(
         self, values: Float64[np.ndarray, " particles"], where: Bool[np.ndarray, " particles"]
     ) -> Float64[np.ndarray, " objects"]:
-        """Per jet, the sum of its constituents' values."""
+        """Return the sum of its constituents' values for each jet."""
         chosen = where & (self.member_of >= 0)
         sums = np.bincount(self.member_of[chosen], weights=values[chosen], minlength=len(self.mass))
         return sums.astype(np.float64)
 
 
 def cluster(visible: Particles, response: JetResponse) -> TrueJets:
-    """Anti-kt jets (arXiv:0802.1189) by FastJet (arXiv:1111.6097)."""
+    """Return Anti-kt jets (arXiv:0802.1189) by FastJet (arXiv:1111.6097)."""
     momenta = {"px": visible.px, "py": visible.py, "pz": visible.pz, "E": visible.energy}
     counts = np.diff(visible.offsets)
     inputs = ak.unflatten(ak.zip(momenta, with_name="Momentum4D"), counts)
@@ -130,13 +130,13 @@ def cluster(visible: Particles, response: JetResponse) -> TrueJets:
 
 
 def heavy_hadrons(record: EventRecord, response: JetResponse) -> Particles:
-    """The bottom and charm hadrons that give a jet its flavour."""
+    """Return the bottom and charm hadrons that give a jet its flavour."""
     quark = heaviest_quark(record.pdg)
     return record.select(np.isin(quark, (BOTTOM, CHARM)) & (record.pt > response.hadron_pt))
 
 
 def flavours(hadrons: Particles, jets: Particles, response: JetResponse) -> Int[np.ndarray, " objects"]:
-    """5 for a jet with a bottom hadron nearby, else 4 with a charm hadron, else 0."""
+    """Return 5 for a jet with a bottom hadron nearby, else 4 with a charm hadron, else 0."""
     near = pairs(jets.event, jets.eta, jets.phi, hadrons)
     close = near.distance < response.hadron_distance
     flavour = np.full(len(jets.pt), LIGHT, dtype=np.int32)
@@ -150,7 +150,7 @@ def identification(
     electron_cluster: Bool[np.ndarray, " particles"],
     response: JetResponse,
 ) -> Int[np.ndarray, " objects"]:
-    """NanoAOD's jetId: 6 passes tight and tight-lepton-veto, 2 only tight, 0 neither.
+    """Return NanoAOD's jetId: 6 passes tight and tight-lepton-veto, 2 only tight, 0 neither.
 
     Tight: at least two constituents, neither neutral hadrons nor photons make nearly all the energy, and a
     charged particle if inside the tracker. Veto: neither electrons (with their photons) nor muons make most.
@@ -181,7 +181,7 @@ def tag_scores(
     response: JetResponse,
     rng: np.random.Generator,
 ) -> Float64[np.ndarray, " objects"]:
-    """b-tag score by flavour; 0 outside the tracker."""
+    """Return the b-tag score by flavour; 0 outside the tracker."""
     score = np.zeros(len(pt))
     for kind, tag in TAGS.items():
         chosen = (flavour == kind) & (np.abs(eta) < response.eta_tracker)
@@ -192,7 +192,7 @@ def tag_scores(
 def measured(
     true: TrueJets, hadrons: Particles, response: JetResponse, rng: np.random.Generator
 ) -> tuple[dict[str, np.ndarray], Float64[np.ndarray, " objects"]]:
-    """What the detector makes of clustered jets, under NanoAOD's names, and the factor on their momenta."""
+    """Return clustered jets as the detector sees them, by NanoAOD's names, and the factor on their momenta."""
     jets = true.jets
     factor = response.resolution.factors(jets.pt, rng)
     pt = jets.pt * factor
@@ -216,7 +216,7 @@ def reconstruct(
     response: JetResponse,
     rng: np.random.Generator,
 ) -> tuple[ak.Array, Float64[np.ndarray, "2 events"]]:
-    """The jets as NanoAOD shows them, and the momentum (x, y) their mismeasurement added to each event."""
+    """Return the jets as NanoAOD shows them, and the momentum (x, y) their mismeasurement added to each event."""
     true = cluster(visible, response)
     jets = true.jets
     columns, factor = measured(true, heavy_hadrons(record, response), response, rng)

@@ -20,8 +20,8 @@ PROMPT, FROM_TAU, FROM_HEAVY_FLAVOUR, FROM_LIGHT_HADRON = 0, 1, 2, 3
 class LeptonResponse:
     """How the detector sees one kind of lepton; two numbers are for barrel and endcap.
 
-    efficiency = plateau (1 - exp(-pt / turn_on)); the tight identification's is multiplied by `fake_factor` for
-    leptons from hadron decays, and the lepton must pass `tight_isolation`, where there is one. All leptons that pass
+    efficiency = plateau (1 - exp(-pt / turn_on)); the tight identification's is multiplied by ``fake_factor`` for
+    leptons from hadron decays, and the lepton must pass ``tight_isolation``, where there is one. All leptons that pass
     the tight identification pass the medium one, which takes leptons from hadron decays as it takes others.
     sip3d = Rayleigh(1) + Exp(mean displacement[origin]), in standard deviations of the impact parameter.
     isolation = (sum of pt of visible particles within the cone + Exp(mean isolation_noise)) / measured pt.
@@ -45,7 +45,7 @@ class LeptonResponse:
     displacement: tuple[float, float, float, float] = (0.0, 1.5, 8.0, 3.0)  # by origin
 
     def barrel(self, eta: Float64[np.ndarray, " objects"]) -> Bool[np.ndarray, " objects"]:
-        """Whether in the barrel."""
+        """Return whether in the barrel."""
         return np.asarray(np.abs(eta) < self.barrel_end)
 
     def efficiency(
@@ -54,7 +54,7 @@ class LeptonResponse:
         pt: Float64[np.ndarray, " objects"],
         eta: Float64[np.ndarray, " objects"],
     ) -> Float64[np.ndarray, " objects"]:
-        """plateau (1 - exp(-pt / turn_on))."""
+        """Return plateau (1 - exp(-pt / turn_on))."""
         return np.asarray(np.where(self.barrel(eta), *plateau) * -np.expm1(-pt / self.turn_on))
 
 
@@ -95,7 +95,7 @@ MUONS = LeptonResponse(
 
 
 def origins(record: EventRecord, leptons: Particles) -> Int[np.ndarray, " objects"]:
-    """Where each lepton comes from: a weak boson, a tau of one, a bottom or charm hadron, or anything else.
+    """Return where each lepton comes from: a weak boson, a tau of one, a bottom or charm hadron, or anything else.
 
     Walks up the first mothers over leptons and photons to the first other ancestor.
     """
@@ -115,19 +115,19 @@ def origins(record: EventRecord, leptons: Particles) -> Int[np.ndarray, " object
 
 
 def candidates(visible: Particles, response: LeptonResponse) -> Particles:
-    """Leptons that can be reconstructed."""
+    """Return leptons that can be reconstructed."""
     acceptance = visible.within(pt=response.pt_minimum, eta=response.eta_maximum)
     return visible.select((np.abs(visible.pdg) == response.pdg) & acceptance)
 
 
 def dressing(leptons: Particles, near: Pairs, visible: Particles, cone: float) -> Bool[np.ndarray, " pairs"]:
-    """Pairs that are the lepton itself or one of its photons, within `cone`."""
+    """Return pairs that are the lepton itself or one of its photons, within ``cone``."""
     itself = visible.row[near.particle] == leptons.row[near.object]
     return np.asarray(itself | ((np.abs(visible.pdg[near.particle]) == PHOTON) & (near.distance < cone)))
 
 
 def electron_clusters(visible: Particles) -> Bool[np.ndarray, " particles"]:
-    """Visible particles of an electron's cluster: the electrons and the photons they are dressed with."""
+    """Return visible particles of an electron's cluster: the electrons and the photons they are dressed with."""
     electrons = candidates(visible, ELECTRONS)
     near = pairs(electrons.event, electrons.eta, electrons.phi, visible)
     members = near.particle[dressing(electrons, near, visible, ELECTRONS.dressing_cone)]
@@ -137,7 +137,7 @@ def electron_clusters(visible: Particles) -> Bool[np.ndarray, " particles"]:
 def reconstruct(
     record: EventRecord, visible: Particles, response: LeptonResponse, rng: np.random.Generator
 ) -> ak.Array:
-    """The leptons of one kind; `tight`, `medium` and `isolation` keep neutral names until `detector`."""
+    """Return the leptons of one kind; ``tight``, ``medium`` and ``isolation`` keep neutral names until ``detector``."""
     true = candidates(visible, response)
     near = pairs(true.event, true.eta, true.phi, visible)
     own = dressing(true, near, visible, response.dressing_cone)
@@ -177,7 +177,7 @@ def tight_efficiency(
     origin: Int[np.ndarray, " objects"],
     response: LeptonResponse,
 ) -> Float64[np.ndarray, " objects"]:
-    """Efficiency of the tight identification before its isolation."""
+    """Return the efficiency of the tight identification before its isolation."""
     genuine = np.isin(origin, (PROMPT, FROM_TAU))
     fake = np.where(genuine, 1.0, response.fake_factor)
     return np.asarray(fake * response.efficiency(response.tight, pt, true.eta))
@@ -191,7 +191,7 @@ def identified(
     response: LeptonResponse,
     rng: np.random.Generator,
 ) -> Bool[np.ndarray, " objects"]:
-    """Whether the tight identification is passed."""
+    """Return whether the tight identification is passed."""
     passed = rng.random(len(pt)) < tight_efficiency(true, pt, origin, response)
     isolated = True if response.tight_isolation is None else isolation < response.tight_isolation
     return np.asarray(passed & isolated)
@@ -205,7 +205,8 @@ def identified_loosely(
     response: LeptonResponse,
     rng: np.random.Generator,
 ) -> Bool[np.ndarray, " objects"]:
-    """Whether the medium identification is passed: by all tight leptons, and as many others as its efficiency asks for.
+    """Return whether the medium identification is passed: by all tight leptons, and as many others as its efficiency
+    asks for.
 
     With efficiencies m and t a lepton that is not tight passes with probability (m - t) / (1 - t).
     """

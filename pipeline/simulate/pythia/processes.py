@@ -20,7 +20,7 @@ COMMON_SETTINGS = (
 class Process:
     """One physics process: what Pythia is told, and the cross-section [pb] of the phase space generated.
 
-    `associated_top` adds g b -> W t, which Pythia lacks (`pipeline.simulate.associated_top`).
+    ``associated_top`` adds g b -> W t, which Pythia lacks (``pipeline.simulate.associated_top``).
     """
 
     description: str
@@ -31,19 +31,19 @@ class Process:
 
 
 def variation(nominal: Process, what: str, settings: tuple[str, ...]) -> Process:
-    """The nominal process with more settings, read after its own; the cross-section stays."""
+    """Return the nominal process with more settings, read after its own; the cross-section stays."""
     return dataclasses.replace(
         nominal, description=f"{nominal.description}; {what}", settings=nominal.settings + settings
     )
 
 
 def showers(*settings: str) -> tuple[str, ...]:
-    """The same for final-state and initial-state radiation."""
+    """Return the same for final-state and initial-state radiation."""
     return tuple(f"{shower}:{setting}" for shower in ("TimeShower", "SpaceShower") for setting in settings)
 
 
 def scales(factor: float) -> tuple[str, ...]:
-    """Renormalisation and factorisation scale, of the hard process and both showers, times `factor`.
+    """Return renormalisation and factorisation scale, of the hard process and both showers, times ``factor``.
 
     Pythia multiplies the squares of the scales.
     """

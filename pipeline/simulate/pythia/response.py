@@ -23,7 +23,7 @@ class Resolution:
     curvature: float = 0.0
 
     def relative(self, pt: Float64[np.ndarray, " objects"]) -> Float64[np.ndarray, " objects"]:
-        """sigma(pt) / pt."""
+        """Return sigma(pt) / pt."""
         square = (
             (self.noise / pt) ** 2 + self.stochastic**2 / pt + self.constant**2 + (self.curvature * pt) ** 2
         )
@@ -32,7 +32,7 @@ class Resolution:
     def factors(
         self, pt: Float64[np.ndarray, " objects"], rng: np.random.Generator
     ) -> Float64[np.ndarray, " objects"]:
-        """Measured over true pt, log-normal with mean 1: exp(s z - s^2 / 2), s = sigma(pt) / pt."""
+        """Return measured over true pt, log-normal with mean 1: exp(s z - s^2 / 2), s = sigma(pt) / pt."""
         sigma = self.relative(pt)
         return np.exp(sigma * rng.standard_normal(len(pt)) - sigma**2 / 2)
 
@@ -48,7 +48,7 @@ class Pairs:
     def sums(
         self, values: Float64[np.ndarray, " particles"], *, where: Bool[np.ndarray, " pairs"], objects: int
     ) -> Float64[np.ndarray, " objects"]:
-        """Per object, the sum of the particles' values over the pairs chosen."""
+        """Return the sum of the particles' values over the pairs chosen, for each object."""
         weights = values[self.particle[where]]
         return np.bincount(self.object[where], weights=weights, minlength=objects).astype(np.float64)
 
@@ -59,7 +59,7 @@ def pairs(
     phi: Float64[np.ndarray, " objects"],
     particles: Particles,
 ) -> Pairs:
-    """All (object, particle) combinations within the same event."""
+    """Return all (object, particle) combinations within the same event."""
     begins, counts = particles.offsets[event], np.diff(particles.offsets)[event]
     which = np.repeat(np.arange(len(event)), counts)
     first_pair = np.repeat(np.cumsum(counts) - counts, counts)
@@ -71,7 +71,7 @@ def pairs(
 
 
 def wrap(phi: Float64[np.ndarray, " objects"]) -> Float64[np.ndarray, " objects"]:
-    """Azimuth brought back to [-pi, pi)."""
+    """Return azimuth brought back to [-pi, pi)."""
     return np.remainder(phi + np.pi, 2 * np.pi) - np.pi
 
 
@@ -81,7 +81,7 @@ def collection(
     *,
     events: int,
 ) -> ak.Array:
-    """Objects as one record array per event, hardest first; floats in the single precision of NanoAOD."""
+    """Return objects as one record array per event, hardest first; floats in the single precision of NanoAOD."""
     order = np.lexsort((-columns["pt"], event))
     narrow = {
         name: column.astype(np.float32) if column.dtype == np.float64 else column

@@ -1,6 +1,7 @@
 """Events before their jets, for an analysis that clusters them itself: calorimeter towers and heavy hadrons.
 
-`docs/surrogates.md` has the analysis. Only events with exactly one lepton, as the Analysis Grand Challenge selects it,
+``docs/surrogates.md`` has the analysis. Only events with exactly one lepton, as the Analysis Grand Challenge selects
+it,
 have towers; the others are in the file for the normalisation.
 """
 
@@ -33,14 +34,14 @@ class Jets:
 
 
 def events(sample: str, number: int, rng: np.random.Generator) -> Branches:
-    """How many leptons an event has, its towers and its heavy hadrons."""
+    """Return how many leptons an event has, its towers and its heavy hadrons."""
     seed = int(rng.integers(1, SEED_MAXIMUM + 1))
     batches = [_seen(record, rng) for record in generate(sample, events=number, seed=seed)]
     return {name: ak.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def particles(columns: Mapping[str, np.ndarray], kind: str) -> Particles:
-    """Massless particles from padded columns [events, objects] of one kind, whose padding has pt 0."""
+    """Return massless particles from padded columns [events, objects] of one kind, whose padding has pt 0."""
     there = columns[f"{kind}_pt"] > 0
     pt, eta, phi = (columns[f"{kind}_{name}"][there].astype(np.float64) for name in ("pt", "eta", "phi"))
     event = np.nonzero(there)[0]
@@ -58,7 +59,8 @@ def particles(columns: Mapping[str, np.ndarray], kind: str) -> Particles:
 
 
 def clustered(columns: Mapping[str, np.ndarray], radius: float, rng: np.random.Generator) -> Jets:
-    """Anti-kt jets of the towers as the detector measures them; noise grows with the radius, as pile-up's does."""
+    """Return Anti-kt jets of the towers as the detector measures them; noise grows with the radius, as pile-up's
+    does."""
     standard = jets.JETS
     noise = standard.resolution.noise * radius / standard.radius
     resolution = dataclasses.replace(standard.resolution, noise=noise)
@@ -71,7 +73,7 @@ def clustered(columns: Mapping[str, np.ndarray], radius: float, rng: np.random.G
 def leading(
     towers: Particles, radius: float, number: int, eta: float, least: float
 ) -> Float64[np.ndarray, "events number"]:
-    """Transverse momenta of an event's hardest jets before the detector, `least` where there are fewer."""
+    """Return the transverse momenta of an event's hardest jets before the detector, ``least`` where there are fewer."""
     found = jets.cluster(towers, dataclasses.replace(jets.JETS, radius=radius)).jets
     found = found.select(found.within(pt=least, eta=eta))
     order = np.lexsort((-found.pt, found.event))
@@ -110,7 +112,7 @@ def _selected_leptons(
 
 
 def _towers(visible: Particles) -> Particles:
-    """Sums of the momenta in each tower of each event, taken as massless."""
+    """Return sums of the momenta in each tower of each event, taken as massless."""
     place = np.stack([visible.event, *(np.floor(angle / SIDE) for angle in (visible.eta, visible.phi))])
     found, tower = np.unique(place.astype(np.int64), axis=1, return_inverse=True)
     px, py, pz = (

@@ -42,7 +42,7 @@ def identifiers(events: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def arrays(process: str, *, events: int, seed: int) -> Branches:
-    """All branches of a file; Pythia and the detector draw from streams of their own, fixed by the seed."""
+    """Return all branches of a file; Pythia and the detector draw from streams of their own, fixed by the seed."""
     rng = stream(process, seed)
     batches = [observe(record, rng) for record in generate(process, events=events, seed=seed)]
     collections = {name: ak.concatenate([batch[name] for batch in batches]) for name in batches[0]}
@@ -52,7 +52,7 @@ def arrays(process: str, *, events: int, seed: int) -> Branches:
 
 
 def simulate(process: str, path: pathlib.Path, *, events: int, seed: int) -> None:
-    """Write `events` generated events of `process` to `path`, every one of them, whatever the detector saw.
+    """Write ``events`` generated events of ``process`` to ``path``, every one of them, whatever the detector saw.
 
     So the weight of an event is cross-section x luminosity / events in the files. The same (process, events,
     seed) give the same arrays on one kind of processor; other seeds give other events and event numbers.
