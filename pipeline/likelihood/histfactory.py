@@ -22,6 +22,7 @@ from pipeline.likelihood.paramsets import Modifiers, parameters_of
 from pipeline.likelihood.stacked import DenseTemplates, StackedTemplates, Stacking
 from pipeline.likelihood.terms import normal_logpdf, poisson_logpdf, relative_uncertainty, with_fixed_bins
 from pipeline.likelihood.workspace import (
+    JsonObject,
     Specification,
     Workspace,
     codes_of,
@@ -108,7 +109,7 @@ class HistFactory(eqx.Module):
     def from_templates(
         cls,
         templates: Specification,
-        measurement: Mapping[str, Any],
+        measurement: JsonObject,
         *,
         poi: str | None = None,
         observations: Float[Array, " bins"] | None = None,
