@@ -29,9 +29,10 @@ INSIDE = {
     " normalisation provenance run_files fingerprint",
     "evaluate": "evaluation change summary pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point"
     " stage histograms scan",
-    "fit": "newton global_search implicit fits hypotest interval poi impacts",
+    "fit": "curvature newton starting look global_search implicit fits hypotest interval poi impacts",
     "gradient": "work chunks black_box compiled sweeps suspects loss",
-    "likelihood": "interpolation workspace paramsets layout stacked terms histfactory derivatives"
+    "likelihood": "interpolation workspace paramsets layout multipliers stacked terms histfactory"
+    " cells bordered derivatives"
     " specifier run_workspace",
     "objective": "value mean merit counting precision sensitivity cross_entropy penalties catalogue",
     "optimise": "schedule resolution parameters point width_names first_step checkpoints update surrogate_calls"

@@ -64,10 +64,14 @@ def templates_of(systematics: int, bins: int, effect: float = 0.04) -> tuple[dic
                 entry = found[f"c{channel}"][names[sample]]
                 if is_shape:
                     up, down = (
-                        effect * (rng.normal() * (2 * place - 1) + rng.normal() * np.sin(9 * rng.uniform() * place))
+                        effect
+                        * (rng.normal() * (2 * place - 1) + rng.normal() * np.sin(9 * rng.uniform() * place))
                         for _ in range(2)
                     )
-                    sides = {"hi_data": entry["data"] * (1 + up), "lo_data": entry["data"] * (1 - 0.5 * (up + down))}
+                    sides = {
+                        "hi_data": entry["data"] * (1 + up),
+                        "lo_data": entry["data"] * (1 - 0.5 * (up + down)),
+                    }
                     entry.setdefault("histosys", {})[f"a{number}"] = sides
                 else:
                     up, down = effect * rng.normal(size=2)
@@ -120,7 +124,10 @@ def measured(kind: str, size: str) -> None:
         found = jax.block_until_ready(function(*arguments))
         cells += [time.process_time() - processor, time.perf_counter() - wall]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print("".join(f"{cell:9.3f}" for cell in cells) + f"{before:8.2f}{peak:8.2f}  {said(kind, found)}", flush=True)
+    print(
+        "".join(f"{cell:9.3f}" for cell in cells) + f"{before:8.2f}{peak:8.2f}  {said(kind, found)}",
+        flush=True,
+    )
 
 
 def main() -> None:
