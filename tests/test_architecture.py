@@ -30,9 +30,10 @@ INSIDE = {
     " normalisation provenance run_files fingerprint",
     "evaluate": "evaluation change summary pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point"
     " stage histograms scan given_workspace workspace_results pyhf_beside",
-    "fit": "newton global_search implicit fits hypotest interval poi impacts",
+    "fit": "curvature newton starting look global_search implicit fits hypotest interval poi impacts",
     "gradient": "work chunks black_box compiled sweeps suspects loss",
-    "likelihood": "interpolation workspace paramsets layout stacked terms histfactory derivatives"
+    "likelihood": "interpolation workspace paramsets layout multipliers stacked terms histfactory"
+    " cells bordered derivatives"
     " specifier run_workspace",
     "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
     " weighted_sum",

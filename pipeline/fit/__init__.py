@@ -14,7 +14,8 @@ from pipeline.fit.fits import (
     fit_with_covariance,
     profile,
 )
-from pipeline.fit.newton import FitOptions, inverse_free
+from pipeline.fit.newton import FitOptions
+from pipeline.likelihood import inverse_free
 
 __all__ = [
     "FitOptions",

@@ -6,11 +6,14 @@ from enum import IntEnum
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.fit.implicit import minimum, profiled, solve_information
-from pipeline.fit.newton import DEFAULTS, FitOptions, FitProblem, NewtonState, at_minimum, inverse_free
-from pipeline.likelihood import AnyTemplates, HistFactory
+from pipeline.fit.newton import DEFAULTS, FitOptions, FitProblem, NewtonState, at_minimum
+from pipeline.likelihood import AnyTemplates, HistFactory, inverse_free
+
+MOST_NAMES = 8  # in a message
 
 
 class FitStatus(IntEnum):
@@ -19,7 +22,8 @@ class FitStatus(IntEnum):
     CONVERGED = 0
     STEPS_EXHAUSTED = 1
     STALLED = 2  # no step improves, however much damped: a kink, or a likelihood without a minimum
-    NOT_FINITE = 3  # the starting point has no finite likelihood
+    NOT_FINITE = 3  # neither the starting point has a finite likelihood, nor any that was tried
+    FLAT = 4  # a minimum, but for directions that nothing determines
 
 
 class FitResult(eqx.Module):
@@ -28,7 +32,9 @@ class FitResult(eqx.Module):
     ``twice_nll`` is ``-2 ln L`` in pyhf's convention. ``edm`` is ``g^T H^-1 g / 2`` over the free parameters:
     the ``-ln L`` still to gain, so a parameter is off by at most ``sqrt(2 edm)`` of its uncertainty.
     ``gradient_norm`` is that of ``-ln L`` over the free parameters. ``at_bounds`` marks parameters held by an
-    active bound.
+    active bound. ``flat`` marks parameters that nothing determines: on which nothing depends, which are held where they
+    are, or, of a fit that is FLAT, which others can make up for. ``negative`` marks bins that expect less than no
+    events there: what such a fit says of its other parameters has no meaning.
     """
 
     parameters: Float[Array, " params"]
@@ -39,14 +45,23 @@ class FitResult(eqx.Module):
     edm: Float[Array, ""]
     steps: Int[Array, ""]
     at_bounds: Bool[Array, " params"]
+    flat: Bool[Array, " params"]
+    negative: Bool[Array, " bins"]
 
     def describe(self, parameter_names: Sequence[str]) -> str:
         """One sentence for an error message or a log (outside traced code)."""
-        held = [name for name, at in zip(parameter_names, self.at_bounds.tolist(), strict=True) if at]
+
+        def those(marked: Bool[Array, " params"]) -> str:
+            found = [name for name, is_one in zip(parameter_names, marked.tolist(), strict=True) if is_one]
+            return ", ".join(found[:MOST_NAMES]) + (", ..." if len(found) > MOST_NAMES else "") or "none"
+
+        below = np.flatnonzero(np.asarray(self.negative)).tolist()
         return (
             f"fit {FitStatus(int(self.status)).name} after {int(self.steps)} steps: EDM "
             f"{float(self.edm):.3g}, gradient norm {float(self.gradient_norm):.3g}, "
-            f"at bounds: {', '.join(held) or 'none'}"
+            f"at bounds: {those(self.at_bounds)}"
+            + (f", undetermined: {those(self.flat)}" if bool(jnp.any(self.flat)) else "")
+            + (f", fewer than no events expected in bins {below[:MOST_NAMES]}" if below else "")
         )
 
 
@@ -65,7 +80,9 @@ def fit(
     Optimization, 2nd ed., sections 10.3 and 16.7): parameters at a bound that the gradient pushes against are
     held, the rest move by ``-(H + damping diag |H|)^-1 g``, clipped to the bounds. ``fixed`` (default: the
     model's fixed parameters for these templates) keep their values in ``init`` (default: the model's), which
-    also is the way to fix a POI. Other starting values outside the bounds are moved onto them.
+    also is the way to fix a POI. Other starting values outside the bounds are moved onto them; where ``-ln L`` is
+    infinite at the start, others are tried. Parameters without any effect stay where they are. The gammas of staterror
+    and shapesys are eliminated: at every point they are where they fit best.
 
     Differentiable to any order in ``data``, ``templates`` and the values of fixed parameters, by the implicit
     function theorem; parameters at active bounds have derivative zero. The derivative of an unconverged fit
@@ -108,18 +125,19 @@ def fit_with_covariance(
     """A fit, and the covariance of some parameters: their block of the inverse Hessian of ``-ln L``.
 
     ``covariance(...)`` at the fitted point with parameters at active bounds held, but with one Hessian in the
-    program instead of two and a cheap derivative. NaN where there is no minimum, 0 for a parameter that is fixed or
-    at a bound.
+    program instead of two and a cheap derivative. NaN where there is no minimum, and for a parameter without effect;
+    0 for one that is fixed or at a bound.
     """
     problem = _problem(model, data, templates, init, fixed)
     parameters, nll, state = minimum(problem, options)
     point = jax.lax.stop_gradient(state.point)
     chosen = jnp.asarray(indices)
     units = jnp.eye(parameters.size, dtype=parameters.dtype)[chosen]
-    rows = jax.vmap(lambda unit: solve_information(problem, parameters, point.hessian, unit, point.free))(
-        units
+    rows = jax.vmap(lambda unit: solve_information(problem, parameters, point.hessian, unit))(units)
+    block = jnp.where(
+        point.inert[chosen][:, None] & ~problem.fixed[chosen][:, None], jnp.nan, rows[:, chosen]
     )
-    return _result(problem, options, parameters, nll, state), rows[:, chosen]
+    return _result(problem, options, parameters, nll, state), block
 
 
 def _problem(
@@ -145,7 +163,8 @@ def _result(
     """What the caller sees of the final state; only parameters and ``-2 ln L`` carry derivatives."""
     state = jax.lax.stop_gradient(state)
     point = state.point
-    converged = at_minimum(state, options)
+    converged = at_minimum(state, options) & ~state.is_flat
+    inert = point.inert & ~problem.fixed
     return FitResult(
         parameters=parameters,
         twice_nll=2.0 * nll,
@@ -154,7 +173,9 @@ def _result(
         gradient_norm=jnp.linalg.norm(jnp.where(point.free, point.gradient, 0.0)),
         edm=state.edm,
         steps=jnp.maximum(state.steps - 1, 0),
-        at_bounds=~point.free & ~problem.fixed,
+        at_bounds=~point.free & ~problem.fixed & ~point.inert,
+        flat=state.flat | inert,
+        negative=point.rates < 0,
     )
 
 
@@ -162,6 +183,7 @@ def _status(state: NewtonState, options: FitOptions, converged: Bool[Array, ""])
     """The `FitStatus` of a final state."""
     stalled = jnp.where(state.damping > options.last_damping, FitStatus.STALLED, FitStatus.STEPS_EXHAUSTED)
     failed = jnp.where(jnp.isfinite(state.point.nll), stalled, int(FitStatus.NOT_FINITE))
+    failed = jnp.where(state.is_flat, int(FitStatus.FLAT), failed)
     return jnp.where(converged, int(FitStatus.CONVERGED), failed).astype(jnp.int32)
 
 

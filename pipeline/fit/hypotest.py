@@ -144,25 +144,32 @@ def falling_root(
     tolerance: float = 1e-12,
     residual: float = 1e-8,
     max_steps: int = 200,
+    furthest: float = 1.0,
 ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
     """Where a falling function crosses 0 between ``low`` and ``high``, differentiable in what it closes over.
 
     Regula falsi with the Illinois rule (M. Dowell, P. Jarratt, BIT 11 (1971) 168), bisection while a value is
-    infinite; the derivative is that of the implicit function. ``tolerance`` is relative to ``high - low``. False where
-    there is no crossing, or where it was not found to ``residual`` in the function.
+    infinite; the derivative is that of the implicit function. ``tolerance`` is relative to ``high - low``. A crossing
+    beyond ``high`` is looked for up to ``furthest`` times ``high - low``. False where there is no crossing, or where it
+    was not found to ``residual`` in the function.
     """
 
     def solve(f: Callable[[Array], Array], _: Array) -> tuple[Array, Array]:
         def unfinished(state: Bracket) -> Array:
             a, b, fa, fb, steps = state
-            return (steps < max_steps) & (jnp.abs(b - a) > tolerance * (high - low)) & (fa != 0) & (fb != 0)
+            narrow = jnp.abs(b - a) <= tolerance * (high - low)
+            ended = (fa > 0) & (fb > 0) & (b - low >= furthest * (high - low))
+            return (steps < max_steps) & ~narrow & (fa != 0) & (fb != 0) & ~ended
 
         def step(state: Bracket) -> Bracket:
             a, b, fa, fb, steps = state
-            finite = jnp.isfinite(fa) & jnp.isfinite(fb)
-            c = jnp.where(finite, (a * fb - b * fa) / (fb - fa), 0.5 * (a + b))
+            finite = jnp.isfinite(fa) & jnp.isfinite(fb) & (fa != fb)
+            c = jnp.where(finite, (a * fb - b * fa) / jnp.where(finite, fb - fa, 1.0), 0.5 * (a + b))
+            outwards = (fa > 0) & (fb > 0)
+            beyond = jnp.minimum(2.0 * b - low, low + furthest * (high - low))
+            c = jnp.where(outwards, beyond, c)
             fc = f(c)
-            crossed = fc * fb <= 0
+            crossed = outwards | (fc * fb <= 0)
             kept, f_kept = jnp.where(crossed, b, a), jnp.where(crossed, fb, 0.5 * fa)
             return kept, c, f_kept, fc, steps + 1
 
@@ -171,7 +178,7 @@ def falling_root(
         a, b, fa, fb, _ = jax.lax.while_loop(unfinished, step, start)
         nearest = jnp.where(jnp.abs(fa) < jnp.abs(fb), a, b)
         left = jnp.minimum(jnp.abs(fa), jnp.abs(fb))
-        crosses = (f_low > 0) & (f_high < 0) & (left < residual)
+        crosses = (f_low > 0) & ((f_high < 0) | (fa * fb <= 0)) & (left < residual)
         return nearest, crosses.astype(nearest.dtype)  # custom_root wants a float
 
     def tangent_solve(g: Callable[[Array], Array], y: Array) -> Array:

@@ -6,24 +6,26 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from pipeline.fit.global_search import minimise
-from pipeline.fit.newton import FitOptions, FitProblem, NewtonState, solve_free
+from pipeline.fit.newton import FitOptions, FitProblem, NewtonState
+from pipeline.likelihood import Bordered
 
 
 def solve_information(
     problem: FitProblem,
     parameters: Float[Array, " params"],
-    information: Float[Array, "params params"],
+    information: Bordered,
     vector: Float[Array, " params"],
-    free: Bool[Array, " params"],
 ) -> Float[Array, " params"]:
     """``H^-1 v`` over the free parameters, differentiable to any order in the problem and the parameters.
 
     ``information`` is H as a constant, used to solve; its derivative is that of the product ``H v``, one
     directional derivative instead of a second Hessian in the program.
     """
+    free = information.free
+    factor = information.factor()
 
     def product(v: Float[Array, " params"]) -> Float[Array, " params"]:
         inside = jnp.where(free, v, 0.0)
@@ -31,7 +33,7 @@ def solve_information(
         return jnp.where(free, along, v)
 
     def solve(_: Any, v: Float[Array, " params"]) -> Float[Array, " params"]:
-        return solve_free(information, v, free)
+        return information.solve(v, factor)
 
     masked = jnp.where(free, vector, 0.0)
     solution: Float[Array, " params"] = jax.lax.custom_linear_solve(product, masked, solve, symmetric=True)
@@ -60,7 +62,7 @@ def _minimum_jvp(primals: Any, tangents: Any) -> Any:
     value, direction, held = _explicit(problem, moved)
     at = (parameters, eqx.filter(problem, eqx.is_inexact_array))
     _, change = jax.jvp(jax.grad(value), at, direction)
-    followed = held - solve_information(problem, parameters, state.point.hessian, change, state.point.free)
+    followed = held - solve_information(problem, parameters, state.point.hessian, change)
     _, gained = jax.jvp(value, at, direction)
     return (parameters, nll, state), (followed, gained, _zero_tangents(state))
 

@@ -1,13 +1,13 @@
-"""Bounded damped Newton with the exact Hessian, as a `lax.while_loop`."""
+"""Bounded damped Newton with the exact Hessian, as a `lax.while_loop`; gammas are where they fit best everywhere."""
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.likelihood import DenseTemplates, HistFactory, derivatives
+from pipeline.fit.curvature import lowest_curvature
+from pipeline.likelihood import Bordered, DenseTemplates, HistFactory, cells_at, hessian_of, slopes_of
 
 
 class FitOptions(eqx.Module):
@@ -20,29 +20,38 @@ class FitOptions(eqx.Module):
     tried when an undamped step does not improve; beyond ``last_damping`` a step is shorter than rounding
     and the fit has STALLED; damping changes by ``factor`` at every trial, and a Newton step below rounding
     that shrinks the EDM by less than it has settled. ``rounding`` is the error of the terms in ``-ln L``
-    and of a parameter in units of the float's epsilon.
+    and of a parameter in units of the float's epsilon. A direction with less than ``flat`` of its parameters'
+    information is flat: a number of that size is rounding. Where the Hessian is not positive definite and less than
+    ``saddle`` is to be gained in ``-ln L``, the way on is along negative curvature.
     """
 
     tolerance: float = eqx.field(static=True, default=1e-20)
-    max_steps: int = eqx.field(static=True, default=1000)
+    max_steps: int = eqx.field(static=True, default=300)
     first_damping: float = eqx.field(static=True, default=1e-3)
     last_damping: float = eqx.field(static=True, default=1e12)
     factor: float = eqx.field(static=True, default=10.0)
     rounding: float = eqx.field(static=True, default=64.0)
+    flat: float = eqx.field(static=True, default=1e-13)
+    saddle: float = eqx.field(static=True, default=1e-3)
 
 
 DEFAULTS = FitOptions()
 
 
 class NewtonPoint(eqx.Module):
-    """``-ln L`` at a point, with its derivatives and the parameters that no bound holds."""
+    """``-ln L`` at a point, with its derivatives over the parameters that no bound holds."""
 
     parameters: Float[Array, " params"]
     nll: Float[Array, ""]
     gradient: Float[Array, " params"]
-    hessian: Float[Array, "params params"]
-    scoring: Float[Array, "params params"]
-    free: Bool[Array, " params"]
+    rates: Float[Array, " bins"]
+    hessian: Bordered
+    inert: Bool[Array, " params"]
+
+    @property
+    def free(self) -> Bool[Array, " params"]:
+        """Parameters that are neither fixed, nor at a bound behind which it is lower, nor without effect."""
+        return self.hessian.free
 
 
 class NewtonState(eqx.Module):
@@ -50,7 +59,7 @@ class NewtonState(eqx.Module):
 
     For the undamped Newton step the promise is the estimated distance to the minimum, else that is infinite.
     ``settled``: what is left to gain is below the rounding of ``-ln L``, and the last step no longer made it
-    smaller.
+    smaller. ``flat`` marks the parameters of directions without slope or curvature, at a minimum but for these.
     """
 
     point: NewtonPoint
@@ -58,12 +67,18 @@ class NewtonState(eqx.Module):
     predicted: Float[Array, ""]
     damping: Float[Array, ""]
     settled: Bool[Array, ""]
+    flat: Bool[Array, " params"]
     steps: Int[Array, ""]
 
     @property
     def edm(self) -> Float[Array, ""]:
         """Estimated distance to the minimum."""
         return jnp.where(self.damping > 0, jnp.inf, self.predicted)
+
+    @property
+    def is_flat(self) -> Bool[Array, ""]:
+        """A minimum, but along a direction that nothing determines."""
+        return jnp.any(self.flat)
 
 
 class FitProblem(eqx.Module):
@@ -79,41 +94,10 @@ class FitProblem(eqx.Module):
         """``-ln L``."""
         return -self.model.logpdf(parameters, self.data, self.dense)
 
-
-def solve_free(
-    matrix: Float[Array, "params params"],
-    vector: Float[Array, " params"],
-    free: Bool[Array, " params"],
-    damping: Float[Array, ""] | float = 0.0,
-) -> Float[Array, " params"]:
-    """Solve over the free parameters, zero for the others: ``(M + damping diag |M|) x = v``.
-
-    By Cholesky of the matrix scaled to a unit diagonal, so parameters of very different uncertainty do not
-    spoil its condition. NaN where the matrix is not positive definite: the caller's test for a minimum.
-    """
-    scaled, scale = _scaled(matrix, free, damping)
-    return scale * cho_solve(cho_factor(scaled, lower=True), scale * vector)
-
-
-def inverse_free(
-    matrix: Float[Array, "params params"], free: Bool[Array, " params"]
-) -> Float[Array, "params params"]:
-    """Inverse over the free parameters, zero for the others; NaN where it is not positive definite."""
-    scaled, scale = _scaled(matrix, free, 0.0)
-    return cho_solve(cho_factor(scaled, lower=True), jnp.diag(scale)) * scale[:, None]
-
-
-def _scaled(
-    matrix: Float[Array, "params params"], free: Bool[Array, " params"], damping: Float[Array, ""] | float
-) -> tuple[Float[Array, "params params"], Float[Array, " params"]]:
-    """The matrix with a unit diagonal, and 1 there for parameters that are not free; the scale is 0 for those."""
-    diagonal = jnp.abs(jnp.diagonal(matrix))
-    usable = diagonal > 0
-    scale = jnp.where(usable, 1.0 / jnp.sqrt(jnp.where(usable, diagonal, 1.0)), 1.0)
-    both = free[:, None] & free[None, :]
-    identity = jnp.eye(free.size, dtype=matrix.dtype)
-    scaled = jnp.where(both, matrix * scale[:, None] * scale[None, :], identity) + damping * identity
-    return scaled, jnp.where(free, scale, 0.0)
+    def inside(self, parameters: Float[Array, " params"]) -> Float[Array, " params"]:
+        """The point moved onto the bounds, fixed parameters where the fit begins."""
+        bounds = self.model.bounds
+        return jnp.where(self.fixed, self.init, jnp.clip(parameters, bounds[:, 0], bounds[:, 1]))
 
 
 def active_bounds(
@@ -124,11 +108,11 @@ def active_bounds(
     return ((parameters <= low) & (gradient > 0)) | ((parameters >= high) & (gradient < 0))
 
 
-def _evaluate(problem: FitProblem, parameters: Float[Array, " params"]) -> NewtonPoint:
-    """``-ln L`` and all that the next step needs."""
-    found = derivatives(problem.model, parameters, problem.data, problem.dense)
-    free = ~(problem.fixed | active_bounds(parameters, found.gradient, problem.model.bounds))
-    return NewtonPoint(parameters, found.nll, found.gradient, found.hessian, found.scoring, free)
+def _rounding(problem: FitProblem, options: FitOptions, nll: Float[Array, ""]) -> Float[Array, ""]:
+    """The error of ``-ln L``: that of the terms that add up to it."""
+    bins = sum(problem.model.bins)
+    size = 1.0 + jnp.abs(nll) + jnp.sum(jnp.abs(problem.data[:bins]))
+    return options.rounding * float(np.finfo(nll.dtype).eps) * size
 
 
 def at_minimum(state: NewtonState, options: FitOptions) -> Bool[Array, ""]:
@@ -148,47 +132,108 @@ def at_minimum(state: NewtonState, options: FitOptions) -> Bool[Array, ""]:
 
 
 def _advance(problem: FitProblem, options: FitOptions, state: NewtonState) -> NewtonState:
-    """One trial: a damped Newton step clipped to the bounds, taken if ``-ln L`` falls; then the next step."""
-    here = state.point
-    low, high = problem.model.bounds[:, 0], problem.model.bounds[:, 1]
-    target = jnp.where(problem.fixed, here.parameters, jnp.clip(here.parameters + state.step, low, high))
-    trial = _evaluate(problem, target)
+    """One trial: a step clipped to the bounds, taken if ``-ln L`` falls; then the next step."""
+    here, model = state.point, problem.model
+    target = problem.inside(here.parameters + state.step)
+    target, cells = cells_at(model, target, problem.data, problem.dense, problem.fixed)
     # below this the difference of two values of -ln L is rounding, and the Newton step is right without proof
-    known = jnp.where(jnp.isfinite(here.nll), here.nll, trial.nll)
-    bins = sum(problem.model.bins)
-    size = 1.0 + jnp.abs(known) + jnp.sum(jnp.abs(problem.data[:bins]))  # of the terms that add up to -ln L
-    rounding = options.rounding * float(np.finfo(here.nll.dtype).eps) * size
+    rounding = _rounding(problem, options, jnp.where(jnp.isfinite(here.nll), here.nll, cells.nll))
     allowed = here.nll + jnp.where(state.predicted <= rounding, rounding, 0.0)
-    accept = jnp.isfinite(trial.nll) & (trial.nll <= allowed)
+    accept = jnp.isfinite(cells.nll) & (cells.nll <= allowed)
+
+    def there() -> NewtonPoint:
+        slopes = slopes_of(model, target, cells, problem.data, problem.dense)
+        held = problem.fixed | slopes.inert | active_bounds(target, slopes.gradient, model.bounds)
+        hessian = hessian_of(model, cells, slopes, problem.dense, ~held)
+        return NewtonPoint(target, cells.nll, slopes.gradient, cells.rates, hessian, slopes.inert)
+
+    point = jax.lax.cond(accept, there, lambda: here)
     lower = jnp.where(state.damping > options.first_damping, state.damping / options.factor, 0.0)
     damping = jnp.where(accept, lower, jnp.maximum(options.factor * state.damping, options.first_damping))
-    point = jax.tree.map(lambda new, old: jnp.where(accept, new, old), trial, here)
-    step, definite = _step(point, damping)
-    damping = jnp.where(definite, damping, jnp.maximum(damping, options.first_damping))
-    predicted = -0.5 * jnp.sum(jnp.where(point.free, point.gradient * step, 0.0))
+    step, predicted, damping, flat = _step(point, damping, rounding, options)
     below = accept & (damping == 0) & (state.edm <= rounding) & (predicted <= rounding)
     settled = below & (predicted * options.factor > state.edm)
-    return NewtonState(point, step, predicted, damping, settled, state.steps + 1)
+    return NewtonState(point, step, predicted, damping, settled, flat, state.steps + 1)
 
 
-def _step(point: NewtonPoint, damping: Float[Array, ""]) -> tuple[Float[Array, " params"], Bool[Array, ""]]:
-    """The damped Newton step; where the Hessian is not positive definite, that of Fisher scoring."""
-    newton = -solve_free(point.hessian, point.gradient, point.free, damping)
-    definite = jnp.all(jnp.isfinite(newton))
-    scoring = jax.lax.cond(
-        definite, lambda: newton, lambda: -solve_free(point.scoring, point.gradient, point.free, damping)
+_Step = tuple[Float[Array, " params"], Float[Array, ""], Float[Array, ""], Bool[Array, " params"]]
+
+
+def _step(
+    point: NewtonPoint, damping: Float[Array, ""], rounding: Float[Array, ""], options: FitOptions
+) -> _Step:
+    """The next step with what it promises, its damping, and the parameters of a flat direction, if it came to that.
+
+    The damped Newton step; where the Hessian is not positive definite, that of Fisher scoring, and where that leads
+    nowhere, one along the most negative curvature: a saddle is no minimum.
+    """
+    factor = point.hessian.factor(damping)
+    nowhere = jnp.zeros_like(point.free)
+
+    def newton() -> _Step:
+        step = -point.hessian.solve(point.gradient, factor)
+        return step, _promise(point, step), damping, nowhere
+
+    def other() -> _Step:
+        stronger = jnp.maximum(damping, options.first_damping)
+        step = -point.hessian.scored(point.gradient, stronger)
+        promise = _promise(point, step)
+        leads_on = (promise > options.saddle) | ~jnp.isfinite(point.nll)
+        onwards: _Step = jax.lax.cond(
+            leads_on,
+            lambda: (step, promise, stronger, nowhere),
+            lambda: _beyond_saddle(point, step, promise, stronger, rounding, options),
+        )
+        return onwards
+
+    found: _Step = jax.lax.cond(factor.least > options.flat, newton, other)
+    return found
+
+
+def _promise(point: NewtonPoint, step: Float[Array, " params"]) -> Float[Array, ""]:
+    return -0.5 * jnp.sum(jnp.where(point.free, point.gradient * step, 0.0))
+
+
+def _beyond_saddle(
+    point: NewtonPoint,
+    step: Float[Array, " params"],
+    promise: Float[Array, ""],
+    damping: Float[Array, ""],
+    rounding: Float[Array, ""],
+    options: FitOptions,
+) -> _Step:
+    """A step along negative curvature, one standard deviation long, shorter after each that did not improve.
+
+    Where there is none, as along a flat direction, it is that of Fisher scoring, until this promises nothing more.
+    """
+    direction, curvature = lowest_curvature(point.hessian, options.flat)
+    length = jnp.sqrt(options.first_damping / damping)
+    downhill = jnp.where(jnp.sum(direction * point.gradient) > 0, -length, length)
+    negative = curvature < -jnp.sqrt(options.flat)
+    share = jnp.abs(direction) > jnp.sqrt(options.flat) * jnp.max(jnp.abs(direction))
+    flat = share & ~negative & (promise <= rounding)
+    return (
+        jnp.where(negative, downhill * direction, step),
+        jnp.where(negative, 0.5 * length**2 * jnp.abs(curvature), promise),
+        damping,
+        flat,
     )
-    return scoring, definite
 
 
 def _unevaluated(problem: FitProblem) -> NewtonPoint:
     """The starting point, moved onto the bounds; any finite value at its first evaluation improves it."""
-    bounds = problem.model.bounds
-    start = jnp.where(problem.fixed, problem.init, jnp.clip(problem.init, bounds[:, 0], bounds[:, 1]))
+    start = problem.inside(problem.init)
+
+    def evaluated() -> NewtonPoint:
+        _, cells = cells_at(problem.model, start, problem.data, problem.dense, problem.fixed)
+        slopes = slopes_of(problem.model, start, cells, problem.data, problem.dense)
+        hessian = hessian_of(problem.model, cells, slopes, problem.dense, ~problem.fixed)
+        return NewtonPoint(start, cells.nll, slopes.gradient, cells.rates, hessian, slopes.inert)
+
+    empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(evaluated))
     infinite = jnp.full((), jnp.inf, dtype=start.dtype)
-    none = jnp.zeros_like(start)
-    identity = jnp.eye(start.size, dtype=start.dtype)
-    return NewtonPoint(start, infinite, none, identity, identity, ~problem.fixed)
+    found: NewtonPoint = eqx.tree_at(lambda p: (p.parameters, p.nll), empty, (start, infinite))
+    return found
 
 
 def descend(problem: FitProblem, options: FitOptions) -> NewtonState:
@@ -200,13 +245,12 @@ def descend(problem: FitProblem, options: FitOptions) -> NewtonState:
     def unfinished(state: NewtonState) -> Bool[Array, ""]:
         within = (state.steps <= options.max_steps) & (state.damping <= options.last_damping)
         started = (state.steps == 0) | jnp.isfinite(state.point.nll)
-        return within & started & ~at_minimum(state, options)
+        return within & started & ~at_minimum(state, options) & ~state.is_flat
 
-    zero = jnp.zeros((), dtype=problem.init.dtype)
-    no_steps = jnp.zeros((), dtype=jnp.int32)
     start = _unevaluated(problem)
-    state = NewtonState(
-        start, jnp.zeros_like(start.parameters), start.nll, zero, jnp.zeros((), dtype=bool), no_steps
-    )
+    none, nowhere = jnp.zeros_like(start.parameters), jnp.zeros_like(problem.fixed)
+    zero, no_steps = jnp.zeros((), dtype=problem.init.dtype), jnp.zeros((), dtype=jnp.int32)
+    settled = jnp.zeros((), dtype=bool)
+    state = NewtonState(start, none, start.nll, zero, settled, nowhere, no_steps)
     final: NewtonState = jax.lax.while_loop(unfinished, lambda s: _advance(problem, options, s), state)
     return final

@@ -67,7 +67,7 @@ def _at_nominal(
 def beyond_bounds(
     model: HistFactory, templates: AnyTemplates | None, kind: str, options: Mapping[str, Any]
 ) -> str | None:
-    """That an interval or a limit does not lie within the bounds of the POI. Else None."""
+    """That an uncertainty or a limit does not lie within the bounds of the POI. Else None."""
     poi = poi_of(model, "parameter of interest")
     name, dense = model.parameter_names[poi], model.dense(templates)
     low, high = (float(bound) for bound in model.bounds[poi])
@@ -75,18 +75,9 @@ def beyond_bounds(
     where = f"the parameter of interest {name!r}, nominally {nominal:g}, has bounds [{low:g}, {high:g}]"
     cure = f"widen `bounds` of {name!r} in model.normfactors"
     if kind in ("poi_uncertainty", "generalised_variance") and nominal in (low, high):
-        return f"{where}: at a bound the Hessian says nothing; {cure}, or take profile_interval"
-    if kind == "profile_interval":
-        sides = [
-            f"{side} {bound:g}"
-            for side, bound in (("below", low), ("above", high))
-            if not _root_of_q(model, dense, nominal, bound) >= 1.0
-        ]
-        return (
-            f"{where}, and its profile-likelihood interval reaches {' and '.join(sides)}; {cure}"
-            if sides
-            else None
-        )
+        return f"{where}: at a bound the Hessian says nothing; {cure}"
+    if kind == "profile_interval" and nominal in (low, high):
+        return f"{where}: at a bound there is no room to look for an end of the interval; {cure}"
     if kind == "upper_limit":
         band = float(options.get("band", 0))
         level = float(options.get("level", 0.05))

@@ -1,52 +1,108 @@
-"""``-ln L`` with gradient and Hessian at once, from HistFactory's structure instead of automatic differentiation.
+"""``-ln L`` with gradient and Hessian, from HistFactory's structure instead of automatic differentiation.
 
 A bin of a sample holds ``F D``: a product F of factors, each of one parameter, times a sum D of the nominal yield and
 shifts, each of one parameter. So with ``e_i = D dF/F`` or ``e_i = dD``, ``d_i nu = sum_s F e_i``, and what else the
-second derivative needs are pairs of factors, and of a factor with a shift. That is a few matrix products, where
-automatic differentiation sweeps the whole model once per parameter. To JAX the result is a constant: derivatives of
-fits come from `pipeline.fit.implicit`.
+second derivative needs are pairs of factors, and of a factor with a shift; a factor of a whole channel needs only the
+channel's sums. The gammas are eliminated (`pipeline.likelihood.bordered`). That is a few matrix products, where
+automatic differentiation sweeps the whole model once per parameter. Derivatives of fits come from
+`pipeline.fit.implicit`.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float
 
+from pipeline.likelihood.bordered import Bordered, inverse_blocks, square
+from pipeline.likelihood.cells import Cells, cells_at
 from pipeline.likelihood.histfactory import HistFactory
 from pipeline.likelihood.stacked import DenseTemplates
-from pipeline.likelihood.terms import poisson_logpdf, poisson_slopes
+from pipeline.likelihood.terms import poisson_slopes
+
+
+class Slopes(NamedTuple):
+    """The gradient of ``-ln L``, and what both derivatives need.
+
+    ``first`` and ``second`` are the derivatives of each bin's Poisson term in its yield, ``curvature`` that of the
+    constraint terms, ``jacobians`` the slopes of the yields that all, and that each layer of, gammas multiply,
+    ``pulls`` the slopes in the gammas. ``inert`` marks parameters on which nothing depends here.
+    """
+
+    gradient: Float[Array, " params"]
+    first: Float[Array, " bins"]
+    second: Float[Array, " bins"]
+    curvature: Float[Array, " params"]
+    jacobians: Float[Array, "patterns kept bins"]
+    pulls: Float[Array, "layers bins"]
+    inert: Bool[Array, " params"]
 
 
 class Derivatives(NamedTuple):
-    """``-ln L``, its gradient and its Hessian.
-
-    ``scoring`` is the Hessian without second derivatives of the yields, which is never indefinite: the expected
-    information at data of these yields, up to the ratio of observed to expected.
-    """
+    """``-ln L``, its gradient and its Hessian."""
 
     nll: Float[Array, ""]
     gradient: Float[Array, " params"]
     hessian: Float[Array, "params params"]
-    scoring: Float[Array, "params params"]
 
 
-class _Cells(NamedTuple):
-    """F, D and their derivatives in every bin of every sample; rows are those of the normsys, then of the histosys.
+def slopes_of(
+    model: HistFactory,
+    parameters: Float[Array, " params"],
+    cells: Cells,
+    data: Float[Array, " data"],
+    dense: DenseTemplates,
+) -> Slopes:
+    """First derivatives at a point, whose cells are known."""
+    bins = cells.rates.size
+    first, second = poisson_slopes(data[:bins], cells.rates)
+    slope, curvature = _constraints(model, parameters, data[bins:], dense)
+    jacobians, acts = _jacobians(model, cells, dense), model.multiplying.gamma_acts
+    yields = cells.product * cells.content
+    pulls = jnp.sum(jnp.where(acts, yields[None] / cells.gammas[:, None], 0.0), axis=1)
+    size = parameters.size
+    none = jnp.zeros(size + 1, dtype=parameters.dtype)
+    of_kept = none.at[model.multiplying.kept].set(jacobians[0] @ first)
+    gradient = of_kept.at[model.multiplying.gamma].add(pulls * first[None])[:-1] + slope
+    used = jnp.zeros(size + 1, dtype=bool).at[model.multiplying.kept].set(jnp.any(jacobians[0] != 0, axis=1))
+    used = used.at[model.multiplying.gamma].max(pulls != 0)[:-1]
+    return Slopes(
+        gradient, first, second, curvature, jacobians, pulls, ~used & (curvature == 0) & (slope == 0)
+    )
 
-    ``slopes`` are the e of the rows' parameters, ``own`` their second derivatives divided by F, and
-    ``logarithmic`` the ``dF/F`` of normsys.
-    """
 
-    rates: Float[Array, " bins"]
-    product: Float[Array, "samples bins"]
-    content: Float[Array, "samples bins"]
-    multipliers: Float[Array, "factors samples bins"]
-    logarithmic: Float[Array, "norms channels"]
-    slopes: Float[Array, "rows bins"]
-    own: Float[Array, "rows bins"]
+def hessian_of(
+    model: HistFactory, cells: Cells, slopes: Slopes, dense: DenseTemplates, free: Bool[Array, " params"]
+) -> Bordered:
+    """The Hessian over the free parameters."""
+    table = model.multiplying
+    padded = jnp.concatenate([free, jnp.zeros(1, dtype=bool)])[table.gamma]
+    blocks, links, own = _of_gammas(model, cells, slopes)
+    inverse = inverse_blocks(blocks, padded)
+    weights = -jnp.einsum("kpb,klb,lqb->pqb", links, inverse, links)
+    weights = weights.at[0, 0].add(slopes.second)
+    if table.is_whole:
+        product = square(slopes.jacobians[0], weights[0, 0])
+    else:
+        weighted = jnp.einsum("pqb,qnb->pnb", weights, slopes.jacobians)
+        product = jnp.einsum("pnb,pmb->nm", weighted, slopes.jacobians)
+    mixed, itself = _second_order(model, cells, dense, slopes.first[None] * cells.product)
+    constraint = slopes.curvature[table.kept]
+    stiffness = jnp.where(padded, slopes.pulls**2 / own, 0.0)  # of an unconstrained gamma it is infinite
+    loosened = slopes.second * jnp.sum(jnp.where(slopes.pulls == 0, 0.0, stiffness), axis=0)
+    return Bordered(
+        reduced=product + mixed + jnp.diag(itself + constraint),
+        jacobians=slopes.jacobians,
+        links=links,
+        inverse=inverse,
+        expected=jnp.where(slopes.second > 0, slopes.second / (1.0 + loosened), 0.0),
+        constraint=constraint,
+        own=itself,
+        pulls=slopes.pulls,
+        kept=table.kept,
+        gamma=table.gamma,
+        free=free,
+    )
 
 
 def derivatives(
@@ -55,137 +111,132 @@ def derivatives(
     data: Float[Array, " data"],
     dense: DenseTemplates,
 ) -> Derivatives:
-    """``-ln L`` and its first two derivatives in the parameters; equal to JAX's own to rounding."""
-    cells = _cells(model, parameters, dense)
-    observed, auxdata = data[: cells.rates.size], data[cells.rates.size :]
-    first, second = poisson_slopes(observed, cells.rates)
-    jacobian = _jacobian(model, cells)
-    terms = model.constraint_logpdf(parameters, auxdata, dense)
-    slope, curvature = _constraints(model, parameters, auxdata, dense)
-    scoring = (jacobian * second[None]) @ jacobian.T + jnp.diag(curvature)
-    return Derivatives(
-        nll=-jnp.sum(poisson_logpdf(observed, cells.rates)) - jnp.sum(terms),
-        gradient=jacobian @ first + slope,
-        hessian=scoring + _second_order(model, cells, first[None] * cells.product),
-        scoring=scoring,
+    """``-ln L`` and its first two derivatives in all parameters, written out; equal to JAX's own to rounding."""
+    _, cells = cells_at(model, parameters, data, dense)
+    slopes = slopes_of(model, parameters, cells, data, dense)
+    table, size = model.multiplying, parameters.size
+    found = hessian_of(model, cells, slopes, dense, jnp.zeros(size, dtype=bool).at[table.kept].set(True))
+    blocks, links, _ = _of_gammas(model, cells, slopes)
+    across = jnp.einsum("pnb,kpb->nkb", found.jacobians, links)
+    whole = jnp.zeros((size + 1, size + 1), dtype=parameters.dtype)
+    whole = whole.at[table.kept[:, None], table.kept[None]].set(found.reduced)
+    whole = whole.at[table.kept[:, None, None], table.gamma[None]].add(across)
+    whole = whole.at[table.gamma[None], table.kept[:, None, None]].add(across)
+    whole = whole.at[table.gamma[:, None], table.gamma[None]].add(blocks)
+    return Derivatives(cells.nll, slopes.gradient, whole[:-1, :-1])
+
+
+def _jacobians(model: HistFactory, cells: Cells, dense: DenseTemplates) -> Float[Array, "patterns kept bins"]:
+    """``d_i nu_b``, of all samples and then of those that each layer of gammas multiplies, unless those are all."""
+    if model.multiplying.is_whole:
+        return _jacobian(model, cells, dense, cells.product)[None]
+    parts = jnp.where(model.multiplying.gamma_acts, cells.product[None], 0.0)
+    every = jnp.concatenate([cells.product[None], parts])
+    found: Float[Array, "patterns kept bins"] = jax.lax.map(
+        lambda p: _jacobian(model, cells, dense, p), every
     )
+    return found
 
 
-def _twice(
-    function: Callable[[Array], Array], at: Float[Array, " params"]
-) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
-    """Value, slope and curvature of a function whose rows each depend on their own parameter."""
-    one = jnp.ones_like(at)
-
-    def once(x: Array) -> tuple[Array, Array]:
-        value, slope = jax.jvp(function, (x,), (one,))
-        return value, slope
-
-    (value, slope), (_, curvature) = jax.jvp(once, (at,), (one,))
-    return value, slope, curvature
-
-
-def _nudged(factors: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Factors with 0 replaced by the fourth root of the smallest number.
-
-    A product without one or two of its factors is then a quotient, exact to rounding where they are 0, too.
-    """
-    least = float(np.finfo(factors.dtype).tiny) ** 0.25  # two of them do not underflow
-    return jnp.where(jnp.abs(factors) < least, least, factors)
+def _jacobian(
+    model: HistFactory, cells: Cells, dense: DenseTemplates, product: Float[Array, "samples bins"]
+) -> Float[Array, "kept bins"]:
+    """``sum_s F e_i`` for the given F."""
+    table, layout = model.multiplying, model.layout
+    rows = jnp.zeros((table.kept.size, cells.rates.size), dtype=product.dtype)
+    shapes = product[layout.shape_sample] * _tilt(cells.slope, dense)
+    rows = rows.at[table.position[layout.shape_parameter]].add(shapes)
+    yields = product * cells.content
+    factors = cells.logarithmic[:, layout.channel] * yields[table.factor_sample]
+    rows = rows.at[table.position[table.factor_parameter]].add(factors)
+    if not table.free.shape[0]:
+        return rows
+    bins = jnp.broadcast_to(jnp.arange(cells.rates.size), table.free.shape)
+    return rows.at[table.position[table.free], bins].add(yields[None] / cells.free, mode="drop")
 
 
-def _cells(model: HistFactory, parameters: Float[Array, " params"], dense: DenseTemplates) -> _Cells:
-    layout = model.layout
-    factors, rise, bend = _twice(lambda a: model.factors(a, dense), parameters[layout.norm_parameter])
-    shifts, tilt, curve = _twice(lambda a: model.shifts(a, dense), parameters[layout.shape_parameter])
-    multipliers = model.multipliers(parameters)
-    content = dense.nominal + model.sum(shifts)
-    exact = model.product(factors)[:, layout.channel] * jnp.prod(multipliers, axis=0)
-    divisors, multipliers = _nudged(factors), _nudged(multipliers)
-    logarithmic, relative = rise / divisors, bend / divisors
-    of_norms = content[layout.norm_sample]
-    return _Cells(
-        rates=jnp.sum(exact * content, axis=0),
-        product=model.product(divisors)[:, layout.channel] * jnp.prod(multipliers, axis=0),
-        content=content,
-        multipliers=multipliers,
-        logarithmic=logarithmic,
-        slopes=jnp.concatenate([logarithmic[:, layout.channel] * of_norms, tilt]),
-        own=jnp.concatenate([relative[:, layout.channel] * of_norms, curve]),
-    )
+def _tilt(
+    coefficients: tuple[Float[Array, " shapes"], Float[Array, " shapes"]], dense: DenseTemplates
+) -> Float[Array, "shapes bins"]:
+    return coefficients[0][:, None] * dense.mean + coefficients[1][:, None] * dense.bend
 
 
-def _jacobian(model: HistFactory, cells: _Cells) -> Float[Array, "params bins"]:
-    """``d_i nu_b``; the row behind the last parameter takes what the padding of the multipliers gives."""
-    rows = jnp.zeros((model.initial.size + 1, cells.rates.size), dtype=cells.rates.dtype)
-    rows = rows.at[_parameter(model)].add(cells.product[_sample(model)] * cells.slopes)
-    multiplied = (cells.product * cells.content)[None] / cells.multipliers
-    bins = jnp.broadcast_to(jnp.arange(cells.rates.size), multiplied.shape)
-    return rows.at[model.layout.multipliers, bins].add(multiplied)[:-1]
+def _of_gammas(
+    model: HistFactory, cells: Cells, slopes: Slopes
+) -> tuple[
+    Float[Array, "layers layers bins"], Float[Array, "layers patterns bins"], Float[Array, "layers bins"]
+]:
+    """The gammas' own blocks, how each joins the slopes of the others, and its constraint's curvature."""
+    table = model.multiplying
+    layers = table.gamma.shape[0]
+    own = jnp.concatenate([slopes.curvature, jnp.zeros(1, dtype=cells.rates.dtype)])[table.gamma]
+    acts = table.gamma_acts
+    shares = jnp.where(acts, 1.0 / cells.gammas[:, None], 0.0)
+    pairs = jnp.einsum("ksb,lsb,sb->klb", shares, shares, cells.product * cells.content)
+    itself = jnp.eye(layers, dtype=bool)[:, :, None]
+    pairs = jnp.where(itself, own[:, None], slopes.first[None, None] * pairs)
+    blocks = pairs + slopes.second[None, None] * slopes.pulls[:, None] * slopes.pulls[None]
+    direct = slopes.first[None] / cells.gammas
+    all_of_it = slopes.second[None] * slopes.pulls
+    if table.is_whole:
+        return blocks, (all_of_it + jnp.where(acts.any(axis=1), direct, 0.0))[:, None], own
+    of_layers = jnp.where(itself, direct[:, None], 0.0)
+    return blocks, jnp.concatenate([all_of_it[:, None], of_layers], axis=1), own
 
 
 def _second_order(
-    model: HistFactory, cells: _Cells, weight: Float[Array, "samples bins"]
-) -> Float[Array, "params params"]:
-    """``sum_b c_b d_i d_j nu_b`` with ``weight`` = c F, from the pairs that act in the same cells."""
-    size, parameter, sample = model.initial.size + 1, _parameter(model), _sample(model)
-    weighted = cells.slopes * weight[sample]
-    own = jnp.sum(cells.own * weight[sample], axis=1)
-    found = jnp.zeros((size, size), dtype=weight.dtype).at[parameter, parameter].add(own)
-    found = _with_pairs_of_rows(model, cells, weighted, found)
-    shares = weight[None] / cells.multipliers
+    model: HistFactory, cells: Cells, dense: DenseTemplates, weight: Float[Array, "samples bins"]
+) -> tuple[Float[Array, "kept kept"], Float[Array, " kept"]]:
+    """``sum_b c_b d_i d_j nu_b`` with ``weight`` = c F: of two parameters, and (the diagonal) of one.
 
-    def mixed(upper: Array, layer: tuple[Array, Array]) -> tuple[Array, None]:
-        index, share = (
-            layer  # of each bin of each sample: a parameter that multiplies it, and c F over its value
-        )
-        return upper.at[index[sample], parameter[:, None]].add(share[sample] * cells.slopes), None
-
-    upper = jnp.zeros((size, size), dtype=weight.dtype)
-    upper, _ = jax.lax.scan(mixed, upper, (model.layout.multipliers, shares))
-    index = model.layout.multipliers
-    for k in range(index.shape[0] - 1):
-        both = (shares[k] * cells.content)[None] / cells.multipliers[k + 1 :]
-        upper = upper.at[jnp.broadcast_to(index[k], both.shape), index[k + 1 :]].add(both)
-    return (found + upper + upper.T)[:-1, :-1]
-
-
-def _with_pairs_of_rows(
-    model: HistFactory,
-    cells: _Cells,
-    weighted: Float[Array, "rows bins"],
-    found: Float[Array, "params params"],
-) -> Float[Array, "params params"]:
-    """The second derivatives of two normsys of one sample, and of a normsys with a histosys; two histosys have none.
-
-    A factor is the same in all bins of a channel, so the bins are added up first.
+    A channel-wide factor is the same in all bins of a channel, so these are added up first: with M the ``dF/F`` of
+    each parameter in each channel of each sample and W the sums there, pairs of factors are ``M W M^T``, those of a
+    factor and a shift ``M G^T``.
     """
-    layout, norms = model.layout, cells.logarithmic.shape[0]
-    channels = cells.logarithmic.shape[1]
-    sums = jax.ops.segment_sum(weighted.T, layout.channel, channels, indices_are_sorted=True).T
-    none = jnp.zeros((1, channels), dtype=sums.dtype)
-    nowhere = jnp.asarray([found.shape[0] - 1], dtype=jnp.int32)  # the row that is cut off
-    of_norm = jnp.concatenate([layout.norm_parameter, nowhere])[layout.norm_rows]
-    of_shape = jnp.concatenate([layout.shape_parameter, nowhere])[layout.shape_rows]
-    factors = jnp.concatenate([cells.logarithmic, none])[layout.norm_rows]
-    others = jnp.concatenate([sums[:norms], none])[layout.norm_rows]
-    shapes = jnp.concatenate([sums[norms:], none])[layout.shape_rows]
-    both = jnp.einsum("sic,sjc->sij", factors, others)
-    itself = jnp.eye(both.shape[1], dtype=bool)
-    found = found.at[of_norm[:, :, None], of_norm[:, None, :]].add(jnp.where(itself, 0.0, both))
-    one = jnp.einsum("sic,sjc->sij", factors, shapes)
-    found = found.at[of_norm[:, :, None], of_shape[:, None, :]].add(one)
-    return found.at[of_shape[:, :, None], of_norm[:, None, :]].add(jnp.swapaxes(one, 1, 2))
+    table, layout = model.multiplying, model.layout
+    channels, samples = cells.logarithmic.shape[1], weight.shape[0]
+    of_channel = jax.nn.one_hot(layout.channel, channels, dtype=weight.dtype)
+    weights = weight[layout.shape_sample]
+    sums = (weights * _tilt(cells.slope, dense)) @ of_channel
+    size = table.kept.size
+    none = jnp.zeros((size, samples, channels), dtype=weight.dtype)
+    shapes, factors = table.position[layout.shape_parameter], table.position[table.factor_parameter]
+    of_shapes = none.at[shapes, layout.shape_sample].add(sums)
+    of_factors = none.at[factors, table.factor_sample].add(cells.logarithmic)
+    yields = (weight * cells.content) @ of_channel
+    other = of_factors * yields[None] + 2.0 * of_shapes
+    half = 0.5 * of_factors.reshape(size, -1) @ other.reshape(size, -1).T
+    pairs = half + half.T
+    itself = jnp.sum(2.0 * of_factors * of_shapes, axis=(1, 2))
+    itself = itself.at[factors].add(jnp.sum(cells.relative * yields[table.factor_sample], axis=1))
+    itself = itself.at[shapes].add(jnp.sum(weights * _tilt(cells.curve, dense), axis=1))
+    if table.free.shape[0]:
+        pairs = pairs + _with_shapefactors(model, cells, dense, weight)
+    return jnp.where(jnp.eye(size, dtype=bool), 0.0, pairs), itself
 
 
-def _parameter(model: HistFactory) -> Int[Array, " rows"]:
-    """The parameter of each row, of normsys, then of histosys; one may have both."""
-    return jnp.concatenate([model.layout.norm_parameter, model.layout.shape_parameter])
+def _with_shapefactors(
+    model: HistFactory, cells: Cells, dense: DenseTemplates, weight: Float[Array, "samples bins"]
+) -> Float[Array, "kept kept"]:
+    """The second derivatives of a shapefactor with a channel-wide factor, a shift, or another shapefactor."""
+    table, layout = model.multiplying, model.layout
+    size = table.kept.size
+    sample = jnp.concatenate([layout.shape_sample, table.factor_sample])
+    parameter = table.position[jnp.concatenate([layout.shape_parameter, table.factor_parameter])]
+    of_factors = cells.logarithmic[:, layout.channel] * cells.content[table.factor_sample]
+    rows = jnp.concatenate([_tilt(cells.slope, dense), of_factors])
+    index = table.position[table.free]
 
+    def with_rows(upper: Array, layer: tuple[Array, Array]) -> tuple[Array, None]:
+        own, share = layer  # of each bin of each sample: a shapefactor, and c F over its value
+        return upper.at[own[sample], parameter[:, None]].add(share[sample] * rows, mode="drop"), None
 
-def _sample(model: HistFactory) -> Int[Array, " rows"]:
-    """The sample of each row."""
-    return jnp.concatenate([model.layout.norm_sample, model.layout.shape_sample])
+    shares = weight[None] / cells.free
+    upper, _ = jax.lax.scan(with_rows, jnp.zeros((size, size), dtype=weight.dtype), (index, shares))
+    for k in range(index.shape[0] - 1):
+        both = (shares[k] * cells.content)[None] / cells.free[k + 1 :]
+        upper = upper.at[jnp.broadcast_to(index[k], both.shape), index[k + 1 :]].add(both, mode="drop")
+    return upper + upper.T
 
 
 def _constraints(

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from pipeline.likelihood.interpolation import FACTORS, SHIFTS, code4_coefficients
 from pipeline.likelihood.layout import ConstraintLayout, Rows, TemplateLayout, build_constraints, build_layout
+from pipeline.likelihood.multipliers import Multipliers, build_multipliers
 from pipeline.likelihood.paramsets import Modifiers, parameters_of
 from pipeline.likelihood.stacked import DenseTemplates, StackedTemplates, Stacking
 from pipeline.likelihood.terms import normal_logpdf, poisson_logpdf, relative_uncertainty, with_fixed_bins
@@ -51,6 +52,7 @@ class HistFactory(eqx.Module):
     templates: StackedTemplates | None
     observations: Float[Array, " bins"] | None
     layout: TemplateLayout
+    multiplying: Multipliers
     constraints: ConstraintLayout
     configured_fixed: Bool[Array, " params"]
     parameter_names: tuple[str, ...] = eqx.field(static=True)
@@ -133,7 +135,8 @@ class HistFactory(eqx.Module):
             fixed=fixed,
             templates=stacked,
             observations=observations,
-            layout=build_layout(modifiers, names, parameters, named or None),
+            layout=build_layout(modifiers, names, named or None),
+            multiplying=build_multipliers(modifiers, names, np.asarray(constraints.parameter)),
             constraints=constraints,
             configured_fixed=configured,
             parameter_names=tuple(label for p in parameters for label in p.labels),
@@ -165,8 +168,8 @@ class HistFactory(eqx.Module):
         width, auxdata, valid = self._constraint_terms(found)
         return DenseTemplates(
             nominal=nominal,
-            up=jnp.where(layout.shape_acts, found.high - rows, 0.0),
-            down=jnp.where(layout.shape_acts, rows - found.low, 0.0),
+            mean=jnp.where(layout.shape_acts, 0.5 * (found.high - found.low), 0.0),
+            bend=jnp.where(layout.shape_acts, 0.5 * (found.high + found.low) - rows, 0.0),
             factors=factors,
             coefficients=code4_coefficients(factors[0], factors[1]),
             width=width,
@@ -216,37 +219,51 @@ class HistFactory(eqx.Module):
     ) -> Float[Array, "samples bins"]:
         """Expected yields of every sample, ``F_sb (T_sb + Delta_sb)``."""
         dense = self.dense(templates)
-        factors = self.product(self.factors(parameters[self.layout.norm_parameter], dense))
-        shifts = self.sum(self.shifts(parameters[self.layout.shape_parameter], dense))
-        multipliers = jnp.prod(self.multipliers(parameters), axis=0)
-        return factors[:, self.layout.channel] * multipliers * (dense.nominal + shifts)
+        factors = self.product(self.factors(parameters, dense))[:, self.layout.channel]
+        content = dense.nominal + self.sum(self.shifts(parameters[self.layout.shape_parameter], dense))
+        return factors * self.multipliers(parameters) * content
 
-    def factors(self, alpha: Float[Array, " norms"], dense: DenseTemplates) -> Float[Array, "norms channels"]:
-        """Factors of the normsys, ``alpha`` the parameter of each row."""
+    def factors(
+        self, parameters: Float[Array, " params"], dense: DenseTemplates
+    ) -> Float[Array, "rows channels"]:
+        """The channel-wide factors: rows of the normsys, then of lumi and normfactor."""
+        acts = self.multiplying.scale_acts
+        values = parameters[self.multiplying.factor_parameter][:, None]
+        norms = values.shape[0] - acts.shape[0]
         code = FACTORS[self.codes[0]]
-        return code(alpha[:, None], dense.factors[0], dense.factors[1], dense.coefficients)
+        of_norms = code(values[:norms], dense.factors[0], dense.factors[1], dense.coefficients)
+        return jnp.concatenate([of_norms, jnp.where(acts, values[norms:], 1.0)])
 
-    def product(self, factors: Float[Array, "norms channels"]) -> Float[Array, "samples channels"]:
+    def product(self, factors: Float[Array, "rows channels"]) -> Float[Array, "samples channels"]:
         """The product of the rows of each sample; 1 without any."""
         one = jnp.ones((1, factors.shape[1]), dtype=factors.dtype)
-        return jnp.prod(jnp.concatenate([factors, one])[self.layout.norm_rows], axis=1)
+        return jnp.prod(jnp.concatenate([factors, one])[self.multiplying.factor_rows], axis=1)
+
+    def coefficients(
+        self, alpha: Float[Array, " shapes"]
+    ) -> tuple[Float[Array, " shapes"], Float[Array, " shapes"]]:
+        """What a histosys' ``mean`` and its ``bend`` are multiplied with, ``alpha`` the parameter of each row."""
+        code, one = SHIFTS[self.codes[1]], jnp.ones_like(alpha)
+        return code(alpha, one, one), code(alpha, one, -one)
 
     def shifts(self, alpha: Float[Array, " shapes"], dense: DenseTemplates) -> Float[Array, "shapes bins"]:
         """Additions of the histosys, ``alpha`` the parameter of each row."""
-        return SHIFTS[self.codes[1]](alpha[:, None], dense.up, dense.down)
+        of_mean, of_bend = self.coefficients(alpha)
+        return of_mean[:, None] * dense.mean + of_bend[:, None] * dense.bend
 
     def sum(self, shifts: Float[Array, "shapes bins"]) -> Float[Array, "samples bins"]:
         """The sum of the rows of each sample."""
-        samples = self.layout.norm_rows.shape[0]
+        samples = self.layout.signal.shape[0]
         found: Float[Array, "samples bins"] = jax.ops.segment_sum(
             shifts, self.layout.shape_sample, samples, indices_are_sorted=True
         )
         return found
 
-    def multipliers(self, parameters: Float[Array, " params"]) -> Float[Array, "factors samples bins"]:
-        """Parameters that multiply each bin of each sample; 1 where there are fewer."""
-        one = jnp.ones(1, dtype=parameters.dtype)
-        return jnp.concatenate([parameters, one])[self.layout.multipliers]
+    def multipliers(self, parameters: Float[Array, " params"]) -> Float[Array, "samples bins"]:
+        """The product of the bin-by-bin factors of each sample."""
+        padded = jnp.concatenate([parameters, jnp.ones(1, dtype=parameters.dtype)])
+        gammas = jnp.where(self.multiplying.gamma_acts, padded[self.multiplying.gamma][:, None], 1.0)
+        return jnp.prod(padded[self.multiplying.free], axis=0) * jnp.prod(gammas, axis=0)
 
     def expected_data(
         self,

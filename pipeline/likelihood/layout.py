@@ -14,7 +14,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.likelihood.paramsets import Modifiers, Parameter
 
-_MULTIPLIERS = ("lumi", "normfactor", "shapefactor", "shapesys", "staterror")
 BIN_BY_BIN = ("shapesys", "staterror")
 """Modifiers with an uncertainty for every bin, in the order in which these are stacked."""
 NOWHERE = -1  # a place that is filled up
@@ -24,37 +23,20 @@ class TemplateLayout(eqx.Module):
     """Which sample, parameter, bins and channels each row belongs to.
 
     ``shape_*`` are the rows of histosys, ``norm_*`` those of normsys; ``*_acts`` says in which bins or channels of its
-    sample a row changes anything. ``norm_rows`` and ``shape_rows`` hold the rows of each sample, filled up with the
-    number of rows. ``multipliers`` holds, for every bin of every sample, the parameters that multiply it; entries
-    without one point behind the last parameter, where a 1 is appended.
+    sample a row changes anything. ``shape_norm`` is the row of the normsys of the same sample and parameter, their
+    number where there is none.
     """
 
     shape_sample: Int[Array, " shapes"]
     shape_parameter: Int[Array, " shapes"]
     shape_acts: Bool[Array, "shapes bins"]
-    shape_rows: Int[Array, "samples shape_depth"]
     norm_sample: Int[Array, " norms"]
     norm_parameter: Int[Array, " norms"]
     norm_acts: Bool[Array, "norms channels"]
-    norm_rows: Int[Array, "samples norm_depth"]
     channel: Int[Array, " bins"]
-    multipliers: Int[Array, "factors samples bins"]
     signal: Bool[Array, "samples bins"]
-    moves: "Moves"
-
-
-class Moves(eqx.Module):
-    """What the parameters of histosys and normsys move, one row of the arrays for each: for a look along them.
-
-    A parameter acts on up to ``depth`` samples; each has a row of histosys, of normsys, or of both. What is not there
-    is filled up with the number of samples or rows. ``term`` is the parameter's constraint term.
-    """
-
-    parameter: Int[Array, " moved"]
-    term: Int[Array, " moved"]
-    sample: Int[Array, "moved depth"]
-    shape: Int[Array, "moved depth"]
-    norm: Int[Array, "moved depth"]
+    shape_norm: Int[Array, " shapes"]
+    is_systematic: Bool[Array, " params"]
 
 
 class ConstraintLayout(eqx.Module):
@@ -144,20 +126,9 @@ class Rows:
         return self.first[name]
 
 
-def _integers(values: object) -> Int[Array, "..."]:
+def integers(values: object) -> Int[Array, "..."]:
+    """An index array."""
     return jnp.asarray(np.asarray(values, dtype=np.int32))
-
-
-def _by_sample(rows: Mapping[tuple[str, str], int], names: Rows) -> Int[np.ndarray, "samples depth"]:
-    """Rows of each sample, filled up with the number of rows."""
-    own: list[list[int]] = [[] for _ in names.samples]
-    for (sample, _), row in rows.items():
-        own[names.sample[sample]].append(row)
-    depth = max(map(len, own))
-    table = np.full((len(own), depth), len(rows))
-    for number, found in enumerate(own):
-        table[number, : len(found)] = found
-    return table
 
 
 def _acting(
@@ -172,22 +143,6 @@ def _acting(
     return acts
 
 
-def _multipliers(modifiers: Modifiers, names: Rows) -> Int[np.ndarray, "factors samples bins"]:
-    """Parameters that multiply each bin of each sample, filled up to the deepest stack."""
-    layers: list[Int[np.ndarray, "samples bins"]] = []
-    depth = np.zeros((len(names.samples), len(names.channels)), dtype=int)  # of all bins of a channel alike
-    for kind in _MULTIPLIERS:
-        for name in modifiers.names(kind):
-            for channel, sample in modifiers.users(kind, name):
-                place = names.sample[sample], names.channel[channel]
-                if depth[place] == len(layers):
-                    layers.append(np.full((len(names.samples), names.bins), names.parameters))
-                components = names.components(modifiers, kind, name, channel)
-                layers[depth[place]][place[0], names.slices[channel]] = components
-                depth[place] += 1
-    return np.stack(layers) if layers else np.zeros((0, len(names.samples), names.bins), dtype=int)
-
-
 def _signal(modifiers: Modifiers, names: Rows, poi: str | None) -> Bool[np.ndarray, "samples bins"]:
     """Bins of the samples that carry the POI as normfactor."""
     signal = np.zeros((len(names.samples), names.bins), dtype=bool)
@@ -196,49 +151,27 @@ def _signal(modifiers: Modifiers, names: Rows, poi: str | None) -> Bool[np.ndarr
     return signal
 
 
-def _moves(names: Rows, terms: Mapping[str, int]) -> Moves:
-    """What each parameter moves; ``terms`` are the places of the constraint terms by parameter."""
-    keys = sorted({*names.shapes, *names.norms})
-    moved = sorted({name for _, name in keys})
-    entries: dict[str, list[tuple[int, int, int]]] = {name: [] for name in moved}
-    for sample, name in keys:
-        shape = names.shapes.get((sample, name), len(names.shapes))
-        norm = names.norms.get((sample, name), len(names.norms))
-        entries[name].append((names.sample[sample], shape, norm))
-    depth = max((len(found) for found in entries.values()), default=0)
-    table = np.empty((3, len(moved), depth), dtype=int)
-    table[:] = np.array([len(names.samples), len(names.shapes), len(names.norms)])[:, None, None]
-    for row, name in enumerate(moved):
-        table[:, row, : len(entries[name])] = np.array(entries[name]).T
-    return Moves(
-        parameter=_integers([names.first[name] for name in moved]),
-        term=_integers([terms[name] for name in moved]),
-        sample=_integers(table[0]),
-        shape=_integers(table[1]),
-        norm=_integers(table[2]),
-    )
+def _systematic(names: Rows) -> Bool[np.ndarray, " params"]:
+    """The parameters of histosys and normsys."""
+    found = np.zeros(names.parameters, dtype=bool)
+    found[[names.first[name] for _, name in (*names.shapes, *names.norms)]] = True
+    return found
 
 
-def build_layout(
-    modifiers: Modifiers, names: Rows, parameters: Sequence[Parameter], poi: str | None
-) -> TemplateLayout:
+def build_layout(modifiers: Modifiers, names: Rows, poi: str | None) -> TemplateLayout:
     """The index arrays of the expected yields."""
-    constrained = [p.name for p in parameters if p.constraint != "none" for _ in range(p.size)]
-    terms = {name: place for place, name in enumerate(constrained)}
     sizes = list(modifiers.bins.values())
     return TemplateLayout(
-        shape_sample=_integers([names.sample[sample] for sample, _ in names.shapes]),
-        shape_parameter=_integers([names.first[name] for _, name in names.shapes]),
+        shape_sample=integers([names.sample[sample] for sample, _ in names.shapes]),
+        shape_parameter=integers([names.first[name] for _, name in names.shapes]),
         shape_acts=jnp.asarray(_acting(modifiers, names, "histosys", names.shapes, names.bins)),
-        shape_rows=_integers(_by_sample(names.shapes, names)),
-        norm_sample=_integers([names.sample[sample] for sample, _ in names.norms]),
-        norm_parameter=_integers([names.first[name] for _, name in names.norms]),
+        norm_sample=integers([names.sample[sample] for sample, _ in names.norms]),
+        norm_parameter=integers([names.first[name] for _, name in names.norms]),
         norm_acts=jnp.asarray(_acting(modifiers, names, "normsys", names.norms, len(names.channels))),
-        norm_rows=_integers(_by_sample(names.norms, names)),
-        channel=_integers(np.repeat(np.arange(len(sizes)), sizes)),
-        multipliers=_integers(_multipliers(modifiers, names)),
+        channel=integers(np.repeat(np.arange(len(sizes)), sizes)),
         signal=jnp.asarray(_signal(modifiers, names, poi)),
-        moves=_moves(names, terms),
+        shape_norm=integers([names.norms.get(key, len(names.norms)) for key in names.shapes]),
+        is_systematic=jnp.asarray(_systematic(names)),
     )
 
 
@@ -272,9 +205,9 @@ def build_constraints(modifiers: Modifiers, names: Rows, parameters: Sequence[Pa
         return jnp.asarray(np.asarray([holds(p) for p in constrained for _ in range(p.size)], dtype=bool))
 
     return ConstraintLayout(
-        parameter=_integers(index),
-        uncertainty=_integers(uncertainty[index] + 1),
-        yields=_integers(yields[index] + 1),
+        parameter=integers(index),
+        uncertainty=integers(uncertainty[index] + 1),
+        yields=integers(yields[index] + 1),
         width=jnp.asarray(np.asarray([w for p in constrained for w in p.widths or ()], dtype=np.float64)),
         auxdata=jnp.asarray(np.asarray([a for p in constrained for a in p.auxdata or ()], dtype=np.float64)),
         follows_width=flags(lambda p: "width" in p.from_templates),
@@ -282,5 +215,5 @@ def build_constraints(modifiers: Modifiers, names: Rows, parameters: Sequence[Pa
         follows_fixed=flags(lambda p: "fixed" in p.from_templates),
         is_on=flags(lambda p: p.is_on),
         is_poisson=jnp.asarray(poisson),
-        poisson=_integers(np.flatnonzero(poisson)),
+        poisson=integers(np.flatnonzero(poisson)),
     )

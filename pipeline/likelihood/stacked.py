@@ -34,14 +34,15 @@ class StackedTemplates(eqx.Module):
 class DenseTemplates(eqx.Module):
     """What every step of a fit needs of the templates: computed once.
 
-    ``up`` and ``down`` are the histosys differences to the nominal; ``factors`` the normsys hi and lo and
-    ``coefficients`` their code-4 polynomials; ``width`` the Gaussian sigma or Poisson factor of each
+    ``mean`` is half the difference of a histosys' two sides, which moves with the sign of its parameter, ``bend`` their
+    mean without the nominal, which does not (interpolation codes are linear in both); ``factors`` the normsys hi and lo
+    and ``coefficients`` their code-4 polynomials; ``width`` the Gaussian sigma or Poisson factor of each
     constraint; ``valid`` whether a bin-by-bin uncertainty is above zero.
     """
 
     nominal: Float[Array, "samples bins"]
-    up: Float[Array, "shapes bins"]
-    down: Float[Array, "shapes bins"]
+    mean: Float[Array, "shapes bins"]
+    bend: Float[Array, "shapes bins"]
     factors: Float[Array, "sides norms channels"]
     coefficients: Float[Array, "powers norms channels"]
     width: Float[Array, " auxdata"]

@@ -19,7 +19,7 @@ from pipeline.likelihood.interpolation import FACTORS, SHIFTS
 
 JsonObject = Mapping[str, Any]  # of a workspace: a channel, a sample, a modifier, a measurement
 Workspace = JsonObject
-ModifierArrays = Mapping[str, AnyArray] | AnyArray | None  # two sides, one number per bin, none
+ModifierArrays = Mapping[str, AnyArray | np.generic] | AnyArray | None  # two sides, one number per bin, none
 SampleArrays = dict[str, Any]  # {"data": bins, modifier type: {modifier name: its arrays}}
 Specification = dict[str, dict[str, SampleArrays]]  # by channel and sample
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -13,6 +14,8 @@ from pipeline.fit.hypotest import falling_root, poi_of, q_asimov, root
 from pipeline.likelihood import AnyTemplates, HistFactory
 from pipeline.objective.signature import Inputs, value_of
 from pipeline.objective.value import ObjectiveValue, with_fit, without_fit
+
+FURTHEST = 1e3
 
 
 def place_of(model: HistFactory, parameter: str, what: str) -> int:
@@ -47,7 +50,10 @@ def _asimov_fit(
 ) -> tuple[FitResult, Float[Array, "chosen chosen"]]:
     """Return the fit to the model's own Asimov data, and the covariance of some parameters."""
     dense = model.dense(templates)
-    return fit_with_covariance(model, model.expected_data(model.initial, dense), places, templates=dense)
+    data = model.expected_data(model.initial, dense)
+    result, covariance = fit_with_covariance(model, data, places, templates=dense)
+    determined = ~jnp.any(result.flat[jnp.asarray(places)])
+    return eqx.tree_at(lambda r: r.converged, result, result.converged & determined), covariance
 
 
 @value_of.register
@@ -55,8 +61,8 @@ def profile_interval(options: ProfileInterval, inputs: Inputs) -> ObjectiveValue
     """Return half the width of the POI's profile-likelihood interval on Asimov data, as MINOS gives it.
 
     Between the two values with ``-2 ln(L(mu, theta_hat_hat) / L(mu_hat, theta_hat)) = 1`` (arXiv:1007.1727, eq. 7
-    for the ratio), data = expectation at the model's initial parameters. At the edge: not converged where the
-    ratio stays below 1 up to a bound of the POI.
+    for the ratio), data = expectation at the model's initial parameters; whatever the bounds of the POI, as the exact
+    judge has it. At the edge: not converged where the ratio stays below 1 `FURTHEST` times as far as the bound.
     """
     model, templates = inputs.fit
     poi = poi_of(model, "objective 'profile_interval'")
@@ -71,7 +77,7 @@ def profile_interval(options: ProfileInterval, inputs: Inputs) -> ObjectiveValue
             # the root of q is nearly linear
             return 1.0 - root(q_asimov(model, truth, truth[poi] + sign * x, dense)[0])
 
-        x, found = falling_root(excess, jnp.zeros_like(span), span)
+        x, found = falling_root(excess, jnp.zeros_like(span), span, furthest=FURTHEST)
         return x, found, q_asimov(model, truth, truth[poi] + sign * x, dense)[1].converged
 
     sides = (jnp.asarray([1.0, -1.0], dtype=truth.dtype), jnp.stack([high - truth[poi], truth[poi] - low]))

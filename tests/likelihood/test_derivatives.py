@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from workspaces import agc_workspace, codes, everything, workspaces
 
 from pipeline.likelihood import HistFactory, derivatives
@@ -41,7 +41,13 @@ def around(model):
         yield jnp.asarray(np.where(rng.random(moved.size) < zeros, 0.0, moved))
 
 
-@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=6,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 @given(workspaces(channels=2, samples=4, bins=5), codes())
 def test_derivatives_are_those_of_jax(workspace, modifier_settings):
     model = HistFactory.from_workspace(workspace, modifier_settings=modifier_settings)
@@ -59,14 +65,3 @@ def test_derivatives_without_a_constraint_term():
         everything(), constraint_widths={"tilt": None, "norm": 0.3, "shape": None, "stat": None}
     )
     assert_equal(model, around(model))
-
-
-def test_scoring_is_the_hessian_at_asimov_data_and_never_indefinite():
-    model = HistFactory.from_workspace(agc_workspace())
-    dense = model.dense()
-    found = jax.jit(lambda p, d: derivatives(model, p, d, dense))
-    asimov = found(model.initial, model.expected_data(model.initial))
-    np.testing.assert_allclose(asimov.hessian, asimov.scoring, atol=1e-9 * np.max(asimov.scoring))
-    observed = found(model.initial, model.data())
-    assert np.min(np.linalg.eigvalsh(observed.hessian)) < 0
-    assert np.min(np.linalg.eigvalsh(observed.scoring)) > 0
