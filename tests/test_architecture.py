@@ -30,11 +30,11 @@ INSIDE = {
     "evaluate": "evaluation change summary pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point"
     " stage histograms scan",
     "fit": "newton global_search implicit fits hypotest interval poi impacts",
-    "gradient": "work chunks black_box compiled sweeps suspects loss",
+    "gradient": "work chunks black_box compiled held shares sweeps suspects loss",
     "likelihood": "interpolation workspace paramsets layout stacked terms histfactory derivatives"
     " specifier run_workspace",
     "objective": "value mean merit counting precision sensitivity cross_entropy penalties catalogue",
-    "optimise": "schedule resolution parameters point width_names first_step checkpoints update surrogate_calls"
+    "optimise": "schedule resolution parameters point width_names first_step leading checkpoints update surrogate_calls"
     " epochs blocks",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",
