@@ -31,13 +31,14 @@ INSIDE = {
     "evaluate": "evaluation change summary pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point"
     " stage histograms scan given_workspace workspace_results pyhf_beside",
     "fit": "curvature newton starting look global_search implicit fits hypotest interval poi impacts",
-    "gradient": "work chunks black_box compiled sweeps suspects loss",
+    "gradient": "work chunks black_box compiled held shares sweeps suspects loss",
     "likelihood": "interpolation workspace paramsets layout multipliers stacked terms histfactory"
     " cells bordered derivatives"
     " specifier run_workspace",
     "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
     " weighted_sum",
-    "optimise": "schedule resolution parameters given_values width_names first_step checkpoints update surrogate_calls"
+    "optimise": "schedule resolution parameters given_values width_names first_step leading checkpoints update"
+    " surrogate_calls"
     " epochs blocks",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",

@@ -1,7 +1,7 @@
 """The whole configuration: every key with its default, its range and what it means."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -56,6 +56,17 @@ class Optimise(Section):
         "0: the run stops there",
     )
 
+    leading: Literal["all"] | Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] = Field(
+        default="all",
+        description="systematics with templates that the optimisation observes: all; a whole number of those that "
+        "matter most for the objective; or as many as together make a share of what all matter, as 0.95. The others' "
+        "templates keep their ratio to the nominal. `evaluate` always has all",
+    )
+    leading_every: int = Field(
+        default=10,
+        ge=2,
+        description="epochs from one choice of `leading` to the next; at the first of them all are observed",
+    )
     keep_every: int | None = Field(
         default=None,
         ge=1,
@@ -217,6 +228,9 @@ class Config(Section):
                 )
 
     def _objective_fits_channels(self) -> None:
+        counted = [name for name, channel in self.channels.items() if channel.variations]
+        if counted and self.optimise.leading != "all":
+            raise ValueError(f"optimise.leading: channel {counted[0]!r} counts all variations; remove either")
         outside = set(self.channels) - set(self.regions)
         used = self.objective.channels
         if used != outside and not (self.objective.is_merit and used < outside):

@@ -19,6 +19,14 @@ class Counts(Written):
     learnt_from: int
 
 
+class Leading(Written):
+    """Systematics that are observed after an epoch, the most important first, of how many, and their share."""
+
+    names: tuple[str, ...]
+    of: int
+    share: float
+
+
 class EpochRecord(Written):
     """An epoch: the objective and its gradient at the parameters before the update; arrays are in the norm only."""
 
@@ -33,3 +41,4 @@ class EpochRecord(Written):
     events_per_second: float
     surrogate: Counts | None = None
     halvings: int = 0
+    leading: Leading | None = None

@@ -11,25 +11,22 @@ their group, groups at the centre. The same bits come out for any number of work
 
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
 
-from pipeline.containers import Columns, Templates
-from pipeline.data.datasets import NOMINAL
+from pipeline.containers import Templates
 from pipeline.errors import FitError
-from pipeline.gradient.black_box import events
-from pipeline.gradient.chunks import Resident, copies, parted
 from pipeline.gradient.compiled import FreeValues as FreeValues
-from pipeline.gradient.compiled import compiled, in_types, mixed_as_numpy_does, recipe
-from pipeline.gradient.work import Group, Work
+from pipeline.gradient.held import Held, Watched, everything
+from pipeline.gradient.shares import bad_group, forward_group, pullback_group, rows, to_numpy
+from pipeline.gradient.work import Work
 from pipeline.templates.axes import Axes
-from pipeline.templates.fill import ExactCuts, Mode, Widths, bad_events
+from pipeline.templates.fill import Mode, Widths
 
 Found = TypeVar("Found")
-Tree = TypeVar("Tree")
 # Templates and parameters -> L, dL/dT, and what of dL/dp does not go through the templates (nothing, as a rule).
 Centre = Callable[[Templates, FreeValues], tuple[float, Templates, FreeValues]]
 
@@ -58,6 +55,7 @@ class Step(NamedTuple):
     gradient: FreeValues
     seconds: dict[str, float]
     templates: Templates
+    slopes: Templates  # of the objective in the templates
 
 
 def forward(
@@ -67,22 +65,27 @@ def forward(
     mode: Mode,
     *,
     replica: int | None = None,
+    watched: Watched | None = None,
 ) -> Templates:
     """First sweep: the templates of all groups, [samples, variations, bins] per channel, in float64.
 
     Arguments:
         replica: number of a bootstrap sample of the events; None for the events themselves.
+        watched: what is observed, the others are 0; None for all.
 
     Raises:
         FitError: a template is not finite; the message says which, and which column or observable it comes from.
     """
-    partial = executor.sweep(_forward_group, work, _to_numpy(parameters), _to_numpy(mode), replica)
+    watched = watched or everything(work.axes)
+    partial = executor.sweep(forward_group, work, to_numpy(parameters), to_numpy(mode), replica, watched)
     yields, sumw2 = _zeros(work)
-    for group, templates in zip(work.groups, partial, strict=True):
-        rows = _rows(group, work.axes)
+    for group, templates in zip(map(watched.of, work.groups), partial, strict=True):
+        if group is None or templates is None:
+            continue
+        place = rows(group, work.axes)
         for channel in yields:
-            yields[channel][rows] += templates.yields[channel]
-            sumw2[channel][rows[0]] += templates.sumw2[channel]
+            yields[channel][place] += templates.yields[channel]
+            sumw2[channel][place[0]] += templates.sumw2[channel]
     for channel, array in yields.items():
         if not np.all(np.isfinite(array)):
             raise FitError(_cause(_place(channel, array, work.axes), executor, work, parameters, mode))
@@ -90,19 +93,46 @@ def forward(
 
 
 def pullback(
-    executor: Executor, work: Work, parameters: FreeValues, widths: Widths, cotangent: Templates
+    executor: Executor,
+    work: Work,
+    parameters: FreeValues,
+    widths: Widths,
+    cotangent: Templates,
+    watched: Watched | None = None,
 ) -> FreeValues:
-    """Second sweep: dL/dp from dL/dT, summed over all groups in order."""
-    partial = executor.sweep(
-        _pullback_group, work, _to_numpy(parameters), _to_numpy(widths), _to_numpy(cotangent)
+    """Second sweep: dL/dp from dL/dT, summed over all groups in order; through what is watched, None for all."""
+    partial = _pulled(executor, work, parameters, widths, cotangent, watched)
+    return functools.reduce(
+        lambda a, b: jax.tree.map(np.add, a, b), (part for part in partial if part is not None)
     )
-    return functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), partial)
+
+
+def _pulled(
+    executor: Executor,
+    work: Work,
+    parameters: FreeValues,
+    widths: Widths,
+    cotangent: Templates,
+    watched: Watched | None,
+) -> list[FreeValues | None]:
+    """What every group makes of the cotangent."""
+    sent = to_numpy(parameters), to_numpy(widths), to_numpy(cotangent), watched or everything(work.axes)
+    return executor.sweep(pullback_group, work, *sent)
 
 
 def value_and_grad(
-    executor: Executor, work: Work, parameters: FreeValues, widths: Widths, centre: Centre
+    executor: Executor,
+    work: Work,
+    parameters: FreeValues,
+    widths: Widths,
+    centre: Centre,
+    held: Held | None = None,
 ) -> Step:
     """Objective over all events and its exact gradient.
+
+    Arguments:
+        held: templates that are not observed but held relative to the nominal: the gradient is that of the objective
+            with them.
 
     Raises:
         FitError: a template, the objective or the gradient is not finite; the message says which.
@@ -112,11 +142,14 @@ def value_and_grad(
             "the gradient through a stage without a derivative is that of a surrogate, which is not given"
         )
     started = time.perf_counter()
-    templates = forward(executor, work, parameters, widths)
+    watched = None if held is None else held.watched
+    templates = forward(executor, work, parameters, widths, watched=watched)
+    templates = templates if held is None else held.completed(templates)
     swept = time.perf_counter()
-    objective, cotangent, direct = centre(templates, parameters)
+    objective, slopes, direct = centre(templates, parameters)
+    cotangent = slopes if held is None else held.pulled_back(slopes)
     centred = time.perf_counter()
-    gradient = pullback(executor, work, parameters, widths, cotangent)
+    gradient = pullback(executor, work, parameters, widths, cotangent, watched)
     gradient |= {name: gradient[name] + np.asarray(part) for name, part in direct.items()}
     bad = [name for name, slope in gradient.items() if not np.all(np.isfinite(slope))]
     if bad:
@@ -126,7 +159,7 @@ def value_and_grad(
         )
     done = time.perf_counter()
     seconds = {"forward": swept - started, "centre": centred - swept, "pullback": done - centred}
-    return Step(objective, gradient, seconds, templates)
+    return Step(objective, gradient, seconds, templates, slopes)
 
 
 def _place(channel: str, array: np.ndarray, axes: Axes) -> str:
@@ -141,7 +174,7 @@ def _cause(place: str, executor: Executor, work: Work, parameters: FreeValues, m
     bad = [name for name, array in parameters.items() if not np.all(np.isfinite(array))]
     reasons = [f"parameters that are not finite: {', '.join(bad)}"] if bad else []
     if not bad:
-        found = executor.sweep(_bad_group, work, _to_numpy(parameters), _to_numpy(mode))
+        found = executor.sweep(bad_group, work, to_numpy(parameters), to_numpy(mode))
         reasons = [
             f"sample {g.sample!r}: {why}" for g, whys in zip(work.groups, found, strict=True) for why in whys
         ]
@@ -163,10 +196,8 @@ def _undefined(
                 "the objective is: so is its derivative with respect to the template "
                 f"{where}; is there a bin without events or without background?"
             )
-    partial = executor.sweep(
-        _pullback_group, work, _to_numpy(parameters), _to_numpy(widths), _to_numpy(cotangent)
-    )
-    finite = [all(np.all(np.isfinite(slope)) for slope in part.values()) for part in partial]
+    partial = _pulled(executor, work, parameters, widths, cotangent, None)
+    finite = [all(np.all(np.isfinite(slope)) for slope in (part or {}).values()) for part in partial]
     samples = {group.sample: None for group, good in zip(work.groups, finite, strict=True) if not good}
     where = f"of sample {' and '.join(map(repr, samples))} " if samples else ""
     return (
@@ -176,94 +207,10 @@ def _undefined(
     )
 
 
-def _bad_group(resident: Resident, group: Group, work: Work, parameters: FreeValues, mode: Mode) -> list[str]:
-    """What is not finite in the first chunk of a group that has such events."""
-    problem = work.problem
-    for chunk in _events(resident, group, work, parameters, mode):
-        with mixed_as_numpy_does():
-            worked_on = in_types(problem, parameters, parted(chunk).columns, mode)
-            found = bad_events(recipe(problem, group.variations), *worked_on)
-        if found:
-            return found
-    return []
-
-
-def _forward_group(
-    resident: Resident,
-    group: Group,
-    work: Work,
-    parameters: FreeValues,
-    mode: Mode,
-    replica: int | None,
-) -> Templates:
-    sweep = compiled(work.problem, group.variations)[0]
-
-    def one(chunk: Columns) -> Templates:
-        columns, keys, factor = parted(chunk)
-        # Exact sweeps are given copies always, so that no program is compiled for replicas.
-        found: Templates = sweep(
-            parameters,
-            columns,
-            mode,
-            factor,
-            copies(keys, replica) if isinstance(mode, ExactCuts) or replica is not None else None,
-        )
-        return found
-
-    total: Templates = _sum(map(one, _events(resident, group, work, parameters, mode)))
-    return total
-
-
-def _pullback_group(
-    resident: Resident, group: Group, work: Work, parameters: FreeValues, widths: Widths, cotangent: Templates
-) -> FreeValues:
-    sweep = compiled(work.problem, group.variations)[1]
-    own = _part(cotangent, _rows(group, work.axes))
-
-    def one(chunk: Columns) -> FreeValues:
-        columns, _, factor = parted(chunk)
-        found: FreeValues = sweep(parameters, columns, widths, factor, own)
-        return found
-
-    total: FreeValues = _sum(map(one, _events(resident, group, work, parameters, widths)))
-    return total
-
-
-def _events(
-    resident: Resident, group: Group, work: Work, parameters: FreeValues, mode: Mode
-) -> Iterable[Columns]:
-    """The chunks of a group, complete: by the analysis's stage without a derivative, or by what stands in for it."""
-    stand_in = isinstance(mode, Widths) and mode.surrogate is not None
-    return events(resident, group, work.problem, parameters, stand_in=stand_in)
-
-
-def _sum(results: Iterable[Tree]) -> Tree:
-    """Sum in order, in float64 NumPy: what leaves a worker."""
-    total: Tree = functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), map(_to_numpy, results))
-    return total
-
-
-def _to_numpy(tree: Tree) -> Tree:
-    found: Tree = jax.tree.map(lambda x: np.asarray(x, dtype=np.float64), tree)
-    return found
-
-
-def _rows(group: Group, axes: Axes) -> tuple[int, list[int]]:
-    names = (NOMINAL, *group.variations)
-    return axes.samples.index(group.sample), [axes.variations.index(name) for name in names]
-
-
 def _zeros(work: Work) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     samples, variations = len(work.axes.samples), len(work.axes.variations)
     bins = {binning.channel: binning.bins for binning in work.problem.binnings}
     return (
         {channel: np.zeros((samples, variations, n)) for channel, n in bins.items()},
         {channel: np.zeros((samples, n)) for channel, n in bins.items()},
-    )
-
-
-def _part(cotangent: Templates, rows: tuple[int, list[int]]) -> Templates:
-    return Templates(
-        yields={channel: np.asarray(c)[rows] for channel, c in cotangent.yields.items()},
-        sumw2={channel: np.asarray(c)[rows[0]] for channel, c in cotangent.sumw2.items()},
     )

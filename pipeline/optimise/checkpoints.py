@@ -21,18 +21,23 @@ from pipeline.data.record import EpochRecord
 from pipeline.data.written import parsed
 from pipeline.errors import InputError
 from pipeline.gradient.sweeps import FreeValues
+from pipeline.optimise.leading import Chosen
 
 KEPT = 2  # states: the latest, and one more for where that is damaged
 RECORDS = "records.jsonl"
 
 
 class State(NamedTuple):
-    """Everything the next epoch depends on; `before` are the parameters one update ago."""
+    """Everything the next epoch depends on.
+
+    `before` are the parameters one update ago, `chosen` the last choice of systematics, where not all are observed.
+    """
 
     epoch: int
     parameters: FreeValues
     optimiser: optax.OptState
     before: FreeValues
+    chosen: Chosen | None = None
 
 
 def save(path: Path, state: State, header: Mapping[str, object]) -> None:

@@ -15,12 +15,13 @@ import numpy as np
 
 from pipeline.analysis import Free
 from pipeline.config import Config
-from pipeline.data.record import Counts, EpochRecord, SweepSeconds
+from pipeline.data.record import Counts, EpochRecord, Leading, SweepSeconds
 from pipeline.errors import FitError
+from pipeline.gradient.held import Held
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import Centre, Executor, Step, value_and_grad
 from pipeline.gradient.work import Work
-from pipeline.optimise import first_step
+from pipeline.optimise import first_step, leading
 from pipeline.optimise.checkpoints import Checkpoints, State
 from pipeline.optimise.schedule import widths_at
 from pipeline.optimise.surrogate_calls import Calls
@@ -31,10 +32,11 @@ logger = logging.getLogger(__name__)
 
 
 class _Noted(NamedTuple):
-    """What an epoch took besides its sweeps: calls of a stage without a derivative, halved updates."""
+    """What an epoch took besides its sweeps: calls of a stage without a derivative, halved updates; a choice."""
 
     surrogate: Counts | None = None
     halvings: int = 0
+    leading: Leading | None = None
 
 
 def each_epoch(
@@ -63,6 +65,9 @@ def each_epoch(
         if state.epoch == 0:
             first_step.look(config, executor, work, (state.parameters, at), step)
         before, state = state, updated(config, free, state, step.gradient)
+        if state.chosen is not None and leading.is_choice(config, before.epoch):
+            chosen, found = leading.choose(config, executor, work, step, state.parameters, at)
+            state, noted = state._replace(chosen=chosen), noted._replace(leading=found)
         seconds = time.perf_counter() - started
         yield state, _record(free, before, step, noted, work.events, seconds)
 
@@ -76,7 +81,7 @@ def _evaluated(
     while True:
         try:
             at, calls_made = _smoothed(config, executor, work, state, calls)
-            step = value_and_grad(executor, work, state.parameters, at, evaluate)
+            step = value_and_grad(executor, work, state.parameters, at, evaluate, _held(config, work, state))
             return state, step, at, _Noted(calls_made, halvings)
         except FitError as error:
             if halvings == allowed:
@@ -86,6 +91,13 @@ def _evaluated(
         halvings += 1
         half = {name: (p + state.before[name]) / 2 for name, p in state.parameters.items()}
         state = state._replace(parameters=half)
+
+
+def _held(config: Config, work: Work, state: State) -> Held | None:
+    """What an epoch does not observe; None where it observes all."""
+    if state.chosen is None or leading.is_choice(config, state.epoch):
+        return None
+    return leading.held(config, work.axes, state.chosen)
 
 
 def _smoothed(
@@ -149,4 +161,5 @@ def _record(
         events_per_second=events / seconds,
         surrogate=noted.surrogate,
         halvings=noted.halvings,
+        leading=noted.leading,
     )

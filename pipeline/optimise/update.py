@@ -11,11 +11,13 @@ from pipeline.config import Config, Optimise
 from pipeline.containers import AnyArray
 from pipeline.gradient.sweeps import FreeValues
 from pipeline.optimise.checkpoints import State
+from pipeline.optimise.leading import undecided
 
 
 def initial_state(config: Config, parameters: FreeValues) -> State:
     """The state before the first epoch."""
-    return State(0, parameters, _transformation(config.optimise).init(parameters), parameters)
+    optimiser = _transformation(config.optimise).init(parameters)
+    return State(0, parameters, optimiser, parameters, undecided(config))
 
 
 def updated(config: Config, free: Mapping[str, Free], state: State, gradient: FreeValues) -> State:
@@ -24,7 +26,7 @@ def updated(config: Config, free: Mapping[str, Free], state: State, gradient: Fr
     with jax.numpy_dtype_promotion("standard"):  # optax divides integers by floats
         steps, optimiser = _transformation(config.optimise).update(scaled, state.optimiser, state.parameters)
     moved = {name: _moved(p, np.asarray(steps[name]), free.get(name)) for name, p in state.parameters.items()}
-    return State(state.epoch + 1, moved, optimiser, state.parameters)
+    return State(state.epoch + 1, moved, optimiser, state.parameters, state.chosen)
 
 
 def _transformation(settings: Optimise) -> optax.GradientTransformation:
