@@ -229,7 +229,7 @@ def _evaluated(corrections: correctionlib.Correction, pt: Any) -> np.ndarray:
     return np.stack([*btag, *(np.broadcast_to(factor, pt[0].shape) for factor in scale)]).astype(pt.dtype)
 
 
-def _number(name: str, value: Any, least: int) -> int:
+def _number(name: str, value: object, least: int) -> int:
     """An option that is a number of objects."""
     if type(value) is not int or value < least:
         raise ConfigError(f"analysis.options.{name}: {value!r} is no whole number of at least {least}")

@@ -5,7 +5,6 @@ down (`relaxed`'s example on binning). docs/gradhep.md.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -39,5 +38,5 @@ class BinEdges(Analysis):
         return {"x": Observation(weight=c.weight, value=c.x)}
 
 
-def _moved(c: Columns, size: Any) -> Mapping[str, Array]:
+def _moved(c: Columns, size: Array | float) -> Mapping[str, Array]:
     return {"x": c.x + SHIFT * size}

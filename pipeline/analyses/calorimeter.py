@@ -9,7 +9,6 @@ here is a prediction for an experiment. docs/calorimeter.md.
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import awkward as ak
 import jax
@@ -58,7 +57,7 @@ def showers(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.
     }
 
 
-def borders(front: Any, others: Any) -> Float[Array, " borders"]:
+def borders(front: Array | float, others: Array | float) -> Float[Array, " borders"]:
     """Depths of the borders of the layers in radiation lengths."""
     return jnp.concatenate([jnp.zeros(1), front + others * jnp.arange(LAYERS, dtype=float)])
 

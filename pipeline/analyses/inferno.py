@@ -7,7 +7,6 @@ N((2 + r, 0), diag(5, 9)), x2 ~ Exp(rate lambda), nominally r = 0 and lambda = 3
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import awkward as ak
 import jax
@@ -16,8 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pipeline.analyses import networks
-from pipeline.analysis import Analysis, Changed, FlatTree, Free, Made, Shift
-from pipeline.containers import Columns, Observation, Parameters
+from pipeline.analysis import Analysis, Changed, FlatTree, Free, Made, Shift, ShiftSize
+from pipeline.containers import AnyArray, Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
 
 S, B = 50.0, 1000.0  # expected events
@@ -40,8 +39,8 @@ def events(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.n
 
 
 def log_densities(
-    x0: Float[Any, " events"], x1: Float[Any, " events"], x2: Float[Any, " events"]
-) -> tuple[Float[Any, " events"], Float[Any, " events"]]:
+    x0: Float[AnyArray, " events"], x1: Float[AnyArray, " events"], x2: Float[AnyArray, " events"]
+) -> tuple[Float[AnyArray, " events"], Float[AnyArray, " events"]]:
     """Logarithms of the probability densities of signal and nominal background."""
     signal = math.log(SIGNAL_RATE / (2 * math.pi)) - (x0**2 + x1**2) / 2 - SIGNAL_RATE * x2
     normalisation = math.log(RATE / (2 * math.pi * math.sqrt(45.0)))
@@ -72,17 +71,19 @@ def floor(number: int, seed: int) -> list[float]:
     ]
 
 
-def shift_r(c: Columns, size: Any) -> Changed:
+def shift_r(c: Columns, size: ShiftSize) -> Changed:
     """The background's mean x0 moves by `size`."""
     return {"x0": c.x0 + size}
 
 
-def shift_rate(c: Columns, size: Any) -> Changed:
+def shift_rate(c: Columns, size: ShiftSize) -> Changed:
     """The background's rate lambda changes by `size`."""
     return {"x2": c.x2 * (RATE / (RATE + size))}
 
 
-def _in_units(shift: Callable[[Columns, Any], Changed], unit: float) -> Callable[[Columns, Any], Changed]:
+def _in_units(
+    shift: Callable[[Columns, ShiftSize], Changed], unit: float
+) -> Callable[[Columns, ShiftSize], Changed]:
     return lambda c, size: shift(c, unit * size)
 
 

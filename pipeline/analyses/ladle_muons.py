@@ -5,7 +5,6 @@ it, air. An event is a ladle with a thousand muons of 5 GeV; panels are no part 
 """
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,7 @@ LINES = tuple(f"{where}_{name}" for where in ("above", "below") for name in "xyu
 NOISE = tuple(f"noise_{axis}{panel}" for panel in range(PANELS) for axis in "xy")
 
 
-def thickness(position: np.ndarray, height: Any) -> np.ndarray:
+def thickness(position: np.ndarray, height: np.ndarray | float) -> np.ndarray:
     """Radiation lengths per metre at points [3, muons] of ladles filled to `height`."""
     x, y, z = position
     inside = (x >= 0) & (x < 1) & (y >= 0) & (y < 1)

@@ -1,7 +1,5 @@
 """Multiple scattering of a charged particle, and straight tracks through planes that measure them."""
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -9,7 +7,7 @@ from jaxtyping import Array, Float
 SCALE, LOGARITHM = 0.0136, 0.038  # GeV; PDG, Passage of particles through matter, eq. 34.16 (2024)
 
 
-def highland(lengths: Any, momentum: Any) -> Any:
+def highland(lengths: np.ndarray | float, momentum: np.ndarray | float) -> np.ndarray:
     """Width [rad] of the angle projected on a plane, behind so many radiation lengths; momentum in GeV, beta 1.
 
     0 where there is no matter; not below 0, where the formula's logarithm leaves its range at 4e-12 lengths.

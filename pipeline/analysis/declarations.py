@@ -117,7 +117,7 @@ def short(value: object) -> str:
     return textwrap.shorten(f"{value!r} ({type(value).__name__})", 200, placeholder=" ...")
 
 
-def _check_parameters(analysis: str, parameters: Mapping[Any, Any]) -> None:
+def _check_parameters(analysis: str, parameters: Mapping[object, object]) -> None:
     """Raise where the free parameters are none that an optimiser could move."""
     for name, free in parameters.items():
         if not isinstance(name, str) or not name:
@@ -135,7 +135,7 @@ def _fault(free: object) -> str | None:
     bounds: Any = free.bounds
     if not (isinstance(bounds, tuple | list) and len(bounds) == 2):
         return f"bounds {bounds!r} are not two numbers, (lower, upper)"
-    values: dict[str, Any] = {"initial": free.initial, "lower bound": bounds[0], "upper bound": bounds[1]}
+    values: dict[str, object] = {"initial": free.initial, "lower bound": bounds[0], "upper bound": bounds[1]}
     for what, value in values.items():
         if not _is_finite(value):
             return (

@@ -14,12 +14,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pipeline.analysis.declarations import short
-from pipeline.containers import Columns, Parameters
+from pipeline.containers import AnyArray, Columns, Parameters
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, Noting, nearest
 from pipeline.relax import Exact, Relaxed
 
-Changed = Columns | Mapping[str, Any]  # the columns that change by name, or all of them: c.replace(...)
+ShiftSize = Array | float  # of a shift; traced where its derivative is taken
+Changed = Columns | Mapping[str, AnyArray]  # the columns that change by name, or all of them: c.replace(...)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Transform:
 
     change: Callable[[Columns], Changed]
 
-    def changed(self, columns: Columns) -> Any:
+    def changed(self, columns: Columns) -> object:
         """What the function makes, not yet looked at."""
         return self.change(columns)
 
@@ -49,10 +50,10 @@ class Shift:
         size: of this variation, usually +1 for the one up and -1 for the one down.
     """
 
-    change: Callable[[Columns, Any], Changed]
+    change: Callable[[Columns, ShiftSize], Changed]
     size: float | int
 
-    def changed(self, columns: Columns) -> Any:
+    def changed(self, columns: Columns) -> object:
         """What the function makes at this size, not yet looked at."""
         return self.change(columns, float(self.size))
 
@@ -68,7 +69,7 @@ class WeightFactor:
         entry: of what `factor` returns, where it makes several by name: it is called once for all that share it.
     """
 
-    factor: Callable[[Parameters, Columns, Relaxed | Exact], Any]
+    factor: Callable[[Parameters, Columns, Relaxed | Exact], AnyArray | Mapping[str, AnyArray]]
     entry: str | None = None
 
 
@@ -125,7 +126,7 @@ def check_hooks(analysis: object) -> None:
             )
 
 
-def changed(analysis: object, name: str, columns: Columns, change: Callable[[Columns], Any]) -> Columns:
+def changed(analysis: object, name: str, columns: Columns, change: Callable[[Columns], object]) -> Columns:
     """The columns of a variation.
 
     Raises:
@@ -170,7 +171,7 @@ def factors(
     Raises:
         ConfigError: what a function returns is no factor for each event.
     """
-    made: dict[Any, Any] = {}
+    made: dict[tuple[int, int], object] = {}
     found = {}
     for name, variation in wanted.items():
         where, function = f"variation {name!r} of {type(analysis).__name__}", identity(variation.factor)
@@ -187,7 +188,7 @@ def factors(
     return found
 
 
-def identity(function: Callable[..., Any]) -> tuple[int, int]:
+def identity(function: Callable[..., object]) -> tuple[int, int]:
     """The same for two methods of one object, which Python makes anew each time, and for one function."""
     return id(getattr(function, "__self__", None)), id(getattr(function, "__func__", function))
 
@@ -210,7 +211,7 @@ def _entry(where: str, made: object, entry: str | None) -> Any:
     return made[entry]
 
 
-def _fault(name: object, made: Any) -> str | None:
+def _fault(name: object, made: object) -> str | None:
     """What is wrong with an entry of what `variations` returns, if anything."""
     if not isinstance(name, str) or not name:
         return "needs a text for its name"

@@ -2,11 +2,12 @@
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.types import OptionHelpExtra
 
 from pipeline.data.names import ALL, FOLDS, INITIAL, POINTS
 
@@ -66,10 +67,10 @@ class Several(click.ParamType[tuple[str, ...]]):
 class Required(click.Option):
     """An option that must be given, as its help text says already."""
 
-    def __init__(self, *names: Any, **settings: Any) -> None:
-        super().__init__(*names, required=True, **settings)
+    def __init__(self, names: Sequence[str] | None = None, **settings: Any) -> None:
+        super().__init__(names, required=True, **settings)
 
-    def get_help_extra(self, ctx: click.Context) -> Any:
+    def get_help_extra(self, ctx: click.Context) -> OptionHelpExtra:
         """Nothing in brackets behind the help text."""
         del ctx
         return {}

@@ -13,9 +13,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from distributed import Client
+from distributed import Client, SpecCluster
 
 from pipeline.cluster.security import given_or_made, private_folder, shared
 from pipeline.cluster.settings import EXTENSIONS
@@ -28,7 +27,7 @@ UNSEEN = {"dashboard_address": "127.0.0.1:0"}  # Dask's web pages know no encryp
 IDLE_ROUNDS = 60  # seconds without work before a worker beyond the minimum is given back
 
 
-def slurm(cluster: Cluster, folder: Path) -> Any:
+def slurm(cluster: Cluster, folder: Path) -> SpecCluster:
     """Workers that are Slurm jobs, in partition and account of the job this runs in unless told otherwise."""
     job, inherited = cluster.job, os.environ
     gpu = ["--gres=gpu:1"] if cluster.device == "gpu" else []
@@ -43,7 +42,7 @@ def slurm(cluster: Cluster, folder: Path) -> Any:
     )
 
 
-def htcondor(cluster: Cluster, folder: Path) -> Any:
+def htcondor(cluster: Cluster, folder: Path) -> SpecCluster:
     """Workers that are HTCondor jobs."""
     job = cluster.job
     account = {"accounting_group": job.account} if job.account else {}
@@ -64,7 +63,9 @@ def htcondor(cluster: Cluster, folder: Path) -> Any:
     )
 
 
-def _started(cluster: Cluster, start: Callable[..., Any], folder: Path, **options: Any) -> Any:
+def _started(
+    cluster: Cluster, start: Callable[..., SpecCluster], folder: Path, **options: object
+) -> SpecCluster:
     """A cluster of jobs; as many as asked for, lost ones replaced."""
     logs, certificates = folder / "logs" / "workers", folder / "certificates"
     logs.mkdir(parents=True, exist_ok=True)

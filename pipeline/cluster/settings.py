@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-from typing import Any
 
 from distributed.scheduler import DEFAULT_EXTENSIONS
 
@@ -25,15 +24,15 @@ DASK = {
 class NoSpans:
     """In place of Dask's record of spans of time: it begins one with every sweep, and counts each for ever."""
 
-    def __init__(self, scheduler: Any) -> None:
+    def __init__(self, scheduler: object) -> None:
         del scheduler
 
-    def observe_tasks(self, tasks: Any, code: Any, span_metadata: Any) -> dict[str, Any]:
+    def observe_tasks(self, tasks: object, code: object, span_metadata: object) -> dict[str, object]:
         """Called by Dask's scheduler for new tasks: they belong to no span."""
         del tasks, code, span_metadata
         return {}
 
-    def heartbeat(self, worker: Any, seconds: Any) -> None:
+    def heartbeat(self, worker: object, seconds: object) -> None:
         """Called by Dask's scheduler for each report of a worker."""
         del worker, seconds
 

@@ -17,6 +17,7 @@ from typing import Any
 import dask
 import jax
 from distributed import Client, Nanny, Scheduler, SpecCluster, WorkerPlugin
+from distributed import Worker as DaskWorker
 from distributed.comm.core import CommClosedError
 from distributed.system import MEMORY_LIMIT
 from distributed.utils import LoopRunner
@@ -49,7 +50,7 @@ class Worker(WorkerPlugin):
         """With `of_run` the workers are the run's own: nobody else wants their web pages and reports."""
         self._budget, self._scratch, self._programs, self._of_run = budget, scratch, programs, of_run
 
-    def setup(self, worker: Any) -> None:
+    def setup(self, worker: DaskWorker) -> None:
         """Called by Dask in the worker's process."""
         if self._of_run:
             worker.http_server.stop()
@@ -249,7 +250,7 @@ def _environment(**variables: str) -> Iterator[None]:
                 os.environ[name] = text
 
 
-def _options(variables: dict[str, str]) -> dict[str, Any]:
+def _options(variables: dict[str, str]) -> dict[str, object]:
     return {"nthreads": 1, "memory_limit": 0, "env": variables, "silence_logs": "CRITICAL"}
 
 

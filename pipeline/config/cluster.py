@@ -1,6 +1,6 @@
 """Where the sweeps run, and in which pieces."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field
@@ -121,7 +121,7 @@ class Cluster(Section):
         return self
 
     @property
-    def numerics(self) -> dict[str, Any]:
+    def numerics(self) -> dict[str, object]:
         """What decides the last bits of the result, as plain JSON; where it runs does not."""
         kept = ("device", "precision", "chunk_events", "objects", "group_events", "groups")
         return self.model_dump(mode="json", include=set(kept))

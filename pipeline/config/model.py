@@ -1,6 +1,6 @@
 """Sections of the statistical model: channels, normalisations, systematic uncertainties."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pydantic
@@ -236,7 +236,7 @@ class Model(Section):
 
     @pydantic.field_validator("pseudodata", mode="before")
     @classmethod
-    def _factors(cls, pseudodata: Any) -> Any:
+    def _factors(cls, pseudodata: object) -> object:
         for name, factor in pseudodata.items() if isinstance(pseudodata, dict) else ():
             if isinstance(factor, int | float) and factor < 0:
                 raise ValueError(f"factor {factor} of {name!r} must be a number of at least 0")

@@ -21,7 +21,7 @@ def _parts(schema: Any) -> Iterator[dict[str, Any]]:
         yield schema
 
 
-def _whole_number(given: Any) -> Any:
+def _whole_number(given: object) -> object:
     if isinstance(given, bool | str):
         raise PydanticCustomError("int_type", "Input should be a valid integer")
     return given
@@ -37,7 +37,7 @@ class Section(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: pydantic.GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: type, handler: pydantic.GetCoreSchemaHandler) -> CoreSchema:
         """The schema of the annotations, its numbers and truth values strict."""
         made = handler(source)
         for part in _parts(handler.resolve_ref_schema(made)):

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psutil
 
@@ -133,7 +133,7 @@ def _from_file(path: Path) -> ModuleType:
     return loaded
 
 
-def _file(loaded: Any) -> Path | None:
+def _file(loaded: object) -> Path | None:
     """The file of what stands in `sys.modules`, where that is more than modules."""
     place = getattr(loaded, "__dict__", {}).get("__file__")
     return Path(place).absolute() if isinstance(place, str) else None
@@ -162,7 +162,7 @@ def _forget_edited(known: sources.Graph, behind: dict[Path, str]) -> None:
                 bytecode.unlink()
 
 
-def _is_current(loaded: Any, files: Iterable[Path], now: str) -> bool:
+def _is_current(loaded: object, files: Iterable[Path], now: str) -> bool:
     """Whether a module was imported from what its files hold now."""
     then = getattr(loaded, IMPORTED_AS, None)
     if then is not None:

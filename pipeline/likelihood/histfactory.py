@@ -22,6 +22,7 @@ from pipeline.likelihood.paramsets import Modifiers, parameters_of
 from pipeline.likelihood.stacked import DenseTemplates, StackedTemplates, Stacking
 from pipeline.likelihood.terms import normal_logpdf, poisson_logpdf, relative_uncertainty, with_fixed_bins
 from pipeline.likelihood.workspace import (
+    JsonObject,
     Specification,
     Workspace,
     codes_of,
@@ -108,7 +109,7 @@ class HistFactory(eqx.Module):
     def from_templates(
         cls,
         templates: Specification,
-        measurement: Mapping[str, Any],
+        measurement: JsonObject,
         *,
         poi: str | None = None,
         observations: Float[Array, " bins"] | None = None,
@@ -288,8 +289,7 @@ class HistFactory(eqx.Module):
     ) -> Float[Array, " auxdata"]:
         """``ln c_j(a_j | theta_j)`` of every constraint term; 0 for one that is switched off."""
         terms, values = self.constraints, parameters[self.constraints.parameter]
-        sigma = jnp.where(terms.is_poisson, 1.0, dense.width)
-        where = terms.poisson
+        sigma, where = jnp.where(terms.is_poisson, 1.0, dense.width), terms.poisson
         poisson = poisson_logpdf(auxdata[where], (values * dense.width)[where])
         both = normal_logpdf(auxdata, values, sigma).at[where].set(poisson)
         return jnp.where(terms.is_on, both, 0.0)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pipeline.likelihood.workspace import MODIFIERS, Specification
+from pipeline.likelihood.workspace import MODIFIERS, JsonObject, SampleArrays, Specification
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Modifiers:
         return tuple(kind for kind, names in self._users.items() if names)
 
 
-def _bins(samples: Mapping[str, Any]) -> int:
+def _bins(samples: Mapping[str, SampleArrays]) -> int:
     """Number of bins of a channel."""
     return int(next(iter(samples.values()))["data"].shape[0])
 
@@ -128,7 +128,7 @@ def _size(modifiers: Modifiers, kind: str, name: str) -> int:
     return sum(modifiers.bins[channel] for channel in channels)
 
 
-def _configured(parameter: Parameter, config: Mapping[str, Any]) -> Parameter:
+def _configured(parameter: Parameter, config: JsonObject) -> Parameter:
     """The parameter with the measurement's own initial values, bounds, auxdata, widths or fixed flag."""
     renamed = {"sigmas": "widths", "factors": "widths"}
     values: dict[str, Any] = {}
@@ -246,12 +246,12 @@ def _constrained(parameter: Parameter, width: float | None) -> Parameter:
 
 def parameters_of(
     modifiers: Modifiers,
-    configurations: Sequence[Mapping[str, Any]],
+    configurations: Sequence[JsonObject],
     constraint_widths: Mapping[str, float | None],
 ) -> tuple[Parameter, ...]:
     """Every parameter in pyhf's order, with the measurement's configuration and other constraint widths applied."""
     required = _required(modifiers)
-    configs: dict[str, Mapping[str, Any]] = {}
+    configs: dict[str, JsonObject] = {}
     for config in configurations:
         if config["name"] in configs:
             raise ValueError(f"measurement, parameter '{config['name']}': configured twice; keep one")

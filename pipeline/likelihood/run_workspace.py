@@ -11,12 +11,11 @@ from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, FitError
 from pipeline.likelihood.specifier import measurement, specification
+from pipeline.likelihood.workspace import JsonObject, SampleArrays, Workspace
 from pipeline.templates.axes import Axes
 
 
-def workspace(
-    templates: Templates, axes: Axes, config: Config, *, pseudodata: bool = False
-) -> dict[str, Any]:
+def workspace(templates: Templates, axes: Axes, config: Config, *, pseudodata: bool = False) -> Workspace:
     """A pyhf workspace of concrete templates, its observations the Asimov data (every parameter nominal).
 
     Arguments:
@@ -34,8 +33,8 @@ def workspace(
         entries = [{"name": name, **_json_sample(sample)} for name, sample in samples.items()]
         channels.append({"name": channel, "samples": entries})
         observed = _pseudodata(templates, axes, config, channel) if pseudodata else _asimov(samples, config)
-        _require_events(channel, np.asarray(observed), samples)
-        observations.append({"name": channel, "data": np.asarray(observed).tolist()})
+        _require_events(channel, observed, samples)
+        observations.append({"name": channel, "data": observed.tolist()})
     return {
         "version": "1.0.0",
         "channels": channels,
@@ -58,7 +57,7 @@ def beyond_pyhf(config: Config) -> str | None:
 
 
 def _require_events(
-    channel: str, observed: Float[np.ndarray, " bins"], samples: Mapping[str, Mapping[str, Any]]
+    channel: str, observed: Float[np.ndarray, " bins"], samples: Mapping[str, SampleArrays]
 ) -> None:
     """Raise where a bin has fewer than no events, as negative weights may make it."""
     number = int(np.argmin(observed))
@@ -71,22 +70,24 @@ def _require_events(
         )
 
 
-def _asimov(samples: Mapping[str, Mapping[str, Any]], config: Config) -> Any:
+def _asimov(samples: Mapping[str, SampleArrays], config: Config) -> Float[np.ndarray, " bins"]:
     nominal = {n.name: n.nominal for n in config.model.normfactors}
-    return sum(
+    parts = (
         np.asarray(sample["data"]) * np.prod([nominal[name] for name in sample.get("normfactor", {})])
         for sample in samples.values()
     )
+    return np.asarray(sum(parts))
 
 
-def _pseudodata(templates: Templates, axes: Axes, config: Config, channel: str) -> Any:
-    return sum(
+def _pseudodata(templates: Templates, axes: Axes, config: Config, channel: str) -> Float[np.ndarray, " bins"]:
+    parts = (
         factor * np.asarray(templates.yields[channel][axes.row(sample, NOMINAL)])
         for sample, factor in config.model.pseudodata.items()
     )
+    return np.asarray(sum(parts))
 
 
-def _json_sample(sample: Mapping[str, Any]) -> dict[str, Any]:
+def _json_sample(sample: SampleArrays) -> JsonObject:
     modifiers = [
         {"name": name, "type": kind, "data": _plain(data)}
         for kind, entries in sample.items()

@@ -6,7 +6,7 @@ names alone; what is traced are a few operations on whole arrays.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from pipeline.containers import AnyArray, Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.likelihood.histfactory import HistFactory
 from pipeline.likelihood.stacked import StackedTemplates
-from pipeline.likelihood.workspace import Specification
+from pipeline.likelihood.workspace import JsonObject, SampleArrays, Specification
 from pipeline.templates.axes import Axes, affecting
 from pipeline.templates.shapes import Channels, Symmetry, norm_plus_shape, symmetrised
 
@@ -196,12 +196,12 @@ def _structure(config: Config, sizes: Mapping[str, int]) -> Specification:
     }
 
 
-def _empty(model: Model, channel: str, sample: str, size: int) -> dict[str, Any]:
+def _empty(model: Model, channel: str, sample: str, size: int) -> SampleArrays:
     """One sample of one channel, without numbers."""
     bins, number = np.zeros(size), np.zeros(())
     systematics = affecting(model, sample)
     shapes = [s.name for s in systematics if isinstance(s, NormPlusShapeSystematic)]
-    entry: dict[str, Any] = {
+    entry: SampleArrays = {
         "data": bins,
         "histosys": {name: {"hi_data": bins, "lo_data": bins} for name in shapes},
         "normsys": {s.name: {"hi": number, "lo": number} for s in systematics},
@@ -218,9 +218,9 @@ def specification(templates: Templates, axes: Axes, config: Config) -> Specifica
     return specifier.model.stacking.named(specifier.stacked(specifier.side_by_side(templates)))
 
 
-def measurement(model: Model) -> dict[str, Any]:
+def measurement(model: Model) -> JsonObject:
     """The ``config`` of the run's measurement: its POI, and what its parameters start with."""
-    parameters: list[dict[str, Any]] = [
+    parameters: list[JsonObject] = [
         {"name": n.name, "inits": [n.nominal], "bounds": [list(n.bounds)]} for n in model.normfactors
     ]
     if model.luminosity_uncertainty is not None:

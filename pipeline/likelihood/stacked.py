@@ -1,18 +1,17 @@
 """The numbers of a specification as a few stacked arrays, and what of them the likelihood is computed with."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from pipeline.containers import AnyArray
 from pipeline.likelihood.layout import BIN_BY_BIN, Rows
 from pipeline.likelihood.paramsets import Modifiers
-from pipeline.likelihood.workspace import Specification
+from pipeline.likelihood.workspace import ModifierArrays, Specification
 
 FIELDS = ("nominal", "high", "low", "factors", "uncertainties")
 
@@ -81,7 +80,7 @@ class Stacking:
         )
         return StackedTemplates(**{field: flat[place] for field, place in self._filled(places).items()})
 
-    def _filled(self, places: Mapping[str, Any]) -> dict[str, Int[np.ndarray, "..."]]:
+    def _filled(self, places: Specification) -> dict[str, Int[np.ndarray, "..."]]:
         """Places of numbers keyed by names, by the fields of the stacked arrays; 0 where there is no number."""
         names = self.names
         found = {field: np.zeros(shape, dtype=np.int64) for field, shape in self._shapes().items()}
@@ -140,7 +139,7 @@ class Stacking:
 
     def _modifier(
         self, arrays: Mapping[str, AnyArray], kind: str, name: str, channel: str, sample: str
-    ) -> Any:
+    ) -> ModifierArrays:
         """The numbers of one modifier in one place."""
         inside, column = self.names.slices[channel], self.names.channel[channel]
         match kind:
@@ -156,7 +155,7 @@ class Stacking:
                 return None
 
 
-def _joined(leaves: list[Any]) -> Float[Array, " numbers"]:
+def _joined(leaves: Sequence[ArrayLike]) -> Float[Array, " numbers"]:
     """All numbers in one vector, behind a 0. NumPy where none is traced: JAX would compile a program of many arrays."""
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return jnp.concatenate(

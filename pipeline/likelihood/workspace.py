@@ -3,9 +3,9 @@
 import contextlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax.numpy as jnp
 import jsonpatch
@@ -13,12 +13,15 @@ import numpy as np
 import pyhf
 from jaxtyping import Array, Float
 
+from pipeline.containers import AnyArray
 from pipeline.data.store import read_json
 from pipeline.likelihood.interpolation import FACTORS, SHIFTS
 
-# {channel: {sample: {"data": bins, modifier type: {modifier name: its arrays, or None}}}}
-Specification = dict[str, Any]
-Workspace = Mapping[str, Any]
+JsonObject = Mapping[str, Any]  # of a workspace: a channel, a sample, a modifier, a measurement
+Workspace = JsonObject
+ModifierArrays = Mapping[str, AnyArray | np.generic] | AnyArray | None  # two sides, one number per bin, none
+SampleArrays = dict[str, Any]  # {"data": bins, modifier type: {modifier name: its arrays}}
+Specification = dict[str, dict[str, SampleArrays]]  # by channel and sample
 
 MODIFIERS = ("histosys", "lumi", "normfactor", "normsys", "shapefactor", "shapesys", "staterror")
 """Supported modifier types, in the order in which pyhf collects their parameters."""
@@ -49,7 +52,7 @@ def validate(workspace: Workspace) -> None:
     _refuse_truths(workspace, "workspace")
 
 
-def _refuse_truths(content: Any, where: str) -> None:
+def _refuse_truths(content: object, where: str) -> None:
     """pyhf takes true and false for the numbers 1 and 0."""
     if isinstance(content, bool):
         raise ValueError(f"{where} is {str(content).lower()}, which is no number; write a number")
@@ -61,11 +64,11 @@ def _refuse_truths(content: Any, where: str) -> None:
             _refuse_truths(value, f"{where}[{key!r}]")
 
 
-def _is_list(content: Any) -> bool:
+def _is_list(content: object) -> TypeGuard[Sequence[object]]:
     return isinstance(content, list | tuple)
 
 
-def _check_type(kind: Any, where: str) -> None:
+def _check_type(kind: object, where: str) -> None:
     if kind not in MODIFIERS:
         raise ValueError(
             f"{where}: type '{kind}' is not supported; supported are {', '.join(MODIFIERS)}. "
@@ -141,7 +144,7 @@ def codes_of(modifier_settings: Mapping[str, Mapping[str, str]]) -> tuple[str, s
     return codes["normsys"], codes["histosys"]
 
 
-def measurement_of(workspace: Workspace, name: str | None) -> Mapping[str, Any]:
+def measurement_of(workspace: Workspace, name: str | None) -> JsonObject:
     """The measurement of that name; without a name the first one, as pyhf does."""
     measurements = _keyed(workspace.get("measurements", []), "workspace, measurements")
     if not measurements:
@@ -149,13 +152,12 @@ def measurement_of(workspace: Workspace, name: str | None) -> Mapping[str, Any]:
     chosen = next(iter(measurements)) if name is None else name
     if chosen not in measurements:
         raise ValueError(f"workspace: no measurement '{chosen}'; it has {sorted(measurements)}")
-    measurement: Mapping[str, Any] = measurements[chosen]
-    return measurement
+    return measurements[chosen]
 
 
-def _keyed(items: Iterable[Mapping[str, Any]], where: str) -> dict[str, Mapping[str, Any]]:
+def _keyed(items: Iterable[JsonObject], where: str) -> dict[str, JsonObject]:
     """Items by name; a repeated name is an error because templates are addressed by name."""
-    keyed: dict[str, Mapping[str, Any]] = {}
+    keyed: dict[str, JsonObject] = {}
     for item in items:
         if item["name"] in keyed:
             raise ValueError(f"{where}: name '{item['name']}' appears twice; give each its own name")
@@ -163,7 +165,7 @@ def _keyed(items: Iterable[Mapping[str, Any]], where: str) -> dict[str, Mapping[
     return keyed
 
 
-def _bins(values: Any, size: int, where: str, *, least: float = -math.inf) -> Float[Array, " bins"]:
+def _bins(values: object, size: int, where: str, *, least: float = -math.inf) -> Float[Array, " bins"]:
     """Yields of one channel, with the channel's number of bins; those of a sample may be negative."""
     array = np.asarray(values, dtype=np.float64)
     if array.shape != (size,):
@@ -188,7 +190,7 @@ def _normsys(values: Mapping[str, float], where: str) -> dict[str, Float[Array, 
     return {side: jnp.asarray(np.float64(values[side])) for side in ("hi", "lo")}
 
 
-def _modifier(modifier: Mapping[str, Any], size: int, where: str) -> Any:
+def _modifier(modifier: JsonObject, size: int, where: str) -> ModifierArrays:
     """The arrays of one modifier; None for those that hold no numbers."""
     kind: str = modifier["type"]
     values: Any = modifier.get("data")
@@ -204,9 +206,9 @@ def _modifier(modifier: Mapping[str, Any], size: int, where: str) -> Any:
             return None
 
 
-def _sample(sample: Mapping[str, Any], size: int, where: str) -> Specification:
+def _sample(sample: JsonObject, size: int, where: str) -> SampleArrays:
     """One sample of one channel, its modifiers by type and name."""
-    entry: Specification = {"data": _bins(sample["data"], size, f"{where}, data")}
+    entry: SampleArrays = {"data": _bins(sample["data"], size, f"{where}, data")}
     for modifier in sample["modifiers"]:
         kind, name = modifier["type"], modifier["name"]
         place = f"{where}, modifier '{name}' ({kind})"

@@ -11,8 +11,6 @@ cut would still be chosen for a score many ``T`` above the others, however small
 which nothing may be chosen have all weights 0 and a zero gradient.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,5 +121,7 @@ def straight_through(exact: Float[Array, "..."], relaxed: Float[Array, "..."]) -
 
 
 @straight_through.defjvp
-def _derivative_of_relaxed(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+def _derivative_of_relaxed(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
     return primals[0], tangents[1]

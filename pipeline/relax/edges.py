@@ -9,8 +9,6 @@ for B bins, so that every logit is a good one and an optimiser may move them all
 all logits changes nothing.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,7 +39,7 @@ def _without_falls(edges: Float[Array, " edges"]) -> Float[Array, " edges"]:
 
 
 @_without_falls.defjvp
-def _as_before(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Any, Any]:
+def _as_before(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     return _without_falls(*primals), *tangents
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.typing import ArrayLike, DTypeLike
@@ -100,7 +101,7 @@ def _raised(
 
 
 def _moments_jvp(
-    primals: Sequence[Any], tangents: Sequence[Any], *, number: int, order: int
+    primals: Sequence[Array], tangents: Sequence[Array | ad.Zero], *, number: int, order: int
 ) -> tuple[Array, Array]:
     values, factor, weights, *constants = primals
     d_values, d_factor, d_weights = tangents[:3]
@@ -117,7 +118,7 @@ def _moments_jvp(
     return out, change
 
 
-def _polynomials_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Array, Array]:
+def _polynomials_jvp(primals: Sequence[Array], tangents: Sequence[Array | ad.Zero]) -> tuple[Array, Array]:
     values, factor, coefficients, *constants = primals
     d_values, d_factor, d_coefficients = tangents[:3]
     cells = Cells(*constants)
@@ -134,16 +135,26 @@ def _polynomials_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
 
 
 def _moments_transpose(
-    cotangent: Array, values: Array, factor: Array, weights: Any, *cells: Array, number: int, order: int
+    cotangent: Array,
+    values: Array,
+    factor: Array,
+    weights: ad.UndefinedPrimal,
+    *cells: Array,
+    number: int,
+    order: int,
 ) -> tuple[Array | None, ...]:
     return None, None, polynomials(values, cotangent, Cells(*cells), factor=factor), None, None, None
 
 
 def _polynomials_transpose(
-    cotangent: Array, values: Array, factor: Any, coefficients: Any, *constants: Array
+    cotangent: Array,
+    values: Array,
+    factor: Array | ad.UndefinedPrimal,
+    coefficients: Any,
+    *constants: Array,
 ) -> tuple[Array | None, ...]:
     cells = Cells(*constants)
-    if ad.is_undefined_primal(factor):
+    if isinstance(factor, ad.UndefinedPrimal):
         return None, polynomials(values, coefficients, cells, factor=cotangent), None, None, None, None
     _, number, order = coefficients.aval.shape
     transposed = moments(values, cotangent, cells, number=number, order=order, factor=factor)
@@ -151,7 +162,7 @@ def _polynomials_transpose(
 
 
 def _one_after_the_other(
-    primitive: Primitive, arguments: Sequence[Any], axes: Sequence[Any], **params: int
+    primitive: Primitive, arguments: Sequence[Array], axes: Sequence[int | None], **params: int
 ) -> tuple[Array, int]:
     """Batch by a loop: the memory stays that of one set of events."""
     mapped = {
@@ -168,7 +179,7 @@ def _one_after_the_other(
 
 
 def _lowering(function: Callable[..., Array]) -> Callable[..., Any]:
-    def rule(context: mlir.LoweringRuleContext, *arguments: Any, **params: int) -> Any:
+    def rule(context: mlir.LoweringRuleContext, *arguments: object, **params: int) -> Any:
         dtype = context.avals_out[0].dtype
         with jax.enable_x64(True):
             lower = mlir.lower_fun(lambda *a, **p: function(*a, **p).astype(dtype), multiple_results=False)
@@ -187,9 +198,9 @@ for _primitive, _function, _jvp, _transpose in (
     batching.primitive_batchers[_primitive] = partial(_one_after_the_other, _primitive)
 
 
-def _compiled(bind: Callable[..., Array], **options: Any) -> Callable[..., Array]:
+def _compiled(bind: Callable[..., Array], static: Sequence[str] = ()) -> Callable[..., Array]:
     """Run eagerly by compiling, under ``jax.disable_jit`` too: there is no other implementation."""
-    compiled = jax.jit(bind, **options)
+    compiled = jax.jit(bind, static_argnames=static)
 
     def run(*arguments: Array, **params: int) -> Array:
         with jax.disable_jit(False):
@@ -199,16 +210,16 @@ def _compiled(bind: Callable[..., Array], **options: Any) -> Callable[..., Array
     return run
 
 
-_moments_p.def_impl(_compiled(_moments_p.bind, static_argnames=("number", "order")))
+_moments_p.def_impl(_compiled(_moments_p.bind, ("number", "order")))
 _polynomials_p.def_impl(_compiled(_polynomials_p.bind))
 
 
-def _moments_shape(values: Any, *others: Any, number: int, order: int) -> jax.core.ShapedArray:
-    return jax.core.ShapedArray((others[-1].size, number, order), jnp.result_type(float))
+def _moments_shape(values: ShapedArray, *others: ShapedArray, number: int, order: int) -> ShapedArray:
+    return ShapedArray((others[-1].size, number, order), jnp.result_type(float))
 
 
-def _polynomials_shape(values: Any, *_: Any) -> jax.core.ShapedArray:
-    return jax.core.ShapedArray(values.shape, values.dtype)
+def _polynomials_shape(values: ShapedArray, *_: ShapedArray) -> ShapedArray:
+    return ShapedArray(values.shape, values.dtype)
 
 
 _moments_p.def_abstract_eval(_moments_shape)

@@ -4,7 +4,7 @@ They hold widths and dispatch; the formulas are in the concept modules. Objects 
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
 
 import equinox as eqx
 
@@ -125,13 +125,13 @@ class Relaxed(eqx.Module):
     ) -> Floats:
         found = self._width(operation, width, scores)
         soft = choice.soft_choose(scores, width=found, mask=mask, eligible=eligible)
-        return self._forward(soft, choice.hard_choose, scores, mask=mask, eligible=eligible)
+        return self._forward(soft, partial(choice.hard_choose, scores, mask=mask, eligible=eligible))
 
-    def _forward(self, soft: Floats, hard: Callable[..., Floats], *arguments: Any, **options: Any) -> Floats:
+    def _forward(self, soft: Floats, hard: Callable[[], Floats]) -> Floats:
         """Return the relaxed choice, or the exact one with its derivative."""
         if not self.straight_through:
             return soft
-        forward: Floats = choice.straight_through(hard(*arguments, **options), soft)
+        forward: Floats = choice.straight_through(hard(), soft)
         return forward
 
     def choose(
@@ -206,12 +206,12 @@ class Relaxed(eqx.Module):
     def top(self, x: RealArrays, k: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
         """Decide of each object whether it is one of the ``k`` largest (:func:`ordering.soft_top`)."""
         soft = ordering.soft_top(x, k, width=self._width("top", width, x), mask=mask)
-        return self._forward(soft, ordering.hard_top, x, k, mask=mask)
+        return self._forward(soft, partial(ordering.hard_top, x, k, mask=mask))
 
     def nth(self, x: RealArrays, n: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
         """Return the weights of the ``n``-th largest object, from 1 (:func:`ordering.soft_nth`)."""
         soft = ordering.soft_nth(x, n, width=self._width("nth", width, x), mask=mask)
-        return self._forward(soft, ordering.hard_nth, x, n, mask=mask)
+        return self._forward(soft, partial(ordering.hard_nth, x, n, mask=mask))
 
     def histogram(
         self,
