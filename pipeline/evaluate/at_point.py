@@ -13,19 +13,28 @@ from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import Centre, Executor, FreeValues, forward
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.likelihood.run_workspace import beyond_pyhf, workspace
+from pipeline.likelihood.specifier import Specifier
 from pipeline.likelihood.workspace import Workspace
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import Axes, with_all_variations
+from pipeline.templates.binning import binnings_of
 from pipeline.templates.fill import EXACT
 
 Found = TypeVar("Found")
 
 
-class Objectives(NamedTuple):
-    """The objective of the run, and those of its further models by name; each is compiled once."""
+class ModelPieces(NamedTuple):
+    """What is made once for a model: its objective, compiled, and the structure of its workspaces, if it has any."""
 
-    own: Centre
-    others: dict[str, Centre]
+    centre: Centre
+    specifier: Specifier | None
+
+
+class Objectives(NamedTuple):
+    """Of the run's model, and of its further models by name."""
+
+    own: ModelPieces
+    others: dict[str, ModelPieces]
 
 
 class Verdict(NamedTuple):
@@ -51,8 +60,13 @@ class Verdict(NamedTuple):
 
 def objectives_of(config: Config, axes: Axes) -> Objectives:
     """The objectives of a run on templates with these axes."""
-    others = {name: centre(other, axes) for name, other in config.alternatives.items()}
-    return Objectives(centre(config, axes), others)
+    others = {name: _pieces(other, axes) for name, other in config.alternatives.items()}
+    return Objectives(_pieces(config, axes), others)
+
+
+def _pieces(config: Config, axes: Axes) -> ModelPieces:
+    sizes = {binning.channel: binning.bins for binning in binnings_of(config)}
+    return ModelPieces(centre(config, axes), None if beyond_pyhf(config) else Specifier(config, axes, sizes))
 
 
 def work_of_all_models(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work:
@@ -84,14 +98,15 @@ def verdict(
     relaxed = forward(executor, events, parameters, widths_at(config, config.optimise.epochs))
     missing: list[Missing] = []
     attempt, own = _Attempt(None, needed, missing), _at(objectives.own, parameters)
-    spec = None if beyond_pyhf(config) else attempt("pyhf", lambda: workspace(exact, events.axes, config))
+    spec = attempt("pyhf", lambda: _workspace(config, objectives.own, events.axes, exact))
     number = attempt("exact", lambda: own(exact))
     soft = attempt("relaxed", lambda: own(relaxed))
     fit = None if spec is None else attempt("pyhf", lambda: _fit(config, spec, number))
     also = {
         name: _numbers(
             other,
-            _at(objectives.others[name], parameters),
+            objectives.others[name],
+            parameters,
             events.axes,
             exact,
             relaxed,
@@ -119,8 +134,14 @@ class _Attempt(NamedTuple):
             return None
 
 
-def _at(objective: Centre, parameters: FreeValues) -> Callable[[Templates], float]:
-    return lambda templates: objective(templates, parameters)[0]
+def _at(model: ModelPieces, parameters: FreeValues) -> Callable[[Templates], float]:
+    return lambda templates: model.centre(templates, parameters)[0]
+
+
+def _workspace(config: Config, model: ModelPieces, axes: Axes, exact: Templates) -> Workspace | None:
+    if model.specifier is None:
+        return None
+    return workspace(exact, axes, config, specifier=model.specifier)
 
 
 def _fit(config: Config, spec: Workspace, ours: Number) -> PyhfFit:
@@ -131,21 +152,25 @@ def _fit(config: Config, spec: Workspace, ours: Number) -> PyhfFit:
 
 def _numbers(
     config: Config,
-    objective: Callable[[Templates], float],
+    model: ModelPieces,
+    parameters: FreeValues,
     axes: Axes,
     exact: Templates,
     relaxed: Templates,
     attempt: _Attempt,
 ) -> Numbers:
     """What the templates are worth in a further model."""
+    objective = _at(model, parameters)
     ours = attempt("exact", lambda: objective(exact))
     soft = attempt("relaxed", lambda: objective(relaxed))
-    judged = None if beyond_pyhf(config) else attempt("pyhf", lambda: _judged(config, axes, exact, ours))
+    judged = attempt("pyhf", lambda: _judged(config, model, axes, exact, ours))
     return Numbers(exact=ours, relaxed=soft, pyhf=judged)
 
 
-def _judged(config: Config, axes: Axes, exact: Templates, ours: Number) -> Number:
-    spec = workspace(exact, axes, config)
+def _judged(config: Config, model: ModelPieces, axes: Axes, exact: Templates, ours: Number) -> Number:
+    spec = _workspace(config, model, axes, exact)
+    if spec is None:
+        return None
     found = pyhf_objective(config, spec)
     require_agreement(config, spec, ours, found)
     return found

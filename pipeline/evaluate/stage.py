@@ -101,7 +101,7 @@ def all_points(
             for point, parameters in points.items()
         },
         rows=tuple(_row(config, *key, *entry, cautious[key]) for key, entry in found.items()),
-        bootstrap=_bootstrap(config, executor, list(works.values())[-1], points, objectives.own),
+        bootstrap=_bootstrap(config, executor, list(works.values())[-1], points, objectives.own.centre),
     )
     workspaces = {key: e.workspace for key, (_, e) in found.items() if e.workspace is not None}
     return Evaluations(everywhere, workspaces | {(p, PSEUDODATA): spec for p, (spec, _) in fitted.items()})

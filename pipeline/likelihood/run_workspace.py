@@ -10,15 +10,23 @@ from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, FitError
-from pipeline.likelihood.specifier import measurement, specification
+from pipeline.likelihood.specifier import Specifier, measurement
 from pipeline.likelihood.workspace import JsonObject, SampleArrays, Workspace
 from pipeline.templates.axes import Axes
 
 
-def workspace(templates: Templates, axes: Axes, config: Config, *, pseudodata: bool = False) -> Workspace:
+def workspace(
+    templates: Templates,
+    axes: Axes,
+    config: Config,
+    *,
+    specifier: Specifier | None = None,
+    pseudodata: bool = False,
+) -> Workspace:
     """A pyhf workspace of concrete templates, its observations the Asimov data (every parameter nominal).
 
     Arguments:
+        specifier: of the run, where more workspaces than one are made of it.
         pseudodata: observe those of `model.pseudodata` instead.
 
     Raises:
@@ -27,7 +35,7 @@ def workspace(templates: Templates, axes: Axes, config: Config, *, pseudodata: b
     if reason := beyond_pyhf(config):
         raise ConfigError(reason)
     channels, observations = [], []
-    found = specification(templates, axes, config)
+    found = (specifier or Specifier.of(templates, axes, config)).named(templates)
     for channel in config.regions:
         samples = {name: found[channel][name] for name in config.data.samples}
         entries = [{"name": name, **_json_sample(sample)} for name, sample in samples.items()]

@@ -72,6 +72,15 @@ class Specifier:
         self._constant, self._split = _factors(names.norms, names.shapes, systematics)
         self._errors = _errors(names.uncertainties, names.sample, names.slices)
 
+    @classmethod
+    def of(cls, templates: Templates, axes: Axes, config: Config) -> "Specifier":
+        """With the bins of these templates."""
+        return cls(config, axes, {name: array.shape[-1] for name, array in templates.yields.items()})
+
+    def named(self, templates: Templates) -> Specification:
+        """The channels of a pyhf specification, keyed by names."""
+        return self.model.stacking.named(self.stacked(self.side_by_side(templates)))
+
     def side_by_side(self, templates: Templates) -> FitYields:
         """The channels in the fit; NumPy stays NumPy, so that no program of many arrays is compiled."""
 
@@ -210,12 +219,6 @@ def _empty(model: Model, channel: str, sample: str, size: int) -> SampleArrays:
         "staterror": {f"staterror_{channel}": bins} if model.mc_statistics else {},
     }
     return {key: value for key, value in entry.items() if key == "data" or value}
-
-
-def specification(templates: Templates, axes: Axes, config: Config) -> Specification:
-    """The channels of a pyhf specification, keyed by names, from summed templates."""
-    specifier = Specifier(config, axes, {name: array.shape[-1] for name, array in templates.yields.items()})
-    return specifier.model.stacking.named(specifier.stacked(specifier.side_by_side(templates)))
 
 
 def measurement(model: Model) -> JsonObject:

@@ -33,7 +33,7 @@ from pipeline.fit.impacts import Impact
 from pipeline.gradient.suspects import suspects
 from pipeline.gradient.work import check_variations_used, prepare_work
 from pipeline.likelihood.run_workspace import workspace
-from pipeline.likelihood.specifier import specification
+from pipeline.likelihood.specifier import Specifier
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.report.figures import settable
 from pipeline.templates.axes import Axes, axes_of, sums, variations_of
@@ -117,7 +117,7 @@ def test_a5_every_sample_has_its_own_source_of_a_variation(manifest, seed):
         return yields[rows.samples.index(place[0]), rows.variations.index(place[1])]
 
     templates = Templates(dict.fromkeys(("all", "loss"), yields), {"all": yields[:, 0]})
-    found = specification(templates, rows, run)["all"]
+    found = Specifier.of(templates, rows, run).named(templates)["all"]
     total = np.zeros(2)
     for process in PROCESSES:
         assert set(found[process]["histosys"]) == {name[0] for name in wanted[process]}
@@ -298,7 +298,9 @@ def test_a6_workspace_and_optimisation_have_the_symmetrised_templates(how):
     yields[1, :, :] = [[100.0, 200.0], [110.0, 230.0], [105.0, 190.0]]
 
     def ends(yields):
-        found = specification(Templates({"all": yields}, {"all": yields[:, 0]}), rows, run)["all"]["ttbar"]
+        found = Specifier.of(Templates({"all": yields}, {"all": yields[:, 0]}), rows, run).named(
+            Templates({"all": yields}, {"all": yields[:, 0]})
+        )["all"]["ttbar"]
         norm, content = found["normsys"]["x"], found["histosys"]["x"]
         return jnp.stack([norm["hi"] * content["hi_data"], norm["lo"] * content["lo_data"]])
 

@@ -19,7 +19,7 @@ from pipeline.gradient.sweeps import forward, pullback, value_and_grad
 from pipeline.gradient.work import prepare_work
 from pipeline.likelihood import HistFactory
 from pipeline.likelihood.run_workspace import workspace
-from pipeline.likelihood.specifier import specification
+from pipeline.likelihood.specifier import Specifier
 from pipeline.objective import Inputs, value_of
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
@@ -68,7 +68,8 @@ def whole(config, work, widths):
     model = HistFactory.from_workspace(workspace(jax.jit(templates)(start), work.axes, config))
 
     def objective(parameters):
-        spec = specification(templates(parameters), work.axes, config)
+        found = templates(parameters)
+        spec = Specifier.of(found, work.axes, config).named(found)
         return value_of(config.objective.quantity, Inputs(model, spec)).value
 
     return jax.jit(jax.value_and_grad(objective))(start)

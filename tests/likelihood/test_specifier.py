@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.gradient.loss import centre
 from pipeline.likelihood import HistFactory, templates_from_workspace
 from pipeline.likelihood.run_workspace import workspace
-from pipeline.likelihood.specifier import specification
+from pipeline.likelihood.specifier import Specifier
 from pipeline.objective import Inputs, value_of
 from pipeline.templates.axes import axes_of, variations_of
 from pipeline.templates.shapes import Channels, norm_plus_shape
@@ -61,7 +61,7 @@ def test_axes_hold_what_the_model_uses(run):
 def test_the_written_workspace_is_the_traced_specification(run, templates):
     rows = axes_of(run, VARIATIONS)
     written = templates_from_workspace(workspace(templates, rows, run))
-    traced = jax.jit(lambda t: specification(t, rows, run))(jax.tree.map(jnp.asarray, templates))
+    traced = jax.jit(lambda t: Specifier.of(t, rows, run).named(t))(jax.tree.map(jnp.asarray, templates))
     assert jax.tree.structure(written) == jax.tree.structure(traced)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-14), written, traced)
 
@@ -153,6 +153,6 @@ def test_empty_templates_have_finite_derivatives(run, templates):
     empty = jax.tree.map(lambda x: jnp.zeros_like(x), templates)
 
     def total(t):
-        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(specification(t, rows, run)))
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(Specifier.of(t, rows, run).named(t)))
 
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(jax.grad(total)(empty)))
