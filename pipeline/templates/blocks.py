@@ -14,6 +14,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 Tree = TypeVar("Tree")
+LOOPS = ("scan", "while")  # what they return is more than one turn makes
 
 
 def mapped(function: Callable[[Any], Tree], rows: Any, most: int) -> Tree:
@@ -61,13 +62,12 @@ def made_by(function: Callable[[Any], Any], parameters: Any) -> int:
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
-    """The operations of a program, inside its functions and loops too, those that only call others left out."""
+    """The operations of a program, inside its functions and loops too; those that only call others left out."""
     for eqn in jaxpr.eqns:
         inner = [p for p in jax.tree.leaves(list(eqn.params.values())) if isinstance(p, ClosedJaxpr | Jaxpr)]
-        if inner:
-            for program in inner:
-                yield from _equations(program)
-        else:
+        for program in inner:
+            yield from _equations(program)
+        if not inner or eqn.primitive.name in LOOPS:
             yield eqn
 
 
