@@ -16,7 +16,7 @@ RESTARTS = 5  # from a lower point seen along a shape parameter
 LOWER = 1e-4  # in -2 ln L: of no meaning for a result
 
 
-class Held(NamedTuple):
+class ConditionalMinimum(NamedTuple):
     """The lowest -2 ln L found, its parameters, and whether every bin has a rate there that is possible."""
 
     twice_nll: float
@@ -26,7 +26,7 @@ class Held(NamedTuple):
 
 def held_fit(
     model: pyhf.Model, data: PyhfData, poi: float, starts: Sequence[Sequence[float]] = ()
-) -> Held | None:
+) -> ConditionalMinimum | None:
     """Return pyhf's ``fixed_poi_fit`` from ``starts`` (none: the nominal parameters) and what is lower along shape
     parameters.
 
@@ -56,12 +56,12 @@ def twice_nll(model: pyhf.Model, data: PyhfData, parameters: Sequence[float]) ->
     return found if math.isfinite(found) else math.inf
 
 
-def _order(found: Held) -> tuple[bool, float]:
+def _order(found: ConditionalMinimum) -> tuple[bool, float]:
     """Return the fit, or None where a bin expects fewer than no events, as that likelihood means nothing."""
     return not found.is_physical, found.twice_nll
 
 
-def _fitted(model: pyhf.Model, data: PyhfData, poi: float, start: list[float]) -> Held | None:
+def _fitted(model: pyhf.Model, data: PyhfData, poi: float, start: list[float]) -> ConditionalMinimum | None:
     """Return the fit from one start by SciPy, or by iminuit where SciPy fails; itself where nothing is left to fit."""
     fixed = list(model.config.suggested_fixed())
     fixed[model.config.poi_index] = True
@@ -82,8 +82,8 @@ def _fitted(model: pyhf.Model, data: PyhfData, poi: float, start: list[float]) -
     return None
 
 
-def _held(model: pyhf.Model, data: PyhfData, parameters: list[float]) -> Held:
-    return Held(twice_nll(model, data, parameters), parameters, is_physical(model, parameters))
+def _held(model: pyhf.Model, data: PyhfData, parameters: list[float]) -> ConditionalMinimum:
+    return ConditionalMinimum(twice_nll(model, data, parameters), parameters, is_physical(model, parameters))
 
 
 def is_physical(model: pyhf.Model, parameters: Sequence[float]) -> bool:
@@ -92,7 +92,7 @@ def is_physical(model: pyhf.Model, parameters: Sequence[float]) -> bool:
     return bool(rates.min() >= NO_EVENTS * abs(rates).max())
 
 
-def _looked_around(model: pyhf.Model, data: PyhfData, poi: float, found: Held) -> Held:
+def _looked_around(model: pyhf.Model, data: PyhfData, poi: float, found: ConditionalMinimum) -> ConditionalMinimum:
     """Return the fit, or one from a point that is lower along a shape parameter."""
     for _ in range(RESTARTS):
         lower = _lowest_along(model, data, found.parameters)
