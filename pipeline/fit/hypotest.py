@@ -74,13 +74,22 @@ def q_tilde(
     """``q~_mu`` and whether its fits converged (arXiv:1007.1727, eq. 16).
 
     ``-2 ln L(mu, theta_hat_hat) + 2 ln L(mu_hat, theta_hat)`` with mu_hat within the POI's bounds, the lower of
-    which is 0 for the tilde to mean what it does; 0 where the data prefer more signal than ``mu``.
+    which is 0 for the tilde to mean what it does; 0 where the data prefer more signal than ``mu``. Both fits are one
+    loop, so that the program holds a fit once.
     """
     index = poi_of(model, "q_tilde")
-    free = profile(model, data, templates=templates)
-    held = conditional_fit(model, data, mu, templates, method=profile)
-    q = jnp.where(free.parameters[index] > mu, 0.0, held.twice_nll - free.twice_nll)
-    return q, free.converged & held.converged
+    fixed = model.fixed_parameters(templates)
+
+    def fitted(of: tuple[Float[Array, ""], Bool[Array, ""]]) -> tuple[Array, Array, Array]:
+        value, is_held = of
+        start, held = model.initial.at[index].set(value), fixed.at[index].set(is_held)
+        found = profile(model, data, templates=templates, init=start, fixed=held)
+        return found.twice_nll, found.parameters[index], found.converged
+
+    values = jnp.stack([model.initial[index], jnp.asarray(mu, dtype=model.initial.dtype)])
+    is_held = jnp.stack([fixed[index], jnp.ones((), dtype=bool)])
+    (free, held), best, converged = jax.lax.map(fitted, (values, is_held))
+    return jnp.where(best[0] > mu, 0.0, held - free), jnp.all(converged)
 
 
 def q_asimov(

@@ -159,11 +159,9 @@ def _with_layer(
     observed, auxdata = data[: inside.size], data[inside.size :]
     width, mean = (jnp.take(values, term, mode="clip") for values in (dense.width, auxdata))
     is_poisson, is_on = (jnp.take(values, term, mode="clip") for values in (terms.is_poisson, terms.is_on))
-    best = jnp.where(
-        is_poisson,
-        best_of_poisson(observed, inside, outside, width, mean),
-        best_of_normal(observed, inside, outside, width, mean),
-    )
+    best = best_of_normal(observed, inside, outside, width, mean)
+    if terms.poisson.size:
+        best = jnp.where(is_poisson, best_of_poisson(observed, inside, outside, width, mean), best)
     now, bounds = jnp.take(point, index, mode="clip"), jnp.take(model.bounds, index, axis=0, mode="clip")
     stays = jnp.take(held, index, mode="clip") | ~is_on | ~jnp.isfinite(best)
     moved = jnp.where(stays, now, jnp.clip(best, bounds[:, 0], bounds[:, 1]))

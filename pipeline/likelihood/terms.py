@@ -92,8 +92,8 @@ def constraint_logpdf(
     width: Float[Array, " auxdata"],
 ) -> Float[Array, " auxdata"]:
     """``ln c_j(a_j | theta_j)`` of every constraint term at its parameter's value; 0 for one that is switched off."""
-    sigma = jnp.where(terms.is_poisson, 1.0, width)
+    found = normal_logpdf(auxdata, values, jnp.where(terms.is_poisson, 1.0, width))
     where = terms.poisson
-    poisson = poisson_logpdf(auxdata[where], (values * width)[where])
-    both = normal_logpdf(auxdata, values, sigma).at[where].set(poisson)
-    return jnp.where(terms.is_on, both, 0.0)
+    if where.size:
+        found = found.at[where].set(poisson_logpdf(auxdata[where], (values * width)[where]))
+    return jnp.where(terms.is_on, found, 0.0)
