@@ -30,7 +30,7 @@ INSIDE = {
     " normalisation provenance run_files fingerprint",
     "evaluate": "evaluation change summary pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point"
     " stage histograms scan given_workspace workspace_results pyhf_beside",
-    "fit": "curvature newton starting look global_search implicit fits hypotest interval poi impacts",
+    "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
     "gradient": "work chunks black_box compiled held shares sweeps suspects loss",
     "likelihood": "interpolation workspace paramsets layout multipliers stacked terms histfactory"
     " cells bordered derivatives"

@@ -12,7 +12,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.fit.look import lowest_in_sight
 from pipeline.fit.newton import FitOptions, FitProblem, NewtonState, descend
-from pipeline.fit.starting import finite_start
 
 RESTARTS = 5
 LOWER = 1e-4  # in -ln L: a difference that is not of rounding, and of no meaning for a result
@@ -27,17 +26,16 @@ class _Search(eqx.Module):
 
 def minimise(problem: FitProblem, options: FitOptions) -> NewtonState:
     """The final state of the fit with the lowest ``-ln L``."""
+    layout = problem.model.layout
+    if layout.shape_sample.size + layout.norm_sample.size == 0:
+        return descend(problem, options)
 
     def search(seen: _Search) -> _Search:
         state = descend(eqx.tree_at(lambda p: p.init, problem, _from(problem, seen.start)), options)
         better = (seen.fits == 0) | (state.point.nll < seen.best.point.nll)
         best = jax.lax.cond(better, lambda: state, lambda: seen.best)
-        finite = jnp.isfinite(best.point.nll)
-        start, lowest = jax.lax.cond(
-            finite, lambda: lowest_in_sight(problem, best.point), lambda: finite_start(problem)
-        )
-        seems_lower = jnp.where(finite, lowest < best.point.nll - LOWER, jnp.isfinite(lowest))
-        return _Search(best, start, better & seems_lower, seen.fits + 1)
+        start, lowest = lowest_in_sight(problem, best.point)
+        return _Search(best, start, better & (lowest < best.point.nll - LOWER), seen.fits + 1)
 
     none = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), eqx.filter_eval_shape(descend, problem, options)

@@ -15,6 +15,7 @@ import numpy as np
 from jax.scipy.special import log_ndtr, ndtri
 from jaxtyping import Array, Bool, Float
 
+from pipeline.fit.crossing import falling_root
 from pipeline.fit.fits import FitResult, fit, profile
 from pipeline.likelihood import AnyTemplates, DenseTemplates, HistFactory
 
@@ -73,13 +74,22 @@ def q_tilde(
     """``q~_mu`` and whether its fits converged (arXiv:1007.1727, eq. 16).
 
     ``-2 ln L(mu, theta_hat_hat) + 2 ln L(mu_hat, theta_hat)`` with mu_hat within the POI's bounds, the lower of
-    which is 0 for the tilde to mean what it does; 0 where the data prefer more signal than ``mu``.
+    which is 0 for the tilde to mean what it does; 0 where the data prefer more signal than ``mu``. Both fits are one
+    loop, so that the program holds a fit once.
     """
     index = poi_of(model, "q_tilde")
-    free = profile(model, data, templates=templates)
-    held = conditional_fit(model, data, mu, templates, method=profile)
-    q = jnp.where(free.parameters[index] > mu, 0.0, held.twice_nll - free.twice_nll)
-    return q, free.converged & held.converged
+    fixed = model.fixed_parameters(templates)
+
+    def fitted(of: tuple[Float[Array, ""], Bool[Array, ""]]) -> tuple[Array, Array, Array]:
+        value, is_held = of
+        start, held = model.initial.at[index].set(value), fixed.at[index].set(is_held)
+        found = profile(model, data, templates=templates, init=start, fixed=held)
+        return found.twice_nll, found.parameters[index], found.converged
+
+    values = jnp.stack([model.initial[index], jnp.asarray(mu, dtype=model.initial.dtype)])
+    is_held = jnp.stack([fixed[index], jnp.ones((), dtype=bool)])
+    (free, held), best, converged = jax.lax.map(fitted, (values, is_held))
+    return jnp.where(best[0] > mu, 0.0, held - free), jnp.all(converged)
 
 
 def q_asimov(
@@ -126,66 +136,11 @@ def hypotest(
     )
 
 
-Bracket = tuple[Array, Array, Array, Array, Array]  # ends, values there, steps
-
-
 class UpperLimit(eqx.Module):
     """An upper limit on the POI; ``converged`` also says that it lies inside the POI's bounds."""
 
     value: Float[Array, "..."]
     converged: Bool[Array, "..."]
-
-
-def falling_root(
-    function: Callable[[Float[Array, ""]], Float[Array, ""]],
-    low: Float[Array, ""],
-    high: Float[Array, ""],
-    *,
-    tolerance: float = 1e-12,
-    residual: float = 1e-8,
-    max_steps: int = 200,
-    furthest: float = 1.0,
-) -> tuple[Float[Array, ""], Bool[Array, ""]]:
-    """Where a falling function crosses 0 between ``low`` and ``high``, differentiable in what it closes over.
-
-    Regula falsi with the Illinois rule (M. Dowell, P. Jarratt, BIT 11 (1971) 168), bisection while a value is
-    infinite; the derivative is that of the implicit function. ``tolerance`` is relative to ``high - low``. A crossing
-    beyond ``high`` is looked for up to ``furthest`` times ``high - low``. False where there is no crossing, or where it
-    was not found to ``residual`` in the function.
-    """
-
-    def solve(f: Callable[[Array], Array], _: Array) -> tuple[Array, Array]:
-        def unfinished(state: Bracket) -> Array:
-            a, b, fa, fb, steps = state
-            narrow = jnp.abs(b - a) <= tolerance * (high - low)
-            ended = (fa > 0) & (fb > 0) & (b - low >= furthest * (high - low))
-            return (steps < max_steps) & ~narrow & (fa != 0) & (fb != 0) & ~ended
-
-        def step(state: Bracket) -> Bracket:
-            a, b, fa, fb, steps = state
-            finite = jnp.isfinite(fa) & jnp.isfinite(fb) & (fa != fb)
-            c = jnp.where(finite, (a * fb - b * fa) / jnp.where(finite, fb - fa, 1.0), 0.5 * (a + b))
-            outwards = (fa > 0) & (fb > 0)
-            beyond = jnp.minimum(2.0 * b - low, low + furthest * (high - low))
-            c = jnp.where(outwards, beyond, c)
-            fc = f(c)
-            crossed = outwards | (fc * fb <= 0)
-            kept, f_kept = jnp.where(crossed, b, a), jnp.where(crossed, fb, 0.5 * fa)
-            return kept, c, f_kept, fc, steps + 1
-
-        f_low, f_high = jax.lax.map(f, jnp.stack([low, high]))  # f once in the program, not twice
-        start = (low, high, f_low, f_high, jnp.zeros((), dtype=jnp.int32))
-        a, b, fa, fb, _ = jax.lax.while_loop(unfinished, step, start)
-        nearest = jnp.where(jnp.abs(fa) < jnp.abs(fb), a, b)
-        left = jnp.minimum(jnp.abs(fa), jnp.abs(fb))
-        crosses = (f_low > 0) & ((f_high < 0) | (fa * fb <= 0)) & (left < residual)
-        return nearest, crosses.astype(nearest.dtype)  # custom_root wants a float
-
-    def tangent_solve(g: Callable[[Array], Array], y: Array) -> Array:
-        return y / g(jnp.ones_like(y))
-
-    found, crosses = jax.lax.custom_root(function, 0.5 * (low + high), solve, tangent_solve, has_aux=True)
-    return found, crosses > 0
 
 
 def expected_upper_limit(
@@ -210,8 +165,10 @@ def expected_upper_limit(
     low = jnp.maximum(low, 0.0)  # below 0 the test statistic rises again
 
     def limit(wanted: Float[Array, ""]) -> tuple[Float[Array, ""], Bool[Array, ""]]:
-        return falling_root(lambda mu: wanted - root(q_asimov(model, truth, mu, dense)[0]), low, high)
+        def left(mu: Float[Array, ""]) -> tuple[Float[Array, ""], Bool[Array, ""]]:
+            q, held = q_asimov(model, truth, mu, dense)
+            return wanted - root(q), held.converged
 
-    values, found = jax.vmap(limit)(target)
-    converged = jax.vmap(lambda mu: q_asimov(model, truth, mu, dense)[1].converged)(values)
-    return UpperLimit(values, found & converged)
+        return falling_root(left, low, high)
+
+    return UpperLimit(*jax.lax.map(limit, target))

@@ -13,8 +13,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pipeline.fit.newton import FitProblem, NewtonPoint
-from pipeline.likelihood import cells_at
-from pipeline.likelihood.cells import Cells
 from pipeline.likelihood.terms import poisson_slopes
 
 PLACES = np.array([-3.0, -2.0, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 2.0, 3.0])
@@ -41,12 +39,11 @@ def lowest_in_sight(
     model, kept = problem.model, problem.model.multiplying.kept
     bounds, now = model.bounds[kept], point.parameters[kept]
     response = _response(problem, point)
-    _, cells = cells_at(model, point.parameters, problem.data, problem.dense)
     looked_at = point.free[kept] & model.layout.is_systematic[kept]
 
     def at_place(place: Float[Array, ""]) -> Float[Array, " kept"]:
         at = jnp.clip(place, bounds[:, 0], bounds[:, 1])
-        rise = _rise(problem, point, cells, response, jnp.where(looked_at, at, now))
+        rise = _rise(problem, point, response, jnp.where(looked_at, at, now))
         return jnp.where(looked_at & jnp.isfinite(rise), rise, jnp.inf)
 
     places = jnp.asarray(PLACES, dtype=now.dtype)
@@ -80,12 +77,12 @@ def _response(problem: FitProblem, point: NewtonPoint) -> Response:
 
 
 def _rise(
-    problem: FitProblem, point: NewtonPoint, cells: Cells, response: Response, at: Float[Array, " kept"]
+    problem: FitProblem, point: NewtonPoint, response: Response, at: Float[Array, " kept"]
 ) -> Float[Array, " kept"]:
     """How much ``-ln L`` seems to rise where each parameter is moved to its place; infinite below 0 events."""
     observed, rates = problem.data[: point.rates.size][None], point.rates[None]
     by = at - point.parameters[problem.model.multiplying.kept]
-    change = _changes(problem, point, cells, at) + by[:, None] * response.yields
+    change = _changes(problem, point, at) + by[:, None] * response.yields
     moved = rates + change
     known = jnp.where(rates > 0, rates, 1.0)
     logarithm = jnp.log(jnp.where(moved > 0, moved, 1.0) / known)
@@ -93,9 +90,7 @@ def _rise(
     return jnp.sum(terms, axis=1) + by * (response.slope + 0.5 * by * response.curvature)
 
 
-def _changes(
-    problem: FitProblem, point: NewtonPoint, cells: Cells, at: Float[Array, " kept"]
-) -> Float[Array, "kept bins"]:
+def _changes(problem: FitProblem, point: NewtonPoint, at: Float[Array, " kept"]) -> Float[Array, "kept bins"]:
     """How the yields change where each systematic alone is moved, by the samples that it acts on."""
     model, dense, layout, table = (
         problem.model,
@@ -103,7 +98,7 @@ def _changes(
         problem.model.layout,
         problem.model.multiplying,
     )
-    values = point.parameters.at[table.kept].set(at)
+    values, cells = point.parameters.at[table.kept].set(at), point.parts
     ratio = model.factors(values, dense)[: dense.factors.shape[1]] / cells.factors[: dense.factors.shape[1]]
     now, then = (model.coefficients(p[layout.shape_parameter]) for p in (point.parameters, values))
     of_mean, of_bend = (b - a for a, b in zip(now, then, strict=True))

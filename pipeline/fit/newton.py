@@ -7,7 +7,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.fit.curvature import lowest_curvature
+from pipeline.fit.starting import TRIED, elsewhere
 from pipeline.likelihood import Bordered, DenseTemplates, HistFactory, cells_at, hessian_of, slopes_of
+from pipeline.likelihood.cells import YieldParts
 
 
 class FitOptions(eqx.Module):
@@ -44,9 +46,14 @@ class NewtonPoint(eqx.Module):
     parameters: Float[Array, " params"]
     nll: Float[Array, ""]
     gradient: Float[Array, " params"]
-    rates: Float[Array, " bins"]
+    parts: YieldParts
     hessian: Bordered
     inert: Bool[Array, " params"]
+
+    @property
+    def rates(self) -> Float[Array, " bins"]:
+        """Expected yields."""
+        return self.parts.rates
 
     @property
     def free(self) -> Bool[Array, " params"]:
@@ -132,9 +139,14 @@ def at_minimum(state: NewtonState, options: FitOptions) -> Bool[Array, ""]:
 
 
 def _advance(problem: FitProblem, options: FitOptions, state: NewtonState) -> NewtonState:
-    """One trial: a step clipped to the bounds, taken if ``-ln L`` falls; then the next step."""
+    """One trial: a step clipped to the bounds, taken if ``-ln L`` falls; then the next step.
+
+    As long as there is no finite value, the trial is another starting point.
+    """
     here, model = state.point, problem.model
-    target = problem.inside(here.parameters + state.step)
+    lost = (state.steps > 0) & ~jnp.isfinite(here.nll)
+    other = elsewhere(model, here.parameters, state.steps)
+    target = problem.inside(jnp.where(lost, other, here.parameters + state.step))
     target, cells = cells_at(model, target, problem.data, problem.dense, problem.fixed)
     # below this the difference of two values of -ln L is rounding, and the Newton step is right without proof
     rounding = _rounding(problem, options, jnp.where(jnp.isfinite(here.nll), here.nll, cells.nll))
@@ -145,11 +157,12 @@ def _advance(problem: FitProblem, options: FitOptions, state: NewtonState) -> Ne
         slopes = slopes_of(model, target, cells, problem.data, problem.dense)
         held = problem.fixed | slopes.inert | active_bounds(target, slopes.gradient, model.bounds)
         hessian = hessian_of(model, cells, slopes, problem.dense, ~held)
-        return NewtonPoint(target, cells.nll, slopes.gradient, cells.rates, hessian, slopes.inert)
+        return NewtonPoint(target, cells.nll, slopes.gradient, cells, hessian, slopes.inert)
 
     point = jax.lax.cond(accept, there, lambda: here)
     lower = jnp.where(state.damping > options.first_damping, state.damping / options.factor, 0.0)
     damping = jnp.where(accept, lower, jnp.maximum(options.factor * state.damping, options.first_damping))
+    damping = jnp.where(jnp.isfinite(point.nll), damping, 0.0)
     step, predicted, damping, flat = _step(point, damping, rounding, options)
     below = accept & (damping == 0) & (state.edm <= rounding) & (predicted <= rounding)
     settled = below & (predicted * options.factor > state.edm)
@@ -228,7 +241,7 @@ def _unevaluated(problem: FitProblem) -> NewtonPoint:
         _, cells = cells_at(problem.model, start, problem.data, problem.dense, problem.fixed)
         slopes = slopes_of(problem.model, start, cells, problem.data, problem.dense)
         hessian = hessian_of(problem.model, cells, slopes, problem.dense, ~problem.fixed)
-        return NewtonPoint(start, cells.nll, slopes.gradient, cells.rates, hessian, slopes.inert)
+        return NewtonPoint(start, cells.nll, slopes.gradient, cells, hessian, slopes.inert)
 
     empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(evaluated))
     infinite = jnp.full((), jnp.inf, dtype=start.dtype)
@@ -244,7 +257,7 @@ def descend(problem: FitProblem, options: FitOptions) -> NewtonState:
 
     def unfinished(state: NewtonState) -> Bool[Array, ""]:
         within = (state.steps <= options.max_steps) & (state.damping <= options.last_damping)
-        started = (state.steps == 0) | jnp.isfinite(state.point.nll)
+        started = (state.steps <= TRIED) | jnp.isfinite(state.point.nll)
         return within & started & ~at_minimum(state, options) & ~state.is_flat
 
     start = _unevaluated(problem)

@@ -1,38 +1,29 @@
-"""A point with a finite likelihood, for a fit whose starting point has none."""
+"""Other points to start from, for a fit whose starting point has no finite likelihood."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from pipeline.fit.newton import FitProblem
-from pipeline.likelihood import cells_at
+from pipeline.likelihood import HistFactory
 
 TRIED = 96  # points, the nearest first
 REACH = 2.0  # of a systematic, in standard deviations; other parameters reach to their bounds
 GOLDEN = 0.5 * (np.sqrt(5.0) - 1.0)
 
 
-def finite_start(problem: FitProblem) -> tuple[Float[Array, " params"], Float[Array, ""]]:
-    """The point of the lowest ``-ln L`` among some around the start, spread evenly; infinite where there is none.
+def elsewhere(
+    model: HistFactory, start: Float[Array, " params"], number: Int[Array, ""]
+) -> Float[Array, " params"]:
+    """One of `TRIED` points around the start, spread evenly, the first ones near.
 
-    Their places are those of a lattice (M. Roberts' additive recurrence: multiples of irrational numbers), always the
-    same. Gammas are where they fit best.
+    Their places are multiples of irrational numbers (H. Weyl, Math. Ann. 77 (1916) 313): always the same.
     """
-    model, start = problem.model, problem.inside(problem.init)
-    numbers = jnp.arange(1, TRIED + 1, dtype=start.dtype)
-    rates = jnp.asarray((np.arange(1, start.size + 1) * GOLDEN + np.sqrt(np.arange(1, start.size + 1))) % 1.0)
-    is_systematic = model.layout.is_systematic
-    low = jnp.where(is_systematic, jnp.maximum(model.bounds[:, 0], start - REACH), model.bounds[:, 0])
-    high = jnp.where(is_systematic, jnp.minimum(model.bounds[:, 1], start + REACH), model.bounds[:, 1])
-
-    def tried(number: Float[Array, ""]) -> tuple[Float[Array, " params"], Float[Array, ""]]:
-        share = (number * rates) % 1.0
-        target = low + share * (high - low)
-        moved = problem.inside(start + (number / TRIED) * (target - start))
-        moved, cells = cells_at(model, moved, problem.data, problem.dense, problem.fixed)
-        return moved, jnp.where(jnp.isfinite(cells.nll), cells.nll, jnp.inf)
-
-    points, values = jax.lax.map(tried, numbers)
-    best = jnp.argmin(values)
-    return points[best], values[best]
+    numbers = np.arange(1, start.size + 1)
+    rates = jnp.asarray((numbers * GOLDEN + np.sqrt(numbers)) % 1.0, dtype=start.dtype)
+    near = jnp.stack([start - REACH, start + REACH], axis=1)
+    bounds = jnp.where(
+        model.layout.is_systematic[:, None], jnp.clip(near, *model.bounds.T[:, :, None]), model.bounds
+    )
+    count = number.astype(start.dtype)
+    target = bounds[:, 0] + ((count * rates) % 1.0) * (bounds[:, 1] - bounds[:, 0])
+    return start + jnp.minimum(count / TRIED, 1.0) * (target - start)

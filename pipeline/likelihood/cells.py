@@ -17,7 +17,7 @@ from pipeline.likelihood.stacked import DenseTemplates
 from pipeline.likelihood.terms import poisson_logpdf
 
 
-class Cells(NamedTuple):
+class YieldParts(NamedTuple):
     """F and D of every bin of every sample, which holds ``F D``, and how they change.
 
     ``rates`` are exact; in ``product`` (F), ``factors``, ``free`` and ``gammas`` a factor of 0 is nudged, so that a
@@ -44,7 +44,7 @@ def cells_at(
     data: Float[Array, " data"],
     dense: DenseTemplates,
     held: Bool[Array, " params"] | None = None,
-) -> tuple[Float[Array, " params"], Cells]:
+) -> tuple[Float[Array, " params"], YieldParts]:
     """The cells at a point whose gammas, but those that are ``held`` (None: all), are moved to where they fit best."""
     multiplying, layout = model.multiplying, model.layout
     factors, rise, bend = _of_factors(model, parameters, dense)
@@ -60,7 +60,7 @@ def cells_at(
     terms = model.constraint_logpdf(parameters, data[rates.size :], dense)
     divisors, free, gammas = _nudged(factors), _nudged(free), _nudged(gammas)
     product = model.product(divisors)[:, layout.channel] * jnp.prod(free, axis=0)
-    return parameters, Cells(
+    return parameters, YieldParts(
         nll=-jnp.sum(poisson_logpdf(data[: rates.size], rates)) - jnp.sum(terms),
         rates=rates,
         product=product * multiplied(gammas, multiplying.gamma_acts),
@@ -159,11 +159,9 @@ def _with_layer(
     observed, auxdata = data[: inside.size], data[inside.size :]
     width, mean = (jnp.take(values, term, mode="clip") for values in (dense.width, auxdata))
     is_poisson, is_on = (jnp.take(values, term, mode="clip") for values in (terms.is_poisson, terms.is_on))
-    best = jnp.where(
-        is_poisson,
-        best_of_poisson(observed, inside, outside, width, mean),
-        best_of_normal(observed, inside, outside, width, mean),
-    )
+    best = best_of_normal(observed, inside, outside, width, mean)
+    if terms.poisson.size:
+        best = jnp.where(is_poisson, best_of_poisson(observed, inside, outside, width, mean), best)
     now, bounds = jnp.take(point, index, mode="clip"), jnp.take(model.bounds, index, axis=0, mode="clip")
     stays = jnp.take(held, index, mode="clip") | ~is_on | ~jnp.isfinite(best)
     moved = jnp.where(stays, now, jnp.clip(best, bounds[:, 0], bounds[:, 1]))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from pipeline.likelihood.bordered import Bordered, inverse_blocks, square
-from pipeline.likelihood.cells import Cells, cells_at
+from pipeline.likelihood.cells import YieldParts, cells_at
 from pipeline.likelihood.histfactory import HistFactory
 from pipeline.likelihood.stacked import DenseTemplates
 from pipeline.likelihood.terms import poisson_slopes
@@ -49,7 +49,7 @@ class Derivatives(NamedTuple):
 def slopes_of(
     model: HistFactory,
     parameters: Float[Array, " params"],
-    cells: Cells,
+    cells: YieldParts,
     data: Float[Array, " data"],
     dense: DenseTemplates,
 ) -> Slopes:
@@ -72,7 +72,7 @@ def slopes_of(
 
 
 def hessian_of(
-    model: HistFactory, cells: Cells, slopes: Slopes, dense: DenseTemplates, free: Bool[Array, " params"]
+    model: HistFactory, cells: YieldParts, slopes: Slopes, dense: DenseTemplates, free: Bool[Array, " params"]
 ) -> Bordered:
     """The Hessian over the free parameters."""
     table = model.multiplying
@@ -126,7 +126,9 @@ def derivatives(
     return Derivatives(cells.nll, slopes.gradient, whole[:-1, :-1])
 
 
-def _jacobians(model: HistFactory, cells: Cells, dense: DenseTemplates) -> Float[Array, "patterns kept bins"]:
+def _jacobians(
+    model: HistFactory, cells: YieldParts, dense: DenseTemplates
+) -> Float[Array, "patterns kept bins"]:
     """``d_i nu_b``, of all samples and then of those that each layer of gammas multiplies, unless those are all."""
     if model.multiplying.is_whole:
         return _jacobian(model, cells, dense, cells.product)[None]
@@ -139,7 +141,7 @@ def _jacobians(model: HistFactory, cells: Cells, dense: DenseTemplates) -> Float
 
 
 def _jacobian(
-    model: HistFactory, cells: Cells, dense: DenseTemplates, product: Float[Array, "samples bins"]
+    model: HistFactory, cells: YieldParts, dense: DenseTemplates, product: Float[Array, "samples bins"]
 ) -> Float[Array, "kept bins"]:
     """``sum_s F e_i`` for the given F."""
     table, layout = model.multiplying, model.layout
@@ -162,7 +164,7 @@ def _tilt(
 
 
 def _of_gammas(
-    model: HistFactory, cells: Cells, slopes: Slopes
+    model: HistFactory, cells: YieldParts, slopes: Slopes
 ) -> tuple[
     Float[Array, "layers layers bins"], Float[Array, "layers patterns bins"], Float[Array, "layers bins"]
 ]:
@@ -185,7 +187,7 @@ def _of_gammas(
 
 
 def _second_order(
-    model: HistFactory, cells: Cells, dense: DenseTemplates, weight: Float[Array, "samples bins"]
+    model: HistFactory, cells: YieldParts, dense: DenseTemplates, weight: Float[Array, "samples bins"]
 ) -> tuple[Float[Array, "kept kept"], Float[Array, " kept"]]:
     """``sum_b c_b d_i d_j nu_b`` with ``weight`` = c F: of two parameters, and (the diagonal) of one.
 
@@ -216,7 +218,7 @@ def _second_order(
 
 
 def _with_shapefactors(
-    model: HistFactory, cells: Cells, dense: DenseTemplates, weight: Float[Array, "samples bins"]
+    model: HistFactory, cells: YieldParts, dense: DenseTemplates, weight: Float[Array, "samples bins"]
 ) -> Float[Array, "kept kept"]:
     """The second derivatives of a shapefactor with a channel-wide factor, a shift, or another shapefactor."""
     table, layout = model.multiplying, model.layout

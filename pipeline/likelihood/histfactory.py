@@ -15,7 +15,13 @@ from pipeline.likelihood.layout import ConstraintLayout, Rows, TemplateLayout, b
 from pipeline.likelihood.multipliers import Multipliers, build_multipliers
 from pipeline.likelihood.paramsets import Modifiers, parameters_of
 from pipeline.likelihood.stacked import DenseTemplates, StackedTemplates, Stacking
-from pipeline.likelihood.terms import normal_logpdf, poisson_logpdf, relative_uncertainty, with_fixed_bins
+from pipeline.likelihood.terms import (
+    constraint_logpdf,
+    constraint_values,
+    poisson_logpdf,
+    relative_uncertainty,
+    with_fixed_bins,
+)
 from pipeline.likelihood.workspace import (
     JsonObject,
     Specification,
@@ -161,13 +167,12 @@ class HistFactory(eqx.Module):
         """What the likelihood needs of the templates; what is already such passes through."""
         if isinstance(templates, DenseTemplates):
             return templates
-        found = self.stacked(templates)
-        layout, nominal = self.layout, found.nominal
-        rows = nominal[layout.shape_sample]
+        found, layout = self.stacked(templates), self.layout
+        rows = found.nominal[layout.shape_sample]
         factors = jnp.where(layout.norm_acts[None], found.factors, 1.0)
-        width, auxdata, valid = self._constraint_terms(found)
+        width, auxdata, valid = constraint_values(self.constraints, found)
         return DenseTemplates(
-            nominal=nominal,
+            nominal=found.nominal,
             mean=jnp.where(layout.shape_acts, 0.5 * (found.high - found.low), 0.0),
             bend=jnp.where(layout.shape_acts, 0.5 * (found.high + found.low) - rows, 0.0),
             factors=factors,
@@ -186,17 +191,6 @@ class HistFactory(eqx.Module):
         if self.templates is None:
             raise ValueError("model: it has no templates of its own; give some")
         return self.templates
-
-    def _constraint_terms(
-        self, stacked: StackedTemplates
-    ) -> tuple[Float[Array, " auxdata"], Float[Array, " auxdata"], Bool[Array, " auxdata"]]:
-        """Width (sigma, or Poisson factor 1 / sigma^2), auxdata and validity of every constraint."""
-        terms = self.constraints
-        relative, valid = relative_uncertainty(terms, stacked.uncertainties, stacked.nominal)
-        from_templates = jnp.where(terms.is_poisson, 1.0 / relative**2, relative)
-        width = jnp.where(terms.follows_width, from_templates, terms.width)
-        auxdata = jnp.where(terms.follows_auxdata, from_templates, terms.auxdata)
-        return width, auxdata, valid
 
     def fixed_parameters(self, templates: AnyTemplates | None = None) -> Bool[Array, " params"]:
         """Parameters that a fit leaves alone: configured so, or bin-by-bin with an uncertainty of zero."""
@@ -230,8 +224,7 @@ class HistFactory(eqx.Module):
         acts = self.multiplying.scale_acts
         values = parameters[self.multiplying.factor_parameter][:, None]
         norms = values.shape[0] - acts.shape[0]
-        code = FACTORS[self.codes[0]]
-        of_norms = code(values[:norms], dense.factors[0], dense.factors[1], dense.coefficients)
+        of_norms = FACTORS[self.codes[0]](values[:norms], *dense.factors, dense.coefficients)
         return jnp.concatenate([of_norms, jnp.where(acts, values[norms:], 1.0)])
 
     def product(self, factors: Float[Array, "rows channels"]) -> Float[Array, "samples channels"]:
@@ -253,9 +246,8 @@ class HistFactory(eqx.Module):
 
     def sum(self, shifts: Float[Array, "shapes bins"]) -> Float[Array, "samples bins"]:
         """The sum of the rows of each sample."""
-        samples = self.layout.signal.shape[0]
         found: Float[Array, "samples bins"] = jax.ops.segment_sum(
-            shifts, self.layout.shape_sample, samples, indices_are_sorted=True
+            shifts, self.layout.shape_sample, self.layout.signal.shape[0], indices_are_sorted=True
         )
         return found
 
@@ -263,7 +255,7 @@ class HistFactory(eqx.Module):
         """The product of the bin-by-bin factors of each sample."""
         padded = jnp.concatenate([parameters, jnp.ones(1, dtype=parameters.dtype)])
         gammas = jnp.where(self.multiplying.gamma_acts, padded[self.multiplying.gamma][:, None], 1.0)
-        return jnp.prod(padded[self.multiplying.free], axis=0) * jnp.prod(gammas, axis=0)
+        return jnp.prod(jnp.concatenate([padded[self.multiplying.free], gammas]), axis=0)
 
     def expected_data(
         self,
@@ -299,12 +291,9 @@ class HistFactory(eqx.Module):
         self, parameters: Float[Array, " params"], auxdata: Float[Array, " auxdata"], dense: DenseTemplates
     ) -> Float[Array, " auxdata"]:
         """``ln c_j(a_j | theta_j)`` of every constraint term; 0 for one that is switched off."""
-        terms, values = self.constraints, parameters[self.constraints.parameter]
-        sigma = jnp.where(terms.is_poisson, 1.0, dense.width)
-        where = terms.poisson
-        poisson = poisson_logpdf(auxdata[where], (values * dense.width)[where])
-        both = normal_logpdf(auxdata, values, sigma).at[where].set(poisson)
-        return jnp.where(terms.is_on, both, 0.0)
+        return constraint_logpdf(
+            self.constraints, parameters[self.constraints.parameter], auxdata, dense.width
+        )
 
 
 def _values(groups: list[Any]) -> Float[Array, "..."]:

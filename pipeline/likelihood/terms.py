@@ -6,6 +6,7 @@ from jax.scipy.special import gammaln
 from jaxtyping import Array, Bool, Float
 
 from pipeline.likelihood.layout import ConstraintLayout
+from pipeline.likelihood.stacked import StackedTemplates
 
 
 def poisson_logpdf(observed: Float[Array, "*shape"], rate: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -71,3 +72,28 @@ def with_fixed_bins(
 ) -> Bool[Array, " params"]:
     """The configured mask, plus bin-by-bin parameters without a valid uncertainty (pyhf's ``fixed``)."""
     return configured.at[terms.parameter].set(configured[terms.parameter] | (terms.follows_fixed & ~valid))
+
+
+def constraint_values(
+    terms: ConstraintLayout, stacked: StackedTemplates
+) -> tuple[Float[Array, " auxdata"], Float[Array, " auxdata"], Bool[Array, " auxdata"]]:
+    """Width (sigma, or Poisson factor 1 / sigma^2), auxdata and validity of every constraint."""
+    relative, valid = relative_uncertainty(terms, stacked.uncertainties, stacked.nominal)
+    from_templates = jnp.where(terms.is_poisson, 1.0 / relative**2, relative)
+    width = jnp.where(terms.follows_width, from_templates, terms.width)
+    auxdata = jnp.where(terms.follows_auxdata, from_templates, terms.auxdata)
+    return width, auxdata, valid
+
+
+def constraint_logpdf(
+    terms: ConstraintLayout,
+    values: Float[Array, " auxdata"],
+    auxdata: Float[Array, " auxdata"],
+    width: Float[Array, " auxdata"],
+) -> Float[Array, " auxdata"]:
+    """``ln c_j(a_j | theta_j)`` of every constraint term at its parameter's value; 0 for one that is switched off."""
+    found = normal_logpdf(auxdata, values, jnp.where(terms.is_poisson, 1.0, width))
+    where = terms.poisson
+    if where.size:
+        found = found.at[where].set(poisson_logpdf(auxdata[where], (values * width)[where]))
+    return jnp.where(terms.is_on, found, 0.0)

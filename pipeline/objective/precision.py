@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float
 from pipeline.config.quantities import ExpectedVariance, GeneralisedVariance, PoiUncertainty, ProfileInterval
 from pipeline.errors import nearest
 from pipeline.fit import FitResult, expected_information, fit_with_covariance, inverse_free
-from pipeline.fit.hypotest import falling_root, poi_of, q_asimov, root
+from pipeline.fit.crossing import falling_root
+from pipeline.fit.hypotest import poi_of, q_asimov, root
 from pipeline.likelihood import AnyTemplates, HistFactory
 from pipeline.objective.signature import Inputs, value_of
 from pipeline.objective.value import ObjectiveValue, with_fit, without_fit
@@ -70,19 +71,18 @@ def profile_interval(options: ProfileInterval, inputs: Inputs) -> ObjectiveValue
     truth = model.initial
     low, high = (model.bounds[poi, side].astype(truth.dtype) for side in (0, 1))
 
-    def distance(side: tuple[Float[Array, ""], Float[Array, ""]]) -> tuple[Array, Array, Array]:
+    def distance(side: tuple[Float[Array, ""], Float[Array, ""]]) -> tuple[Array, Array]:
         sign, span = side
 
-        def excess(x: Float[Array, ""]) -> Float[Array, ""]:
-            # the root of q is nearly linear
-            return 1.0 - root(q_asimov(model, truth, truth[poi] + sign * x, dense)[0])
+        def excess(x: Float[Array, ""]) -> tuple[Float[Array, ""], Bool[Array, ""]]:
+            q, held = q_asimov(model, truth, truth[poi] + sign * x, dense)
+            return 1.0 - root(q), held.converged  # the root of q is nearly linear
 
-        x, found = falling_root(excess, jnp.zeros_like(span), span, furthest=FURTHEST)
-        return x, found, q_asimov(model, truth, truth[poi] + sign * x, dense)[1].converged
+        return falling_root(excess, jnp.zeros_like(span), span, furthest=FURTHEST)
 
     sides = (jnp.asarray([1.0, -1.0], dtype=truth.dtype), jnp.stack([high - truth[poi], truth[poi] - low]))
-    distances, found, fitted = jax.lax.map(distance, sides)
-    return without_fit(jnp.mean(distances), jnp.all(found & fitted))
+    distances, found = jax.lax.map(distance, sides)
+    return without_fit(jnp.mean(distances), jnp.all(found))
 
 
 @value_of.register

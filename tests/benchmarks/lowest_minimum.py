@@ -177,6 +177,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--each", type=int, default=22)
     parser.add_argument("--starts", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--kinds", nargs="*", default=[])
     options = parser.parse_args()
     ours = jax.jit(lambda m: fit(m, m.data()))
@@ -189,10 +190,10 @@ def main():
     for kind in KINDS:
         if options.kinds and kind.__name__ not in options.kinds:
             continue
-        rng = np.random.default_rng(11)
         said, gaps, steps, wrong = collections.Counter(), [], [], 0
         started = time.process_time()
         for number in range(options.each):
+            rng = np.random.default_rng([options.seed, number])
             model = HistFactory.from_workspace(kind(rng), check=False)
             found = ours(model)
             said[FitStatus(int(found.status)).name + ("-" if bool(found.negative.any()) else "")] += 1

@@ -140,11 +140,15 @@ def test_gammas_are_where_they_fit_best(modifiers, observed):
     np.testing.assert_allclose(cells.nll, -model.logpdf(moved, data, dense), rtol=1e-12)
     assert cells.nll <= -model.logpdf(start, data, dense)
     if model.multiplying.gamma.shape[0] == 1:
-        np.testing.assert_allclose(slope(moved)[free], 0.0, atol=1e-9)
+        np.testing.assert_allclose(inside(slope, moved, free), 0.0, atol=1e-9)
     found = jitted(model, data)
     assert found.converged
-    inside = np.asarray(found.parameters)[free] < 9.9
-    np.testing.assert_allclose(slope(found.parameters)[free][inside], 0.0, atol=1e-6)
+    np.testing.assert_allclose(inside(slope, found.parameters, free), 0.0, atol=1e-6)
+
+
+def inside(slope, point, places):
+    """Slopes in some parameters that are not at their bound at 1e-10, where one may rise."""
+    return np.where(np.asarray(point)[places] > 1e-9, slope(point)[places], 0.0)
 
 
 def test_the_eliminated_hessian_has_the_inverse_of_the_whole():
@@ -154,7 +158,7 @@ def test_the_eliminated_hessian_has_the_inverse_of_the_whole():
         modifier("st", "staterror", [4.0, 3.0, 9.0]),
         modifier("sh", "shapesys", [3.0, 2.0, 1.0]),
     ]
-    model = model_of([4.0, 6.0, 8.0], [40.0, 60.0, 40.0], modifiers, [50.0, 60.0, 30.0])
+    model = model_of([4.0, 6.0, 8.0], [40.0, 60.0, 40.0], modifiers, [52.0, 70.0, 55.0])
     every = list(range(model.initial.size))
     found, block = eqx.filter_jit(fit_with_covariance)(model, model.data(), every)
     assert found.converged

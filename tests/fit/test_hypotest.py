@@ -7,7 +7,8 @@ import pyhf
 import pytest
 from workspaces import counting, directions, two_channels
 
-from pipeline.fit.hypotest import BANDS, expected_upper_limit, falling_root, hypotest
+from pipeline.fit.crossing import falling_root
+from pipeline.fit.hypotest import BANDS, expected_upper_limit, hypotest
 from pipeline.likelihood import HistFactory
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -112,7 +113,9 @@ def test_a_limit_beyond_the_bounds_has_not_converged():
 
 def test_the_root_of_a_falling_function_and_its_derivative():
     def crossing(a):
-        return falling_root(lambda x: a - jnp.sinh(x), jnp.asarray(0.0), jnp.asarray(5.0))[0]
+        return falling_root(
+            lambda x: (a - jnp.sinh(x), jnp.asarray(True)), jnp.asarray(0.0), jnp.asarray(5.0)
+        )[0]
 
     value, slope = jax.jit(jax.value_and_grad(crossing))(2.0)
     assert float(value) == pytest.approx(np.arcsinh(2.0), rel=1e-11)

@@ -11,7 +11,8 @@ from pipeline.config import Objective
 from pipeline.config.quantities import Discovery, ExpectedVariance
 from pipeline.evaluate.pyhf_objectives import judge
 from pipeline.fit import fit
-from pipeline.fit.hypotest import conditional_fit, falling_root
+from pipeline.fit.crossing import falling_root
+from pipeline.fit.hypotest import conditional_fit
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES, PENALTIES, Inputs, counting_significance, total, value_of
 
@@ -312,9 +313,17 @@ def test_bounds_of_the_poi_that_allow_negative_rates_change_nothing(name):
     np.testing.assert_allclose(found, found[-1], rtol=1e-9)
 
 
+def trusted(function):
+    return lambda x: (function(x), jnp.asarray(True))
+
+
 def test_a_root_that_is_not_finite_is_not_found():
-    where, found = falling_root(lambda x: 1.0 - x / (x - 3.0) ** 2, jnp.asarray(0.0), jnp.asarray(3.0))
+    where, found = falling_root(
+        trusted(lambda x: 1.0 - x / (x - 3.0) ** 2), jnp.asarray(0.0), jnp.asarray(3.0)
+    )
     np.testing.assert_allclose(where, (7.0 - np.sqrt(13.0)) / 2, rtol=1e-10)
     assert found
-    _, found = falling_root(lambda x: jnp.where(x < 2.0, 1.0, -1.0), jnp.asarray(0.0), jnp.asarray(3.0))
+    _, found = falling_root(
+        trusted(lambda x: jnp.where(x < 2.0, 1.0, -1.0)), jnp.asarray(0.0), jnp.asarray(3.0)
+    )
     assert not found
