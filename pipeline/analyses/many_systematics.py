@@ -31,7 +31,7 @@ HARDEST = 1000.0  # GeV; the scale that the event's energy is measured in
 BINS = tuple((i, j) for i in range(len(PT_BINS) - 1) for j in range(len(ETA_BINS) - 1))
 MOST_SMEARED = 3.0  # standard deviations
 Bin = tuple[int, int]  # number in pt, in |eta|
-Jets = Float[Array, "events objects"]
+PerJet = Float[Array, "events objects"]
 
 
 class ManySystematics(AgcTtbar):
@@ -90,14 +90,14 @@ def _between(values: Array, low: float, high: float) -> Array:
     return found
 
 
-def _inside(c: Columns, of: Bin) -> Jets:
+def _inside(c: Columns, of: Bin) -> PerJet:
     """1 for the jets in a bin of pt and |eta|."""
     i, j = of
     in_pt = _between(c.jet_pt, PT_BINS[i], PT_BINS[i + 1])
     return in_pt * _between(jnp.abs(c.jet_eta), ETA_BINS[j], ETA_BINS[j + 1])
 
 
-def _scaled(c: Columns, change: Jets) -> dict[str, Array]:
+def _scaled(c: Columns, change: PerJet) -> dict[str, Array]:
     return {"jet_pt": ((1 + change) * c.jet_pt).astype(c.jet_pt.dtype)}
 
 

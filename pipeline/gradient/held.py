@@ -32,7 +32,7 @@ class Watched(NamedTuple):
         return group._replace(variations=tuple(n for n in group.variations if n in self.variations))
 
 
-class Held(NamedTuple):
+class HeldTemplates(NamedTuple):
     """The templates at the point where it was decided what to hold, [samples, variations, bins] by channel."""
 
     watched: Watched

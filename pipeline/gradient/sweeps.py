@@ -20,7 +20,7 @@ import numpy as np
 from pipeline.containers import Templates
 from pipeline.errors import FitError
 from pipeline.gradient.compiled import FreeValues as FreeValues
-from pipeline.gradient.held import Held, Watched, everything
+from pipeline.gradient.held import HeldTemplates, Watched, everything
 from pipeline.gradient.shares import bad_group, forward_group, pullback_group, rows, to_numpy
 from pipeline.gradient.work import Work
 from pipeline.templates.axes import Axes
@@ -126,7 +126,7 @@ def value_and_grad(
     parameters: FreeValues,
     widths: Widths,
     centre: Centre,
-    held: Held | None = None,
+    held: HeldTemplates | None = None,
 ) -> Step:
     """Objective over all events and its exact gradient.
 

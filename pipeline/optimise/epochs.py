@@ -17,7 +17,7 @@ from pipeline.analysis import Free
 from pipeline.config import Config
 from pipeline.data.record import Counts, EpochRecord, Leading, SweepSeconds
 from pipeline.errors import FitError
-from pipeline.gradient.held import Held
+from pipeline.gradient.held import HeldTemplates
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import Centre, Executor, Step, value_and_grad
 from pipeline.gradient.work import Work
@@ -93,7 +93,7 @@ def _evaluated(
         state = state._replace(parameters=half)
 
 
-def _held(config: Config, work: Work, state: State) -> Held | None:
+def _held(config: Config, work: Work, state: State) -> HeldTemplates | None:
     """What an epoch does not observe; None where it observes all."""
     if state.chosen is None or leading.is_choice(config, state.epoch):
         return None

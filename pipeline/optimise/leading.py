@@ -22,7 +22,7 @@ from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.data.record import Leading
 from pipeline.errors import FitError
-from pipeline.gradient.held import Held, Watched, needed
+from pipeline.gradient.held import HeldTemplates, Watched, needed
 from pipeline.gradient.sweeps import Executor, FreeValues, Step, forward
 from pipeline.gradient.work import Work
 from pipeline.templates.axes import Axes, affecting
@@ -61,11 +61,11 @@ def undecided(config: Config) -> Chosen | None:
     return Chosen(np.zeros(0, dtype=bool), {b.channel: np.zeros((0, 0, 0)) for b in binnings_of(config)})
 
 
-def held(config: Config, axes: Axes, chosen: Chosen) -> Held:
+def held(config: Config, axes: Axes, chosen: Chosen) -> HeldTemplates:
     """What the epochs after a choice observe and hold."""
     named = zip(_shapes(config).values(), chosen.leads, strict=True)
     rows = [row for own, leads in named if leads for row in own]
-    return Held(needed(axes, rows), axes, chosen.before)
+    return HeldTemplates(needed(axes, rows), axes, chosen.before)
 
 
 def choose(
@@ -98,7 +98,9 @@ def choose(
 
 def worths(config: Config, axes: Axes, step: Step, there: Templates) -> Float[np.ndarray, " systematics"]:
     """What every shape systematic of the model is worth, see the module."""
-    nothing = Held(Watched((), ()), axes, {c: np.asarray(a) for c, a in step.templates.yields.items()})
+    nothing = HeldTemplates(
+        Watched((), ()), axes, {c: np.asarray(a) for c, a in step.templates.yields.items()}
+    )
     still = nothing.completed(there)
     updates = config.optimise.leading_every
     found = []

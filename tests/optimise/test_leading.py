@@ -9,14 +9,17 @@ from pipeline.cluster import InProcess
 from pipeline.containers import Templates
 from pipeline.data import datasets
 from pipeline.data.fingerprint import fingerprint_of
-from pipeline.gradient.held import Held, Watched
+from pipeline.evaluate.at_point import work_of_all_models
+from pipeline.gradient.held import HeldTemplates, Watched
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import forward, value_and_grad
 from pipeline.gradient.work import prepare_work
+from pipeline.likelihood.run_workspace import workspace
 from pipeline.optimise import leading
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import Axes
+from pipeline.templates.fill import EXACT
 
 AXES = Axes(("ttbar", "ttbar__scale", "wjets"), ("nominal", "jes", "jer"))
 SHAPES = ("PS variation", "Jet energy scale", "Jet energy resolution")
@@ -32,7 +35,7 @@ def test_held_templates_keep_their_ratio_to_the_nominal():
     rng = np.random.default_rng(1)
     before, now = templates_of(rng), templates_of(rng)
     before.yields["region"][2, 0, 0] = 0.0  # a bin without nominal events keeps the difference
-    found = Held(Watched(("jer",), ()), AXES, before.yields).completed(now).yields["region"]
+    found = HeldTemplates(Watched(("jer",), ()), AXES, before.yields).completed(now).yields["region"]
     was, given = before.yields["region"], now.yields["region"]
     for row in ((0, 0), (0, 2), (2, 0), (2, 2)):
         np.testing.assert_array_equal(found[row], given[row])
@@ -44,7 +47,7 @@ def test_held_templates_keep_their_ratio_to_the_nominal():
 
 def test_the_derivative_through_held_templates_is_the_transpose():
     rng = np.random.default_rng(2)
-    held = Held(Watched(("jes",), ()), AXES, templates_of(rng).yields)
+    held = HeldTemplates(Watched(("jes",), ()), AXES, templates_of(rng).yields)
     now, moved, slopes = (templates_of(rng) for _ in range(3))
     observed = np.ones((3, 3, 4), dtype=bool)
     observed[:, 2] = observed[1] = False
@@ -167,3 +170,18 @@ def test_a_share_takes_the_fewest_that_make_it_and_of_equal_ones_the_first():
     assert leading._first(worth, 0.5).tolist() == [False, True, False, False]
     assert leading._first(worth, 0.81).tolist() == [True, True, False, True]
     assert leading._first(np.zeros(2), 0.9).tolist() == [True, False]
+
+
+@pytest.mark.simulate
+def test_the_evaluation_has_all(few, miniature_columns):
+    """Its events, variations and likelihood are those of a run that observes all."""
+    config = with_leading(few, 1)
+    for fold in (datasets.TRAIN, datasets.HELD_OUT):
+        assert work_of_all_models(config, miniature_columns, fold) == work_of_all_models(
+            few, miniature_columns, fold
+        )
+    work = work_of_all_models(config, miniature_columns, datasets.HELD_OUT)
+    exact = forward(InProcess(), work, initial_parameters(config), EXACT)
+    spec = workspace(exact, work.axes, config)
+    names = {m["name"] for c in spec["channels"] for s in c["samples"] for m in s["modifiers"]}
+    assert set(SHAPES) < names
