@@ -92,7 +92,9 @@ def is_physical(model: pyhf.Model, parameters: Sequence[float]) -> bool:
     return bool(rates.min() >= NO_EVENTS * abs(rates).max())
 
 
-def _looked_around(model: pyhf.Model, data: PyhfData, poi: float, found: ConditionalMinimum) -> ConditionalMinimum:
+def _looked_around(
+    model: pyhf.Model, data: PyhfData, poi: float, found: ConditionalMinimum
+) -> ConditionalMinimum:
     """Return the fit, or one from a point that is lower along a shape parameter."""
     for _ in range(RESTARTS):
         lower = _lowest_along(model, data, found.parameters)
