@@ -291,9 +291,8 @@ class HistFactory(eqx.Module):
         self, parameters: Float[Array, " params"], auxdata: Float[Array, " auxdata"], dense: DenseTemplates
     ) -> Float[Array, " auxdata"]:
         """``ln c_j(a_j | theta_j)`` of every constraint term; 0 for one that is switched off."""
-        return constraint_logpdf(
-            self.constraints, parameters[self.constraints.parameter], auxdata, dense.width
-        )
+        values = parameters[self.constraints.parameter]
+        return constraint_logpdf(self.constraints, values, auxdata, dense.width)
 
 
 def _values(groups: list[Any]) -> Float[Array, "..."]:

@@ -300,17 +300,18 @@ def test_b_paths_in_manifests(path, tmp_path):
 
 def test_b_text_is_utf_8_whatever_the_locale(tmp_path, path):
     program = """if True:
+        import logging
         import sys
         from pathlib import Path
         from pipeline import config
-        from pipeline.cli.progress import PACKAGE, logged
+        from pipeline.cli.progress import logged
         from pipeline.data import store
         run = config.load(Path(sys.argv[1]), [])
         store.write_text(Path("page.html"), run.title)
         store.write_json(Path("a.json"), {"title": run.title})
         assert store.read_json(Path("b.json")) == run.title
         with logged(Path("log")):
-            PACKAGE.info(run.title + chr(0xDC80))
+            logging.getLogger("pipeline").info(run.title + chr(0xDC80))
     """
     title = "Δη → ü"
     (tmp_path / "run.yaml").write_text(f"extends: {path}\ntitle: {title}\n", encoding="utf-8")

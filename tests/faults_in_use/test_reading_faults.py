@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import awkward as ak
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import rootfiles
@@ -109,7 +110,7 @@ class Failing(Analysis):
 
 
 def of_observe(analysis, variation=None):
-    p, c = Parameters({}), Columns({"weight": np.ones(2)})
+    p, c = Parameters({}), Columns({"weight": jnp.ones(2)})
     if variation is None:
         return observe(analysis, [], p, c, Exact())
     return families(analysis, [], [variation], p, c, Exact())
