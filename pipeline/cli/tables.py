@@ -45,6 +45,7 @@ def fit_table(found: WorkspaceFit) -> str:
         f"fit to {data}: {found.status}, {found.steps} steps, -2 ln L = {found.twice_nll:.10g}, EDM {found.edm:.2g}",
         _table(columns, rows),
         *_correlations(found),
+        *_below_zero(found),
         *_seconds(found, other),
     ]
     if other is not None and other.twice_nll is not None:
@@ -89,6 +90,13 @@ def _of_numbers(
 def _bands(name: str, values: Sequence[float]) -> dict[str, float]:
     """Return values by the names that pyhf's have beside them."""
     return {f"{name}[{band:+d}]": value for band, value in zip(range(-2, 3), values, strict=True)}
+
+
+def _below_zero(found: WorkspaceFit) -> list[str]:
+    bins = ", ".join(map(str, found.bins_below_zero))
+    return (
+        [f"fewer than no events are expected in bins {bins}: such a minimum has no meaning"] if bins else []
+    )
 
 
 def _correlations(found: WorkspaceFit) -> list[str]:

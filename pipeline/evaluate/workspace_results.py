@@ -36,7 +36,9 @@ class FittedValue(Written):
     uncertainty: float
     start: float
     bounds: tuple[float, float]
-    held: str = Field(description="`fixed`, `at bound`, or nothing")
+    held: str = Field(
+        description="`fixed`, `at bound`, `no effect` of one that nothing depends on, or nothing"
+    )
 
 
 class ByPyhf(Written):
@@ -60,6 +62,9 @@ class WorkspaceFit(Written):
     twice_nll: float = Field(description="-2 ln L at the minimum, as pyhf has it")
     edm: float = Field(description="-ln L still to gain, estimated")
     gradient_norm: float
+    bins_below_zero: tuple[int, ...] = Field(
+        description="bins that expect fewer than no events at the minimum"
+    )
     poi: str | None
     is_asimov: bool
     parameters: tuple[FittedValue, ...]
@@ -109,10 +114,11 @@ def fitted(given: GivenWorkspace) -> WorkspaceFit:
     found, covariance = jax.block_until_ready(program(given.model, given.data))
     running = time.perf_counter() - started
     _require_convergence(given, found)
-    width = np.sqrt(np.diagonal(np.asarray(covariance)))
+    flat = np.asarray(found.flat)
+    width = np.where(flat, 0.0, np.sqrt(np.diagonal(np.asarray(covariance))))
     model = given.model
     fixed = np.asarray(model.fixed_parameters())
-    held = np.where(fixed, "fixed", np.where(np.asarray(found.at_bounds), "at bound", ""))
+    held = np.select([fixed, np.asarray(found.at_bounds), flat], ["fixed", "at bound", "no effect"], "")
     free = np.flatnonzero((held == "") & (width > 0))
     chosen = np.asarray(covariance)[np.ix_(free, free)] / np.outer(width[free], width[free])
     _require_directions(given, width, free, chosen)
@@ -122,6 +128,7 @@ def fitted(given: GivenWorkspace) -> WorkspaceFit:
         twice_nll=float(found.twice_nll),
         edm=float(found.edm),
         gradient_norm=float(found.gradient_norm),
+        bins_below_zero=tuple(np.flatnonzero(np.asarray(found.negative)).tolist()),
         poi=None if model.poi_index is None else given.names[model.poi_index],
         is_asimov=given.is_asimov,
         parameters=tuple(

@@ -111,6 +111,26 @@ def test_what_nothing_determines_is_named(tmp_path):
         fitted(given)
 
 
+def test_what_has_no_effect_is_said(tmp_path):
+    content = two_bins()
+    idle = {"name": "none", "data": [0.0, 0.0], "modifiers": [modifier("idle", "normfactor")]}
+    content["channels"][0]["samples"].append(idle)
+    found = fitted(given_workspace(written(tmp_path, content)))
+    (idle,) = [own for own in found.parameters if own.name == "idle"]
+    assert (idle.value, idle.uncertainty, idle.held) == (1.0, 0.0, "no effect")
+
+
+def test_bins_that_expect_fewer_than_no_events_are_said(tmp_path):
+    steep = modifier("steep", "histosys", {"hi_data": [70.0, 61.0], "lo_data": [10.0, 59.0]})
+    samples = [
+        {"name": "s", "data": [0.5, 5.0], "modifiers": [modifier("mu", "normfactor")]},
+        {"name": "b", "data": [40.0, 60.0], "modifiers": [steep, modifier("g", "staterror", [12.0, 5.0])]},
+    ]
+    path = written(tmp_path, workspace_of([{"name": "a", "samples": samples}], {"a": [0.0, 60.0]}))
+    assert fitted(given_workspace(path)).bins_below_zero == (0,)
+    assert "fewer than no events are expected in bins 0" in run("fit", path)[1]
+
+
 def test_a_patch_of_a_patchset(tmp_path):
     path = written(tmp_path, two_bins())
     patch = [{"op": "replace", "path": "/channels/0/samples/0/data", "value": [10.0, 20.0]}]
