@@ -101,7 +101,7 @@ def _below_zero(found: WorkspaceFit) -> list[str]:
 
 def _correlations(found: WorkspaceFit) -> list[str]:
     """Return the largest correlations, one line."""
-    matrix = np.asarray(found.correlation).reshape(len(found.correlated), -1)
+    matrix = np.asarray(found.correlation).reshape((len(found.correlated),) * 2)
     rows, columns = np.triu_indices(len(found.correlated), 1)
     order = np.argsort(-np.abs(matrix[rows, columns]), kind="stable")[:MOST_CORRELATIONS]
     pairs = [
