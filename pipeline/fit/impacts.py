@@ -163,7 +163,8 @@ def _fitted(
     model = HistFactory.from_workspace(spec)
     data = model.data()
     best = _fit(model, data, model.initial, model.fixed)
-    if not bool(best.converged) and model.poi_index is not None and (reason := undetermined(model)):
+    poi = model.poi_index
+    if poi is not None and not bool(best.converged & ~best.flat[poi]) and (reason := undetermined(model)):
         raise FitError(reason)
     _converged(model, best)
     return model, data, best, jnp.sqrt(jnp.diagonal(_covariance(model, best.parameters, data)))
