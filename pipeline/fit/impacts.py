@@ -164,8 +164,7 @@ def _fitted(
     data = model.data()
     best = _fit(model, data, model.initial, model.fixed)
     poi = model.poi_index
-    doubtful = poi is not None and (bool(best.flat[poi]) or not bool(best.converged))
-    if doubtful and (reason := undetermined(model)):
+    if poi is not None and not bool(best.converged & ~best.flat[poi]) and (reason := undetermined(model)):
         raise FitError(reason)
     _converged(model, best)
     return model, data, best, jnp.sqrt(jnp.diagonal(_covariance(model, best.parameters, data)))

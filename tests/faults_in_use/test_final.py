@@ -307,6 +307,11 @@ def test_a19_a_workspace_that_contradicts_itself(case):
     ("signal", "kind", "said"),
     [
         (0.0, "profile_interval", "no bin depends on the parameter of interest 'mu'"),
+        (
+            1.0,
+            "upper_limit",
+            r"'mu', nominally 1, has bounds \[0, 10\], and its upper limit at CLs = 0.05 is above",
+        ),
         (1.0, "discovery", "the emptiest bin is bin 3"),
     ],
 )
