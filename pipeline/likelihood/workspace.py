@@ -165,9 +165,7 @@ def _keyed(items: Iterable[JsonObject], where: str) -> dict[str, JsonObject]:
     return keyed
 
 
-def _bins(
-    values: Sequence[float] | AnyArray, size: int, where: str, *, least: float = -math.inf
-) -> Float[Array, " bins"]:
+def _bins(values: object, size: int, where: str, *, least: float = -math.inf) -> Float[Array, " bins"]:
     """Yields of one channel, with the channel's number of bins; those of a sample may be negative."""
     array = np.asarray(values, dtype=np.float64)
     if array.shape != (size,):
