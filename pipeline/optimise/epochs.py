@@ -66,7 +66,7 @@ def each_epoch(
             first_step.look(config, executor, work, (state.parameters, at), step)
         before, state = state, updated(config, free, state, step.gradient)
         if state.chosen is not None and leading.is_choice(config, before.epoch):
-            chosen, found = leading.choose(config, executor, work, step, state.parameters, at)
+            chosen, found = leading.choose(config, executor, work, step, state.chosen, state.parameters, at)
             state, noted = state._replace(chosen=chosen), noted._replace(leading=found)
         seconds = time.perf_counter() - started
         yield state, _record(free, before, step, noted, work.events, seconds)

@@ -31,6 +31,7 @@ from pipeline.templates.fill import Widths
 
 logger = logging.getLogger(__name__)
 MOST_NAMES = 8  # in a line of the log
+KEPT = 0.9  # of what the best ones are worth: another choice is another program, a minute of compiling
 
 
 class Chosen(NamedTuple):
@@ -69,11 +70,18 @@ def held(config: Config, axes: Axes, chosen: Chosen) -> HeldTemplates:
 
 
 def choose(
-    config: Config, executor: Executor, work: Work, step: Step, after: FreeValues, widths: Widths
+    config: Config,
+    executor: Executor,
+    work: Work,
+    step: Step,
+    former: Chosen,
+    after: FreeValues,
+    widths: Widths,
 ) -> tuple[Chosen, Leading]:
     """The systematics that lead from here on, and what is recorded of them.
 
     Arguments:
+        former: the last choice, which stays where the best ones are hardly worth more.
         step: at the parameters before the update, with all systematics.
         after: the parameters after it, where the next epoch begins; held templates are those of this point.
     """
@@ -82,7 +90,7 @@ def choose(
     except FitError:  # the next epoch will say so, or halve the update
         there = step.templates
     worth = worths(config, work.axes, step, there)
-    leads = _first(worth, config.optimise.leading)
+    leads = _kept(former.leads, _first(worth, config.optimise.leading), worth)
     total = float(np.sum(worth))
     share = float(np.sum(worth[leads])) / total if total > 0 else 1.0
     names = list(_shapes(config))
@@ -128,6 +136,17 @@ def _first(worth: Float[np.ndarray, " systematics"], leading: object) -> Bool[np
     found = np.zeros(len(worth), dtype=bool)
     found[order[:number]] = True
     return found
+
+
+def _kept(
+    former: Bool[np.ndarray, " former"],
+    best: Bool[np.ndarray, " systematics"],
+    worth: Float[np.ndarray, " systematics"],
+) -> Bool[np.ndarray, " systematics"]:
+    """The former ones where they are about as few and worth about as much as the best."""
+    if not former.size or KEPT * np.sum(former) > np.sum(best):
+        return best
+    return former if np.sum(worth[former]) >= KEPT * np.sum(worth[best]) else best
 
 
 def _shapes(config: Config) -> dict[str, list[tuple[str, str]]]:

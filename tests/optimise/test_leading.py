@@ -172,6 +172,14 @@ def test_a_share_takes_the_fewest_that_make_it_and_of_equal_ones_the_first():
     assert leading._first(np.zeros(2), 0.9).tolist() == [True, False]
 
 
+def test_a_choice_stays_where_another_is_hardly_worth_more():
+    first, second = np.array([True, False, False]), np.array([False, True, False])
+    assert leading._kept(first, second, np.array([0.95, 1.0, 0.1])) is first
+    assert leading._kept(first, second, np.array([0.85, 1.0, 0.1])) is second
+    assert leading._kept(first | second, second, np.array([0.95, 1.0, 0.1])) is second  # twice as many
+    assert leading._kept(np.zeros(0, dtype=bool), second, np.ones(3)) is second
+
+
 @pytest.mark.simulate
 def test_the_evaluation_has_all(few, miniature_columns):
     """Its events, variations and likelihood are those of a run that observes all."""
