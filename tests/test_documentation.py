@@ -1,7 +1,9 @@
 """The page on writing an analysis is complete: its class, configuration and manifest run as they stand."""
 
+import ast
 import contextlib
 import doctest
+import importlib
 import json
 import re
 
@@ -131,3 +133,17 @@ def test_links_between_pages_lead_somewhere():
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+BENCHMARKS = sorted((ROOT / "tests/benchmarks").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+def test_what_a_benchmark_imports_is_there(path):
+    """They run outside of the tests, and would not be seen to break when a name changes."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pipeline":
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                if not hasattr(module, alias.name):
+                    importlib.import_module(f"{node.module}.{alias.name}")

@@ -29,7 +29,7 @@ from workspaces import AGC, agc_workspace
 
 from pipeline.fit import fit_with_covariance
 from pipeline.likelihood import HistFactory
-from pipeline.objective import OBJECTIVES
+from pipeline.objective import OBJECTIVES, Inputs, value_of
 
 ROOT = Path(__file__).parents[2]
 SAMPLES, CHANNELS = 10, 5
@@ -100,8 +100,9 @@ def task_of(kind: str, model: HistFactory):
     if kind == "fit":
         return jax.jit(lambda m, d: fit_with_covariance(m, d, [m.poi_index])), (model, data)
     name = {"poi": "poi_uncertainty", "limit": "upper_limit"}[kind]
-    objective = OBJECTIVES[name].function
-    return jax.jit(jax.value_and_grad(lambda t, m: objective(m, t).value)), (model.templates, model)
+    asked = OBJECTIVES[name]()
+    valued = jax.value_and_grad(lambda t, m: value_of(asked, Inputs(m, t)).value)
+    return jax.jit(valued), (model.templates, model)
 
 
 def said(kind: str, found) -> str:

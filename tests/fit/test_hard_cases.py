@@ -9,7 +9,7 @@ from workspaces import modifier, workspace_of
 
 from pipeline.fit import FitStatus, covariance, fisher_information, fit, fit_with_covariance
 from pipeline.likelihood import HistFactory, cells_at
-from pipeline.objective import OBJECTIVES
+from pipeline.objective import OBJECTIVES, Inputs, value_of
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -77,7 +77,7 @@ def test_a_parameter_without_effect_is_held_and_said():
     assert found.parameters[mu] == model.initial[mu]
     assert jnp.isnan(block[mu, mu])
     assert block[h, h] > 0
-    assert not OBJECTIVES["poi_uncertainty"].function(model, model.templates).converged
+    assert not value_of(OBJECTIVES["poi_uncertainty"](), Inputs(model, model.templates)).converged
 
 
 @pytest.mark.parametrize("observed", [[50.0, 66.0], [50.0, 90.0]])
@@ -197,7 +197,7 @@ def test_patches_of_one_structure_share_a_program():
 def test_an_interval_wider_than_the_distance_to_the_bound(signal):
     """Both ends are found where the uncertainty is larger than mu = 1 is away from its bound at 0."""
     model = model_of([signal], [50.0], [], [51.0])
-    found = jax.jit(lambda t: OBJECTIVES["profile_interval"].function(model, t))(model.templates)
+    found = jax.jit(lambda t: value_of(OBJECTIVES["profile_interval"](), Inputs(model, t)))(model.templates)
     assert found.converged
 
     def rise(mu):
