@@ -9,14 +9,19 @@ REQUIREMENTS ?= $(INSTALLED)
 CONFIG ?= config/agc_ttbar.yaml
 ARGS ?=
 
-.PHONY: run test lint types format environment environment-htcondor requirements reference clean another
+TEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+.PHONY: run test test-all lint types format environment environment-htcondor requirements reference clean another
 
 run: environment ## the main job: simulate, read, optimise, evaluate, report
 	@echo "Running the workflow of $(CONFIG) with snakemake on all cores; the result is results/<run>/report.html"
 	$(BIN)/snakemake --cores all --configfile $(CONFIG) $(ARGS)
 
-test: environment ## all tests, three at a time: one of them mostly waits for Slurm
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: environment ## the tests but for the slow ones, three at a time: some mostly wait
+	$(TEST) -m "not slow" $(ARGS)
+
+test-all: environment ## all tests
+	$(TEST) $(ARGS)
 
 lint: environment ## style, workflow lint, generated files
 	$(BIN)/ruff check .

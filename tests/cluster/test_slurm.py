@@ -13,7 +13,7 @@ from rootfiles import write_run
 import slurm
 from pipeline.data import store
 
-pytestmark = [pytest.mark.workflow, pytest.mark.dask, pytest.mark.slurm]
+pytestmark = [pytest.mark.workflow, pytest.mark.dask, pytest.mark.slurm, pytest.mark.slow]
 
 MANY = 300  # epochs: a job is disturbed after 100 of them
 LONG = (f"optimise.epochs={MANY}", f"optimise.epochs_per_job={MANY}")

@@ -93,6 +93,7 @@ def examples(number):
     )
 
 
+@pytest.mark.slow
 @examples(10)
 @given(workspaces(kinds=("histosys", "normsys", "lumi", "staterror", "shapesys")))
 def test_minimum_is_not_above_that_of_minuit(workspace):
@@ -101,6 +102,7 @@ def test_minimum_is_not_above_that_of_minuit(workspace):
     assert np.isfinite(value)
 
 
+@pytest.mark.slow
 @examples(5)
 @given(workspaces(channels=2, samples=3, bins=5))
 def test_minimum_with_shapefactors_is_not_above_that_of_minuit(workspace):

@@ -88,6 +88,7 @@ def test_expected_limits_are_pyhfs():
         assert float(expected[band]) == pytest.approx(0.05, rel=2e-3)
 
 
+@pytest.mark.slow
 def test_gradient_of_a_limit_equals_finite_differences():
     model = HistFactory.from_workspace(two_channels())
     bands = BANDS[1:4]

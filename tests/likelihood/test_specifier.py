@@ -61,7 +61,7 @@ def test_axes_hold_what_the_model_uses(run):
 def test_the_written_workspace_is_the_traced_specification(run, templates):
     rows = axes_of(run, VARIATIONS)
     written = templates_from_workspace(workspace(templates, rows, run))
-    traced = jax.jit(lambda t: Specifier.of(t, rows, run).named(t))(jax.tree.map(jnp.asarray, templates))
+    traced = jax.jit(Specifier.of(templates, rows, run).named)(jax.tree.map(jnp.asarray, templates))
     assert jax.tree.structure(written) == jax.tree.structure(traced)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-14), written, traced)
 

@@ -94,6 +94,7 @@ def training(simulated):
     return settings(simulated, "objective.kind=cross_entropy", "objective.channel=loss")
 
 
+@pytest.mark.slow
 @pytest.mark.simulate
 def test_a_classifier_is_trained_over_chunks(training, miniature_columns):
     config = training.model_copy(update={"cluster": training.cluster.model_copy(update={"chunk_events": 32})})
@@ -113,6 +114,7 @@ def test_a_classifier_is_trained_over_chunks(training, miniature_columns):
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.simulate
 def test_pyhf_has_no_such_number_but_still_fits(training, miniature_columns):
     points = {"initial": initial_parameters(training)}
