@@ -73,7 +73,7 @@ class Cluster(Section):
         "sweep. Absent: an equal share of the machine's for `local`, 4000 for batch jobs",
     )
     variations_mb: int = Field(
-        default=128,
+        default=256,
         ge=1,
         description="memory for the variations of a chunk that are observed at once; more of them come in blocks, one "
         "after the other. Besides `memory_mb`'s half for events",

@@ -135,7 +135,7 @@ def main():
     parser.add_argument("--events", type=int, default=256)
     parser.add_argument("--jets", type=int, default=20)
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--memory", type=float, default=128.0, help="cluster.variations_mb")
+    parser.add_argument("--memory", type=float, default=256.0, help="cluster.variations_mb")
     parser.add_argument("--one", nargs=2)
     found = parser.parse_args()
     if found.one:
