@@ -106,6 +106,21 @@ def free_poi(given: GivenWorkspace, path: Path) -> int:
     return place
 
 
+def tested_value(given: GivenWorkspace, poi: int, mu: float, path: Path) -> float:
+    """Return a value of the POI to test.
+
+    Raises:
+        InputError: it is outside the bounds, or below 0, where the test statistic has no meaning.
+    """
+    low, high = (float(bound) for bound in given.model.bounds[poi])
+    if not max(low, 0.0) <= mu <= high:
+        raise InputError(
+            f"{path}: --mu {mu:g} is not between {max(low, 0.0):g} and {high:g}: {given.names[poi]!r} has bounds "
+            f"[{low:g}, {high:g}], and q~ is of signals of 0 or more"
+        )
+    return mu
+
+
 def _held(model: HistFactory, fixed: Mapping[str, float], path: Path) -> dict[str, float]:
     """Return the values by the names of single parameters."""
     held: dict[str, float] = {}

@@ -11,6 +11,8 @@ from pipeline.evaluate.given_workspace import GivenWorkspace
 from pipeline.evaluate.pyhf_state import minuit, pyhf_with
 from pipeline.evaluate.workspace_results import ByPyhf, WorkspaceFit, WorkspaceLimit, WorkspaceTest
 
+LEAST_MU = 1e-6  # pyhf's CLs of no signal at all may be 0 / 0
+
 
 def fit_beside(given: GivenWorkspace, ours: WorkspaceFit) -> WorkspaceFit:
     """Return the fit with pyhf's beside it."""
@@ -57,7 +59,7 @@ def limit_beside(given: GivenWorkspace, ours: WorkspaceLimit) -> WorkspaceLimit:
     """Return the limit with pyhf's beside it, looked for up to twice ours."""
 
     def ask(model: pyhf.Model) -> ByPyhf:
-        low = max(model.config.suggested_bounds()[model.config.poi_index][0], 0.0)
+        low = max(model.config.suggested_bounds()[model.config.poi_index][0], LEAST_MU)
         high = min(
             2 * max(ours.observed, *ours.expected), model.config.suggested_bounds()[model.config.poi_index][1]
         )
@@ -92,9 +94,8 @@ def _asked(given: GivenWorkspace, ask: Callable[[pyhf.Model], ByPyhf]) -> ByPyhf
     started = time.perf_counter()
     with pyhf_with(minuit()):
         options = {} if given.poi is None else {"poi_name": given.poi or None}
-        model = pyhf.Workspace(given.spec).model(measurement_name=given.measurement, **options)
         try:
-            answer = ask(model)
+            answer = ask(pyhf.Workspace(given.spec).model(measurement_name=given.measurement, **options))
         except Exception as error:  # whatever it is: that is pyhf's answer
             answer = ByPyhf(error=" ".join(f"{type(error).__name__}: {error}".split())[:300], seconds=0.0)
     return answer.changed(seconds=time.perf_counter() - started)

@@ -283,5 +283,7 @@ def _require_directions(
 def _require_convergence(given: GivenWorkspace, found: FitResult) -> None:
     if bool(found.converged):
         return
-    reason = undetermined(given.model) if given.model.poi_index is not None else None
+    poi = given.model.poi_index
+    floats = poi is not None and not bool(given.model.fixed_parameters()[poi])
+    reason = undetermined(given.model) if floats else None
     raise FitError(reason or f"{found.describe(given.names)}; no number of it is to be believed")

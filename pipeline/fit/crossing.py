@@ -44,7 +44,7 @@ def falling_root(
 
     def unfinished(state: _Bracket) -> Bool[Array, ""]:
         narrow = jnp.abs(state.b - state.a) <= tolerance * width
-        ended = (state.of_a > 0) & (state.of_b > 0) & (state.b >= end)
+        ended = (state.of_a > 0) & (state.of_b > 0) & (state.b >= end) | (state.of_a < 0) & (state.of_b < 0)
         found = (state.of_a == 0) | (state.of_b == 0)
         return (state.steps < 2) | ((state.steps < max_steps) & ~narrow & ~found & ~ended)
 

@@ -134,9 +134,8 @@ def fit_with_covariance(
     chosen = jnp.asarray(indices)
     units = jnp.eye(parameters.size, dtype=parameters.dtype)[chosen]
     rows = jax.vmap(lambda unit: solve_information(problem, parameters, point.hessian, unit))(units)
-    block = jnp.where(
-        point.inert[chosen][:, None] & ~problem.fixed[chosen][:, None], jnp.nan, rows[:, chosen]
-    )
+    unknown = point.inert[chosen] & ~problem.fixed[chosen]
+    block = jnp.where(unknown[:, None] | unknown[None, :], jnp.nan, rows[:, chosen])
     return _result(problem, options, parameters, nll, state), block
 
 

@@ -163,7 +163,7 @@ def _with_layer(
     if terms.poisson.size:
         best = jnp.where(is_poisson, best_of_poisson(observed, inside, outside, width, mean), best)
     now, bounds = jnp.take(point, index, mode="clip"), jnp.take(model.bounds, index, axis=0, mode="clip")
-    stays = jnp.take(held, index, mode="clip") | ~is_on | ~jnp.isfinite(best)
+    stays = jnp.take(held, index, mode="clip") | ~is_on | jnp.isnan(best)
     moved = jnp.where(stays, now, jnp.clip(best, bounds[:, 0], bounds[:, 1]))
     return point.at[index].set(moved, mode="drop")
 
@@ -199,7 +199,8 @@ def best_of_poisson(
     """Where ``gamma A + C - n ln(gamma A + C) + gamma t - a ln gamma`` is lowest; A is ``inside``, C ``outside``.
 
     ``t`` is the constraint's factor and ``a`` what it counted. The larger root of ``A (A + t) gamma^2 + (C (A + t) -
-    A (n + a)) gamma = a C``; without observed events it is ``a / (A + t)``. NaN for an A of 0 or below that has events.
+    A (n + a)) gamma = a C``; without observed events it is ``a / (A + t)``, and infinite where that has no minimum. NaN
+    for an A of 0 or below that has events.
     """
     total = inside + factor
     lead, half = inside * total, 0.5 * (outside * total - inside * (observed + counted))
@@ -210,4 +211,5 @@ def best_of_poisson(
         counted * outside / jnp.where(above, half + root, 1.0),
         (root - half) / jnp.where(lead > 0, lead, jnp.nan),
     )
-    return jnp.where(observed > 0, jnp.where(inside > 0, larger, jnp.nan), counted / total)
+    empty = jnp.where(total > 0, counted / jnp.where(total > 0, total, 1.0), jnp.inf)
+    return jnp.where(observed > 0, jnp.where(inside > 0, larger, jnp.nan), empty)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from pipeline.likelihood.bordered import Bordered, inverse_blocks, square
@@ -64,7 +65,9 @@ def slopes_of(
     none = jnp.zeros(size + 1, dtype=parameters.dtype)
     of_kept = none.at[model.multiplying.kept].set(jacobians[0] @ first)
     gradient = of_kept.at[model.multiplying.gamma].add(pulls * first[None])[:-1] + slope
-    used = jnp.zeros(size + 1, dtype=bool).at[model.multiplying.kept].set(jnp.any(jacobians[0] != 0, axis=1))
+    least = np.finfo(parameters.dtype).tiny ** 0.2  # above what a nudged factor of 0 leaves of a derivative
+    acts_on_bins = jnp.any(jnp.abs(jacobians[0]) > least, axis=1)
+    used = jnp.zeros(size + 1, dtype=bool).at[model.multiplying.kept].set(acts_on_bins)
     used = used.at[model.multiplying.gamma].max(pulls != 0)[:-1]
     return Slopes(
         gradient, first, second, curvature, jacobians, pulls, ~used & (curvature == 0) & (slope == 0)

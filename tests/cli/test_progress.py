@@ -1,5 +1,6 @@
 """Where messages go: lines on standard error, a file, a bar on a terminal."""
 
+import logging
 import os
 import re
 import subprocess
@@ -11,11 +12,12 @@ from pipeline.cli.progress import PACKAGE, bar, logged
 from pipeline.errors import OutputError
 
 PROGRAM = """if True:
+    import logging
     import sys
     from pathlib import Path
     from pipeline.cli.progress import PACKAGE, bar, logged
     with logged(Path(sys.argv[1]) if sys.argv[1:] else None), bar("optimise", 4, 1) as show:
-        PACKAGE.info("a line")
+        logging.getLogger(PACKAGE).info("a line")
         show("epoch 1")
 """
 
@@ -50,7 +52,7 @@ def test_a_bar_moves_on_a_terminal(tmp_path):
 
 def test_without_a_terminal_there_are_lines(tmp_path, capsys):
     with logged(tmp_path / "log"), bar("optimise", 4, 1) as show:
-        PACKAGE.warning("warning: [bold]x[/bold] " + 40 * "long ")
+        logging.getLogger(PACKAGE).warning("warning: [bold]x[/bold] " + 40 * "long ")
         show("epoch 1")
     said = capsys.readouterr().err
     assert said == "warning: [bold]x[/bold] " + 40 * "long " + "\nepoch 1\n"
@@ -64,24 +66,25 @@ def test_what_an_earlier_run_left_goes_with_the_first_line(tmp_path, capsys):
         pass
     assert path.read_text() == "earlier\n"
     with logged(path):
-        PACKAGE.info("now")
+        logging.getLogger(PACKAGE).info("now")
         assert path.read_text() == "now\n"
-        PACKAGE.debug("a traceback")
+        logging.getLogger(PACKAGE).debug("a traceback")
     assert path.read_text() == "now\na traceback\n"
     assert capsys.readouterr().err == "now\n"
 
 
 @pytest.mark.parametrize("raises", [False, True])
 def test_the_logger_is_left_as_it_was(raises):
-    before = (PACKAGE.level, PACKAGE.propagate, [*PACKAGE.handlers])
+    package = logging.getLogger(PACKAGE)
+    before = (package.level, package.propagate, [*package.handlers])
     try:
         with logged(None):
-            assert not PACKAGE.propagate
+            assert not logging.getLogger(PACKAGE).propagate
             if raises:
                 raise ValueError
     except ValueError:
         pass
-    assert (PACKAGE.level, PACKAGE.propagate, PACKAGE.handlers) == before
+    assert (package.level, package.propagate, package.handlers) == before
 
 
 def test_a_log_that_is_no_file_is_refused(tmp_path):

@@ -140,7 +140,7 @@ def test_overrides(path):
         ),
         (b"\x00\n", "not valid YAML"),
         (b"\xff\xfe\x81", "is no text file"),
-        (b"1: 2\n", "1: Keys should be strings (got 1)"),
+        (b"1: 2\n", "1: a number stands for the name of a key"),
         (b"{}\n", "run: required key is missing"),
     ],
 )

@@ -188,6 +188,9 @@ def test_the_verbs_print_a_table_and_write_json(tmp_path):
         (["--poi", "nix"], "POI 'nix' has 0 components"),
         (["--measurement", "nix"], "no measurement 'nix'"),
         (["--fix", "mu=1"], "the parameter of interest 'mu' is held"),
+        (["--fix", "norm=1", "--fix", "norm=2"], "'norm' twice; give each parameter one value"),
+        (["--mu", "-1"], r"--mu -1 is not between 0 and 10: 'mu' has bounds \[0, 10\]"),
+        (["--mu", "20"], r"--mu 20 is not between 0 and 10"),
     ],
 )
 def test_wrong_options_are_named(arguments, message, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from workspaces import modifier, workspace_of
 
 from pipeline.fit import FitStatus, covariance, fisher_information, fit, fit_with_covariance
+from pipeline.fit.crossing import falling_root
 from pipeline.likelihood import HistFactory, cells_at
 from pipeline.objective import OBJECTIVES, Inputs, value_of
 
@@ -207,3 +208,29 @@ def test_an_interval_wider_than_the_distance_to_the_bound(signal):
     scan = np.linspace(1 - 49 / signal, 1 + 60 / signal, 2_000_001)
     inside = scan[rise(scan) <= 1]
     assert float(found.value) == pytest.approx((inside[-1] - inside[0]) / 2, rel=1e-4)
+
+
+def test_a_limit_below_the_range_that_is_looked_at_is_none():
+    place, found = jax.jit(
+        lambda low: falling_root(lambda x: (1.0 - x, jnp.asarray(True)), low, jnp.asarray(3.0))
+    )(jnp.asarray(2.0))
+    assert not found
+    assert 2.0 <= place <= 3.0
+
+
+@pytest.mark.parametrize("observed", [[52.0, 70.0], [60.0, 55.0]])
+def test_a_factor_of_what_another_factor_switches_off_has_no_effect(observed):
+    """With mu held at 0 nothing depends on r."""
+    both = [modifier("mu", "normfactor"), modifier("r", "normfactor")]
+    samples = [
+        {"name": "s", "data": [5.0, 10.0], "modifiers": both},
+        {"name": "b", "data": [50.0, 60.0], "modifiers": [modifier("n", "normsys", {"hi": 1.1, "lo": 0.9})]},
+    ]
+    model = HistFactory.from_workspace(workspace_of([{"name": "c", "samples": samples}], {"c": observed}))
+    mu, r = (model.parameter_names.index(name) for name in ("mu", "r"))
+    found = jitted(
+        model, model.data(), init=model.initial.at[mu].set(0.0), fixed=model.fixed.at[mu].set(True)
+    )
+    assert bool(found.converged)
+    assert marked(model, found.flat) == {"r"}
+    assert found.parameters[r] == 1.0

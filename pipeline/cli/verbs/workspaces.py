@@ -103,12 +103,13 @@ def fit(output: Path | None, compare: bool, **given: Any) -> None:
 def hypotest(output: Path | None, compare: bool, mu: float, **given: Any) -> None:
     """Test a value of the POI of a pyhf workspace: CLs, observed and expected."""
     from pipeline.cli.tables import test_table
-    from pipeline.evaluate.given_workspace import free_poi
+    from pipeline.evaluate.given_workspace import free_poi, tested_value
     from pipeline.evaluate.pyhf_beside import cls_beside
     from pipeline.evaluate.workspace_results import cls_of
 
     read = _read(given, background_only=True)
-    found = cls_of(read, free_poi(read, given["workspace"]), mu)
+    poi = free_poi(read, given["workspace"])
+    found = cls_of(read, poi, tested_value(read, poi, mu, given["workspace"]))
     _show(cls_beside(read, found) if compare else found, test_table, output)
 
 
@@ -134,6 +135,9 @@ def _read(given: dict[str, Any], *, background_only: bool = False) -> "GivenWork
 
     if (given["patch"] is None) != (given["patchset"] is None):
         raise InputError("--patchset FILE and --patch NAME go together; give both or neither")
+    names = [name for name, _ in given["fix"]]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"--fix: {', '.join(map(repr, sorted(twice)))} twice; give each parameter one value")
     options = {name: value for name, value in given.items() if name not in ("workspace", "fix")}
     return given_workspace(
         given["workspace"], fixed=dict(given["fix"]), background_only=background_only, **options
