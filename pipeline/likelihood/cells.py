@@ -178,15 +178,21 @@ def best_of_normal(
     """Where ``gamma A + C - n ln(gamma A + C) + (gamma - m)^2 / 2 w^2`` is lowest; A is ``inside``, C ``outside``.
 
     The rate u solves ``u^2 + u (q - C - m A) = n q``, ``q = (A w)^2``, whose positive root is the one, taken without
-    cancellation; then ``gamma = m + w^2 A (n - u) / u``. Without observed events it is ``m - w^2 A``.
+    cancellation; then ``gamma = m + w^2 A (n - u) / u = (u - C) / A``, of which the one is taken that loses fewer
+    digits: what is off in gamma, times all events, is off in the Hessian. Without observed events it is ``m - w^2 A``.
     """
     q = (inside * width) ** 2
     half = 0.5 * (outside + mean * inside - q)
     root = jnp.sqrt(half**2 + observed * q)
     below = half < 0
     rate = jnp.where(below, observed * q / jnp.where(below, root - half, 1.0), half + root)
-    pull = jnp.where(observed > 0, observed / jnp.where(rate > 0, rate, 1.0) - 1.0, -1.0)
-    return jnp.where((observed > 0) & (rate <= 0), jnp.nan, mean + width**2 * inside * pull)
+    usable = (observed > 0) & (rate > 0)
+    some = jnp.where(usable, rate, 1.0)
+    pull = jnp.where(usable, observed / some - 1.0, -1.0)
+    by_pull = mean + width**2 * inside * pull
+    by_rate = (some - outside) / jnp.where(inside == 0, 1.0, inside)
+    is_better = usable & (inside > 0) & (some / inside < width**2 * inside * observed / some)
+    return jnp.where((observed > 0) & (rate <= 0), jnp.nan, jnp.where(is_better, by_rate, by_pull))
 
 
 def best_of_poisson(
