@@ -27,6 +27,8 @@ from jaxtyping import Array, Float, Int
 
 from pipeline.relax.cells import Cells, evaluate_polynomials, sum_moments
 
+Operand = Any  # an array, a tracer, or one of JAX's own: a literal, a zero, what is to be transposed
+
 _moments_p = Primitive("moments_in_cells")
 _polynomials_p = Primitive("polynomials_on_cells")
 
@@ -101,7 +103,7 @@ def _raised(
 
 
 def _moments_jvp(
-    primals: Sequence[Array], tangents: Sequence[Array | ad.Zero], *, number: int, order: int
+    primals: Sequence[Operand], tangents: Sequence[Operand], *, number: int, order: int
 ) -> tuple[Array, Array]:
     values, factor, weights, *constants = primals
     d_values, d_factor, d_weights = tangents[:3]
@@ -118,7 +120,7 @@ def _moments_jvp(
     return out, change
 
 
-def _polynomials_jvp(primals: Sequence[Array], tangents: Sequence[Array | ad.Zero]) -> tuple[Array, Array]:
+def _polynomials_jvp(primals: Sequence[Operand], tangents: Sequence[Operand]) -> tuple[Array, Array]:
     values, factor, coefficients, *constants = primals
     d_values, d_factor, d_coefficients = tangents[:3]
     cells = Cells(*constants)
@@ -135,11 +137,11 @@ def _polynomials_jvp(primals: Sequence[Array], tangents: Sequence[Array | ad.Zer
 
 
 def _moments_transpose(
-    cotangent: Array,
-    values: Array,
-    factor: Array,
+    cotangent: Operand,
+    values: Operand,
+    factor: Operand,
     weights: ad.UndefinedPrimal,
-    *cells: Array,
+    *cells: Operand,
     number: int,
     order: int,
 ) -> tuple[Array | None, ...]:
@@ -147,11 +149,11 @@ def _moments_transpose(
 
 
 def _polynomials_transpose(
-    cotangent: Array,
-    values: Array,
-    factor: Array | ad.UndefinedPrimal,
-    coefficients: Any,
-    *constants: Array,
+    cotangent: Operand,
+    values: Operand,
+    factor: Operand,
+    coefficients: Operand,
+    *constants: Operand,
 ) -> tuple[Array | None, ...]:
     cells = Cells(*constants)
     if isinstance(factor, ad.UndefinedPrimal):
@@ -162,7 +164,7 @@ def _polynomials_transpose(
 
 
 def _one_after_the_other(
-    primitive: Primitive, arguments: Sequence[Array], axes: Sequence[int | None], **params: int
+    primitive: Primitive, arguments: Sequence[Operand], axes: Sequence[int | None], **params: int
 ) -> tuple[Array, int]:
     """Batch by a loop: the memory stays that of one set of events."""
     mapped = {
