@@ -23,7 +23,7 @@ class Kind(Section):
 
     @classmethod
     def named(cls) -> str:
-        """Return the field ``kind``."""
+        """Return the name that ``kind`` has in the configuration."""
         name: str = typing.get_args(cls.model_fields["kind"].annotation)[0]
         return name
 
@@ -57,7 +57,7 @@ class Kind(Section):
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Return ``kind`` has a default for Python alone."""
+        """Return the schema with ``kind`` required: its default is for Python alone."""
         made = handler(schema)
         section = handler.resolve_ref_schema(made)
         section["required"] = ["kind", *section.get("required", [])]
@@ -72,13 +72,13 @@ class BesideKind(Section):
 
     @classmethod
     def kinds(cls) -> tuple[type[Kind], ...]:
-        """Return the field ``quantity``."""
+        """Return the kinds that ``quantity`` may be."""
         return typing.get_args(cls.model_fields[QUANTITY].annotation)
 
     @pydantic.model_validator(mode="before")
     @classmethod
     def _apart(cls, given: object) -> object:
-        """Return the keys of the kind apart from the others; a key that no kind has is left for an error to name."""
+        """Move the keys of the kind under ``quantity``; a key that no kind has is left for an error to name."""
         if not isinstance(given, Mapping) or isinstance(given.get(QUANTITY), Kind):
             return given
         if QUANTITY in given:

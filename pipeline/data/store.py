@@ -58,15 +58,15 @@ class Folder:
         return self.root / "summary.json"
 
     def columns(self, name: str) -> Path:
-        """Return columns of one ROOT file, named ``sample/index``."""
+        """Return the path of the columns of one ROOT file, named ``sample/index``."""
         return self.root / "columns" / f"{name}.parquet"
 
     def block(self, number: int) -> Path:
-        """Return state and records at the end of a block of epochs, numbered from 1."""
+        """Return the path of state and records at the end of a block of epochs, numbered from 1."""
         return self.root / "optimise" / f"block_{number}.npz"
 
     def workspace(self, point: str, fold: str) -> Path:
-        """Return pyhf workspace of one point on one fold."""
+        """Return the path of the pyhf workspace of one point on one fold."""
         return self.root / "workspaces" / f"{point}_{fold}.json"
 
 

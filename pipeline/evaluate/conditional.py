@@ -57,7 +57,7 @@ def twice_nll(model: pyhf.Model, data: PyhfData, parameters: Sequence[float]) ->
 
 
 def _order(found: ConditionalMinimum) -> tuple[bool, float]:
-    """Return the fit, or None where a bin expects fewer than no events, as that likelihood means nothing."""
+    """Return what orders minima: physical ones first, as a likelihood with fewer than no events means nothing."""
     return not found.is_physical, found.twice_nll
 
 
@@ -108,7 +108,7 @@ def _looked_around(
 
 
 def _lowest_along(model: pyhf.Model, data: PyhfData, centre: Sequence[float]) -> list[list[float]]:
-    """Return the lowest point along any free shape parameter from a point, if there is such a parameter."""
+    """Return a list of the lowest point along any free shape parameter; empty without one."""
     shapes = sorted({name for name, kind in model.config.modifiers if kind == "histosys"})
     places = [model.config.par_slice(name).start for name in shapes]
     free = [place for place in places if not model.config.suggested_fixed()[place]]

@@ -64,7 +64,7 @@ class Numbers(Written):
     pyhf: Number
 
     def of(self, kind: EvaluatedKind) -> Number:
-        """Return one of the three."""
+        """Return the number of a kind."""
         return {"exact": self.exact, "relaxed": self.relaxed, "pyhf": self.pyhf}[kind]
 
 

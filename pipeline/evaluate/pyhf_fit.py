@@ -131,7 +131,7 @@ def _like_ours(config: Config, spec: Workspace) -> list[float] | None:
 
 
 def _agree(ours: float, pyhfs: float, parts: list[float], config: Config) -> bool:
-    """Require agreement to 1 %: of the number, of the absolute terms of a sum, of a p-value if its logarithm is
+    """Return whether both agree to 1 %: of the number, of the absolute terms of a sum, of a p-value if its logarithm is
     small."""
     scale = math.fsum(map(abs, parts))
     if _has(config, *LOGARITHMS):

@@ -142,7 +142,7 @@ def _counting(options: AsimovSignificance, model: pyhf.Model, data: PyhfData, ha
 
 @judge.register
 def _log_cls(options: Cls, model: pyhf.Model, data: PyhfData, half: float) -> float:
-    """Return CLs = 2 Phi(-sqrt(q)), as without signal CLb is 1/2: pyhf's ``hypotest``, if that finds the lowest
+    """Return ln CLs = ln 2 Phi(-sqrt(q)), as without signal CLb is 1/2: pyhf's ``hypotest``, if that finds the lowest
     minimum."""
     return float(log_ndtr(-_root_of_q(model, options.mu, 0.0))) + math.log(2)
 
@@ -219,7 +219,7 @@ def _widths(model: pyhf.Model, start: np.ndarray, *, step: float = 1e-6) -> np.n
 
 
 def _determinant(model: pyhf.Model, data: PyhfData, parameters: Sequence[str] | None) -> float:
-    """Return the value of the covariance of some parameters, else of the POI."""
+    """Return the determinant of the covariance of some parameters; without any, the POI's variance."""
     names = parameters or (model.config.poi_name,)
     places = [model.config.par_names.index(name) for name in names]
     return float(np.linalg.det(_covariance(model, data)[np.ix_(places, places)]))

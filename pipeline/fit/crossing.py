@@ -32,7 +32,7 @@ def falling_root(
     max_steps: int = 200,
     furthest: float = 1.0,
 ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
-    """Where a falling function crosses 0 between ``low`` and ``high``, differentiable in what it closes over.
+    """Return where a falling function crosses 0 between ``low`` and ``high``, differentiable in what it closes over.
 
     Regula falsi with the Illinois rule (M. Dowell, P. Jarratt, BIT 11 (1971) 168), bisection while a value is
     infinite; the derivative is that of the implicit function. ``tolerance`` is relative to ``high - low``. A crossing
@@ -78,7 +78,7 @@ def falling_root(
 
 
 def _next(state: _Bracket, low: Float[Array, ""], end: Float[Array, ""]) -> Float[Array, ""]:
-    """Where to look next: outwards without a crossing, else between both ends."""
+    """Return where to look next: outwards without a crossing, else between both ends."""
     a, b, of_a, of_b = state.a, state.b, state.of_a, state.of_b
     usable = jnp.isfinite(of_a) & jnp.isfinite(of_b) & (of_a != of_b)
     secant = (a * of_b - b * of_a) / jnp.where(usable, of_b - of_a, 1.0)

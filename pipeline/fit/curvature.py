@@ -15,7 +15,7 @@ SHIFT = 4.0
 
 
 def lowest_curvature(hessian: Bordered, least: float) -> tuple[Float[Array, " params"], Float[Array, ""]]:
-    """A direction, one standard deviation long, and the curvature along it in units of the parameters' own.
+    """Return a direction, one standard deviation long, and the curvature along it in units of the parameters' own.
 
     Inverse iteration (Golub, Van Loan, Matrix Computations, 4th ed., section 8.2.2) with the Schur complement, scaled
     to a unit diagonal, and a shift that makes it positive definite: the smallest found by steps from ``least`` on.

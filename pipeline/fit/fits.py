@@ -49,7 +49,7 @@ class FitResult(eqx.Module):
     negative: Bool[Array, " bins"]
 
     def describe(self, parameter_names: Sequence[str]) -> str:
-        """One sentence for an error message or a log (outside traced code)."""
+        """Return one sentence for an error message or a log (outside traced code)."""
 
         def those(marked: Bool[Array, " params"]) -> str:
             found = [name for name, is_one in zip(parameter_names, marked.tolist(), strict=True) if is_one]
@@ -74,7 +74,7 @@ def fit(
     fixed: Bool[Array, " params"] | None = None,
     options: FitOptions = DEFAULTS,
 ) -> FitResult:
-    """The parameters that minimise ``-ln L`` within the bounds.
+    """Return the parameters that minimise ``-ln L`` within the bounds.
 
     Projected Newton with the exact Hessian and Levenberg-Marquardt damping (Nocedal, Wright, Numerical
     Optimization, 2nd ed., sections 10.3 and 16.7): parameters at a bound that the gradient pushes against are
@@ -103,7 +103,7 @@ def profile(
     fixed: Bool[Array, " params"] | None = None,
     options: FitOptions = DEFAULTS,
 ) -> FitResult:
-    """A `fit` of which only ``twice_nll`` carries derivatives, by the envelope theorem.
+    """Return a ``fit`` of which only ``twice_nll`` carries derivatives, by the envelope theorem.
 
     For test statistics: half the program, and half the time to compile it. Differentiable to any order.
     """
@@ -122,7 +122,7 @@ def fit_with_covariance(
     fixed: Bool[Array, " params"] | None = None,
     options: FitOptions = DEFAULTS,
 ) -> tuple[FitResult, Float[Array, "chosen chosen"]]:
-    """A fit, and the covariance of some parameters: their block of the inverse Hessian of ``-ln L``.
+    """Return a fit, and the covariance of some parameters: their block of the inverse Hessian of ``-ln L``.
 
     ``covariance(...)`` at the fitted point with parameters at active bounds held, but with one Hessian in the
     program instead of two and a cheap derivative. NaN where there is no minimum, and for a parameter without effect;
@@ -146,7 +146,7 @@ def _problem(
     init: Float[Array, " params"] | None,
     fixed: Bool[Array, " params"] | None,
 ) -> FitProblem:
-    """The problem with the model's defaults filled in."""
+    """Return the problem with the model's defaults filled in."""
     dense = model.dense(templates)
     fixed = model.fixed_parameters(dense) if fixed is None else fixed
     return FitProblem(model, dense, data, model.initial if init is None else init, fixed)
@@ -159,7 +159,7 @@ def _result(
     nll: Float[Array, ""],
     state: NewtonState,
 ) -> FitResult:
-    """What the caller sees of the final state; only parameters and ``-2 ln L`` carry derivatives."""
+    """Return the result of the final state; only parameters and ``-2 ln L`` carry derivatives."""
     state = jax.lax.stop_gradient(state)
     point = state.point
     converged = at_minimum(state, options) & ~state.is_flat
@@ -179,7 +179,7 @@ def _result(
 
 
 def _status(state: NewtonState, options: FitOptions, converged: Bool[Array, ""]) -> Int[Array, ""]:
-    """The `FitStatus` of a final state."""
+    """Return the ``FitStatus`` of a final state."""
     stalled = jnp.where(state.damping > options.last_damping, FitStatus.STALLED, FitStatus.STEPS_EXHAUSTED)
     failed = jnp.where(jnp.isfinite(state.point.nll), stalled, int(FitStatus.NOT_FINITE))
     failed = jnp.where(state.is_flat, int(FitStatus.FLAT), failed)
@@ -192,7 +192,7 @@ def fisher_information(
     data: Float[Array, " data"],
     templates: AnyTemplates | None = None,
 ) -> Float[Array, "params params"]:
-    """Observed Fisher information, the Hessian of ``-ln L``; at Asimov data it is the expected one."""
+    """Return observed Fisher information, the Hessian of ``-ln L``; at Asimov data it is the expected one."""
     dense = model.dense(templates)
     hessian = jax.hessian(lambda p: -model.logpdf(p, data, dense))
     information: Float[Array, "params params"] = hessian(parameters)
@@ -204,7 +204,7 @@ def expected_information(
     parameters: Float[Array, " params"],
     templates: AnyTemplates | None = None,
 ) -> Float[Array, "params params"]:
-    """Fisher information that data are expected to hold if the parameters are true.
+    """Return Fisher information that data are expected to hold if the parameters are true.
 
     ``I_ij = sum_k d_i m_k d_j m_k / v_k`` over bins and auxiliary measurements of mean m and variance v: the Hessian
     of ``-ln L`` on Asimov data without second derivatives, which cancel there. At the edge: a bin without
@@ -233,7 +233,7 @@ def covariance(
     templates: AnyTemplates | None = None,
     fixed: Bool[Array, " params"] | None = None,
 ) -> Float[Array, "params params"]:
-    """Covariance of the fitted parameters, the inverse of `fisher_information` over those not fixed.
+    """Return the covariance of the fitted parameters, the inverse of ``fisher_information`` over those not fixed.
 
     Rows and columns of fixed parameters (default: the model's) are zero; add ``FitResult.at_bounds`` to hold
     those too. NaN where the information is not positive definite, that is, where there is no minimum.

@@ -25,7 +25,7 @@ class _Search(eqx.Module):
 
 
 def minimise(problem: FitProblem, options: FitOptions) -> NewtonState:
-    """The final state of the fit with the lowest ``-ln L``."""
+    """Return the final state of the fit with the lowest ``-ln L``."""
     layout = problem.model.layout
     if layout.shape_sample.size + layout.norm_sample.size == 0:
         return descend(problem, options)

@@ -26,7 +26,7 @@ BANDS = np.array([2.0, 1.0, 0.0, -1.0, -2.0])
 class HypoTest(eqx.Module):
     """The test of one hypothesis, all p-values as natural logarithms.
 
-    ``log_cls_expected`` are of background-only data at the `BANDS`; ``sqrt_q`` and ``sqrt_q_asimov`` the roots
+    ``log_cls_expected`` are of background-only data at the ``BANDS``; ``sqrt_q`` and ``sqrt_q_asimov`` the roots
     of the test statistic on the data and on their background-only Asimov data.
     """
 
@@ -40,7 +40,7 @@ class HypoTest(eqx.Module):
 
 
 def root(q: Float[Array, ""]) -> Float[Array, ""]:
-    """``sqrt(q)``; 0 with derivative 0 where q is 0 or, by rounding, below; NaN stays NaN."""
+    """Return ``sqrt(q)``; 0 with derivative 0 where q is 0 or, by rounding, below; NaN stays NaN."""
     positive = ~(q <= 0)
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, q, 1.0)), 0.0)
 
@@ -61,7 +61,8 @@ def conditional_fit(
     init: Float[Array, " params"] | None = None,
     method: Callable[..., FitResult] = fit,
 ) -> FitResult:
-    """The fit with the POI held at a value; ``method``: `fit`, or `profile` where only ``twice_nll`` is used."""
+    """Return the fit with the POI held at a value; ``method``: ``fit``, or ``profile`` where only ``twice_nll`` is
+    used."""
     index = poi_of(model, "conditional fit")
     start = model.initial if init is None else init
     fixed = model.fixed_parameters(templates).at[index].set(True)
@@ -71,7 +72,7 @@ def conditional_fit(
 def q_tilde(
     model: HistFactory, data: Float[Array, " data"], mu: Float[Array, ""] | float, templates: DenseTemplates
 ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
-    """``q~_mu`` and whether its fits converged (arXiv:1007.1727, eq. 16).
+    """Return ``q~_mu`` and whether its fits converged (arXiv:1007.1727, eq. 16).
 
     ``-2 ln L(mu, theta_hat_hat) + 2 ln L(mu_hat, theta_hat)`` with mu_hat within the POI's bounds, the lower of
     which is 0 for the tilde to mean what it does; 0 where the data prefer more signal than ``mu``. Both fits are one
@@ -98,7 +99,8 @@ def q_asimov(
     mu: Float[Array, ""] | float,
     templates: DenseTemplates,
 ) -> tuple[Float[Array, ""], FitResult]:
-    """``q~_mu`` on the Asimov data of ``truth``, whose free fit is ``truth`` itself, and the one fit it takes."""
+    """Return ``q~_mu`` on the Asimov data of ``truth``, whose free fit is ``truth`` itself, and the one fit it
+    takes."""
     asimov = model.expected_data(truth, templates)
     held = conditional_fit(model, asimov, mu, templates, init=truth, method=profile)
     return held.twice_nll + 2.0 * model.logpdf(truth, asimov, templates), held
@@ -150,7 +152,7 @@ def expected_upper_limit(
     level: float = 0.05,
     bands: Float[np.ndarray, " bands"] = BANDS,
 ) -> UpperLimit:
-    """Upper limits on the POI at CLs = ``level`` expected without signal, for fluctuations of ``bands`` sigma.
+    """Return upper limits on the POI at CLs = ``level`` expected without signal, for fluctuations of ``bands`` sigma.
 
     On the Asimov data of the initial parameters at POI = 0, ``CLs(mu) = Phi(-n - a(mu)) / Phi(-n)`` for a
     fluctuation of n, so the limit is where ``a(mu) = sqrt(q_A) = -n - Phi^-1(level Phi(-n))`` (arXiv:1007.1727,

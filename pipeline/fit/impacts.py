@@ -1,6 +1,6 @@
 """What the nuisance parameters do: how much the data constrain each, and what each does to the POI.
 
-By the project's own fit, whose Hessian is exact; `tests/test_nuisance.py` compares it with cabinetry.
+By the project's own fit, whose Hessian is exact; ``tests/test_nuisance.py`` compares it with cabinetry.
 """
 
 import math
@@ -41,12 +41,12 @@ class Impact(Written):
 
 
 def impacts(spec: Workspace, widths_before: Mapping[str, float]) -> list[Impact]:
-    """Impact of each nuisance parameter on the fit of a workspace to its own data, the largest first.
+    """Return the impact of each nuisance parameter on the fit of a workspace to its own data, the largest first.
 
     The shifts are those of the POI when the parameter is fixed one standard deviation after the fit up or down
     and everything else is fitted again.
 
-    Arguments:
+    Args:
         widths_before: standard deviation before the fit of each parameter to look at, by name; the per-bin
             statistical ones are many, and each alone is small.
 
@@ -65,7 +65,7 @@ def impacts(spec: Workspace, widths_before: Mapping[str, float]) -> list[Impact]
 
 
 def best_fit(spec: Workspace) -> tuple[list[float], list[float], float]:
-    """Parameters of the fit of a workspace to its own data, their standard deviations, and -2 ln L there.
+    """Return parameters of the fit of a workspace to its own data, their standard deviations, and -2 ln L there.
 
     Raises:
         FitError: the fit did not converge.
@@ -94,7 +94,7 @@ class Profile:
         return sigma if 0 < sigma < math.inf else max(abs(self.truth), 1.0)
 
     def twice_nll(self, poi: float) -> float | None:
-        """The profile at a value of the POI, also beyond its bounds; None where there is no likelihood.
+        """Return the profile at a value of the POI, also beyond its bounds; None where there is no likelihood.
 
         Raises:
             FitError: the fit did not converge.
@@ -103,7 +103,7 @@ class Profile:
         return None if found is None else float(found.twice_nll)
 
     def interval(self) -> Interval:
-        """Where -2 ln L has risen by 1, on both sides and whatever the bounds of the POI.
+        """Return where -2 ln L has risen by 1, on both sides and whatever the bounds of the POI.
 
         Raises:
             FitError: a fit did not converge, or nothing determines the POI.
@@ -121,7 +121,7 @@ class Profile:
         return found
 
     def _rise(self, sign: float) -> Rise:
-        """The rise on one side; each fit starts where the one before it ended."""
+        """Return the rise on one side; each fit starts where the one before it ended."""
         latest = self._best.parameters
 
         def rise(distance: float) -> float | None:
@@ -144,7 +144,7 @@ class Profile:
 
 
 def widths_before(model: pyhf.Model, prefit_uncertainties: Iterable[float]) -> dict[str, float]:
-    """Standard deviations before the fit of a pyhf model's constrained parameters but those of single bins."""
+    """Return standard deviations before the fit of a pyhf model's constrained parameters but those of single bins."""
     names = model.config.par_names
     per_bin = {
         name
@@ -159,7 +159,7 @@ def widths_before(model: pyhf.Model, prefit_uncertainties: Iterable[float]) -> d
 def _fitted(
     spec: Workspace,
 ) -> tuple[HistFactory, Float[Array, " data"], FitResult, Float[Array, " params"]]:
-    """The model and data of a workspace, the best fit, and the standard deviations there."""
+    """Return the model and data of a workspace, the best fit, and the standard deviations there."""
     model = HistFactory.from_workspace(spec)
     data = model.data()
     best = _fit(model, data, model.initial, model.fixed)

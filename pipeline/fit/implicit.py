@@ -19,7 +19,7 @@ def solve_information(
     information: Bordered,
     vector: Float[Array, " params"],
 ) -> Float[Array, " params"]:
-    """``H^-1 v`` over the free parameters, differentiable to any order in the problem and the parameters.
+    """Return ``H^-1 v`` over the free parameters, differentiable to any order in the problem and the parameters.
 
     ``information`` is H as a constant, used to solve; its derivative is that of the product ``H v``, one
     directional derivative instead of a second Hessian in the program.
@@ -44,14 +44,14 @@ def solve_information(
 def minimum(
     problem: FitProblem, options: FitOptions
 ) -> tuple[Float[Array, " params"], Float[Array, ""], NewtonState]:
-    """The fitted parameters and ``-ln L`` there (both differentiable) and the final state (a constant)."""
+    """Return the fitted parameters and ``-ln L`` there (both differentiable) and the final state (a constant)."""
     state = minimise(problem, options)
     return state.point.parameters, state.point.nll, state
 
 
 @minimum.def_jvp  # type: ignore[untyped-decorator]  # equinox leaves it untyped
 def _minimum_jvp(primals: Any, tangents: Any) -> Any:
-    """Implicit function theorem at ``g(theta, x) = 0`` over the free parameters f, the others c held.
+    """Return implicit function theorem at ``g(theta, x) = 0`` over the free parameters f, the others c held.
 
     ``d theta_f = -H_ff^-1 (dg_f/dx dx + H_fc d theta_c)``; ``d theta_c`` is the tangent of the starting value
     for fixed parameters and 0 at an active bound (Krantz, Parks, The Implicit Function Theorem, theorem
@@ -69,16 +69,16 @@ def _minimum_jvp(primals: Any, tangents: Any) -> Any:
 
 @eqx.filter_custom_jvp
 def profiled(problem: FitProblem, options: FitOptions) -> tuple[Float[Array, ""], NewtonState]:
-    """``-ln L`` at the minimum (differentiable) and the final state (a constant)."""
+    """Return ``-ln L`` at the minimum (differentiable) and the final state (a constant)."""
     state = minimise(problem, options)
     return state.point.nll, state
 
 
 @profiled.def_jvp  # type: ignore[untyped-decorator]  # equinox leaves it untyped
 def _profiled_jvp(primals: Any, tangents: Any) -> Any:
-    """Envelope theorem: ``d min f(theta, x) = df/dx dx + df/d theta_c d theta_c``, nothing from d theta_f.
+    """Return envelope theorem: ``d min f(theta, x) = df/dx dx + df/d theta_c d theta_c``, nothing from d theta_f.
 
-    At the parameters of `minimum`, whose own derivative makes the second order right.
+    At the parameters of ``minimum``, whose own derivative makes the second order right.
     """
     (problem, options), (moved, _) = primals, tangents
     parameters, nll, state = minimum(problem, options)
@@ -88,7 +88,7 @@ def _profiled_jvp(primals: Any, tangents: Any) -> Any:
 
 
 def _explicit(problem: FitProblem, moved: Any) -> tuple[Callable[..., Array], Any, Float[Array, " params"]]:
-    """``-ln L`` as a function of parameters and the problem's numbers, and the direction in which both move.
+    """Return ``-ln L`` as a function of parameters and the problem's numbers, and the direction in which both move.
 
     Only held parameters move, with their starting values.
     """
@@ -104,5 +104,5 @@ def _explicit(problem: FitProblem, moved: Any) -> tuple[Callable[..., Array], An
 
 
 def _zero_tangents(tree: Any) -> Any:
-    """Tangents of constants: zeros for real numbers, none for integers and flags."""
+    """Return tangents of constants: zeros for real numbers, none for integers and flags."""
     return jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else None, tree)

@@ -51,7 +51,7 @@ class Interval(NamedTuple):
 
 
 def end_of(rise: Rise, guess: float) -> End | None:
-    """Where -2 ln L has risen by 1: the nearest such place that steps outwards from a `guess` meet.
+    """Return where -2 ln L has risen by 1: the nearest such place that steps outwards from a ``guess`` meet.
 
     The root of the rise is nearly linear, so a good guess takes two or three values. None where the likelihood never
     rises: nothing determines the parameter on this side.
@@ -59,7 +59,7 @@ def end_of(rise: Rise, guess: float) -> End | None:
 
     @functools.cache
     def beyond(x: float) -> float:
-        """How far the root is beyond 1; infinite where there is no likelihood."""
+        """Return how far the root is beyond 1; infinite where there is no likelihood."""
         found = rise(x)
         return math.inf if found is None else math.sqrt(max(found, 0.0)) - 1.0
 
@@ -81,7 +81,7 @@ def end_of(rise: Rise, guess: float) -> End | None:
 
 
 def _next(inside: float, wall: float, excess: float) -> float:
-    """Where to look after a value that was no end: outwards, and no further than halfway to where all ends."""
+    """Return where to look after a value that was no end: outwards, and no further than halfway to where all ends."""
     if math.isinf(wall):
         root = max(excess + 1.0, 1.0 / FURTHEST)
         return inside * min(1.5 / root - 0.5 + CLOSE, FURTHEST)

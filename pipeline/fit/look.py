@@ -35,7 +35,7 @@ class Response(NamedTuple):
 def lowest_in_sight(
     problem: FitProblem, point: NewtonPoint
 ) -> tuple[Float[Array, " params"], Float[Array, ""]]:
-    """The point that seems the lowest along any free systematic, and ``-ln L`` as estimated there."""
+    """Return the point that seems the lowest along any free systematic, and ``-ln L`` as estimated there."""
     model, kept = problem.model, problem.model.multiplying.kept
     bounds, now = model.bounds[kept], point.parameters[kept]
     response = _response(problem, point)
@@ -55,7 +55,7 @@ def lowest_in_sight(
 
 
 def _response(problem: FitProblem, point: NewtonPoint) -> Response:
-    """The linear response at a minimum, gammas included; none, where the point is not one."""
+    """Return the linear response at a minimum, gammas included; none, where the point is not one."""
     hessian = point.hessian
     first, second = poisson_slopes(problem.data[: point.rates.size], point.rates)
     inverse = hessian.factor().inverse()
@@ -79,7 +79,7 @@ def _response(problem: FitProblem, point: NewtonPoint) -> Response:
 def _rise(
     problem: FitProblem, point: NewtonPoint, response: Response, at: Float[Array, " kept"]
 ) -> Float[Array, " kept"]:
-    """How much ``-ln L`` seems to rise where each parameter is moved to its place; infinite below 0 events."""
+    """Return how much ``-ln L`` seems to rise where each parameter is moved to its place; infinite below 0 events."""
     observed, rates = problem.data[: point.rates.size][None], point.rates[None]
     by = at - point.parameters[problem.model.multiplying.kept]
     change = _changes(problem, point, at) + by[:, None] * response.yields
@@ -91,7 +91,7 @@ def _rise(
 
 
 def _changes(problem: FitProblem, point: NewtonPoint, at: Float[Array, " kept"]) -> Float[Array, "kept bins"]:
-    """How the yields change where each systematic alone is moved, by the samples that it acts on."""
+    """Return how the yields change where each systematic alone is moved, by the samples that it acts on."""
     model, dense, layout, table = (
         problem.model,
         problem.dense,

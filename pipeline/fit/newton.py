@@ -1,4 +1,4 @@
-"""Bounded damped Newton with the exact Hessian, as a `lax.while_loop`; gammas are where they fit best everywhere."""
+"""Bounded damped Newton with the exact Hessian, as a ``lax.while_loop``; gammas are where they fit best everywhere."""
 
 import equinox as eqx
 import jax
@@ -98,11 +98,11 @@ class FitProblem(eqx.Module):
     fixed: Bool[Array, " params"]
 
     def nll(self, parameters: Float[Array, " params"]) -> Float[Array, ""]:
-        """``-ln L``."""
+        """Return ``-ln L``."""
         return -self.model.logpdf(parameters, self.data, self.dense)
 
     def inside(self, parameters: Float[Array, " params"]) -> Float[Array, " params"]:
-        """The point moved onto the bounds, fixed parameters where the fit begins."""
+        """Return the point moved onto the bounds, fixed parameters where the fit begins."""
         bounds = self.model.bounds
         return jnp.where(self.fixed, self.init, jnp.clip(parameters, bounds[:, 0], bounds[:, 1]))
 
@@ -110,20 +110,20 @@ class FitProblem(eqx.Module):
 def active_bounds(
     parameters: Float[Array, " params"], gradient: Float[Array, " params"], bounds: Float[Array, "params 2"]
 ) -> Bool[Array, " params"]:
-    """Parameters at a bound behind which ``-ln L`` is lower (KKT condition with a positive multiplier)."""
+    """Return parameters at a bound behind which ``-ln L`` is lower (KKT condition with a positive multiplier)."""
     low, high = bounds[:, 0], bounds[:, 1]
     return ((parameters <= low) & (gradient > 0)) | ((parameters >= high) & (gradient < 0))
 
 
 def _rounding(problem: FitProblem, options: FitOptions, nll: Float[Array, ""]) -> Float[Array, ""]:
-    """The error of ``-ln L``: that of the terms that add up to it."""
+    """Return the error of ``-ln L``: that of the terms that add up to it."""
     bins = sum(problem.model.bins)
     size = 1.0 + jnp.abs(nll) + jnp.sum(jnp.abs(problem.data[:bins]))
     return options.rounding * float(np.finfo(nll.dtype).eps) * size
 
 
 def at_minimum(state: NewtonState, options: FitOptions) -> Bool[Array, ""]:
-    """Converged: distance to the minimum below tolerance, or down to what rounding leaves.
+    """Return converged: distance to the minimum below tolerance, or down to what rounding leaves.
 
     The latter is a Newton step too small to be represented, or one that ``settled``: with 1e9 events, or a
     constraint of relative width 1e-9, rounding alone leaves an EDM above the tolerance.
@@ -139,7 +139,7 @@ def at_minimum(state: NewtonState, options: FitOptions) -> Bool[Array, ""]:
 
 
 def _advance(problem: FitProblem, options: FitOptions, state: NewtonState) -> NewtonState:
-    """One trial: a step clipped to the bounds, taken if ``-ln L`` falls; then the next step.
+    """Return one trial: a step clipped to the bounds, taken if ``-ln L`` falls; then the next step.
 
     As long as there is no finite value, the trial is another starting point.
     """
@@ -175,7 +175,8 @@ _Step = tuple[Float[Array, " params"], Float[Array, ""], Float[Array, ""], Bool[
 def _step(
     point: NewtonPoint, damping: Float[Array, ""], rounding: Float[Array, ""], options: FitOptions
 ) -> _Step:
-    """The next step with what it promises, its damping, and the parameters of a flat direction, if it came to that.
+    """Return the next step with what it promises, its damping, and the parameters of a flat direction, if it came to
+    that.
 
     The damped Newton step; where the Hessian is not positive definite, that of Fisher scoring, and where that leads
     nowhere, one along the most negative curvature: a saddle is no minimum.
@@ -215,7 +216,7 @@ def _beyond_saddle(
     rounding: Float[Array, ""],
     options: FitOptions,
 ) -> _Step:
-    """A step along negative curvature, one standard deviation long, shorter after each that did not improve.
+    """Return a step along negative curvature, one standard deviation long, shorter after each that did not improve.
 
     Where there is none, as along a flat direction, it is that of Fisher scoring, until this promises nothing more.
     """
@@ -234,7 +235,7 @@ def _beyond_saddle(
 
 
 def _unevaluated(problem: FitProblem) -> NewtonPoint:
-    """The starting point, moved onto the bounds; any finite value at its first evaluation improves it."""
+    """Return the starting point, moved onto the bounds; any finite value at its first evaluation improves it."""
     start = problem.inside(problem.init)
 
     def evaluated() -> NewtonPoint:

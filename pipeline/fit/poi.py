@@ -1,4 +1,4 @@
-"""Why the parameter of interest has no number: nothing determines it, or what is asked for is beyond its bounds."""
+"""Explain why the parameter of interest has no number: nothing determines it, or its bounds cut the answer off."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ MOST_NAMES = 4  # in a message
 
 
 def undetermined(model: HistFactory, templates: AnyTemplates | None = None) -> str | None:
-    """That no data can determine the POI: no bin depends on it, or other free parameters make up for it. Else None."""
+    """Return why no data can determine the POI, as a sentence, or None."""
     poi = poi_of(model, "parameter of interest")
     name, dense = model.parameter_names[poi], model.dense(templates)
     slope, information = (np.asarray(found) for found in _at_nominal(model, dense))
@@ -43,7 +43,7 @@ def undetermined(model: HistFactory, templates: AnyTemplates | None = None) -> s
 
 
 def _partners(information: Float[np.ndarray, "free free"], poi: int) -> list[int]:
-    """Other parameters of a direction without information that the POI is part of, the largest first."""
+    """Return other parameters of a direction without information that the POI is part of, the largest first."""
     width = np.sqrt(np.diagonal(information))
     if not np.isfinite(information).all() or not width[poi] > 0:
         return []
@@ -58,7 +58,7 @@ def _partners(information: Float[np.ndarray, "free free"], poi: int) -> list[int
 def _at_nominal(
     model: HistFactory, dense: DenseTemplates
 ) -> tuple[Float[Array, " data"], Float[Array, "params params"]]:
-    """How the bins change by one unit of the POI, and the expected information."""
+    """Return how the bins change by one unit of the POI, and the expected information."""
     moved = model.initial.at[model.poi_index].add(1.0)
     slope = model.expected_data(moved, dense, False) - model.expected_data(model.initial, dense, False)
     return slope, expected_information(model, model.initial, dense)
@@ -67,7 +67,7 @@ def _at_nominal(
 def beyond_bounds(
     model: HistFactory, templates: AnyTemplates | None, kind: str, options: Mapping[str, Any]
 ) -> str | None:
-    """That an uncertainty or a limit does not lie within the bounds of the POI. Else None."""
+    """Return why an uncertainty or a limit is not within the bounds of the POI, as a sentence, or None."""
     poi = poi_of(model, "parameter of interest")
     name, dense = model.parameter_names[poi], model.dense(templates)
     low, high = (float(bound) for bound in model.bounds[poi])

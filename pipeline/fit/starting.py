@@ -14,7 +14,7 @@ GOLDEN = 0.5 * (np.sqrt(5.0) - 1.0)
 def elsewhere(
     model: HistFactory, start: Float[Array, " params"], number: Int[Array, ""]
 ) -> Float[Array, " params"]:
-    """One of `TRIED` points around the start, spread evenly, the first ones near.
+    """Return one of ``TRIED`` points around the start, spread evenly, the first ones near.
 
     Their places are multiples of irrational numbers (H. Weyl, Math. Ann. 77 (1916) 313): always the same.
     """

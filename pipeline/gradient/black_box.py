@@ -1,4 +1,4 @@
-"""The stage of an analysis that has no derivative: called for whole chunks, or for a few events at several points."""
+"""Call the stage of an analysis that has no derivative, for whole chunks or for a few events at several points."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
@@ -27,11 +27,11 @@ def events(
     *,
     stand_in: bool,
 ) -> Iterable[Columns]:
-    """A group's chunks, with the columns of the analysis's stage without a derivative where it has one.
+    """Return a group's chunks, with the columns of the analysis's stage without a derivative where it has one.
 
     What the stage made at the parameters it was called for last is kept beside the events, in the same budget.
 
-    Arguments:
+    Args:
         stand_in: a generator makes those columns later.
     """
     stage = problem.analysis.simulated
@@ -50,7 +50,7 @@ def events(
 def _outputs(
     resident: Resident, group: Group, problem: Problem, stage: Simulated, point: tuple[float, ...]
 ) -> Iterator[Arrays]:
-    """What the stage makes of every chunk of a group."""
+    """Return the columns that the stage makes for every chunk of a group."""
     for number, chunk in enumerate(resident.chunks(group, problem)):
         rng = np.random.default_rng([*_seed(group), number])
         yield _called(problem.analysis, stage, point, _arrays(chunk), rng)
@@ -64,7 +64,8 @@ def draw(
     number: int,
     seed: tuple[int, ...],
 ) -> list[Call]:
-    """A group's share of `number` events, at random and others for each point, as the stage makes them there."""
+    """Return a group's share of ``number`` events, at random and others for each point, as the stage makes them
+    there."""
     stage = work.problem.analysis.simulated
     if stage is None:
         raise TypeError("an analysis without a stage to call")
@@ -84,13 +85,13 @@ def draw(
 
 
 def joined(parts: Sequence[Call]) -> Call:
-    """Calls at one point as one."""
+    """Return calls at one point as one."""
     inputs, outputs = (np.concatenate([getattr(p, kind) for p in parts]) for kind in ("inputs", "outputs"))
     return Call(parts[0].point, inputs, outputs)
 
 
 def _until(events: int, number: int, total: int) -> int:
-    """Events to draw among the first so many of all."""
+    """Return events to draw among the first so many of all."""
     return events * min(number, total) // total
 
 
@@ -105,7 +106,7 @@ def _call(
 def _called(
     analysis: Analysis, stage: Simulated, point: Sequence[float], arrays: Arrays, rng: np.random.Generator
 ) -> Arrays:
-    """The outputs, checked: all there, one number for each event, finite."""
+    """Return the outputs, checked: all there, one number for each event, finite."""
     name = type(analysis).__name__
     values = dict(zip(stage.parameters, map(float, point), strict=True))
     with Noting(f"in {name}.simulate(p, c, rng) of {len(arrays[WEIGHT])} events at {values}"):
@@ -134,7 +135,7 @@ def _called(
 
 
 def _floating(name: str, output: str, array: np.ndarray) -> np.ndarray:
-    """Outputs as they are, whole numbers in float64: what stands in for the stage makes no others."""
+    """Return outputs as they are, whole numbers in float64: what stands in for the stage makes no others."""
     if array.dtype.kind == "f":
         return array
     if array.dtype.kind != "b" and np.any(np.abs(array) > LARGEST_WHOLE):
@@ -145,7 +146,7 @@ def _floating(name: str, output: str, array: np.ndarray) -> np.ndarray:
 
 
 def _arrays(chunk: Columns) -> Arrays:
-    """The columns of a chunk, as the stage is given them."""
+    """Return the columns of a chunk, as the stage is given them."""
     return {name: np.asarray(array) for name, array in parted(chunk).columns.arrays.items()}
 
 

@@ -1,7 +1,7 @@
 """A group's events as chunks of few shapes, read once by the process that works on them.
 
 Most events have few jets. A chunk holds no more objects of a collection than its events need, rounded up to one of
-`cluster.objects`: work that grows with the number of pairs or triplets then shrinks by an order of magnitude, for one
+``cluster.objects``: work that grows with the number of pairs or triplets then shrinks by an order of magnitude, for one
 more compilation per size.
 
 Chunks stay in memory, on the device where there is one, up to a budget. Those of further groups are written to a
@@ -69,7 +69,7 @@ def _aligned(offset: int) -> int:
 
 
 def _views(mapped: mmap.mmap, begin: int, kind: ArraysKind) -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays of a chunk, one after the other in the file."""
+    """Yield the arrays of a chunk, one after the other in the file."""
     for name, shape, dtype in kind:
         begin = _aligned(begin)
         number = math.prod(shape)
@@ -86,7 +86,7 @@ class _Kept(NamedTuple):
 
 
 class Resident:
-    """The events that a process holds: in memory as far as `budget` bytes go, the others on disk.
+    """The events that a process holds: in memory as far as ``budget`` bytes go, the others on disk.
 
     The executor or the worker makes one and hands it to every function of a sweep.
     """
@@ -96,10 +96,11 @@ class Resident:
         self._kept: dict[tuple[Group, Hashable], _Kept] = {}
 
     def chunks(self, group: Group, problem: Problem) -> Iterable[Columns]:
-        """A group's events as chunks of the layout's length or fewer, the last of each shape filled up with weight 0.
+        """Return a group's events as chunks of the layout's length or fewer, the last of each shape filled up with
+        weight 0.
 
         Values keep their types, as stored; weights are in float64. In place of event numbers there are keys, by which
-        :func:`copies` knows the events, and beside them the factors of :class:`Parts`.
+        ``copies`` knows the events, and beside them the factors of ``Parts``.
         """
         key = (group, problem.layout)
         if key not in self._kept:
@@ -109,7 +110,7 @@ class Resident:
     def made(
         self, key: tuple[Group, Hashable], version: Hashable, make: Callable[[], Iterator[Arrays]]
     ) -> Iterable[Columns]:
-        """Arrays for every chunk of a group, made where this version is not there; earlier ones go."""
+        """Return arrays for every chunk of a group, made where this version is not there; earlier ones go."""
         known = self._kept.get(key)
         if known is None or known.version != version:
             self.drop(lambda other: other == key)
@@ -127,7 +128,7 @@ class Resident:
         self.drop(lambda key: any(now.get(f.path, f.content) != f.content for f in key[0].files))
 
     def _keep(self, chunks: Iterator[Arrays], version: Hashable) -> _Kept:
-        """The chunks in memory, or on disk from the first one on that the budget has no room for."""
+        """Return the chunks in memory, or on disk from the first one on that the budget has no room for."""
         held, size = [], 0
         for chunk in chunks:
             held.append(chunk)
@@ -150,7 +151,7 @@ class Resident:
 
 
 def _emptied(held: list[Arrays]) -> Iterator[Arrays]:
-    """The chunks of a list, each forgotten by it when its turn comes."""
+    """Yield the chunks of a list, each forgotten by it when its turn comes."""
     held.reverse()
     while held:
         yield held.pop()
@@ -169,13 +170,13 @@ class Parts(NamedTuple):
 
 
 def parted(chunk: Columns) -> Parts:
-    """What a chunk holds."""
+    """Return the arrays of a chunk."""
     seen = Columns({n: a for n, a in chunk.arrays.items() if n not in (EVENT_NUMBER, FACTOR)})
     return Parts(seen, chunk.arrays[EVENT_NUMBER], chunk.arrays[FACTOR])
 
 
 def copies(keys: UInt64[AnyArray, " events"], replica: int | None) -> Float[np.ndarray, " events"]:
-    """How often each event is in a bootstrap sample, a Poisson number of mean 1; once each without a replica.
+    """Return how often each event is in a bootstrap sample, a Poisson number of mean 1; once each without a replica.
 
     A function of the event's number, its file and the replica alone: copies of an event have the same, in any chunk.
     """
@@ -183,7 +184,8 @@ def copies(keys: UInt64[AnyArray, " events"], replica: int | None) -> Float[np.n
 
 
 def _arrays(group: Group, layout: Layout) -> Iterator[Arrays]:
-    """The chunks of a group, a file in memory at a time: events that fill no chunk wait for those of the next file."""
+    """Yield the chunks of a group, a file in memory at a time: events that fill no chunk wait for those of the next
+    file."""
     waiting: dict[Hashable, tuple[Arrays, int]] = {}
     for part in _parts(group):
         for piece, length in _by_objects(part, layout):
@@ -200,7 +202,7 @@ def _arrays(group: Group, layout: Layout) -> Iterator[Arrays]:
 
 
 def _parts(group: Group) -> Iterator[Arrays]:
-    """Events of each file and fold, with the group's scale for a factor, and keys for their numbers."""
+    """Yield events of each file and fold, with the group's scale for a factor, and keys for their numbers."""
     for file in group.files:
         for fold in group.folds if file.events else ():
             part = store.read_columns(Path(file.path), fold, file.content)
@@ -214,7 +216,8 @@ def _parts(group: Group) -> Iterator[Arrays]:
 
 
 def _by_objects(arrays: Arrays, layout: Layout) -> Iterator[tuple[Arrays, int]]:
-    """The events parted by the size their collections fit into, each part trimmed to it and with its chunks' length.
+    """Yield the events parted by the size their collections fit into, each part trimmed to it and with its chunks'
+    length.
 
     That is halved with every step of the ladder: the arrays of pairs and triplets stay about as large.
     """
@@ -247,7 +250,7 @@ def _by_size(
 
 
 def _cut(arrays: Arrays, length: int) -> Iterator[Arrays]:
-    """Pieces of `length` events; the last is filled up with its own first event, a real one, at weight 0."""
+    """Yield pieces of ``length`` events; the last is filled up with its own first event, a real one, at weight 0."""
     for start in range(0, len(arrays[WEIGHT]), length):
         yield {name: _filled(name, array[start : start + length], length) for name, array in arrays.items()}
 

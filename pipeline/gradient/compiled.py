@@ -25,7 +25,7 @@ class Programs:
         self._kept: dict[tuple[Problem, tuple[str, ...]], Sweeps] = {}
 
     def __call__(self, problem: Problem, variations: tuple[str, ...]) -> Sweeps:
-        """Those of a problem, made where they are not there."""
+        """Return the compiled functions of a problem, made where they are not there."""
         key = (problem, variations)
         if key not in self._kept:
             self._kept = {k: sweeps for k, sweeps in self._kept.items() if not problem.succeeds(k[0])}
@@ -39,7 +39,7 @@ class Programs:
 
 @Programs
 def compiled(problem: Problem, variations: tuple[str, ...]) -> Sweeps:
-    """Both sweeps of one chunk, compiled once per process; float64 goes in and comes out."""
+    """Return both sweeps of one chunk, compiled once per process; float64 goes in and comes out."""
 
     def templates(
         parameters: FreeValues,
@@ -70,13 +70,13 @@ def compiled(problem: Problem, variations: tuple[str, ...]) -> Sweeps:
 
 
 def recipe(problem: Problem, variations: tuple[str, ...]) -> Recipe:
-    """What makes templates of events in a problem."""
+    """Return the recipe of the templates of a problem."""
     return Recipe(problem.analysis, problem.binnings, variations, problem.linear, problem.memory)
 
 
 @contextlib.contextmanager
 def mixed_as_numpy_does() -> Iterator[None]:
-    """Analyses mix types of columns freely, and no product of matrices is rounded to fewer bits than its type has."""
+    """Let analyses mix types of columns, and compute products of matrices in all the bits of their type."""
     with jax.numpy_dtype_promotion("standard"), jax.default_matmul_precision("highest"):
         yield
 
@@ -84,7 +84,7 @@ def mixed_as_numpy_does() -> Iterator[None]:
 def in_types(
     problem: Problem, parameters: FreeValues, columns: Columns, mode: Mode
 ) -> tuple[FreeValues, Columns, Mode]:
-    """What selection and observables are worked on: relaxed in the configured precision, but for whole numbers.
+    """Return the columns for selection and observables: relaxed in the configured precision, integers as they are.
 
     Exact ones are worked on in the columns' own types, at the very thresholds and edges.
     """
@@ -101,7 +101,7 @@ def in_types(
 
 
 def in_precision(problem: Problem, tree: Tree) -> Tree:
-    """The same numbers in the precision of relaxed selections; whole numbers and booleans as they are."""
+    """Return the same numbers in the precision of relaxed selections; whole numbers and booleans as they are."""
 
     def one(array: ArrayLike) -> Array:
         found = jax.numpy.asarray(array)

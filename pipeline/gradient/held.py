@@ -26,7 +26,7 @@ class Watched(NamedTuple):
     samples: tuple[str, ...]
 
     def of(self, group: Group) -> Group | None:
-        """A group with the variations that are observed of it; None for one of a sample that is left out."""
+        """Return a group with the variations that are observed of it; None for one of a sample that is left out."""
         if "__" in group.sample and group.sample not in self.samples:
             return None
         return group._replace(variations=tuple(n for n in group.variations if n in self.variations))
@@ -40,7 +40,7 @@ class HeldTemplates(NamedTuple):
     before: Mapping[str, Float[np.ndarray, "samples variations bins"]]
 
     def completed(self, templates: Templates) -> Templates:
-        """Templates of what is observed, with those that are held."""
+        """Return templates of what is observed, with those that are held."""
         yields = {
             channel: np.where(self._left_out, self._moved(channel, array), array)
             for channel, array in templates.yields.items()
@@ -48,7 +48,7 @@ class HeldTemplates(NamedTuple):
         return Templates(yields, templates.sumw2)
 
     def pulled_back(self, slopes: Templates) -> Templates:
-        """The derivative with respect to what is observed, from that with respect to all templates."""
+        """Return the derivative with respect to what is observed, from that with respect to all templates."""
         yields = {}
         for channel, array in slopes.yields.items():
             through = np.where(self._left_out, array, 0.0) * self._ratio(channel)
@@ -58,13 +58,14 @@ class HeldTemplates(NamedTuple):
         return Templates(yields, slopes.sumw2)
 
     def _moved(self, channel: str, yields: AnyArray) -> Float[np.ndarray, "samples variations bins"]:
-        """All templates as they would be if they were held, relative to these nominal ones."""
+        """Return all templates as they would be if they were held, relative to these nominal ones."""
         nominal, before = (np.asarray(a)[self._process, 0][:, None] for a in (yields, self.before[channel]))
         moved: np.ndarray = self.before[channel] + self._ratio(channel) * (nominal - before)
         return moved
 
     def _ratio(self, channel: str) -> Float[np.ndarray, "samples variations bins"]:
-        """Each template over the nominal; 1 where the nominal is not positive, so that the difference is kept."""
+        """Return each template over the nominal; 1 where the nominal is not positive, so that the difference is
+        kept."""
         before = self.before[channel]
         nominal = before[self._process, 0][:, None]
         positive = nominal > 0
@@ -85,12 +86,12 @@ class HeldTemplates(NamedTuple):
 
 
 def everything(axes: Axes) -> Watched:
-    """Nothing left out."""
+    """Return a choice that leaves nothing out."""
     return Watched(axes.variations[1:], axes.samples)
 
 
 def needed(axes: Axes, rows: Collection[tuple[str, str]]) -> Watched:
-    """What must be observed for some rows, (process, variation)."""
+    """Return the rows, (process, variation), that must be observed for some rows."""
     found = [axes.row(*row) for row in rows]
     variations = {variation for _, variation in found}
     samples = {sample for sample, _ in found}

@@ -34,12 +34,12 @@ class Described(Written):
     sense: Literal["minimise", "maximise"]
 
     def is_better(self, after: float, before: float) -> bool:
-        """Whether a number is better than another."""
+        """Return whether a number is better than another."""
         return after < before if self.sense == "minimise" else after > before
 
 
 def centre(config: Config, axes: Axes) -> Centre:
-    """Templates -> the objective, and the derivative of what is minimised (penalties included); compiled once.
+    """Return, compiled, the objective of templates with the derivative of what is minimised, penalties included.
 
     Only an analysis's own figure of merit looks at the parameters too.
     """
@@ -78,12 +78,12 @@ class _Given(NamedTuple):
 
 
 def _specifier(config: Config, axes: Axes) -> Specifier:
-    """How the arrays of the likelihood are made, once for all epochs."""
+    """Return how the arrays of the likelihood are made, once for all epochs."""
     return Specifier(config, axes, {binning.channel: binning.bins for binning in binnings_of(config)})
 
 
 def _without(templates: Templates, specifier: Specifier | None) -> Templates:
-    """The channels that are not in the fit; all of them where there is none."""
+    """Return the channels that are not in the fit; all of them where there is none."""
     names = [name for name in templates.yields if specifier is None or name not in specifier.regions]
     return Templates(
         {name: templates.yields[name] for name in names}, {name: templates.sumw2[name] for name in names}
@@ -91,7 +91,7 @@ def _without(templates: Templates, specifier: Specifier | None) -> Templates:
 
 
 def _by_channel(slopes: _Given, specifier: Specifier | None, templates: Templates) -> Templates:
-    """The derivative with respect to every channel, in the templates' order."""
+    """Return the derivative with respect to every channel, in the templates' order."""
     found = slopes.others
     if specifier is not None and slopes.in_fit is not None:
         fitted = specifier.apart(slopes.in_fit)
@@ -103,7 +103,7 @@ def _by_channel(slopes: _Given, specifier: Specifier | None, templates: Template
 
 
 def described(config: Config) -> Described:
-    """How the objective of a run is called."""
+    """Return how the objective of a run is called."""
     quantity, found = config.objective.quantity, analysis_of(config)
     own = found.merit_label, found.merit_unit
     label, unit = own if isinstance(quantity, Merit) else (quantity.label, quantity.unit)
@@ -111,7 +111,7 @@ def described(config: Config) -> Described:
 
 
 def _why(config: Config, specifier: Specifier | None, axes: Axes, templates: Templates, result: Any) -> str:
-    """Why there is no number."""
+    """Return why there is no number."""
     if specifier is None or not config.objective.needs_fit:
         return f"its value {float(result.value):.6g} is not finite; do any events pass?"
     model, spec = specifier.model, specifier.stacked(specifier.side_by_side(templates))

@@ -21,7 +21,7 @@ Tree = TypeVar("Tree")
 
 
 def bad_group(resident: Resident, group: Group, work: Work, parameters: FreeValues, mode: Mode) -> list[str]:
-    """What is not finite in the first chunk of a group that has such events."""
+    """Return what is not finite in the first chunk of a group with such events."""
     problem = work.problem
     for chunk in _events(resident, group, work, parameters, mode):
         with mixed_as_numpy_does():
@@ -41,7 +41,7 @@ def forward_group(
     replica: int | None,
     watched: Watched,
 ) -> Templates | None:
-    """Templates of what is watched of a group, [variations, bins]; None where that is nothing."""
+    """Return templates of what is watched of a group, [variations, bins]; None where that is nothing."""
     observed = watched.of(group)
     if observed is None:
         return None
@@ -72,7 +72,7 @@ def pullback_group(
     cotangent: Templates,
     watched: Watched,
 ) -> FreeValues | None:
-    """A group's share of dL/dp, through what is watched of it; None where that is nothing."""
+    """Return a group's share of dL/dp, through what is watched of it; None where that is nothing."""
     observed = watched.of(group)
     if observed is None:
         return None
@@ -91,7 +91,8 @@ def pullback_group(
 def _events(
     resident: Resident, group: Group, work: Work, parameters: FreeValues, mode: Mode
 ) -> Iterable[Columns]:
-    """The chunks of a group, complete: by the analysis's stage without a derivative, or by what stands in for it."""
+    """Return the chunks of a group, complete: by the analysis's stage without a derivative, or by what stands in for
+    it."""
     stand_in = isinstance(mode, Widths) and mode.surrogate is not None
     return events(resident, group, work.problem, parameters, stand_in=stand_in)
 
@@ -103,13 +104,13 @@ def _sum(results: Iterable[Tree]) -> Tree:
 
 
 def to_numpy(tree: Tree) -> Tree:
-    """Arrays in float64 NumPy, as they travel."""
+    """Return arrays in float64 NumPy, as they travel."""
     found: Tree = jax.tree.map(lambda x: np.asarray(x, dtype=np.float64), tree)
     return found
 
 
 def rows(group: Group, axes: Axes) -> tuple[int, list[int]]:
-    """Where the templates of all groups have those of one: its sample, its variations."""
+    """Return where the templates of all groups have those of one: its sample, its variations."""
     names = (NOMINAL, *group.variations)
     return axes.samples.index(group.sample), [axes.variations.index(name) for name in names]
 

@@ -11,7 +11,8 @@ LARGE = 1.0  # relative change of a bin, all samples together, that no shape unc
 
 
 def suspects(templates: Templates, axes: Axes) -> str:
-    """The emptiest bin, and the variation that changes a bin most where it does so by more than everything in it."""
+    """Return the emptiest bin, and the variation that changes a bin most where it does so by more than everything in
+    it."""
     totals = {channel: _total(yields, axes) for channel, yields in templates.yields.items()}
     channel = min(totals, key=lambda name: float(totals[name].min()))
     number = int(np.argmin(totals[channel]))
@@ -31,7 +32,7 @@ def _total(yields: Float[AnyArray, "samples variations bins"], axes: Axes) -> Fl
 def _largest_change(
     channel: str, yields: Float[np.ndarray, "samples variations bins"], axes: Axes
 ) -> tuple[float, str]:
-    """The largest change of a sample's bin by a variation that it has, in units of all events there."""
+    """Return the largest change of a sample's bin by a variation that it has, in units of all events there."""
     total = np.maximum(_total(yields, axes), 1e-300)
     found = [(0.0, "")]
     for process in axes.processes:

@@ -41,9 +41,9 @@ class Executor(Protocol):
         ...
 
     def sweep(self, function: Callable[..., Found], work: Work, *broadcast: object) -> list[Found]:
-        """`[function(resident, group, work, *broadcast) for group in work.groups]`.
+        """Return ``[function(resident, group, work, *broadcast) for group in work.groups]``.
 
-        `resident` holds the events of the process that works on a group.
+        ``resident`` holds the events of the process that works on a group.
         """
         ...
 
@@ -67,9 +67,9 @@ def forward(
     replica: int | None = None,
     watched: Watched | None = None,
 ) -> Templates:
-    """First sweep: the templates of all groups, [samples, variations, bins] per channel, in float64.
+    """Run the first sweep: the templates of all groups, [samples, variations, bins] per channel, in float64.
 
-    Arguments:
+    Args:
         replica: number of a bootstrap sample of the events; None for the events themselves.
         watched: what is observed, the others are 0; None for all.
 
@@ -100,7 +100,7 @@ def pullback(
     cotangent: Templates,
     watched: Watched | None = None,
 ) -> FreeValues:
-    """Second sweep: dL/dp from dL/dT, summed over all groups in order; through what is watched, None for all."""
+    """Run the second sweep: dL/dp from dL/dT, summed over all groups; through what is watched, None for all."""
     partial = _pulled(executor, work, parameters, widths, cotangent, watched)
     return functools.reduce(
         lambda a, b: jax.tree.map(np.add, a, b), (part for part in partial if part is not None)
@@ -115,7 +115,7 @@ def _pulled(
     cotangent: Templates,
     watched: Watched | None,
 ) -> list[FreeValues | None]:
-    """What every group makes of the cotangent."""
+    """Return the share of the gradient of every group, from the cotangent."""
     sent = to_numpy(parameters), to_numpy(widths), to_numpy(cotangent), watched or everything(work.axes)
     return executor.sweep(pullback_group, work, *sent)
 
@@ -128,9 +128,9 @@ def value_and_grad(
     centre: Centre,
     held: HeldTemplates | None = None,
 ) -> Step:
-    """Objective over all events and its exact gradient.
+    """Return objective over all events and its exact gradient.
 
-    Arguments:
+    Args:
         held: templates that are not observed but held relative to the nominal: the gradient is that of the objective
             with them.
 
@@ -163,14 +163,14 @@ def value_and_grad(
 
 
 def _place(channel: str, array: np.ndarray, axes: Axes) -> str:
-    """The first place of a template that is not finite."""
+    """Return the first place of a template that is not finite."""
     sample, variation, number = np.argwhere(~np.isfinite(array))[0]
     variation_name = axes.variations[variation]
     return f"{channel!r} (sample {axes.samples[sample]!r}, variation {variation_name!r}, bin {number})"
 
 
 def _cause(place: str, executor: Executor, work: Work, parameters: FreeValues, mode: Mode) -> str:
-    """Why a template is not finite: its parameters, or what one more look at all events finds."""
+    """Return why a template is not finite: its parameters, or what one more look at all events finds."""
     bad = [name for name, array in parameters.items() if not np.all(np.isfinite(array))]
     reasons = [f"parameters that are not finite: {', '.join(bad)}"] if bad else []
     if not bad:
@@ -188,7 +188,7 @@ def _cause(place: str, executor: Executor, work: Work, parameters: FreeValues, m
 def _undefined(
     executor: Executor, work: Work, parameters: FreeValues, widths: Widths, cotangent: Templates
 ) -> str:
-    """Why a gradient is not finite where templates and objective are."""
+    """Return why a gradient is not finite where templates and objective are."""
     for channel, array in cotangent.yields.items():
         if not np.all(np.isfinite(array)):
             where = _place(channel, np.asarray(array), work.axes)

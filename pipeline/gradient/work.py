@@ -50,7 +50,7 @@ class Problem:
         return contract.load(self.target, self.options, self.content)
 
     def succeeds(self, other: "Problem") -> bool:
-        """Whether this is the same analysis after an edit: what is kept for the other is not needed any more."""
+        """Return whether this is the same analysis after an edit: what is kept for the other is not needed any more."""
         same = (self.target, self.options) == (other.target, other.options)
         return same and self.content != other.content
 
@@ -97,9 +97,9 @@ class Work(NamedTuple):
 
 
 def prepare_work(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work:
-    """The work of one fold ('train', 'held_out' or 'all').
+    """Return the work of one fold ('train', 'held_out' or 'all').
 
-    Arguments:
+    Args:
         columns: (sample, column file), in the order that fixes the sums.
     """
     found = analysis_of(config)
@@ -146,7 +146,7 @@ def check_surrogate(config: Config) -> None:
 
 
 def _problem(config: Config, groups: Sequence[Group]) -> Problem:
-    """The problem, its chunks no larger than the largest group needs."""
+    """Return the problem, its chunks no larger than the largest group needs."""
     name, colon, cls = config.analysis.target.partition(":")
     target = f"{Path(name).absolute()}{colon}{cls}" if name.endswith(".py") else config.analysis.target
     largest = 1 << (max(group.events for group in groups) - 1).bit_length()
@@ -164,7 +164,7 @@ def _problem(config: Config, groups: Sequence[Group]) -> Problem:
 
 
 def collection_sizes(config: Config) -> tuple[tuple[tuple[str, ...], tuple[int, ...]], ...]:
-    """Columns of each collection to trim, its mask first, and the sizes of its chunks."""
+    """Return columns of each collection to trim, its mask first, and the sizes of its chunks."""
     known = analysis_of(config).collections
     for name in config.cluster.objects:
         if name not in known:
@@ -182,7 +182,7 @@ def _groups(
     scales: Mapping[str, float],
     folds: tuple[Fold, ...],
 ) -> tuple[Group, ...]:
-    """Consecutive column files of one sample, until a group holds about its share of the events.
+    """Return consecutive column files of one sample, until a group holds about its share of the events.
 
     A process that the model varies is given every variation, so that one compiled function serves them all; others, and
     a sample that is a variation itself, have none.

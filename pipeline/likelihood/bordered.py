@@ -36,13 +36,13 @@ class Bordered(eqx.Module):
     free: Bool[Array, " params"]
 
     def factor(self, damping: Float[Array, ""] | float = 0.0) -> "Factor":
-        """That of the Schur complement, ``damping`` times its diagonal added."""
+        """Return the factor of the Schur complement, ``damping`` times its diagonal added."""
         return factored(self.reduced, self.free[self.kept], damping)
 
     def solve(
         self, vector: Float[Array, " params"], factor: "Factor | None" = None
     ) -> Float[Array, " params"]:
-        """``H^-1 v`` over the free parameters, 0 for the others; NaN where H is not positive definite."""
+        """Return ``H^-1 v`` over the free parameters, 0 for the others; NaN where H is not positive definite."""
         own, inner = self._inner(vector)
         right = vector[self.kept] - jnp.einsum("pnb,pb->n", self.jacobians, inner)
         kept = (self.factor() if factor is None else factor).solve(right)
@@ -51,7 +51,7 @@ class Bordered(eqx.Module):
         return self.joined(kept, gammas)
 
     def scored(self, vector: Float[Array, " params"], damping: Float[Array, ""]) -> Float[Array, " params"]:
-        """``M^-1 v`` with M the expected matrix, never indefinite; 0 for the gammas."""
+        """Return ``M^-1 v`` with M the expected matrix, never indefinite; 0 for the gammas."""
         matrix = square(self.jacobians[0], self.expected) + jnp.diag(
             self.constraint + jnp.maximum(self.own, 0.0)
         )
@@ -70,7 +70,7 @@ class Bordered(eqx.Module):
     def joined(
         self, kept: Float[Array, " kept"], gammas: Float[Array, "layers bins"]
     ) -> Float[Array, " params"]:
-        """A vector of all parameters from its two parts."""
+        """Return a vector of all parameters from its two parts."""
         none = jnp.zeros(self.free.shape, dtype=kept.dtype)
         return none.at[self.kept].set(kept).at[self.gamma].set(gammas, mode="drop")
 
@@ -78,7 +78,7 @@ class Bordered(eqx.Module):
 def square(
     rows: Float[Array, "rows columns"], weights: Float[Array, " columns"]
 ) -> Float[Array, "rows rows"]:
-    """``A w A^T``, of large matrices the half below the diagonal and a little more: in blocks, twice halved."""
+    """Return ``A w A^T``, of large matrices the half below the diagonal and a little more: in blocks, twice halved."""
     size = rows.shape[0]
     if size < SMALL:
         return (rows * weights[None]) @ rows.T
@@ -109,11 +109,11 @@ class Factor(eqx.Module):
     scale: Float[Array, " params"]
 
     def solve(self, vector: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
-        """The inverse times a vector, 0 for what is not free."""
+        """Return the inverse times a vector, 0 for what is not free."""
         return self.scale * cho_solve((self.lower, True), self.scale * vector)
 
     def inverse(self) -> Float[Array, "params params"]:
-        """The inverse of the matrix, 0 for what is not free."""
+        """Return the inverse of the matrix, 0 for what is not free."""
         return self.scale[:, None] * cho_solve((self.lower, True), jnp.diag(self.scale))
 
     @property
@@ -127,7 +127,7 @@ def factored(
     free: Bool[Array, " params"],
     damping: Float[Array, ""] | float = 0.0,
 ) -> Factor:
-    """``M + damping diag |M|`` factored over the free parameters."""
+    """Return ``M + damping diag |M|`` factored over the free parameters."""
     scaled, scale = scaled_to_one(matrix, free, damping)
     return Factor(jnp.linalg.cholesky(scaled, symmetrize_input=False), scale)
 
@@ -135,14 +135,15 @@ def factored(
 def inverse_free(
     matrix: Float[Array, "params params"], free: Bool[Array, " params"]
 ) -> Float[Array, "params params"]:
-    """Inverse over the free parameters, zero for the others; NaN where it is not positive definite."""
+    """Return inverse over the free parameters, zero for the others; NaN where it is not positive definite."""
     return factored(matrix, free).inverse()
 
 
 def inverse_blocks(
     blocks: Float[Array, "size size bins"], free: Bool[Array, "size bins"]
 ) -> Float[Array, "size size bins"]:
-    """The inverse of each bin's block over its free rows, 0 for the others; NaN where it is not positive definite."""
+    """Return the inverse of each bin's block over its free rows, 0 for the others; NaN where it is not positive
+    definite."""
     if blocks.shape[0] == 1:
         inverse = 1.0 / jnp.where(blocks > 0, blocks, jnp.nan)
         return jnp.where(free[None], inverse, 0.0)
@@ -155,7 +156,8 @@ def inverse_blocks(
 def scaled_to_one(
     matrix: Float[Array, "params params"], free: Bool[Array, " params"], damping: Float[Array, ""] | float
 ) -> tuple[Float[Array, "params params"], Float[Array, " params"]]:
-    """The matrix with a unit diagonal, and 1 there for parameters that are not free; the scale is 0 for those."""
+    """Return the matrix with a unit diagonal, and 1 there for parameters that are not free; the scale is 0 for
+    those."""
     diagonal = jnp.abs(jnp.diagonal(matrix))
     usable = diagonal > 0
     scale = jnp.where(usable, 1.0 / jnp.sqrt(jnp.where(usable, diagonal, 1.0)), 1.0)

@@ -45,7 +45,8 @@ def cells_at(
     dense: DenseTemplates,
     held: Bool[Array, " params"] | None = None,
 ) -> tuple[Float[Array, " params"], YieldParts]:
-    """The cells at a point whose gammas, but those that are ``held`` (None: all), are moved to where they fit best."""
+    """Return the cells at a point whose gammas, but those that are ``held`` (None: all), are moved to where they fit
+    best."""
     multiplying, layout = model.multiplying, model.layout
     factors, rise, bend = _of_factors(model, parameters, dense)
     coefficients, slope, curve = _twice(model.coefficients, parameters[layout.shape_parameter])
@@ -76,27 +77,27 @@ def cells_at(
 
 
 def gammas_of(model: HistFactory, parameters: Float[Array, " params"]) -> Float[Array, "layers bins"]:
-    """The gammas of each bin; 1 where there is none."""
+    """Return the gammas of each bin; 1 where there is none."""
     return jnp.concatenate([parameters, jnp.ones(1, dtype=parameters.dtype)])[model.multiplying.gamma]
 
 
 def multiplied(
     gammas: Float[Array, "layers bins"], acts: Bool[Array, "layers samples bins"]
 ) -> Float[Array, "samples bins"]:
-    """The product of the gammas that act on each bin of each sample."""
+    """Return the product of the gammas that act on each bin of each sample."""
     return jnp.prod(jnp.where(acts, gammas[:, None], 1.0), axis=0)
 
 
 def _of_factors(
     model: HistFactory, parameters: Float[Array, " params"], dense: DenseTemplates
 ) -> tuple[Float[Array, "rows channels"], Float[Array, "rows channels"], Float[Array, "rows channels"]]:
-    """Value, slope and curvature of the channel-wide factors, each in its own parameter."""
+    """Return value, slope and curvature of the channel-wide factors, each in its own parameter."""
     found: tuple[Array, Array, Array] = _twice(lambda p: model.factors(p, dense), parameters)
     return found
 
 
 def _twice(function: Callable[[Array], Any], at: Float[Array, " params"]) -> tuple[Any, Any, Any]:
-    """Value, slope and curvature of a function whose rows each depend on their own parameter."""
+    """Return value, slope and curvature of a function whose rows each depend on their own parameter."""
     one = jnp.ones_like(at)
 
     def once(x: Array) -> Any:
@@ -107,7 +108,7 @@ def _twice(function: Callable[[Array], Any], at: Float[Array, " params"]) -> tup
 
 
 def _nudged(factors: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Factors with 0 replaced by the fourth root of the smallest number.
+    """Return factors with 0 replaced by the fourth root of the smallest number.
 
     A product without one or two of its factors is then a quotient, exact to rounding where they are 0, too.
     """
@@ -123,7 +124,7 @@ def _relaxed(
     held: Bool[Array, " params"],
     yields: Float[Array, "samples bins"],
 ) -> Float[Array, " params"]:
-    """The point with its gammas where they fit best, layer by layer; ``yields`` are those without any gamma."""
+    """Return the point with its gammas where they fit best, layer by layer; ``yields`` are those without any gamma."""
     layers = model.multiplying.gamma.shape[0]
     acts = model.multiplying.gamma_acts
 
@@ -153,7 +154,7 @@ def _with_layer(
     inside: Float[Array, " bins"],
     outside: Float[Array, " bins"],
 ) -> Float[Array, " params"]:
-    """The point with one layer of gammas where they fit best; they multiply ``inside``, and not ``outside``."""
+    """Return the point with one layer of gammas where they fit best; they multiply ``inside``, and not ``outside``."""
     terms, index = model.constraints, model.multiplying.gamma[layer]
     term = model.multiplying.gamma_term[layer]
     observed, auxdata = data[: inside.size], data[inside.size :]
@@ -175,7 +176,8 @@ def best_of_normal(
     width: Float[Array, " bins"],
     mean: Float[Array, " bins"],
 ) -> Float[Array, " bins"]:
-    """Where ``gamma A + C - n ln(gamma A + C) + (gamma - m)^2 / 2 w^2`` is lowest; A is ``inside``, C ``outside``.
+    """Return where ``gamma A + C - n ln(gamma A + C) + (gamma - m)^2 / 2 w^2`` is lowest; A is ``inside``, C
+    ``outside``.
 
     The rate u solves ``u^2 + u (q - C - m A) = n q``, ``q = (A w)^2``, whose positive root is the one, taken without
     cancellation; then ``gamma = m + w^2 A (n - u) / u = (u - C) / A``, of which the one is taken that loses fewer
@@ -202,7 +204,8 @@ def best_of_poisson(
     factor: Float[Array, " bins"],
     counted: Float[Array, " bins"],
 ) -> Float[Array, " bins"]:
-    """Where ``gamma A + C - n ln(gamma A + C) + gamma t - a ln gamma`` is lowest; A is ``inside``, C ``outside``.
+    """Return where ``gamma A + C - n ln(gamma A + C) + gamma t - a ln gamma`` is lowest; A is ``inside``, C
+    ``outside``.
 
     ``t`` is the constraint's factor and ``a`` what it counted. The larger root of ``A (A + t) gamma^2 + (C (A + t) -
     A (n + a)) gamma = a C``; without observed events it is ``a / (A + t)``, and infinite where that has no minimum. NaN

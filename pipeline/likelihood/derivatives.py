@@ -3,9 +3,9 @@
 A bin of a sample holds ``F D``: a product F of factors, each of one parameter, times a sum D of the nominal yield and
 shifts, each of one parameter. So with ``e_i = D dF/F`` or ``e_i = dD``, ``d_i nu = sum_s F e_i``, and what else the
 second derivative needs are pairs of factors, and of a factor with a shift; a factor of a whole channel needs only the
-channel's sums. The gammas are eliminated (`pipeline.likelihood.bordered`). That is a few matrix products, where
+channel's sums. The gammas are eliminated (``pipeline.likelihood.bordered``). That is a few matrix products, where
 automatic differentiation sweeps the whole model once per parameter. Derivatives of fits come from
-`pipeline.fit.implicit`.
+``pipeline.fit.implicit``.
 """
 
 from typing import NamedTuple
@@ -54,7 +54,7 @@ def slopes_of(
     data: Float[Array, " data"],
     dense: DenseTemplates,
 ) -> Slopes:
-    """First derivatives at a point, whose cells are known."""
+    """Return first derivatives at a point, whose cells are known."""
     bins = cells.rates.size
     first, second = poisson_slopes(data[:bins], cells.rates)
     slope, curvature = _constraints(model, parameters, data[bins:], dense)
@@ -77,7 +77,7 @@ def slopes_of(
 def hessian_of(
     model: HistFactory, cells: YieldParts, slopes: Slopes, dense: DenseTemplates, free: Bool[Array, " params"]
 ) -> Bordered:
-    """The Hessian over the free parameters."""
+    """Return the Hessian over the free parameters."""
     table = model.multiplying
     padded = jnp.concatenate([free, jnp.zeros(1, dtype=bool)])[table.gamma]
     blocks, links, own = _of_gammas(model, cells, slopes)
@@ -117,7 +117,7 @@ def _left_over(
     own: Float[Array, "layers bins"],
     free: Bool[Array, "layers bins"],
 ) -> Float[Array, " bins"]:
-    """The weight of the slopes of all yields once the gammas are eliminated.
+    """Return the weight of the slopes of all yields once the gammas are eliminated.
 
     It is ``p - (p a + t)^2 / (c + p a^2)``, p the curvature in a yield, a its slope in gamma, t of both, c
     the constraint's curvature. Where p a^2 >> c, as with many observed and few simulated events, that is a small
@@ -138,7 +138,7 @@ def derivatives(
     data: Float[Array, " data"],
     dense: DenseTemplates,
 ) -> Derivatives:
-    """``-ln L`` and its first two derivatives in all parameters, written out; equal to JAX's own to rounding."""
+    """Return ``-ln L`` and its first two derivatives in all parameters, written out; equal to JAX's own to rounding."""
     _, cells = cells_at(model, parameters, data, dense)
     slopes = slopes_of(model, parameters, cells, data, dense)
     table, size = model.multiplying, parameters.size
@@ -156,7 +156,8 @@ def derivatives(
 def _jacobians(
     model: HistFactory, cells: YieldParts, dense: DenseTemplates
 ) -> Float[Array, "patterns kept bins"]:
-    """``d_i nu_b``, of all samples and then of those that each layer of gammas multiplies, unless those are all."""
+    """Return ``d_i nu_b``, of all samples and then of those that each layer of gammas multiplies, unless those are
+    all."""
     if model.multiplying.is_whole:
         return _jacobian(model, cells, dense, cells.product)[None]
     parts = jnp.where(model.multiplying.gamma_acts, cells.product[None], 0.0)
@@ -170,7 +171,7 @@ def _jacobians(
 def _jacobian(
     model: HistFactory, cells: YieldParts, dense: DenseTemplates, product: Float[Array, "samples bins"]
 ) -> Float[Array, "kept bins"]:
-    """``sum_s F e_i`` for the given F."""
+    """Return ``sum_s F e_i`` for the given F."""
     table, layout = model.multiplying, model.layout
     rows = jnp.zeros((table.kept.size, cells.rates.size), dtype=product.dtype)
     shapes = product[layout.shape_sample] * _tilt(cells.slope, dense)
@@ -195,7 +196,7 @@ def _of_gammas(
 ) -> tuple[
     Float[Array, "layers layers bins"], Float[Array, "layers patterns bins"], Float[Array, "layers bins"]
 ]:
-    """The gammas' own blocks, how each joins the slopes of the others, and its constraint's curvature."""
+    """Return the gammas' own blocks, how each joins the slopes of the others, and its constraint's curvature."""
     table = model.multiplying
     layers = table.gamma.shape[0]
     own = jnp.concatenate([slopes.curvature, jnp.zeros(1, dtype=cells.rates.dtype)])[table.gamma]
@@ -216,7 +217,7 @@ def _of_gammas(
 def _second_order(
     model: HistFactory, cells: YieldParts, dense: DenseTemplates, weight: Float[Array, "samples bins"]
 ) -> tuple[Float[Array, "kept kept"], Float[Array, " kept"]]:
-    """``sum_b c_b d_i d_j nu_b`` with ``weight`` = c F: of two parameters, and (the diagonal) of one.
+    """Return ``sum_b c_b d_i d_j nu_b`` with ``weight`` = c F: of two parameters, and (the diagonal) of one.
 
     A channel-wide factor is the same in all bins of a channel, so these are added up first: with M the ``dF/F`` of
     each parameter in each channel of each sample and W the sums there, pairs of factors are ``M W M^T``, those of a
@@ -247,7 +248,7 @@ def _second_order(
 def _with_shapefactors(
     model: HistFactory, cells: YieldParts, dense: DenseTemplates, weight: Float[Array, "samples bins"]
 ) -> Float[Array, "kept kept"]:
-    """The second derivatives of a shapefactor with a channel-wide factor, a shift, or another shapefactor."""
+    """Return the second derivatives of a shapefactor with a channel-wide factor, a shift, or another shapefactor."""
     table, layout = model.multiplying, model.layout
     size = table.kept.size
     sample = jnp.concatenate([layout.shape_sample, table.factor_sample])
@@ -274,7 +275,7 @@ def _constraints(
     auxdata: Float[Array, " auxdata"],
     dense: DenseTemplates,
 ) -> tuple[Float[Array, " params"], Float[Array, " params"]]:
-    """Slope and curvature of minus the constraint terms, which have one parameter each."""
+    """Return slope and curvature of minus the constraint terms, which have one parameter each."""
     terms, width = model.constraints, dense.width
     values = parameters[terms.parameter]
     first, second = poisson_slopes(auxdata, values * width)

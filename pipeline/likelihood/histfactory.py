@@ -48,7 +48,7 @@ class HistFactory(eqx.Module):
 
     The structure (names, order, which modifier acts where) is that of the workspace. Which bin-by-bin
     parameters are fixed because their uncertainty is zero follows the templates instead, see
-    `fixed_parameters`, so a model always equals the pyhf model rebuilt from the same numbers; ``fixed`` is
+    ``fixed_parameters``, so a model always equals the pyhf model rebuilt from the same numbers; ``fixed`` is
     the mask of the default templates.
     """
 
@@ -79,7 +79,7 @@ class HistFactory(eqx.Module):
         constraint_widths: Mapping[str, float | None] | None = None,
         check: bool = True,
     ) -> "HistFactory":
-        """The model of a measurement (None: the first) of a pyhf workspace, given as mapping or path.
+        """Return the model of a measurement (None: the first) of a pyhf workspace, given as mapping or path.
 
         ``poi`` replaces the measurement's own. ``modifier_settings`` are pyhf's, the interpolation codes of normsys
         (``code1``, ``code4``) and histosys (``code0``, ``code2``, ``code4p``): absent, the last of each.
@@ -119,7 +119,7 @@ class HistFactory(eqx.Module):
         constraint_widths: Mapping[str, float | None] | None = None,
         is_structure: bool = False,
     ) -> "HistFactory":
-        """The model of templates keyed by names (`templates_from_workspace`) and a measurement's ``config``.
+        """Return the model of templates keyed by names (``templates_from_workspace``) and a measurement's ``config``.
 
         ``is_structure``: only names and shapes mean something; the model then has no templates of its own.
         """
@@ -127,10 +127,10 @@ class HistFactory(eqx.Module):
         parameters = parameters_of(modifiers, measurement.get("parameters", []), constraint_widths or {})
         names = Rows(modifiers, parameters)
         named = measurement["poi"] if poi is None else poi
-        constraints = build_constraints(modifiers, names, parameters)
+        with jax.ensure_compile_time_eval():  # structure, also where the templates are traced
+            constraints = build_constraints(modifiers, names, parameters)
         configured = jnp.asarray(np.asarray([f for p in parameters for f in p.fixed], dtype=bool))
-        stacking = Stacking(modifiers, names)
-        stacked, fixed = None, configured
+        stacking, stacked, fixed = Stacking(modifiers, names), None, configured
         if not is_structure:
             stacked = stacking.stacked(templates)
             _, valid = relative_uncertainty(constraints, stacked.uncertainties, stacked.nominal)
@@ -164,7 +164,7 @@ class HistFactory(eqx.Module):
         return self.stacking.names.samples
 
     def dense(self, templates: AnyTemplates | None = None) -> DenseTemplates:
-        """What the likelihood needs of the templates; what is already such passes through."""
+        """Return the arrays that the likelihood needs; dense templates pass through."""
         if isinstance(templates, DenseTemplates):
             return templates
         found, layout = self.stacked(templates), self.layout
@@ -183,7 +183,7 @@ class HistFactory(eqx.Module):
         )
 
     def stacked(self, templates: StackedTemplates | Specification | None = None) -> StackedTemplates:
-        """Templates as stacked arrays, the model's own where none are given."""
+        """Return templates as stacked arrays, the model's own where none are given."""
         if isinstance(templates, StackedTemplates):
             return templates
         if templates is not None:
@@ -193,15 +193,15 @@ class HistFactory(eqx.Module):
         return self.templates
 
     def fixed_parameters(self, templates: AnyTemplates | None = None) -> Bool[Array, " params"]:
-        """Parameters that a fit leaves alone: configured so, or bin-by-bin with an uncertainty of zero."""
+        """Return parameters that a fit leaves alone: configured so, or bin-by-bin with an uncertainty of zero."""
         return with_fixed_bins(self.configured_fixed, self.constraints, self.dense(templates).valid)
 
     def auxdata(self, templates: AnyTemplates | None = None) -> Float[Array, " auxdata"]:
-        """Auxiliary measurements; those of a shapesys, ``(n / u)^2``, follow the templates."""
+        """Return auxiliary measurements; those of a shapesys, ``(n / u)^2``, follow the templates."""
         return self.dense(templates).auxdata
 
     def data(self, templates: AnyTemplates | None = None) -> Float[Array, " data"]:
-        """The workspace's observed yields, then the auxiliary measurements."""
+        """Return the workspace's observed yields, then the auxiliary measurements."""
         if self.observations is None:
             raise ValueError(
                 f"model: no observations for channels {self.channels}; add them to the workspace"
@@ -211,7 +211,7 @@ class HistFactory(eqx.Module):
     def expected_by_sample(
         self, parameters: Float[Array, " params"], templates: AnyTemplates | None = None
     ) -> Float[Array, "samples bins"]:
-        """Expected yields of every sample, ``F_sb (T_sb + Delta_sb)``."""
+        """Return expected yields of every sample, ``F_sb (T_sb + Delta_sb)``."""
         dense = self.dense(templates)
         factors = self.product(self.factors(parameters, dense))[:, self.layout.channel]
         content = dense.nominal + self.sum(self.shifts(parameters[self.layout.shape_parameter], dense))
@@ -220,7 +220,7 @@ class HistFactory(eqx.Module):
     def factors(
         self, parameters: Float[Array, " params"], dense: DenseTemplates
     ) -> Float[Array, "rows channels"]:
-        """The channel-wide factors: rows of the normsys, then of lumi and normfactor."""
+        """Return the channel-wide factors: rows of the normsys, then of lumi and normfactor."""
         acts = self.multiplying.scale_acts
         values = parameters[self.multiplying.factor_parameter][:, None]
         norms = values.shape[0] - acts.shape[0]
@@ -228,31 +228,31 @@ class HistFactory(eqx.Module):
         return jnp.concatenate([of_norms, jnp.where(acts, values[norms:], 1.0)])
 
     def product(self, factors: Float[Array, "rows channels"]) -> Float[Array, "samples channels"]:
-        """The product of the rows of each sample; 1 without any."""
+        """Return the product of the rows of each sample; 1 without any."""
         one = jnp.ones((1, factors.shape[1]), dtype=factors.dtype)
         return jnp.prod(jnp.concatenate([factors, one])[self.multiplying.factor_rows], axis=1)
 
     def coefficients(
         self, alpha: Float[Array, " shapes"]
     ) -> tuple[Float[Array, " shapes"], Float[Array, " shapes"]]:
-        """What a histosys' ``mean`` and its ``bend`` are multiplied with, ``alpha`` the parameter of each row."""
+        """Return the factors of a histosys' ``mean`` and ``bend``, ``alpha`` the parameter of each row."""
         code, one = SHIFTS[self.codes[1]], jnp.ones_like(alpha)
         return code(alpha, one, one), code(alpha, one, -one)
 
     def shifts(self, alpha: Float[Array, " shapes"], dense: DenseTemplates) -> Float[Array, "shapes bins"]:
-        """Additions of the histosys, ``alpha`` the parameter of each row."""
+        """Return additions of the histosys, ``alpha`` the parameter of each row."""
         of_mean, of_bend = self.coefficients(alpha)
         return of_mean[:, None] * dense.mean + of_bend[:, None] * dense.bend
 
     def sum(self, shifts: Float[Array, "shapes bins"]) -> Float[Array, "samples bins"]:
-        """The sum of the rows of each sample."""
+        """Return the sum of the rows of each sample."""
         found: Float[Array, "samples bins"] = jax.ops.segment_sum(
             shifts, self.layout.shape_sample, self.layout.signal.shape[0], indices_are_sorted=True
         )
         return found
 
     def multipliers(self, parameters: Float[Array, " params"]) -> Float[Array, "samples bins"]:
-        """The product of the bin-by-bin factors of each sample."""
+        """Return the product of the bin-by-bin factors of each sample."""
         padded = jnp.concatenate([parameters, jnp.ones(1, dtype=parameters.dtype)])
         gammas = jnp.where(self.multiplying.gamma_acts, padded[self.multiplying.gamma][:, None], 1.0)
         return jnp.prod(jnp.concatenate([padded[self.multiplying.free], gammas]), axis=0)
@@ -263,7 +263,7 @@ class HistFactory(eqx.Module):
         templates: AnyTemplates | None = None,
         include_auxdata: bool = True,
     ) -> Float[Array, " data"]:
-        """Expected yields of all bins, then expected auxiliary measurements (pyhf's ``expected_data``)."""
+        """Return expected yields of all bins, then expected auxiliary measurements (pyhf's ``expected_data``)."""
         dense = self.dense(templates)
         main = jnp.sum(self.expected_by_sample(parameters, dense), axis=0)
         if not include_auxdata:
@@ -278,9 +278,9 @@ class HistFactory(eqx.Module):
         data: Float[Array, " data"],
         templates: AnyTemplates | None = None,
     ) -> Float[Array, ""]:
-        """``ln L``: Poisson terms of the bins, then the constraint terms (pyhf's ``Model.logpdf``).
+        """Return ``ln L``: Poisson terms of the bins, then the constraint terms (pyhf's ``Model.logpdf``).
 
-        At the edge: ``-inf`` where a bin with observed events has no expected ones, see `poisson_logpdf`.
+        At the edge: ``-inf`` where a bin with observed events has no expected ones, see ``poisson_logpdf``.
         """
         dense = self.dense(templates)
         rates = self.expected_data(parameters, dense, include_auxdata=False)
@@ -290,11 +290,11 @@ class HistFactory(eqx.Module):
     def constraint_logpdf(
         self, parameters: Float[Array, " params"], auxdata: Float[Array, " auxdata"], dense: DenseTemplates
     ) -> Float[Array, " auxdata"]:
-        """``ln c_j(a_j | theta_j)`` of every constraint term; 0 for one that is switched off."""
+        """Return ``ln c_j(a_j | theta_j)`` of every constraint term; 0 for one that is switched off."""
         values = parameters[self.constraints.parameter]
         return constraint_logpdf(self.constraints, values, auxdata, dense.width)
 
 
 def _values(groups: list[Any]) -> Float[Array, "..."]:
-    """One row per parameter component."""
+    """Return one row per parameter component."""
     return jnp.asarray(np.asarray([value for group in groups for value in group], dtype=np.float64))

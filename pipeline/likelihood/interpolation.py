@@ -27,7 +27,7 @@ _CODE4 = np.array(
 
 
 def _factor_and_logarithm(factor: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """The factor and its logarithm; a factor of zero or below counts as 0 with logarithm 0 (see `code4`)."""
+    """Return the factor and its logarithm; a factor of zero or below counts as 0 with logarithm 0 (see ``code4``)."""
     positive = factor > 0
     return jnp.where(positive, factor, 0.0), jnp.log(jnp.where(positive, factor, 1.0))
 
@@ -38,9 +38,9 @@ def code1(
     down: Float[Array, "*shape"],
     coefficients: Float[Array, "powers ..."],
 ) -> Float[Array, "*shape"]:
-    """Factor on a yield: ``up^alpha`` for alpha > 0, ``down^-alpha`` below (normsys; pyhf code 1).
+    """Return factor on a yield: ``up^alpha`` for alpha > 0, ``down^-alpha`` below (normsys; pyhf code 1).
 
-    At the edge: a factor of zero as in `code4`; 1 at alpha = 0, where the slope is the mean of the two sides, so that
+    At the edge: a factor of zero as in ``code4``; 1 at alpha = 0, where the slope is the mean of the two sides, so that
     a fit that starts there sees both. The ``coefficients`` of code 4 are not used.
     """
     (up, log_up), (down, log_down) = _factor_and_logarithm(up), _factor_and_logarithm(down)
@@ -52,14 +52,14 @@ def code1(
 def _by_side(
     alpha: Float[Array, "*#shape"], above: Float[Array, "*shape"], below: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
-    """What belongs to the side of 0 that alpha is on; at 0 the mean."""
+    """Return the value for the side of 0 that alpha is on; at 0 the mean."""
     return jnp.where(alpha > 0, above, jnp.where(alpha < 0, below, 0.5 * (above + below)))
 
 
 def code4_coefficients(
     up: Float[Array, "*shape"], down: Float[Array, "*shape"]
 ) -> Float[Array, "powers ..."]:
-    """Coefficients of alpha^1 ... alpha^6 of `code4`."""
+    """Return coefficients of alpha^1 ... alpha^6 of ``code4``."""
     up, log_up = _factor_and_logarithm(up)
     down, log_down = _factor_and_logarithm(down)
     conditions = jnp.stack(
@@ -74,7 +74,7 @@ def code4(
     down: Float[Array, "*shape"],
     coefficients: Float[Array, "powers ..."],
 ) -> Float[Array, "*shape"]:
-    """Factor on a yield: exponential outside ``|alpha| < 1``, polynomial of degree six inside (normsys).
+    """Return factor on a yield: exponential outside ``|alpha| < 1``, polynomial of degree six inside (normsys).
 
     ``up^alpha`` for alpha >= 1, ``down^-alpha`` for alpha <= -1, ``1 + sum_i a_i alpha^i`` between
     (CERN-OPEN-2012-016, section 4.1; pyhf code 4). At the edge: a factor of zero has the limits ``x^a -> 0``
@@ -95,7 +95,7 @@ def code4(
 def code0(
     alpha: Float[Array, "*#shape"], up: Float[Array, "*shape"], down: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
-    """Addition to a yield: ``alpha up`` for alpha > 0, ``alpha down`` below (histosys; pyhf code 0).
+    """Return addition to a yield: ``alpha up`` for alpha > 0, ``alpha down`` below (histosys; pyhf code 0).
 
     With ``up = hi - nominal`` and ``down = nominal - lo``, as for all three codes of histosys. At alpha = 0 the
     slope is the mean of the two sides.
@@ -106,7 +106,7 @@ def code0(
 def code2(
     alpha: Float[Array, "*#shape"], up: Float[Array, "*shape"], down: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
-    """Addition to a yield: ``a alpha^2 + b alpha`` for ``|alpha| <= 1``, linear outside (histosys; pyhf code 2).
+    """Return addition to a yield: ``a alpha^2 + b alpha`` for ``|alpha| <= 1``, linear outside (histosys; pyhf code 2).
 
     ``a = (up - down) / 2``, ``b = (up + down) / 2``. Outside this is what pyhf 0.7 computes,
     ``(b + 2 a) (alpha - 1)`` for alpha > 1 and ``(b - 2 a) alpha`` for alpha < -1, which jumps at both ends; a
@@ -120,7 +120,7 @@ def code2(
 def code4p(
     alpha: Float[Array, "*#shape"], up: Float[Array, "*shape"], down: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
-    """Addition to a yield: linear outside ``|alpha| < 1``, polynomial of degree six inside (histosys).
+    """Return addition to a yield: linear outside ``|alpha| < 1``, polynomial of degree six inside (histosys).
 
     With ``up = hi - nominal`` and ``down = nominal - lo``: ``alpha up`` for alpha > 1, ``alpha down`` for
     alpha < -1, ``alpha (S + alpha A (15 - 10 alpha^2 + 3 alpha^4))`` between, ``S = (up + down) / 2``,

@@ -82,14 +82,14 @@ class Rows:
         self.uncertainties = self._uncertainties(modifiers)
 
     def _rows(self, modifiers: Modifiers, kind: str) -> dict[tuple[str, str], int]:
-        """Row of each (sample, name) of one type, those of a sample together."""
+        """Return the row of each (sample, name) of one type, those of a sample together."""
         found = {
             (sample, name) for name in modifiers.names(kind) for _, sample in modifiers.users(kind, name)
         }
         return {key: row for row, key in enumerate(sorted(found))}
 
     def _uncertainties(self, modifiers: Modifiers) -> dict[tuple[str, str, str], slice]:
-        """Where the uncertainties of each (channel, sample, name) stand in one vector of all."""
+        """Return where the uncertainties of each (channel, sample, name) stand in one vector of all."""
         found: dict[tuple[str, str, str], slice] = {}
         begin = 0
         for kind in BIN_BY_BIN:
@@ -103,7 +103,7 @@ class Rows:
     def components(
         self, modifiers: Modifiers, kind: str, name: str, channel: str
     ) -> Int[np.ndarray, " bins"]:
-        """Component of a multiplying parameter for each bin of a channel."""
+        """Return the component of a multiplying parameter for each bin of a channel."""
         size = modifiers.bins[channel]
         if kind in ("lumi", "normfactor"):
             return np.full(size, self.first[name])
@@ -127,14 +127,14 @@ class Rows:
 
 
 def integers(values: object) -> Int[Array, "..."]:
-    """An index array."""
+    """Return an index array."""
     return jnp.asarray(np.asarray(values, dtype=np.int32))
 
 
 def _acting(
     modifiers: Modifiers, names: Rows, kind: str, rows: Mapping[tuple[str, str], int], columns: int
 ) -> Bool[np.ndarray, "rows columns"]:
-    """In which bins (histosys) or channels (normsys) each row acts."""
+    """Return in which bins (histosys) or channels (normsys) each row acts."""
     acts = np.zeros((len(rows), columns), dtype=bool)
     for name in modifiers.names(kind):
         for channel, sample in modifiers.users(kind, name):
@@ -144,7 +144,7 @@ def _acting(
 
 
 def _signal(modifiers: Modifiers, names: Rows, poi: str | None) -> Bool[np.ndarray, "samples bins"]:
-    """Bins of the samples that carry the POI as normfactor."""
+    """Return bins of the samples that carry the POI as normfactor."""
     signal = np.zeros((len(names.samples), names.bins), dtype=bool)
     for channel, sample in modifiers.users("normfactor", poi or ""):
         signal[names.sample[sample], names.slices[channel]] = True
@@ -152,14 +152,14 @@ def _signal(modifiers: Modifiers, names: Rows, poi: str | None) -> Bool[np.ndarr
 
 
 def _systematic(names: Rows) -> Bool[np.ndarray, " params"]:
-    """The parameters of histosys and normsys."""
+    """Return the parameters of histosys and normsys."""
     found = np.zeros(names.parameters, dtype=bool)
     found[[names.first[name] for _, name in (*names.shapes, *names.norms)]] = True
     return found
 
 
 def build_layout(modifiers: Modifiers, names: Rows, poi: str | None) -> TemplateLayout:
-    """The index arrays of the expected yields."""
+    """Return the index arrays of the expected yields."""
     sizes = list(modifiers.bins.values())
     return TemplateLayout(
         shape_sample=integers([names.sample[sample] for sample, _ in names.shapes]),
@@ -178,7 +178,7 @@ def build_layout(modifiers: Modifiers, names: Rows, poi: str | None) -> Template
 def _bin_by_bin(
     modifiers: Modifiers, names: Rows
 ) -> tuple[Int[np.ndarray, "params samples"], Int[np.ndarray, "params samples"]]:
-    """Places of uncertainty and yield of each parameter component and sample, for staterror and shapesys."""
+    """Return places of uncertainty and yield of each parameter component and sample, for staterror and shapesys."""
     uncertainty = np.full((names.parameters, len(names.samples)), NOWHERE)
     yields = uncertainty.copy()
     for kind in BIN_BY_BIN:
@@ -193,7 +193,7 @@ def _bin_by_bin(
 
 
 def build_constraints(modifiers: Modifiers, names: Rows, parameters: Sequence[Parameter]) -> ConstraintLayout:
-    """The index arrays and constants of the constraint terms."""
+    """Return the index arrays and constants of the constraint terms."""
     uncertainty, yields = _bin_by_bin(modifiers, names)
     constrained = [p for p in parameters if p.constraint != "none"]
     index = [names.first[p.name] + i for p in constrained for i in range(p.size)]

@@ -44,7 +44,7 @@ class Multipliers(eqx.Module):
 
 
 def build_multipliers(modifiers: Modifiers, names: Rows, terms: Int[np.ndarray, " auxdata"]) -> Multipliers:
-    """The index arrays of all that multiplies; ``terms`` are the parameters of the constraint terms."""
+    """Return the index arrays of all that multiplies; ``terms`` are the parameters of the constraint terms."""
     scales = [
         (sample, name)
         for kind in SCALES
@@ -74,7 +74,7 @@ def build_multipliers(modifiers: Modifiers, names: Rows, terms: Int[np.ndarray, 
 
 
 def rows_by_sample(rows: Sequence[tuple[str, str]], names: Rows) -> Int[np.ndarray, "samples depth"]:
-    """Rows of each sample, filled up with the number of rows."""
+    """Return rows of each sample, filled up with the number of rows."""
     own: list[list[int]] = [[] for _ in names.samples]
     for row, (sample, _) in enumerate(rows):
         own[names.sample[sample]].append(row)
@@ -98,7 +98,7 @@ def _scale_acts(
 
 
 def _free(modifiers: Modifiers, names: Rows) -> Int[np.ndarray, "free samples bins"]:
-    """The shapefactors of each bin of each sample, filled up to the deepest stack."""
+    """Return the shapefactors of each bin of each sample, filled up to the deepest stack."""
     layers: list[Int[np.ndarray, "samples bins"]] = []
     depth = np.zeros((len(names.samples), len(names.channels)), dtype=int)  # of all bins of a channel alike
     for name in modifiers.names("shapefactor"):
@@ -115,7 +115,7 @@ def _free(modifiers: Modifiers, names: Rows) -> Int[np.ndarray, "free samples bi
 def _gammas(
     modifiers: Modifiers, names: Rows
 ) -> tuple[Int[np.ndarray, "layers bins"], Bool[np.ndarray, "layers samples bins"]]:
-    """The gammas of each bin, and the samples that each multiplies."""
+    """Return the gammas of each bin, and the samples that each multiplies."""
     own: dict[str, list[tuple[str, str]]] = {channel: [] for channel in names.channels}
     for kind in BIN_BY_BIN:
         for name in modifiers.names(kind):
@@ -134,7 +134,7 @@ def _gammas(
 
 
 def _present(modifiers: Modifiers, names: Rows) -> Bool[np.ndarray, "samples bins"]:
-    """The samples that there are in each bin."""
+    """Return the samples that there are in each bin."""
     present = np.zeros((len(names.samples), names.bins), dtype=bool)
     for channel, sample in modifiers.cells:
         present[names.sample[sample], names.slices[channel]] = True

@@ -39,7 +39,7 @@ class Parameter:
 
 
 def _requirement(kind: str, name: str, size: int) -> Parameter:
-    """What a modifier of this type asks of its parameter (the ``required_parset`` of pyhf's modifiers)."""
+    """Return the parameter set that a modifier of this type asks for (pyhf's ``required_parset``)."""
     match kind:
         case "histosys" | "normsys":
             return Parameter(name, "normal", True, (0.0,), ((-5.0, 5.0),), auxdata=(0.0,), widths=(1.0,))
@@ -75,16 +75,16 @@ class Modifiers:
                     self._users[kind].setdefault(name, []).append((channel, sample))
 
     def names(self, kind: str) -> list[str]:
-        """Names of one type in pyhf's order: by first use, but staterror alphabetically."""
+        """Return names of one type in pyhf's order: by first use, but staterror alphabetically."""
         names = list(self._users[kind])
         return sorted(names) if kind == "staterror" else names
 
     def users(self, kind: str, name: str) -> Sequence[tuple[str, str]]:
-        """(channel, sample) of each place where a modifier acts, in pyhf's walking order."""
+        """Return (channel, sample) of each place where a modifier acts, in pyhf's walking order."""
         return self._users[kind].get(name, ())
 
     def channels(self, kind: str, name: str) -> tuple[str, ...]:
-        """Channels in which a modifier acts, in the model's order."""
+        """Return channels in which a modifier acts, in the model's order."""
         return tuple(dict.fromkeys(channel for channel, _ in self.users(kind, name)))
 
     @property
@@ -94,7 +94,7 @@ class Modifiers:
 
 
 def _bins(samples: Mapping[str, SampleArrays]) -> int:
-    """Number of bins of a channel."""
+    """Return the number of bins of a channel."""
     return int(next(iter(samples.values()))["data"].shape[0])
 
 
@@ -115,7 +115,7 @@ def _check_sharing(modifiers: Modifiers, kind: str, name: str) -> None:
 
 
 def _size(modifiers: Modifiers, kind: str, name: str) -> int:
-    """Components of a parameter: one per bin it acts on, for the types that act bin by bin."""
+    """Return components of a parameter: one per bin it acts on, for the types that act bin by bin."""
     channels = modifiers.channels(kind, name)
     if kind == "shapefactor":
         sizes = {modifiers.bins[channel] for channel in channels}
@@ -129,7 +129,7 @@ def _size(modifiers: Modifiers, kind: str, name: str) -> int:
 
 
 def _configured(parameter: Parameter, config: JsonObject) -> Parameter:
-    """The parameter with the measurement's own initial values, bounds, auxdata, widths or fixed flag."""
+    """Return the parameter with the measurement's own initial values, bounds, auxdata, widths or fixed flag."""
     renamed = {"sigmas": "widths", "factors": "widths"}
     values: dict[str, Any] = {}
     for key, value in config.items():
@@ -156,7 +156,7 @@ _CONFIGURABLE = ("inits", "bounds", "auxdata", "sigmas", "factors", "fixed")
 
 
 def _per_component(parameter: Parameter, key: str, value: Any) -> tuple[Any, ...]:
-    """A configured value as one entry per component."""
+    """Return a configured value as one entry per component."""
     if key == "fixed" and isinstance(value, bool):
         return (value,) * parameter.size
     if key == "auxdata" and parameter.constraint == "none":
@@ -222,7 +222,7 @@ def _width_key(parameter: Parameter) -> str:
 
 
 def _constrained(parameter: Parameter, width: float | None) -> Parameter:
-    """The parameter with another width of its Gaussian constraint, or (None) without its constraint term."""
+    """Return the parameter with another width of its Gaussian constraint, or (None) without its constraint term."""
     where = f"constraint_widths: '{parameter.name}'"
     if parameter.constraint == "none":
         raise ValueError(f"{where}: the parameter has no constraint term; remove it from constraint_widths")
@@ -249,7 +249,8 @@ def parameters_of(
     configurations: Sequence[JsonObject],
     constraint_widths: Mapping[str, float | None],
 ) -> tuple[Parameter, ...]:
-    """Every parameter in pyhf's order, with the measurement's configuration and other constraint widths applied."""
+    """Return every parameter in pyhf's order, with the measurement's configuration and other constraint widths
+    applied."""
     required = _required(modifiers)
     configs: dict[str, JsonObject] = {}
     for config in configurations:
@@ -268,7 +269,7 @@ def parameters_of(
 
 
 def _required(modifiers: Modifiers) -> list[Parameter]:
-    """What the modifiers ask for, each parameter once."""
+    """Return the parameter sets of all modifiers, each parameter once."""
     found: dict[str, tuple[str, Parameter]] = {}
     for kind in MODIFIERS:
         for name in modifiers.names(kind):

@@ -23,11 +23,11 @@ def workspace(
     specifier: Specifier | None = None,
     pseudodata: bool = False,
 ) -> Workspace:
-    """A pyhf workspace of concrete templates, its observations the Asimov data (every parameter nominal).
+    """Return a pyhf workspace of concrete templates, its observations the Asimov data (every parameter nominal).
 
-    Arguments:
+    Args:
         specifier: of the run, where more workspaces than one are made of it.
-        pseudodata: observe those of `model.pseudodata` instead.
+        pseudodata: observe those of ``model.pseudodata`` instead.
 
     Raises:
         ConfigError: the model has constraint terms of another width, or none, which a workspace cannot say.
@@ -52,7 +52,7 @@ def workspace(
 
 
 def beyond_pyhf(config: Config) -> str | None:
-    """What of the model a pyhf workspace cannot say, if anything."""
+    """Return what a pyhf workspace cannot say of the model, as a sentence, or None."""
     if config.model.has_workspace:
         return None
     if not config.model.is_fitted:

@@ -51,7 +51,7 @@ class Specifier:
     """How the arrays of a run's likelihood are made of its templates; and that likelihood, without numbers."""
 
     def __init__(self, config: Config, axes: Axes, sizes: Mapping[str, int]):
-        """With the number of bins by channel."""
+        """Build the structure from the number of bins by channel."""
         self.regions = sorted(config.regions)
         self._sizes = [sizes[name] for name in self.regions]
         self.model = HistFactory.from_templates(
@@ -74,15 +74,15 @@ class Specifier:
 
     @classmethod
     def of(cls, templates: Templates, axes: Axes, config: Config) -> "Specifier":
-        """With the bins of these templates."""
+        """Return the specifier with the bins of these templates."""
         return cls(config, axes, {name: array.shape[-1] for name, array in templates.yields.items()})
 
     def named(self, templates: Templates) -> Specification:
-        """The channels of a pyhf specification, keyed by names."""
+        """Return the channels of a pyhf specification, keyed by names."""
         return self.model.stacking.named(self.stacked(self.side_by_side(templates)))
 
     def side_by_side(self, templates: Templates) -> FitYields:
-        """The channels in the fit; NumPy stays NumPy, so that no program of many arrays is compiled."""
+        """Return the channels in the fit; NumPy stays NumPy, so that no program of many arrays is compiled."""
 
         def joined(arrays: Mapping[str, AnyArray]) -> AnyArray:
             own = [arrays[name] for name in self.regions]
@@ -92,7 +92,7 @@ class Specifier:
         return FitYields(joined(templates.yields), joined(templates.sumw2))
 
     def apart(self, found: FitYields) -> Templates:
-        """The channels by name again, as of a derivative with respect to what `side_by_side` gives."""
+        """Return the channels by name again, as of a derivative with respect to what ``side_by_side`` gives."""
         ends = np.cumsum(self._sizes)[:-1]
         yields, sumw2 = (
             dict(zip(self.regions, np.split(np.asarray(array), ends, axis=-1), strict=True))
@@ -101,7 +101,7 @@ class Specifier:
         return Templates(yields, sumw2)
 
     def stacked(self, found: FitYields) -> StackedTemplates:
-        """The arrays of the likelihood; differentiable."""
+        """Return the arrays of the likelihood; differentiable."""
         nominal = jnp.asarray(found.yields)[self._samples, 0]
         filled = jnp.sum(nominal, axis=0) > 0
         parts = [self._split_of(kind, jnp.asarray(found.yields), nominal, filled) for kind in self._kinds]
@@ -120,7 +120,7 @@ class Specifier:
         nominal: Float[Array, "own_samples bins"],
         filled: Bool[Array, " bins"],
     ) -> tuple[Array, Array, Array, Array]:
-        """Factors and shapes, above and below, of the rows of one kind."""
+        """Return factors and shapes, above and below, of the rows of one kind."""
         middle = nominal[kind.sample]
         up = yields[kind.up[0], kind.up[1]]
         down = yields[kind.down[0], kind.down[1]] if kind.has_down else None
@@ -131,13 +131,13 @@ class Specifier:
     def _norms(
         self, hi: Float[Array, "shapes channels"], lo: Float[Array, "shapes channels"]
     ) -> Float[Array, "sides norms channels"]:
-        """The factors of the normsys: those given, and the yield ratios of templates."""
+        """Return the factors of the normsys: those given, and the yield ratios of templates."""
         constant = jnp.asarray(np.repeat(self._constant[:, :, None], hi.shape[1], axis=2), dtype=hi.dtype)
         norms, shapes = self._split
         return constant.at[:, norms].set(jnp.stack([hi, lo])[:, shapes])
 
     def _uncertainties(self, found: FitYields) -> Float[Array, " uncertainties"]:
-        """The statistical uncertainties of the simulated events in each bin."""
+        """Return the statistical uncertainties of the simulated events in each bin."""
         sumw2 = jnp.asarray(found.sumw2)[self._samples]
         positive = sumw2 > 0  # the square root has no derivative at 0: an empty bin has no uncertainty
         error = jnp.where(positive, jnp.sqrt(jnp.where(positive, sumw2, 1.0)), 0.0)
@@ -150,7 +150,7 @@ def _kinds(
     axes: Axes,
     sample: Mapping[str, int],
 ) -> list[_Kind]:
-    """The rows of histosys, sorted by what is done with their templates."""
+    """Return the rows of histosys, sorted by what is done with their templates."""
     found: dict[tuple[Symmetry | None, bool], list[tuple[int, ...]]] = {}
     for key, row in rows.items():
         systematic = systematics[key]
@@ -171,7 +171,8 @@ def _factors(
     shapes: Mapping[tuple[str, str], int],
     systematics: Mapping[tuple[str, str], NormalizationSystematic | NormPlusShapeSystematic],
 ) -> tuple[Float[np.ndarray, "sides norms"], Int[np.ndarray, "2 split"]]:
-    """The factors that are given, by row of normsys; and the rows of normsys and histosys that come from templates."""
+    """Return the factors that are given, by row of normsys; and the rows of normsys and histosys that come from
+    templates."""
     constant = np.ones((2, len(norms)))
     split = []
     for key, row in norms.items():
@@ -188,7 +189,7 @@ def _errors(
     sample: Mapping[str, int],
     bins: Mapping[str, slice],
 ) -> Int[np.ndarray, "2 uncertainties"]:
-    """Sample and bin of each statistical uncertainty."""
+    """Return sample and bin of each statistical uncertainty."""
     found = [
         (sample[own], number)
         for channel, own, _ in places
@@ -198,7 +199,7 @@ def _errors(
 
 
 def _structure(config: Config, sizes: Mapping[str, int]) -> Specification:
-    """The specification with zeros for all numbers."""
+    """Return the specification with zeros for all numbers."""
     return {
         channel: {sample: _empty(config.model, channel, sample, size) for sample in config.data.samples}
         for channel, size in sizes.items()
@@ -206,7 +207,7 @@ def _structure(config: Config, sizes: Mapping[str, int]) -> Specification:
 
 
 def _empty(model: Model, channel: str, sample: str, size: int) -> SampleArrays:
-    """One sample of one channel, without numbers."""
+    """Return one sample of one channel, without numbers."""
     bins, number = np.zeros(size), np.zeros(())
     systematics = affecting(model, sample)
     shapes = [s.name for s in systematics if isinstance(s, NormPlusShapeSystematic)]
@@ -222,7 +223,7 @@ def _empty(model: Model, channel: str, sample: str, size: int) -> SampleArrays:
 
 
 def measurement(model: Model) -> JsonObject:
-    """The ``config`` of the run's measurement: its POI, and what its parameters start with."""
+    """Return the ``config`` of the run's measurement: its POI, and what its parameters start with."""
     parameters: list[JsonObject] = [
         {"name": n.name, "inits": [n.nominal], "bounds": [list(n.bounds)]} for n in model.normfactors
     ]

@@ -67,7 +67,7 @@ class Stacking:
         return hash(Stacking)
 
     def stacked(self, templates: Specification) -> StackedTemplates:
-        """Templates keyed by names as stacked arrays; traced numbers stay traced.
+        """Return the templates keyed by names as stacked arrays; traced numbers stay traced.
 
         Raises:
             ValueError: other channels, samples, modifiers or bins than the model's.
@@ -82,7 +82,7 @@ class Stacking:
         return StackedTemplates(**{field: flat[place] for field, place in self._filled(places).items()})
 
     def _filled(self, places: Specification) -> dict[str, Int[np.ndarray, "..."]]:
-        """Places of numbers keyed by names, by the fields of the stacked arrays; 0 where there is no number."""
+        """Return places of numbers keyed by names, by the fields of the stacked arrays; 0 where there is no number."""
         names = self.names
         found = {field: np.zeros(shape, dtype=np.int64) for field, shape in self._shapes().items()}
         nominal, high, low, factors, uncertainties = (found[field] for field in FIELDS)
@@ -103,7 +103,7 @@ class Stacking:
         return found
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the stacked arrays."""
+        """Return shapes of the stacked arrays."""
         names = self.names
         shapes = (len(names.shapes), names.bins)
         size = sum(place.stop - place.start for place in names.uncertainties.values())
@@ -123,7 +123,7 @@ class Stacking:
             )
 
     def named(self, stacked: StackedTemplates) -> Specification:
-        """Stacked arrays as templates keyed by names, as `templates_from_workspace` gives them."""
+        """Return stacked arrays as templates keyed by names, as ``templates_from_workspace`` gives them."""
         return self._named({field: getattr(stacked, field) for field in FIELDS})
 
     def _named(self, arrays: Mapping[str, AnyArray]) -> Specification:
@@ -141,7 +141,7 @@ class Stacking:
     def _modifier(
         self, arrays: Mapping[str, AnyArray], kind: str, name: str, channel: str, sample: str
     ) -> ModifierArrays:
-        """The numbers of one modifier in one place."""
+        """Return the numbers of one modifier in one place."""
         inside, column = self.names.slices[channel], self.names.channel[channel]
         match kind:
             case "histosys":
@@ -158,7 +158,8 @@ class Stacking:
 
 
 def _joined(leaves: Sequence[ArrayLike]) -> Float[Array, " numbers"]:
-    """All numbers in one vector, behind a 0. NumPy where none is traced: JAX would compile a program of many arrays."""
+    """Return all numbers in one vector, behind a 0. NumPy where none is traced: JAX would compile a program of many
+    arrays."""
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return jnp.concatenate(
             [jnp.zeros(1), *(jnp.ravel(jnp.asarray(leaf, dtype=float)) for leaf in leaves)]
@@ -167,6 +168,6 @@ def _joined(leaves: Sequence[ArrayLike]) -> Float[Array, " numbers"]:
 
 
 def _places(templates: Specification) -> set[tuple[str, str]]:
-    """Path and shape of every entry."""
+    """Return path and shape of every entry."""
     leaves = jax.tree.leaves_with_path(templates)
     return {(jax.tree_util.keystr(path), str(np.shape(leaf))) for path, leaf in leaves}

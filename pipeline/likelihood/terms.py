@@ -10,7 +10,7 @@ from pipeline.likelihood.stacked import StackedTemplates
 
 
 def poisson_logpdf(observed: Float[Array, "*shape"], rate: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """``n ln r - r - ln Gamma(n + 1)``, pyhf's continuous Poisson.
+    """Return ``n ln r - r - ln Gamma(n + 1)``, pyhf's continuous Poisson.
 
     As ``n (ln(r/n) - (r/n - 1))`` and a constant of n, so that the difference of two rates near n keeps its digits
     for 1e18 counts, as a shapesys of relative uncertainty 1e-9 has. At the edge: for a rate of zero or below, 0
@@ -30,7 +30,7 @@ def poisson_logpdf(observed: Float[Array, "*shape"], rate: Float[Array, "*shape"
 def poisson_slopes(
     observed: Float[Array, "*shape"], rate: Float[Array, "*shape"]
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """First and second derivative in the rate of minus `poisson_logpdf`: ``1 - n/r`` and ``n/r^2``.
+    """Return first and second derivative in the rate of minus ``poisson_logpdf``: ``1 - n/r`` and ``n/r^2``.
 
     At the edge, for a rate of zero or below: 1 and 0.
     """
@@ -42,7 +42,7 @@ def poisson_slopes(
 def normal_logpdf(
     observed: Float[Array, "*shape"], mean: Float[Array, "*shape"], sigma: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
-    """``-(x - mu)^2 / (2 sigma^2) - ln sigma - ln(2 pi) / 2``."""
+    """Return ``-(x - mu)^2 / (2 sigma^2) - ln sigma - ln(2 pi) / 2``."""
     constant = 0.5 * float(np.log(2.0 * np.pi))
     return -0.5 * ((observed - mean) / sigma) ** 2 - jnp.log(sigma) - constant
 
@@ -52,7 +52,7 @@ def relative_uncertainty(
     uncertainties: Float[Array, " uncertainties"],
     nominal: Float[Array, "samples bins"],
 ) -> tuple[Float[Array, " auxdata"], Bool[Array, " auxdata"]]:
-    """Relative uncertainty of bin-by-bin parameters, ``sqrt(sum_s u_s^2) / sum_s n_s`` (1 where undefined).
+    """Return the relative uncertainty of bin-by-bin parameters, ``sqrt(sum_s u_s^2) / sum_s n_s`` (1 where undefined).
 
     Summed over the samples that carry the staterror (Barlow-Beeston lite: Barlow, Beeston, CPC 77 (1993) 219;
     pyhf's ``staterror_builder``); a shapesys has one sample. Undefined for zero uncertainty or yield.
@@ -70,14 +70,14 @@ def relative_uncertainty(
 def with_fixed_bins(
     configured: Bool[Array, " params"], terms: ConstraintLayout, valid: Bool[Array, " auxdata"]
 ) -> Bool[Array, " params"]:
-    """The configured mask, plus bin-by-bin parameters without a valid uncertainty (pyhf's ``fixed``)."""
+    """Return the configured mask, plus bin-by-bin parameters without a valid uncertainty (pyhf's ``fixed``)."""
     return configured.at[terms.parameter].set(configured[terms.parameter] | (terms.follows_fixed & ~valid))
 
 
 def constraint_values(
     terms: ConstraintLayout, stacked: StackedTemplates
 ) -> tuple[Float[Array, " auxdata"], Float[Array, " auxdata"], Bool[Array, " auxdata"]]:
-    """Width (sigma, or Poisson factor 1 / sigma^2), auxdata and validity of every constraint."""
+    """Return width (sigma, or Poisson factor 1 / sigma^2), auxdata and validity of every constraint."""
     relative, valid = relative_uncertainty(terms, stacked.uncertainties, stacked.nominal)
     from_templates = jnp.where(terms.is_poisson, 1.0 / relative**2, relative)
     width = jnp.where(terms.follows_width, from_templates, terms.width)
@@ -91,7 +91,8 @@ def constraint_logpdf(
     auxdata: Float[Array, " auxdata"],
     width: Float[Array, " auxdata"],
 ) -> Float[Array, " auxdata"]:
-    """``ln c_j(a_j | theta_j)`` of every constraint term at its parameter's value; 0 for one that is switched off."""
+    """Return ``ln c_j(a_j | theta_j)`` of every constraint term at its parameter's value; 0 for one that is switched
+    off."""
     found = normal_logpdf(auxdata, values, jnp.where(terms.is_poisson, 1.0, width))
     where = terms.poisson
     if where.size:

@@ -1,4 +1,4 @@
-"""The pyhf workspace read once: checked, and keyed by names instead of listed."""
+"""Read a pyhf workspace: check it, and key its lists by names."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ MODIFIERS = ("histosys", "lumi", "normfactor", "normsys", "shapefactor", "shapes
 
 
 def read_workspace(workspace: Workspace | str | Path) -> Workspace:
-    """The workspace as a mapping, from a mapping or the path of its JSON."""
+    """Return the workspace as a mapping, from a mapping or the path of its JSON."""
     if isinstance(workspace, Mapping):
         return workspace
     loaded: Workspace = read_json(Path(workspace))
@@ -53,7 +53,7 @@ def validate(workspace: Workspace) -> None:
 
 
 def _refuse_truths(content: object, where: str) -> None:
-    """pyhf takes true and false for the numbers 1 and 0."""
+    """Refuse true and false, which pyhf takes for the numbers 1 and 0."""
     if isinstance(content, bool):
         raise ValueError(f"{where} is {str(content).lower()}, which is no number; write a number")
     items = (
@@ -79,7 +79,7 @@ def _check_type(kind: object, where: str) -> None:
 def patched(
     workspace: Workspace | str | Path, patchset: Workspace | str | Path, patch: str | tuple[float, ...]
 ) -> Workspace:
-    """The workspace with one patch of a pyhf patchset, by its name or its values; the digests are verified.
+    """Return the workspace with one patch of a pyhf patchset, by its name or its values; the digests are verified.
 
     Raises:
         ValueError: no such patch, a patchset of another workspace, or a patch that does not apply to it.
@@ -111,7 +111,8 @@ def patched(
 
 
 def _unpatchable(workspace: Workspace, patch: Any, error: Exception) -> str:
-    """Which operation of a patch does not apply, and why; operations are applied one by one, as jsonpatch does."""
+    """Return which operation of a patch does not apply, and why; operations are applied one by one, as jsonpatch
+    does."""
     content: Any = workspace
     for number, operation in enumerate(patch.patch):
         try:
@@ -126,7 +127,7 @@ def _unpatchable(workspace: Workspace, patch: Any, error: Exception) -> str:
 
 
 def codes_of(modifier_settings: Mapping[str, Mapping[str, str]]) -> tuple[str, str]:
-    """Interpolation codes of normsys and histosys from pyhf's ``modifier_settings``."""
+    """Return interpolation codes of normsys and histosys from pyhf's ``modifier_settings``."""
     tables = {"normsys": FACTORS, "histosys": SHIFTS}
     codes = {kind: list(table)[-1] for kind, table in tables.items()}
     for kind, given in modifier_settings.items():
@@ -145,7 +146,7 @@ def codes_of(modifier_settings: Mapping[str, Mapping[str, str]]) -> tuple[str, s
 
 
 def measurement_of(workspace: Workspace, name: str | None) -> JsonObject:
-    """The measurement of that name; without a name the first one, as pyhf does."""
+    """Return the measurement of that name; without a name the first one, as pyhf does."""
     measurements = _keyed(workspace.get("measurements", []), "workspace, measurements")
     if not measurements:
         raise ValueError("workspace: 'measurements' is empty; add one with a POI ('' for none)")
@@ -156,7 +157,7 @@ def measurement_of(workspace: Workspace, name: str | None) -> JsonObject:
 
 
 def _keyed(items: Iterable[JsonObject], where: str) -> dict[str, JsonObject]:
-    """Items by name; a repeated name is an error because templates are addressed by name."""
+    """Return items by name; a repeated name is an error because templates are addressed by name."""
     keyed: dict[str, JsonObject] = {}
     for item in items:
         if item["name"] in keyed:
@@ -166,7 +167,7 @@ def _keyed(items: Iterable[JsonObject], where: str) -> dict[str, JsonObject]:
 
 
 def _bins(values: object, size: int, where: str, *, least: float = -math.inf) -> Float[Array, " bins"]:
-    """Yields of one channel, with the channel's number of bins; those of a sample may be negative."""
+    """Return yields of one channel, with the channel's number of bins; those of a sample may be negative."""
     array = np.asarray(values, dtype=np.float64)
     if array.shape != (size,):
         raise ValueError(
@@ -180,7 +181,7 @@ def _bins(values: object, size: int, where: str, *, least: float = -math.inf) ->
 
 
 def _normsys(values: Mapping[str, float], where: str) -> dict[str, Float[Array, ""]]:
-    """The two factors of a normalisation uncertainty, neither of them negative."""
+    """Return the two factors of a normalisation uncertainty, neither of them negative."""
     for side in ("hi", "lo"):
         if not 0 <= values[side] < math.inf:
             raise ValueError(
@@ -191,7 +192,7 @@ def _normsys(values: Mapping[str, float], where: str) -> dict[str, Float[Array, 
 
 
 def _modifier(modifier: JsonObject, size: int, where: str) -> ModifierArrays:
-    """The arrays of one modifier; None for those that hold no numbers."""
+    """Return the arrays of one modifier; None for those that hold no numbers."""
     kind: str = modifier["type"]
     values: Any = modifier.get("data")
     match kind:
@@ -207,7 +208,7 @@ def _modifier(modifier: JsonObject, size: int, where: str) -> ModifierArrays:
 
 
 def _sample(sample: JsonObject, size: int, where: str) -> SampleArrays:
-    """One sample of one channel, its modifiers by type and name."""
+    """Return one sample of one channel, its modifiers by type and name."""
     entry: SampleArrays = {"data": _bins(sample["data"], size, f"{where}, data")}
     for modifier in sample["modifiers"]:
         kind, name = modifier["type"], modifier["name"]
@@ -220,7 +221,7 @@ def _sample(sample: JsonObject, size: int, where: str) -> SampleArrays:
 
 
 def templates_from_workspace(workspace: Workspace | str | Path) -> Specification:
-    """The numbers of a workspace as a pytree that mirrors the specification.
+    """Return the numbers of a workspace as a pytree that mirrors the specification.
 
     ``{channel: {sample: {"data": [bins], "histosys": {name: {"hi_data": [bins], "lo_data": [bins]}},
     "normsys": {name: {"hi": scalar, "lo": scalar}}, "shapesys": {name: [bins]}, "staterror": {name: [bins]},
@@ -240,7 +241,7 @@ def templates_from_workspace(workspace: Workspace | str | Path) -> Specification
 
 
 def observations_of(workspace: Workspace, channels: Mapping[str, int]) -> Float[Array, " bins"] | None:
-    """Observed yields, channels in the model's order; None when a channel has none."""
+    """Return observed yields, channels in the model's order; None when a channel has none."""
     entries = _keyed(workspace.get("observations", []), "workspace, observations")
     observed = {name: entry["data"] for name, entry in entries.items()}
     if not set(channels) <= set(observed):

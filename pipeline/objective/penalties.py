@@ -37,7 +37,7 @@ def _watched(model: HistFactory, names: Sequence[str], what: str) -> Bool[Array,
 
 @value_of.register
 def overconstrained(options: Overconstrained, inputs: Inputs) -> ObjectiveValue:
-    """Return nuisance parameters that the fit constrains below ``floor`` of their width before it.
+    """Return the penalty for nuisance parameters that the fit constrains below ``floor`` of their width before it.
 
     Excess ``1 - r/floor`` with ``r = sqrt((I^-1)_jj) / sigma_j``, I the information expected at the initial parameters.
     ``parameters``: those to look at, by name; absent: all with a Gaussian constraint but the statistical ones of
@@ -54,7 +54,7 @@ def overconstrained(options: Overconstrained, inputs: Inputs) -> ObjectiveValue:
 
 @value_of.register
 def pulls(options: Pulls, inputs: Inputs) -> ObjectiveValue:
-    """Return pulls of nuisance parameters beyond ``most`` of their widths, fitted to Asimov data with the POI held at
+    """Return the penalty for pulls beyond ``most`` widths, fitted to Asimov data with the POI held at
     ``mu``.
 
     On its own Asimov data a free fit pulls nothing; with the signal strength held at another value, the pulls say how
@@ -74,7 +74,7 @@ def pulls(options: Pulls, inputs: Inputs) -> ObjectiveValue:
 
 @value_of.register
 def expected_events(options: ExpectedEvents, inputs: Inputs) -> ObjectiveValue:
-    """Return bins with fewer than ``least`` expected events at the initial parameters: excess ``1 - nu/least``."""
+    """Return the penalty for bins that expect fewer than ``least`` events initially: excess ``1 - nu/least``."""
     model, templates = inputs.fit
     expected = model.expected_data(model.initial, templates, include_auxdata=False)
     return without_fit(excess(1.0 - expected / options.least))
@@ -82,7 +82,7 @@ def expected_events(options: ExpectedEvents, inputs: Inputs) -> ObjectiveValue:
 
 @value_of.register
 def mc_statistics(options: McStatistics, inputs: Inputs) -> ObjectiveValue:
-    """Return bins whose simulated events leave a relative statistical uncertainty above ``most``.
+    """Return the penalty for bins whose simulated events leave a relative statistical uncertainty above ``most``.
 
     Excess ``delta/most - 1`` with the delta of pyhf's staterror, so the model must have one. At the edge: an empty
     bin has no such uncertainty; ``expected_events`` is the penalty for it.

@@ -24,7 +24,7 @@ def weighted_sum(options: WeightedSum, inputs: Inputs) -> ObjectiveValue:
 
 
 def total(objective: Objective, inputs: Inputs) -> tuple[Float[Array, ""], ObjectiveValue]:
-    """Return objective with weighted penalties, and the objective alone, each with the worst state of all."""
+    """Return objective and weighted penalties, which are minimised, and the objective with the worst state of all."""
     found = value_of(objective.quantity, inputs)
     extra = [value_of(penalty, inputs) for penalty in objective.penalties]
     loss = objective.quantity.sign * found.value

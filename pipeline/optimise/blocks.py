@@ -25,7 +25,7 @@ def save(path: Path, state: State, fingerprint: str, records: list[EpochRecord],
 def load(
     path: Path, config: Config, parameters: FreeValues, fingerprint: str, block: int
 ) -> tuple[State, list[EpochRecord]]:
-    """Read the state at the end of a block of epochs; `parameters` give its structure.
+    """Read the state at the end of a block of epochs; ``parameters`` give its structure.
 
     Raises:
         InputError: damaged, or written by another configuration, analysis or data set, or at another epoch.
@@ -37,7 +37,7 @@ def load(
 
 
 def optimised(config: Config, files: ColumnFiles) -> FreeValues:
-    """The parameters that the run ended with."""
+    """Return the parameters that the run ended with."""
     start = initial_parameters(config)
     fingerprint = fingerprint_of(config, files)
     last = config.optimise.jobs
@@ -45,5 +45,5 @@ def optimised(config: Config, files: ColumnFiles) -> FreeValues:
 
 
 def both_points(config: Config, files: ColumnFiles) -> dict[Point, FreeValues]:
-    """The parameters that the run starts and ends with."""
+    """Return the parameters that the run starts and ends with."""
     return {INITIAL: initial_parameters(config), OPTIMISED: optimised(config, files)}

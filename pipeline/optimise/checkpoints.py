@@ -30,7 +30,7 @@ RECORDS = "records.jsonl"
 class State(NamedTuple):
     """Everything the next epoch depends on.
 
-    `before` are the parameters one update ago, `chosen` the last choice of systematics, where not all are observed.
+    ``before`` are the parameters one update ago, ``chosen`` the last choice of systematics, where not all are observed.
     """
 
     epoch: int
@@ -47,10 +47,10 @@ def save(path: Path, state: State, header: Mapping[str, object]) -> None:
 
 
 def load(path: Path, like: State, expected: Mapping[str, object]) -> tuple[State, dict[str, Any]]:
-    """Read a state, and its header; `like` gives its structure.
+    """Read a state, and its header; ``like`` gives its structure.
 
     Raises:
-        InputError: damaged, or not what is `expected`.
+        InputError: damaged, or not what is ``expected``.
     """
     leaves, header = store.read_state(path, expected)
     arrays = [leaves[name] for name in sorted(leaves)]
@@ -60,7 +60,7 @@ def load(path: Path, like: State, expected: Mapping[str, object]) -> tuple[State
 class Checkpoints:
     """The states and records of a run in a folder.
 
-    Arguments:
+    Args:
         fingerprint: of the run; states and records of others do not count.
         keep_every: keep the states of the epochs that it divides, besides the latest.
     """
@@ -70,13 +70,13 @@ class Checkpoints:
         self._records = folder / RECORDS
 
     def path(self, epoch: int) -> Path:
-        """Where the state of an epoch is."""
+        """Return where the state of an epoch is."""
         return self._folder / f"epoch_{epoch:06d}.npz"
 
     def resume(self, start: State, until: int, usable: Callable[[int], bool]) -> State:
-        """The latest whole state of this run after `start`, or that; records from there on are cut off.
+        """Return the latest whole state of this run after ``start``, or that; records from there on are cut off.
 
-        Arguments:
+        Args:
             usable: whether all else is there to go on from an epoch.
         """
         ends = {record.epoch: end for record, end in self._lines()}
@@ -105,7 +105,7 @@ class Checkpoints:
         self._drop(state.epoch - KEPT, state.epoch)
 
     def records(self, first: int, until: int) -> list[EpochRecord]:
-        """The records of the epochs from `first` to before `until`.
+        """Return the records of the epochs from ``first`` to before ``until``.
 
         Raises:
             InputError: they are not all there.
@@ -147,7 +147,8 @@ class Checkpoints:
                 self.path(epoch).unlink()
 
     def _lines(self) -> Iterator[tuple[EpochRecord, int]]:
-        """The records of this run, epoch after epoch, each with the byte that it ends at, until one that is damaged."""
+        """Yield the records of this run, epoch after epoch, each with the byte that it ends at, until one that is
+        damaged."""
         with (
             contextlib.suppress(OSError, ValueError, LookupError, TypeError, InputError),
             self._records.open("rb") as stream,

@@ -48,13 +48,13 @@ def each_epoch(
     until: int,
     calls: Calls | None = None,
 ) -> Iterator[tuple[State, EpochRecord]]:
-    """Epochs from a state on: after each one the new state and the record of the epoch.
+    """Yield epochs from a state on: after each one the new state and the record of the epoch.
 
-    Arguments:
+    Args:
         calls: of a stage without a derivative, for an analysis that has one.
 
     Raises:
-        FitError: no finite objective and gradient, also after `optimise.halvings`; or no parameter has a derivative.
+        FitError: no finite objective and gradient, also after ``optimise.halvings``; or no parameter has a derivative.
     """
     evaluate, free = centre(config, work.axes), work.problem.analysis.parameters
     if state.epoch < until:
@@ -75,7 +75,7 @@ def each_epoch(
 def _evaluated(
     config: Config, executor: Executor, work: Work, state: State, evaluate: Centre, calls: Calls | None
 ) -> tuple[State, Step, Widths, _Noted]:
-    """Objective and gradient at a state; where there are none the update that led to it is halved, and again."""
+    """Return objective and gradient at a state; where there are none the update that led to it is halved, and again."""
     allowed = config.optimise.halvings if state.epoch else 0
     halvings = 0
     while True:
@@ -94,7 +94,7 @@ def _evaluated(
 
 
 def _held(config: Config, work: Work, state: State) -> HeldTemplates | None:
-    """What an epoch does not observe; None where it observes all."""
+    """Return what an epoch does not observe; None where it observes all."""
     if state.chosen is None or leading.is_choice(config, state.epoch):
         return None
     return leading.held(config, work.axes, state.chosen)
@@ -103,7 +103,7 @@ def _held(config: Config, work: Work, state: State) -> HeldTemplates | None:
 def _smoothed(
     config: Config, executor: Executor, work: Work, state: State, calls: Calls | None
 ) -> tuple[Widths, Counts | None]:
-    """What is smooth in place of what is hard at an epoch; and what was called for it."""
+    """Return the widths and surrogate of an epoch, and the record of the calls for it."""
     at = widths_at(config, state.epoch)
     if calls is None:
         return at, None
@@ -122,10 +122,11 @@ def run(
     fingerprint: str,
     progress: Callable[[EpochRecord], None],
 ) -> tuple[State, list[EpochRecord]]:
-    """Epochs until `until`, each saved in the folder `checkpoints`; those already there are not computed again.
+    """Run epochs until ``until``, each saved in the folder ``checkpoints``; those already there are not computed
+    again.
 
     A checkpoint counts only where its fingerprint (configuration, analysis, events) is the same. Calls of a stage
-    without a derivative are in `calls/` beside the checkpoints.
+    without a derivative are in ``calls/`` beside the checkpoints.
     """
     saved = Checkpoints(checkpoints, fingerprint, config.optimise.keep_every)
     simulated = work.problem.analysis.simulated is not None
@@ -147,7 +148,7 @@ def run(
 def _record(
     free: Mapping[str, Free], state: State, step: Step, noted: _Noted, events: int, seconds: float
 ) -> EpochRecord:
-    """What the report shows of an epoch; arrays that are no cut appear by their norm only."""
+    """Return the record of an epoch; arrays that are no cut appear by their norm only."""
     scaled = in_ranges(step.gradient, free)
     return EpochRecord(
         epoch=state.epoch,

@@ -28,7 +28,7 @@ MOST_LINES = 5  # of each kind in a log
 
 
 def compiling() -> str:
-    """What is waited for before the first number."""
+    """Return the sentence on what is waited for before the first number."""
     kept = jax.config.values["jax_compilation_cache_dir"]
     where = f"; kept in {kept} for the next time" if kept else ""
     return f"compiling the sweeps and the objective, which takes minutes where the model is large{where}"
@@ -58,7 +58,7 @@ def look(
 
 
 def _empty(config: Config, work: Work, templates: Templates) -> list[str]:
-    """Samples, and regions, without events: what is made of them has no derivative either."""
+    """Return samples, and regions, without events: what is made of them has no derivative either."""
     rows = {sample: work.axes.row(sample, NOMINAL) for sample in config.data.samples}
     found = [
         f"sample {sample!r} has no event in any channel of the fit"
@@ -70,7 +70,7 @@ def _empty(config: Config, work: Work, templates: Templates) -> list[str]:
 
 
 def without_derivative(gradient: FreeValues) -> list[str]:
-    """Parameters, and arrays of them, whose derivatives are all exactly 0."""
+    """Return parameters, and arrays of them, whose derivatives are all exactly 0."""
     return [name for name, slope in gradient.items() if np.size(slope) and not np.any(slope)]
 
 
@@ -82,7 +82,7 @@ def reasons(
     free: Mapping[str, Free],
     names: Sequence[str],
 ) -> list[str]:
-    """A line for each of the first few names: whether the templates depend on it elsewhere, and what to do."""
+    """Return a line for each of the first few names: whether the templates depend on it elsewhere, and what to do."""
     lines = []
     for name in names[:MOST_LINES]:
         moved = _moved(executor, work, point, templates, free[name], name) if name in free else None
@@ -100,7 +100,7 @@ def reasons(
 def _moved(
     executor: Executor, work: Work, point: Start, templates: Templates, free: Free, name: str
 ) -> float | None:
-    """The first value away from the start at which the templates are others, if there is one."""
+    """Return the first value away from the start at which the templates are others, if there is one."""
     parameters, widths = point
     start = float(parameters[name])
     end = max(free.bounds, key=lambda bound: abs(bound - start))

@@ -26,12 +26,12 @@ def require_free(config: Config, where: str, name: str) -> None:
 
 
 def parsed_value(where: str, text: str) -> Value:
-    """A number, or a list of them, in YAML."""
+    """Return a number, or a list of them, in YAML."""
     return checked_value(where, parse_value(text, where))
 
 
 def checked_value(where: str, given: object) -> Value:
-    """The same, of what is read already."""
+    """Return the same, of what is read already."""
     numbers = given if isinstance(given, list) and given else [given]
     if not all(type(number) in (int, float) for number in numbers):  # true is an int too
         raise ConfigError(
@@ -42,7 +42,8 @@ def checked_value(where: str, given: object) -> Value:
 
 
 def with_values(config: Config, parameters: FreeValues, values: Mapping[str, Value]) -> FreeValues:
-    """A point with some parameters set by hand: cuts inside their bounds, a channel's edges by `edges_<channel>`."""
+    """Return a point with some parameters set by hand: cuts inside their bounds, a channel's edges by
+    ``edges_<channel>``."""
     free, edges = analysis_of(config).parameters, _free_edges(config)
     changed: FreeValues = {}
     for name, value in values.items():
@@ -58,12 +59,12 @@ def with_values(config: Config, parameters: FreeValues, values: Mapping[str, Val
 
 
 def _free_edges(config: Config) -> dict[str, str]:
-    """Channels with free bin edges, by the name of their parameter."""
+    """Return channels with free bin edges, by the name of their parameter."""
     return {b.parameter: b.channel for b in binnings_of(config) if b.smallest is not None}
 
 
 def _logits(config: Config, channel: str, edges: Sequence[float]) -> np.ndarray:
-    """What the parameter of free bin edges is at these edges."""
+    """Return the parameter of free bin edges that gives these edges."""
     own = config.channels[channel]
     if own.edges is None or own.free_edges is None:
         raise TypeError(f"channel {channel!r} has no free edges")

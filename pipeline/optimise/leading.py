@@ -42,7 +42,7 @@ class Chosen(NamedTuple):
 
 
 def is_partial(config: Config) -> bool:
-    """Whether the optimisation leaves systematics out at all."""
+    """Return whether the optimisation leaves systematics out at all."""
     leading = config.optimise.leading
     if leading == "all" or not config.model.is_fitted:
         return False
@@ -51,19 +51,19 @@ def is_partial(config: Config) -> bool:
 
 
 def is_choice(config: Config, epoch: int) -> bool:
-    """Whether an epoch observes all, and the leading ones are chosen after it."""
+    """Return whether an epoch observes all, and the leading ones are chosen after it."""
     return epoch % config.optimise.leading_every == 0
 
 
 def undecided(config: Config) -> Chosen | None:
-    """In place of a choice, before the first one; None where all are observed."""
+    """Return an empty choice, before the first one; None where all are observed."""
     if not is_partial(config):
         return None
     return Chosen(np.zeros(0, dtype=bool), {b.channel: np.zeros((0, 0, 0)) for b in binnings_of(config)})
 
 
 def held(config: Config, axes: Axes, chosen: Chosen) -> HeldTemplates:
-    """What the epochs after a choice observe and hold."""
+    """Return what the epochs after a choice observe and hold."""
     named = zip(_shapes(config).values(), chosen.leads, strict=True)
     rows = [row for own, leads in named if leads for row in own]
     return HeldTemplates(needed(axes, rows), axes, chosen.before)
@@ -78,9 +78,9 @@ def choose(
     after: FreeValues,
     widths: Widths,
 ) -> tuple[Chosen, Leading]:
-    """The systematics that lead from here on, and what is recorded of them.
+    """Return the systematics that lead from here on, and what is recorded of them.
 
-    Arguments:
+    Args:
         former: the last choice, which stays where the best ones are hardly worth more.
         step: at the parameters before the update, with all systematics.
         after: the parameters after it, where the next epoch begins; held templates are those of this point.
@@ -105,7 +105,7 @@ def choose(
 
 
 def worths(config: Config, axes: Axes, step: Step, there: Templates) -> Float[np.ndarray, " systematics"]:
-    """What every shape systematic of the model is worth, see the module."""
+    """Return the worth of every shape systematic of the model, see the module."""
     nothing = HeldTemplates(
         Watched((), ()), axes, {c: np.asarray(a) for c, a in step.templates.yields.items()}
     )
@@ -127,7 +127,7 @@ def worths(config: Config, axes: Axes, step: Step, there: Templates) -> Float[np
 
 
 def _first(worth: Float[np.ndarray, " systematics"], leading: object) -> Bool[np.ndarray, " systematics"]:
-    """The largest, so many or so large a share of all; of equal ones those that the model names first."""
+    """Return the largest, so many or so large a share of all; of equal ones those that the model names first."""
     order = np.argsort(-worth, kind="stable")
     number = leading
     if isinstance(leading, float):
@@ -143,14 +143,14 @@ def _kept(
     best: Bool[np.ndarray, " systematics"],
     worth: Float[np.ndarray, " systematics"],
 ) -> Bool[np.ndarray, " systematics"]:
-    """The former ones where they are about as few and worth about as much as the best."""
+    """Return the former ones where they are about as few and worth about as much as the best."""
     if not former.size or KEPT * np.sum(former) > np.sum(best):
         return best
     return former if np.sum(worth[former]) >= KEPT * np.sum(worth[best]) else best
 
 
 def _shapes(config: Config) -> dict[str, list[tuple[str, str]]]:
-    """The systematics with templates of their own, each with the (process, variation) of these."""
+    """Return the systematics with templates of their own, each with the (process, variation) of these."""
     return {
         systematic.name: [
             (process, name)

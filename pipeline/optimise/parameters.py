@@ -31,7 +31,7 @@ def initial_parameters(config: Config) -> FreeValues:
 
 
 def _free_edges(config: Config) -> dict[str, jax.Array]:
-    """Start values of the free bin edges: one number per bin, see `relax.ordered_edges`."""
+    """Start values of the free bin edges: one number per bin, see ``relax.ordered_edges``."""
     return {
         binning.parameter: edge_logits(np.asarray(binning.edges), smallest=binning.smallest)
         for binning in binnings_of(config)

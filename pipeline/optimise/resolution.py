@@ -69,7 +69,7 @@ def _check_bandwidth(key: str, bandwidth: Bandwidth, edges: tuple[float, ...], e
 
 
 def _check_range(key: str, schedule: Anneal, low: float, high: float, eps: float, what: str) -> None:
-    """A width for values from `low` to `high`, which are known to `eps` of their size."""
+    """Refuse a width that values from ``low`` to ``high``, known to ``eps`` of their size, cannot resolve."""
     least = max(eps * max(abs(low), abs(high)), SINGLE * (high - low))
     _require(f"{key}.final", schedule.final, least, f"{what} from {low:g} to {high:g}")
     most = (high - low) / SINGLE

@@ -8,7 +8,8 @@ from pipeline.templates.fill import Widths
 
 
 def widths_at(config: Config, epoch: int) -> Widths:
-    """Widths at an epoch: geometric from initial to final over the first `optimise.anneal_fraction` of the epochs.
+    """Return widths at an epoch: geometric from initial to final over the first ``optimise.anneal_fraction`` of the
+    epochs.
 
     A function of the epoch alone, so a restart continues it.
     """
@@ -21,6 +22,6 @@ def widths_at(config: Config, epoch: int) -> Widths:
 
 
 def annealed(config: Config, schedule: Anneal, epoch: int) -> jax.Array:
-    """A width at an epoch; see :func:`widths`."""
+    """Return a width at an epoch; see ``widths``."""
     progress = epoch / (config.optimise.anneal_fraction * config.optimise.epochs)
     return anneal(schedule.initial, schedule.final, progress)

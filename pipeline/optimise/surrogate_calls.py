@@ -24,7 +24,7 @@ from pipeline.templates.surrogate import Call, LocalSurrogate, Scale, fit
 
 
 class Calls:
-    """The calls of a run, epoch by epoch; in `folder` too, where there is one."""
+    """The calls of a run, epoch by epoch; in ``folder`` too, where there is one."""
 
     def __init__(self, config: Config, folder: Path | None = None, fingerprint: str = "") -> None:
         self._config, self._folder, self._fingerprint = config, folder, fingerprint
@@ -32,7 +32,7 @@ class Calls:
         self._points: dict[int, np.ndarray] = {}  # of every epoch seen, [calls, params]
 
     def there(self, epoch: int) -> bool:
-        """Whether the calls of an epoch were made already, by this very run."""
+        """Return whether the calls of an epoch were made already, by this very run."""
         try:
             self._at(epoch)
         except InputError:
@@ -42,7 +42,7 @@ class Calls:
     def learnt(
         self, executor: Executor, work: Work, epoch: int, parameters: FreeValues
     ) -> tuple[LocalSurrogate, Counts]:
-        """The generator at an epoch, learnt from new calls and earlier ones; how many, and of how many events.
+        """Return the generator at an epoch, learnt from new calls and earlier ones; how many, and of how many events.
 
         Raises:
             InputError: the calls of an earlier epoch are not there any more.
@@ -60,7 +60,7 @@ class Calls:
         return fit(stage, settings, chosen, box, seed), counts
 
     def _near(self, epoch: int, box: Scale, number: int) -> list[Call]:
-        """The latest calls before an epoch inside a box; the others are forgotten where they are in files."""
+        """Return the latest calls before an epoch inside a box; the others are forgotten where they are in files."""
         found: list[Call] = []
         used = {epoch}
         for before in reversed(range(epoch)):
@@ -102,7 +102,7 @@ class Calls:
 
 
 def region(config: Config, epoch: int, parameters: FreeValues) -> tuple[Scale, np.ndarray]:
-    """The box around the parameters, middle and half widths; and what is allowed, [2, params]."""
+    """Return the box around the parameters, middle and half widths; and what is allowed, [2, params]."""
     found = analysis_of(config)
     if config.surrogate is None or found.simulated is None:
         raise TypeError("a run without a stage to call")
@@ -115,7 +115,7 @@ def region(config: Config, epoch: int, parameters: FreeValues) -> tuple[Scale, n
 def around(
     box: Scale, bounds: Float[np.ndarray, "2 params"], number: int, seed: tuple[int, ...]
 ) -> Float[np.ndarray, "points params"]:
-    """The middle of a box, and the points of a Latin hypercube in the part of it that is allowed."""
+    """Return the middle of a box, and the points of a Latin hypercube in the part of it that is allowed."""
     low, high = (np.asarray(box.middle + sign * box.width) for sign in (-1, 1))
     low, high = np.maximum(low, bounds[0]), np.minimum(high, bounds[1])
     cube = scipy.stats.qmc.LatinHypercube(len(low), rng=np.random.default_rng(seed)).random(number)

@@ -15,13 +15,13 @@ from pipeline.optimise.leading import undecided
 
 
 def initial_state(config: Config, parameters: FreeValues) -> State:
-    """The state before the first epoch."""
+    """Return the state before the first epoch."""
     optimiser = _transformation(config.optimise).init(parameters)
     return State(0, parameters, optimiser, parameters, undecided(config))
 
 
 def updated(config: Config, free: Mapping[str, Free], state: State, gradient: FreeValues) -> State:
-    """One optax update of the loss's parameters, in units of each allowed range, projected into the bounds."""
+    """Return one optax update of the loss's parameters, in units of each allowed range, projected into the bounds."""
     scaled = in_ranges(gradient, free)
     with jax.numpy_dtype_promotion("standard"):  # optax divides integers by floats
         steps, optimiser = _transformation(config.optimise).update(scaled, state.optimiser, state.parameters)
@@ -50,5 +50,5 @@ def _moved(
 
 
 def in_ranges(gradient: FreeValues, free: Mapping[str, Free]) -> FreeValues:
-    """A gradient with respect to bounded parameters in units of their allowed range."""
+    """Return a gradient with respect to bounded parameters in units of their allowed range."""
     return {name: g * _range(free.get(name)) for name, g in gradient.items()}

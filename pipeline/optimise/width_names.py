@@ -40,7 +40,7 @@ class _Asking(Relaxed):
 
 
 def check_names(config: Config, work: Work, parameters: Mapping[str, ArrayLike], *, relaxed: bool) -> None:
-    """Raise where a width is given that nothing asks for, or, for what is `relaxed`, one is asked for and not given.
+    """Raise where a width is given that nothing asks for, or, for what is ``relaxed``, one is asked for and not given.
 
     Raises:
         ConfigError: the message has the name and the nearest ones.
@@ -64,7 +64,8 @@ def check_names(config: Config, work: Work, parameters: Mapping[str, ArrayLike],
 
 
 def _asked(work: Work, parameters: Mapping[str, ArrayLike]) -> set[str]:
-    """Names of the widths that an analysis asks for, found by tracing its selection of each sample without events."""
+    """Return names of the widths that an analysis asks for, found by tracing its selection of each sample without
+    events."""
     problem, names = work.problem, set[str]()
     found, free = problem.analysis, {name: np.asarray(value) for name, value in parameters.items()}
 
@@ -100,7 +101,7 @@ def _in_precision(problem: Problem, arrays: dict[str, jax.Array]) -> dict[str, j
 def _shapes(
     types: Mapping[str, tuple[np.dtype, tuple[int, ...]]], analysis: Analysis
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """The columns of a chunk, those that a stage without a derivative makes among them."""
+    """Return the columns of a chunk, those that a stage without a derivative makes among them."""
     made = analysis.simulated.outputs if analysis.simulated else ()
     every = {**{name: (np.dtype(np.float64), ()) for name in made}, **types}
     return {name: jax.ShapeDtypeStruct((EVENTS, *shape), dtype) for name, (dtype, shape) in every.items()}

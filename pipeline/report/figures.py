@@ -37,7 +37,7 @@ STYLE = {
 
 
 def objective(records: Sequence[EpochRecord], evaluation: Evaluation) -> Figure:
-    """Return relaxed objective over the epochs, and the exact values before and after on every fold."""
+    """Draw the relaxed objective over the epochs, and the exact values before and after on every fold."""
     figure, (axes,) = _panels(1)
     axes.plot(
         [r.epoch for r in records],
@@ -60,7 +60,7 @@ def objective(records: Sequence[EpochRecord], evaluation: Evaluation) -> Figure:
 
 
 def parameters(records: Sequence[EpochRecord], evaluation: Evaluation, free: Mapping[str, Free]) -> Figure:
-    """Return every free parameter over the epochs, its allowed range shaded at the ends."""
+    """Draw every free parameter over the epochs, its allowed range shaded at the ends."""
     names = list(records[0].parameters)
     figure, panels = _panels(len(names))
     epochs = [*(r.epoch for r in records), records[-1].epoch + 1]
@@ -77,7 +77,7 @@ def parameters(records: Sequence[EpochRecord], evaluation: Evaluation, free: Map
 
 
 def templates(config: Config, channel: str, evaluation: Evaluation, fold: Fold) -> Figure:
-    """Return stacked templates with exact cuts, before and after, with the total uncertainty before the fit."""
+    """Draw stacked templates with exact cuts, before and after, with the total uncertainty before the fit."""
     figure, panels = _panels(2, sharey=True)
     edges_of = {point: found.edges[channel] or (0.0, 1.0) for point, found in evaluation.points.items()}
     for axes, point in zip(panels, POINTS, strict=True):
@@ -105,7 +105,7 @@ def templates(config: Config, channel: str, evaluation: Evaluation, fold: Fold) 
 
 
 def pulls(evaluation: Evaluation, fold: Fold) -> Figure:
-    """Return nuisance parameters after the fit, before and after the optimisation (Asimov data: all centred)."""
+    """Draw nuisance parameters after the fit, before and after the optimisation (Asimov data: all centred)."""
     fits = {point: evaluation.at(point, fold).fit for point in POINTS}
     found = {point: {i.label: i for i in fit.impacts} for point, fit in fits.items() if fit is not None}
     labels = list(found[OPTIMISED])

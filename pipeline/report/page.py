@@ -119,7 +119,7 @@ def _svg(figure: Figure) -> str:
 
 
 def _final(evaluation: Evaluation) -> EvaluatedPoint:
-    """Return the optimised parameters on the last fold."""
+    """Return the evaluation at the optimised parameters on the last fold."""
     return evaluation.at(OPTIMISED, evaluation.last_fold)
 
 

@@ -1,4 +1,4 @@
-"""What the rows of the templates are: the samples, and the variations of each that the model uses."""
+"""The rows of the templates: the samples, and the variations of each that the model uses."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ class Axes:
     variations: tuple[str, ...]
 
     def row(self, sample: str, variation: str) -> tuple[int, int]:
-        """Where the templates hold a variation of a sample: a sample of its own, else made by the analysis.
+        """Return where the templates hold a variation of a sample: a sample of its own, else made by the analysis.
 
         Decided for each sample: one may have from the manifest what the analysis makes for another.
         """
@@ -40,7 +40,7 @@ class Axes:
         return tuple(name for name in self.samples if "__" not in name)
 
     def every_variation(self, sample: str) -> tuple[str, ...]:
-        """Every variation that the templates may hold of a sample, by whomever made."""
+        """Return every variation that the templates may hold of a sample, by whomever made."""
         own = tuple(
             name.removeprefix(f"{sample}__") for name in self.samples if name.startswith(f"{sample}__")
         )
@@ -48,7 +48,7 @@ class Axes:
 
 
 def axes_of(config: Config, analysis_variations: tuple[str, ...]) -> Axes:
-    """Every sample, and those of the analysis's variations that the model uses, in the analysis's order."""
+    """Return every sample, and those of the analysis's variations that the model uses, in the analysis's order."""
     used = {name for process in config.data.samples for name in variations_of(config, process)}
     return Axes(
         tuple(sample_names(config)), (NOMINAL, *(name for name in analysis_variations if name in used))
@@ -56,7 +56,8 @@ def axes_of(config: Config, analysis_variations: tuple[str, ...]) -> Axes:
 
 
 def variations_of(config: Config, sample: str) -> tuple[str, ...]:
-    """Variations made by the analysis that the model uses for a sample: not those that its manifest entry has."""
+    """Return the variations made by the analysis that the model uses for a sample: not those that its manifest entry
+    has."""
     if sample not in config.data.samples:
         return ()
     own = config.data.samples[sample].variations
@@ -71,25 +72,27 @@ def variations_of(config: Config, sample: str) -> tuple[str, ...]:
 
 
 def with_all_variations(config: Config) -> Config:
-    """The run with the systematic uncertainties of its further models too: for templates that serve all of them."""
+    """Return the run with the systematic uncertainties of its further models too: for templates that serve all of
+    them."""
     models = [config.model, *(other.model for other in config.evaluate.also.values())]
     everything = tuple(systematic for model in models for systematic in model.systematics)
     return config.model_copy(update={"model": config.model.model_copy(update={"systematics": everything})})
 
 
 def affecting(model: Model, sample: str) -> list[NormalizationSystematic | NormPlusShapeSystematic]:
-    """The systematic uncertainties of a sample."""
+    """Return the systematic uncertainties of a sample."""
     return [s for s in model.systematics if s.samples is None or sample in s.samples]
 
 
 def sums(templates: Templates, axes: Axes, config: Config) -> dict[str, Float[Array, " bins"]]:
-    """Channels that are not in the fit: the bins of each, all samples added up; differentiable."""
+    """Return channels that are not in the fit: the bins of each, all samples added up; differentiable."""
     rows = {name: _summed(axes, config, own) for name, own in config.channels.items() if not own.in_fit}
     return {name: jnp.sum(templates.yields[name][own[0], own[1]], axis=0) for name, own in rows.items()}
 
 
 def _summed(axes: Axes, config: Config, channel: Channel) -> Int[np.ndarray, "2 rows"]:
-    """Rows of the templates in the sum of a channel: every sample's nominal, and its variations where they count."""
+    """Return rows of the templates in the sum of a channel: every sample's nominal, and its variations where they
+    count."""
     rows = [axes.row(sample, NOMINAL) for sample in config.data.samples]
     if channel.variations:
         for sample, section in config.data.samples.items():

@@ -12,11 +12,13 @@ from pipeline.relax import ordered_edges
 
 @dataclasses.dataclass(frozen=True)
 class Binning:
-    """A channel and its bins: `edges` of its observable, or `shares` that the analysis divides every event into itself.
+    """A channel and its bins: ``edges`` of its observable, or ``shares`` that the analysis divides every event into
+    itself.
 
-    With neither it is one bin that counts every event. With a `smallest` bin width the inner edges are free: the
-    parameter `edges_<channel>` holds a number per bin. Edges at infinity make bins of what lies outside; with
-    `overflow` the outermost bins count that too. `unit` is that of the bandwidth: 'value', or 'bin' for a fraction of
+    With neither it is one bin that counts every event. With a ``smallest`` bin width the inner edges are free: the
+    parameter ``edges_<channel>`` holds a number per bin. Edges at infinity make bins of what lies outside; with
+    ``overflow`` the outermost bins count that too. ``unit`` is that of the bandwidth: 'value', or 'bin' for a fraction
+    of
     the narrower bin at each edge.
     """
 
@@ -45,12 +47,12 @@ class Binning:
         return ordered_edges(jnp.asarray(parameters[self.parameter]), low, high, smallest=self.smallest)
 
     def filled(self, edges: Float[Array, " edges"]) -> Float[Array, " edges"]:
-        """The edges between which events count."""
+        """Return the edges between which events count."""
         return edges.at[jnp.array([0, -1])].set(jnp.array([-jnp.inf, jnp.inf])) if self.overflow else edges
 
 
 def binnings_of(config: Config) -> tuple[Binning, ...]:
-    """The channels' bins."""
+    """Return the channels' bins."""
     return tuple(
         Binning(
             name,

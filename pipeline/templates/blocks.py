@@ -1,6 +1,7 @@
 """Rows of a chunk's templates in blocks: as many at once as a bound on memory allows, one block after the other.
 
-All rows under one `vmap` are the fastest way where they fit, and their memory grows with their number. Here a block is
+All rows under one ``vmap`` are the fastest way where they fit, and their memory grows with their number. Here a block
+is
 recomputed in the pullback, so that this holds the intermediate results of one block and not of all.
 """
 
@@ -18,12 +19,12 @@ LOOPS = ("scan", "while")  # what they return is more than one turn makes
 
 
 def mapped(function: Callable[[Any], Tree], rows: Any, most: int) -> Tree:
-    """What a function makes of rows, `most` of them at a time; it is compiled once, whatever their number.
+    """Return a function of rows, ``most`` of them at a time; it is compiled once, whatever their number.
 
     Blocks are of one size, the smallest that takes no more of them; what the last one lacks is filled up with rows
-    that are there, and their results dropped. Where all rows fit, this is `function(rows)`.
+    that are there, and their results dropped. Where all rows fit, this is ``function(rows)``.
 
-    Arguments:
+    Args:
         function: arrays with rows as their first axis, to such arrays; a row's result depends on no other row.
         rows: arrays [rows, ...].
     """
@@ -44,12 +45,12 @@ def mapped(function: Callable[[Any], Tree], rows: Any, most: int) -> Tree:
 
 
 def at_once(number: int, total: int, memory: float) -> int:
-    """How many of so many rows, which take `total` bytes together, fit into `memory`; one at least."""
+    """Return how many of so many rows, which take ``total`` bytes together, fit into ``memory``; one at least."""
     return number if total <= memory else max(1, math.floor(memory * number / total))
 
 
 def held_by_pullback(function: Callable[[Any], Any], parameters: Any) -> int:
-    """Bytes that the pullback of a function holds: what its derivative needs of the way there.
+    """Return bytes that the pullback of a function holds: what its derivative needs of the way there.
 
     Counted on shapes alone. XLA's own number for the AGC's selection is 2 to 5 % less.
     """
@@ -57,12 +58,13 @@ def held_by_pullback(function: Callable[[Any], Any], parameters: Any) -> int:
 
 
 def made_by(function: Callable[[Any], Any], parameters: Any) -> int:
-    """Bytes of all that a function computes, for one that has no derivative; XLA holds less of it at any time."""
+    """Return bytes of all that a function computes, for one that has no derivative; XLA holds less of it at any
+    time."""
     return sum(_size(eqn.outvars) for eqn in _equations(jax.make_jaxpr(function)(parameters)))
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
-    """The operations of a program, inside its functions and loops too; those that only call others left out."""
+    """Yield the operations of a program, inside its functions and loops too; those that only call others left out."""
     for eqn in jaxpr.eqns:
         inner = [p for p in jax.tree.leaves(list(eqn.params.values())) if isinstance(p, ClosedJaxpr | Jaxpr)]
         for program in inner:
@@ -72,7 +74,7 @@ def _equations(jaxpr: Any) -> Iterator[Any]:
 
 
 def _size(tree: Any) -> int:
-    """Bytes of the arrays in a tree."""
+    """Return bytes of the arrays in a tree."""
     arrays: list[Any] = [getattr(leaf, "aval", leaf) for leaf in jax.tree.leaves(tree)]
     plain = [array for array in arrays if isinstance(getattr(array, "dtype", None), np.dtype)]
     return sum(math.prod(array.shape) * array.dtype.itemsize for array in plain)

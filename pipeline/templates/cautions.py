@@ -1,4 +1,4 @@
-"""What a reader has to know of the systematic uncertainties before a number is believed.
+"""Cautions: doubtful templates of systematic uncertainties, for a reader of the result.
 
 HistFactory's likelihood bends where up and down change a yield to the same side: at the nominal value, where Asimov
 data have their minimum, it sees half of their difference, which may be nothing. And a mirror image may be below zero.
@@ -31,7 +31,7 @@ KINDS = (NO_EFFECT, VANISHES, LARGE, MIRRORED, ONE_SIDED)  # the most serious fi
 class Caution(Written):
     """One thing to know of a systematic uncertainty; no sample or channel where it is all of them.
 
-    `size` orders them, relative to everything in the channel; `noise` counts bins on one side that may be chance.
+    ``size`` orders them, relative to everything in the channel; ``noise`` counts bins on one side that may be chance.
     """
 
     kind: str
@@ -44,7 +44,7 @@ class Caution(Written):
 
 
 def cautions(templates: Templates, axes: Axes, config: Config) -> list[Caution]:
-    """What there is to say of a run's uncertainties on concrete templates, the largest first."""
+    """Return the cautions on a run's uncertainties for concrete templates, the largest first."""
     if not config.model.is_fitted:
         return []
     places = list(varied_templates(templates, axes, config))
@@ -55,7 +55,7 @@ def cautions(templates: Templates, axes: Axes, config: Config) -> list[Caution]:
 
 
 def summary(found: Sequence[Caution], most: int) -> list[str]:
-    """Cautions as lines of a log: so many of each kind, and how many more there are."""
+    """Return cautions as lines of a log: so many of each kind, and how many more there are."""
     lines = []
     for kind in KINDS:
         own = [caution for caution in found if caution.kind == kind and caution.text]
@@ -69,7 +69,7 @@ def summary(found: Sequence[Caution], most: int) -> list[str]:
 
 
 def _caution(place: VariedTemplates, kind: str, size: float, text: str, noise: int = 0) -> Caution:
-    """One of a place; ``size`` in events."""
+    """Return one of a place; ``size`` in events."""
     where = f"{place.systematic.name!r} of sample {place.sample!r} in channel {place.channel!r}"
     return Caution(
         kind=kind,
@@ -83,7 +83,7 @@ def _caution(place: VariedTemplates, kind: str, size: float, text: str, noise: i
 
 
 def _one_sided(place: VariedTemplates) -> Iterator[Caution]:
-    """Bins, and the yield, that up and down change to the same side."""
+    """Yield bins, and the yield, that up and down change to the same side."""
     if len(place.given) < 2 or place.systematic.symmetrise not in (None, "average"):
         return
     up, down = (end - place.nominal for end in place.given)
@@ -119,14 +119,14 @@ def _one_sided(place: VariedTemplates) -> Iterator[Caution]:
 
 
 def _is_whole(up: Bins, down: Bins, place: VariedTemplates, least: float) -> bool:
-    """Whether the yield of all bins changes to one side, beyond noise."""
+    """Return whether the yield of all bins changes to one side, beyond noise."""
     noise = [max(BEYOND_NOISE * float(np.sqrt(np.sum(n**2))), least) for n in place.noise]
     beyond = all(abs(c.sum()) > n for c, n in zip((up, down), noise, strict=True))
     return beyond and bool(up.sum() * down.sum() > 0)
 
 
 def _bins(up: Bins, down: Bins, chosen: Bool[np.ndarray, " bins"], place: VariedTemplates) -> str:
-    """The bins that are concerned, and the changes in that where they are largest."""
+    """Return the bins that are concerned, and the changes in that where they are largest."""
     if not chosen.any():
         return "no single bin"
     most = int(np.argmax(np.where(chosen, np.abs(up) + np.abs(down), -1.0)))
@@ -151,7 +151,7 @@ def _percent(change: float, place: VariedTemplates) -> str:
 
 
 def _large(place: VariedTemplates) -> Iterator[Caution]:
-    """Yields of a size that no uncertainty has: the variation is perhaps not normalised as the nominal is."""
+    """Yield yields of a size that no uncertainty has: the variation is perhaps not normalised as the nominal is."""
     total = float(place.nominal[place.filled].sum())
     names = [name for name in (place.systematic.up, place.systematic.down) if name is not None]
     for name, end, noise in zip(names, place.given, place.noise, strict=True):
@@ -164,7 +164,7 @@ def _large(place: VariedTemplates) -> Iterator[Caution]:
 
 
 def _mirrored(place: VariedTemplates) -> Iterator[Caution]:
-    """Mirror images below zero, of the yield or of bins."""
+    """Yield mirror images below zero, of the yield or of bins."""
     ends = place.used
     if len(place.given) == 2 and place.systematic.symmetrise is None:
         return
@@ -192,7 +192,7 @@ def _mirrored(place: VariedTemplates) -> Iterator[Caution]:
 
 
 def _normalizations(model: Model) -> Iterator[Caution]:
-    """Of `Normalization`: those with `one_sided`, and those of no size."""
+    """Yield cautions on ``Normalization``: those with ``one_sided``, and those of no size."""
     for systematic in model.systematics:
         if not isinstance(systematic, NormalizationSystematic):
             continue
@@ -213,12 +213,12 @@ def _normalizations(model: Model) -> Iterator[Caution]:
 
 
 def _of_all(kind: str, systematic: str, size: float, text: str) -> Caution:
-    """Of all samples and channels."""
+    """Return a caution on all samples and channels."""
     return Caution(kind=kind, systematic=systematic, sample="", channel="", size=size, noise=0, text=text)
 
 
 def _without_effect(places: Sequence[VariedTemplates]) -> Iterator[Caution]:
-    """Of `NormPlusShape`: those that change no template at all."""
+    """Yield cautions on ``NormPlusShape`` that change no template at all."""
     by_name: dict[str, list[VariedTemplates]] = {}
     for place in places:
         by_name.setdefault(place.systematic.name, []).append(place)

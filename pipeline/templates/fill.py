@@ -35,7 +35,7 @@ LOOKED_AT = 8  # variations at a time, where it is asked which events are bad
 class Widths(Message):
     """Widths of the relaxed operations by name, and of the histograms' kernels by channel, in the binning's unit.
 
-    `surrogate` stands in for the analysis's stage without a derivative, where it has one.
+    ``surrogate`` stands in for the analysis's stage without a derivative, where it has one.
     """
 
     operations: dict[str, Float[AnyArray, ""]]
@@ -54,8 +54,8 @@ Mode = Widths | ExactCuts
 class Recipe(NamedTuple):
     """What makes templates of events: analysis, bins, variations.
 
-    `linear`: relaxed templates of a shift are the nominal ones plus its size times their derivative.
-    `memory`: bytes for the variations of one chunk that are observed at once.
+    ``linear``: relaxed templates of a shift are the nominal ones plus its size times their derivative.
+    ``memory``: bytes for the variations of one chunk that are observed at once.
     """
 
     analysis: Analysis
@@ -66,7 +66,7 @@ class Recipe(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """All that the templates of a chunk depend on, at one point; `given` lacks the columns that a surrogate makes."""
+    """All that the templates of a chunk depend on, at one point; ``given`` lacks the columns that a surrogate makes."""
 
     recipe: Recipe
     mode: Mode
@@ -78,7 +78,7 @@ class _Look(NamedTuple):
     columns: Columns
 
     def drawn(self, weights: Mapping[str, Array], values: Mapping[str, Array]) -> dict[str, Array]:
-        """Histograms [variations, bins] of each channel, of what is observed."""
+        """Return histograms [variations, bins] of each channel, of what is observed."""
         found = {}
         for binning in self.recipe.binnings:
             counted = _times(_times(weights[binning.channel], self.factor), self.copies)
@@ -86,7 +86,7 @@ class _Look(NamedTuple):
         return found
 
     def rows(self, changed: dict[str, Array]) -> dict[str, Array]:
-        """The same under variations of some columns [variations, events, ...]."""
+        """Return the same under variations of some columns [variations, events, ...]."""
         recipe = self.recipe
         return self.drawn(
             *observe_rows(recipe.analysis, recipe.binnings, self.free, self.columns, self.relax, changed)
@@ -101,10 +101,10 @@ def fill(
     factor: Float[AnyArray, " events"] | None = None,
     copies: Float[AnyArray, " events"] | None = None,
 ) -> Templates:
-    """Templates of one chunk of one sample: yields [variations, bins], nominal first, and sumw2 [bins].
+    """Return templates of one chunk of one sample: yields [variations, bins], nominal first, and sumw2 [bins].
 
-    Arguments:
-        mode: widths of the relaxed operations, or `EXACT`.
+    Args:
+        mode: widths of the relaxed operations, or ``EXACT``.
         factor: on every weight that is observed; None for 1.
         copies: how often each event is there; None for once. So n events of weight w make sumw2 n w^2.
     """
@@ -128,7 +128,7 @@ def fill(
 def bad_events(
     recipe: Recipe, parameters: Mapping[str, ArrayLike], columns: Columns, mode: Mode
 ) -> list[str]:
-    """What makes the templates of :func:`fill`, same arguments, not finite: columns first, then observables."""
+    """Return why templates of ``fill``, same arguments, are not finite: columns first, then observables."""
     look = _at(parameters, recipe, mode, columns, None, None)
     found = [
         why for rows in rows_of(recipe.analysis, recipe.variations, look.columns) for why in bad_columns(rows)
@@ -148,7 +148,8 @@ def _at(
     factor: Float[AnyArray, " events"] | None,
     copies: Float[AnyArray, " events"] | None,
 ) -> _Look:
-    """The look at a chunk at a point: operations that know the parameters' arrays as thresholds, columns complete."""
+    """Return the look at a chunk at a point: operations that know the parameters' arrays as thresholds, columns
+    complete."""
     free = Parameters({name: jnp.asarray(array) for name, array in parameters.items()})
     if isinstance(mode, ExactCuts):
         return _Look(recipe, mode, columns, factor, copies, free, Exact(), columns)
@@ -158,7 +159,7 @@ def _at(
 
 
 def _in_blocks(look: _Look, see: Callable[[_Look, Any], dict[str, Array]], rows: Any) -> dict[str, Array]:
-    """What is seen of rows, as many at a time as the recipe's memory allows.
+    """Return the templates of rows, as many at a time as the recipe's memory allows.
 
     Decided by shapes alone, so the same everywhere.
     """
@@ -175,13 +176,13 @@ def _in_blocks(look: _Look, see: Callable[[_Look, Any], dict[str, Array]], rows:
 
 
 def _shifts(recipe: Recipe) -> dict[str, Shift]:
-    """The variations that are a shift, in the order of the recipe."""
+    """Return the variations that are a shift, in the order of the recipe."""
     known = declared(recipe.analysis)
     return {name: v for name in recipe.variations if isinstance(v := known[name], Shift)}
 
 
 def _shifted(look: _Look, shifts: Mapping[str, Shift], nominal: Mapping[str, Array]) -> dict[str, Array]:
-    """Nominal templates plus the size of each shift times their derivative in it, by channel, [shifts, bins].
+    """Return nominal templates plus the size of each shift times their derivative in it, by channel, [shifts, bins].
 
     In forward mode; shifts of one function, as up and down, have one derivative.
     """
@@ -217,7 +218,7 @@ def _sized(shift: Shift, size: Float[Array, ""], columns: Columns) -> Any:
 
 
 def _squared(look: _Look, binning: Binning, seen: Family) -> Float[Array, " bins"]:
-    """Sums of squared nominal weights."""
+    """Return sums of squared nominal weights."""
     weights = _times(seen.weights[binning.channel][:1], look.factor)
     unit = _unit(weights[0])
     squares = _times((weights / unit) ** 2, look.copies)
@@ -232,7 +233,8 @@ def _times(
 
 
 def _unit(weights: Float[Array, " events"]) -> Float[Array, ""]:
-    """The power of 2 above all weights, a constant: in units of it, squares do not vanish in single precision."""
+    """Return the power of 2 above all weights, a constant: in units of it, squares do not vanish in single
+    precision."""
     if weights.dtype == jnp.float64:
         return jnp.ones((), dtype=weights.dtype)
     largest = jnp.max(jnp.abs(jax.lax.stop_gradient(weights)))
@@ -242,7 +244,7 @@ def _unit(weights: Float[Array, " events"]) -> Float[Array, ""]:
 def _draw(
     look: _Look, binning: Binning, weights: Float[Array, "variations events"], values: Array | None
 ) -> Float[Array, "variations bins"]:
-    """Histograms of one channel."""
+    """Return histograms of one channel."""
     if values is not None and binning.shares is not None:
         shares = jnp.broadcast_to(values, (*weights.shape, binning.shares))
         return jnp.sum(weights[:, :, None] * shares, axis=1, dtype=jnp.float64)

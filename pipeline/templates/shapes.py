@@ -21,18 +21,20 @@ def symmetrised(
     down: Float[AnyArray, "*rows bins"] | None,
     how: Symmetry,
 ) -> tuple[Float[AnyArray, "*rows bins"], Float[AnyArray, "*rows bins"]]:
-    """Templates at equal distances from the nominal in every bin: n + h and n - h, with u and d those given.
+    """Return templates at equal distances from the nominal in every bin: n + h and n - h, with u and d those given.
 
-    - `average`: h = (u - d) / 2, so that what both change to the same side cancels: it is the slope that a fit sees at
+    - ``average``: h = (u - d) / 2, so that what both change to the same side cancels: it is the slope that a fit sees
+    at
       the nominal value anyway, without the bend.
-    - `mirror_up`: h = u - n. `mirror_down`: h = n - d.
-    - `largest`: in each bin the one of these two that is larger; it jumps where up and down are equal and on one side.
+    - ``mirror_up``: h = u - n. ``mirror_down``: h = n - d.
+    - ``largest``: in each bin the one of these two that is larger; it jumps where up and down are equal and on one
+    side.
 
-    Linear in the templates, `largest` in each piece, so differentiable. The sums of all bins are symmetric too. The
-    mirror image of a missing `down` differs in second order: there ratio and shape are mirrored, each by itself.
+    Linear in the templates, ``largest`` in each piece, so differentiable. The sums of all bins are symmetric too. The
+    mirror image of a missing ``down`` differs in second order: there ratio and shape are mirrored, each by itself.
 
     Raises:
-        ValueError: no `down`, which all but `mirror_up` need.
+        ValueError: no ``down``, which all but ``mirror_up`` need.
     """
     if how == "mirror_up":
         return up, 2.0 * nominal - up
@@ -52,16 +54,16 @@ class Channels(NamedTuple):
 
     @classmethod
     def of_sizes(cls, sizes: Sequence[int]) -> "Channels":
-        """Channels with so many bins each, one after the other."""
+        """Return channels with so many bins each, one after the other."""
         return cls(np.repeat(np.arange(len(sizes)), sizes), len(sizes))
 
     def sums(self, rows: Float[AnyArray, "rows bins"]) -> Float[Array, "rows channels"]:
-        """The sum of the bins of each channel."""
+        """Return the sum of the bins of each channel."""
         members = np.arange(self.number)[None, :] == self.channel[:, None]
         return jnp.asarray(rows) @ jnp.asarray(members, dtype=rows.dtype)
 
     def over_bins(self, rows: Float[AnyArray, "rows channels"]) -> Float[AnyArray, "rows bins"]:
-        """A number of each channel in each of its bins."""
+        """Return a number of each channel in each of its bins."""
         return rows[:, self.channel]
 
 
@@ -85,14 +87,14 @@ def norm_plus_shape(
 ) -> Split:
     """Split templates into a yield ratio in each channel and a shape of the nominal's yield, as cabinetry does.
 
-    Without `down` the up template is mirrored at the nominal, ratio and shape each: r_lo = 2 - r_hi and
+    Without ``down`` the up template is mirrored at the nominal, ratio and shape each: r_lo = 2 - r_hi and
     lo = 2 nominal - hi. Where nominal or varied yield is not positive the ratio is 1: the shape carries all.
 
-    Arguments:
+    Args:
         filled: bins with nominal events of any sample. The others have no shape variation: its mirror image would be a
             negative rate, which a bin without data rewards.
         least_mirrored: smallest mirrored ratio. HistFactory needs a positive one; where a handful of events
-            makes the up yield twice the nominal or more, the mirror image has none, which `templates.cautions` says.
+            makes the up yield twice the nominal or more, the mirror image has none, which ``templates.cautions`` says.
     """
     below = channels.sums(nominal)
     hi = _ratio(channels.sums(up), below)

@@ -43,11 +43,11 @@ class Scale(Message):
     width: Float[AnyArray, " quantities"]
 
     def reduced(self, values: Float[AnyArray, "rows quantities"]) -> Float[AnyArray, "rows quantities"]:
-        """Of order one."""
+        """Return the inputs scaled to order one."""
         return (values - self.middle[None]) / self.width[None]
 
     def restored(self, values: Float[AnyArray, "rows quantities"]) -> Float[AnyArray, "rows quantities"]:
-        """As they were."""
+        """Return the outputs in their own scale."""
         return self.middle[None] + self.width[None] * values
 
 
@@ -61,7 +61,7 @@ class LocalSurrogate(Message):
     outputs: Scale
 
     def completed(self, free: Parameters, columns: Columns) -> Columns:
-        """The columns with the outputs of the stage among them, differentiable in the parameters."""
+        """Return the columns with the outputs of the stage among them, differentiable in the parameters."""
         point = jnp.stack([free.arrays[name] for name in self.stage.parameters])
         inputs = jnp.stack([columns.arrays[name] for name in self.stage.inputs], axis=1)
         at = jnp.broadcast_to(self.points.reduced(point[None]), (len(inputs), len(point)))
@@ -73,9 +73,9 @@ class LocalSurrogate(Message):
 def fit(
     stage: Simulated, settings: Settings, calls: Sequence[Call], region: Scale, seed: tuple[int, ...]
 ) -> LocalSurrogate:
-    """The generator learnt from calls.
+    """Return the generator learnt from calls.
 
-    Arguments:
+    Args:
         region: middle and half widths of the box that the points are in.
         seed: of its start values, its batches and its random numbers.
     """
@@ -97,7 +97,7 @@ def fit(
 def energy_score(
     made: Float[AnyArray, "copies rows outputs"], true: Float[AnyArray, "rows outputs"]
 ) -> Float[Array, ""]:
-    """Mean distance of two draws from the truth, less half of their own; smallest at the truth's law."""
+    """Return the mean distance of two draws from the truth, less half of their own; smallest at the truth's law."""
     first, second = made
     return jnp.mean((_distance(first - true) + _distance(second - true) - _distance(first - second)) / 2)
 
@@ -110,7 +110,7 @@ def _learnt(
     sizes: tuple[int, ...],
     learning_rate: float,
 ) -> Layers:
-    """Weights after one update by adam for each batch, from random ones."""
+    """Return weights after one update by adam for each batch, from random ones."""
     steps, batch, known = given.shape
     optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
     start, noise = jax.random.split(key)
@@ -133,7 +133,7 @@ def _learnt(
 
 
 def _start(key: Key[Array, ""], sizes: tuple[int, ...]) -> Layers:
-    """Normal weights of variance 1 / inputs, biases 0."""
+    """Return normal weights of variance 1 / inputs, biases 0."""
     pairs = list(itertools.pairwise(sizes))
     return [
         (
@@ -145,7 +145,7 @@ def _start(key: Key[Array, ""], sizes: tuple[int, ...]) -> Layers:
 
 
 def _network(layers: Layers, values: Float[AnyArray, "rows inputs"]) -> Float[Array, "rows outputs"]:
-    """Fully connected, smooth in what it is given."""
+    """Return the output of a fully connected network, smooth in its input."""
     for weights, biases in layers[:-1]:
         values = jax.nn.silu(values @ weights + biases[None])
     weights, biases = layers[-1]
@@ -157,6 +157,6 @@ def _distance(difference: Float[AnyArray, "rows outputs"]) -> Float[Array, " row
 
 
 def _scale(values: Float[np.ndarray, "rows quantities"]) -> Scale:
-    """Mean and standard deviation; 1 where all are the same."""
+    """Return mean and standard deviation; 1 where all are the same."""
     spread = values.std(axis=0)
     return Scale(values.mean(axis=0), np.where(spread > 0, spread, 1.0))

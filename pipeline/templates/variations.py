@@ -1,4 +1,4 @@
-"""What an analysis observes in the events of a chunk, under the nominal conditions and every systematic variation."""
+"""Observe the events of a chunk under the nominal conditions and every systematic variation."""
 
 import numbers
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,7 +47,8 @@ def families(
     columns: Columns,
     relax: Exact | Relaxed,
 ) -> list[Family]:
-    """Observations under the nominal conditions and the variations, the nominal first, in families, all at once."""
+    """Return observations under the nominal conditions and the variations, the nominal first, in families, all at
+    once."""
     nominal, *others = rows_of(analysis, variations, columns)
     seen = (
         Family(*rows, *observe_rows(analysis, binnings, parameters, columns, relax, rows.changed))
@@ -57,9 +58,9 @@ def families(
 
 
 def rows_of(analysis: Analysis, variations: Sequence[str], columns: Columns) -> list[Varied]:
-    """The columns under every variation that changes some, those of the weight alone first, with the nominal.
+    """Return the columns under every variation that changes some, those of the weight alone first, with the nominal.
 
-    Variations that change the same columns, to the same types, are observed together: with `vmap`, all that does not
+    Variations that change the same columns, to the same types, are observed together: with ``vmap``, all that does not
     depend on those columns is computed once.
     """
     known = systematics.declared(analysis)
@@ -90,7 +91,8 @@ def of_weight(
     relax: Exact | Relaxed,
     rows: Varied,
 ) -> Family:
-    """The nominal and the variations of the weight alone: one selection for all, and factors make further rows."""
+    """Return the nominal and the variations of the weight alone: one selection for all, and factors make further
+    rows."""
     known = systematics.declared(analysis)
     wanted = {n: v for n in variations if isinstance(v := known[n], WeightFactor)}
     factors = systematics.factors(analysis, wanted, parameters, columns, relax)
@@ -104,7 +106,7 @@ def of_weight(
 def _stacked(
     factors: Sequence[Float[ArrayLike, "*events"]], weight: Float[Array, " events"]
 ) -> Float[Array, "variations events"]:
-    """Factors as one array, made before it is used: each channel would compute all of them by itself."""
+    """Return factors as one array, made before it is used: each channel would compute all of them by itself."""
 
     def row(factor: Float[ArrayLike, "*events"]) -> Float[Array, " events"]:
         typed = jnp.asarray(factor, dtype=weight.dtype if isinstance(factor, numbers.Real) else None)
@@ -121,7 +123,7 @@ def observe(
     columns: Columns,
     relax: Exact | Relaxed,
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Weights and values of each channel; one that only counts has no value."""
+    """Return weights and values of each channel; one that only counts has no value."""
     with Noting(f"in {type(analysis).__name__}.observe(p, c, relax)"):
         seen = analysis.observe(parameters, columns, relax)
     found = {b.channel: _observation(analysis, seen, b, columns.weight.shape) for b in binnings}
@@ -131,13 +133,14 @@ def observe(
 
 
 def _valid(shares: Float[Array, "events bins"]) -> Float[Array, "events bins"]:
-    """Shares of which none is below 0, and which do not add up to more than 1; NaN for events where that is not so."""
+    """Return shares of which none is below 0, and which do not add up to more than 1; NaN for events where that is
+    not so."""
     bad = jnp.any(shares < -SHARES_MAY_MISS, axis=-1) | (jnp.sum(shares, axis=-1) > 1 + SHARES_MAY_MISS)
     return jnp.where(bad[..., None], jnp.nan, shares)
 
 
 def bad_columns(rows: Varied) -> Iterator[str]:
-    """What is not finite in the columns of variations."""
+    """Yield what is not finite in the columns of variations."""
     for name, arrays in rows.changed.items():
         for variation, array in zip(rows.variations, arrays, strict=True):
             bad = int(jnp.sum(~jnp.isfinite(array)))
@@ -146,7 +149,7 @@ def bad_columns(rows: Varied) -> Iterator[str]:
 
 
 def bad_observables(binnings: Sequence[Binning], family: Family) -> Iterator[str]:
-    """What is not finite in what is observed under variations."""
+    """Yield what is not finite in what is observed under variations."""
     for binning in binnings:
         yield from _bad_observable(family, binning)
 
@@ -184,7 +187,7 @@ def observe_rows(
     relax: Exact | Relaxed,
     changed: dict[str, Float[Array, "variations ..."]],
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Weights [variations, events] and values of each channel, the values [events] where they cannot vary."""
+    """Return weights [variations, events] and values of each channel, the values [events] where they cannot vary."""
 
     def one(arrays: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
         return observe(analysis, binnings, parameters, columns.replace(**arrays), relax)
@@ -195,7 +198,7 @@ def observe_rows(
 def _observation(
     analysis: Analysis, observations: Mapping[str, Observation], binning: Binning, events: tuple[int, ...]
 ) -> Observation:
-    """The observation of a channel, which must have the bins of the configuration."""
+    """Return the observation of a channel, which must have the bins of the configuration."""
     where, name = f"channels.{binning.channel}: ", type(analysis).__name__
     if not isinstance(observations, Mapping):
         raise ConfigError(

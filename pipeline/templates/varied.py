@@ -18,7 +18,8 @@ Bins = Float[np.ndarray, " bins"]
 class VariedTemplates(NamedTuple):
     """The templates of one variation of a sample in a channel.
 
-    Up and down as `given`, without those that are missing, and as `used`, symmetrised; `noise` of the changes given.
+    Up and down as ``given``, without those that are missing, and as ``used``, symmetrised; ``noise`` of the changes
+    given.
     """
 
     systematic: NormPlusShapeSystematic
@@ -33,7 +34,7 @@ class VariedTemplates(NamedTuple):
 
 
 def varied_templates(templates: Templates, axes: Axes, config: Config) -> Iterator[VariedTemplates]:
-    """Yield them by channel, sample and systematic uncertainty."""
+    """Yield the them by channel, sample and systematic uncertainty."""
     for channel in config.regions:
         yields, sumw2 = np.asarray(templates.yields[channel]), np.asarray(templates.sumw2[channel])
         everything = sum(yields[axes.row(sample, NOMINAL)] for sample in config.data.samples)
@@ -63,7 +64,7 @@ def _noise(
     sample: str,
     variation: str,
 ) -> Bins:
-    """Standard deviation of what a variation changes in each bin.
+    """Return the standard deviation of what a variation changes in each bin.
 
     Of other events than the nominal's: that of both. Of the same events, whose changes are correlated: that of as many
     events of mean weight as would make the change, were they moved in or out.
@@ -81,7 +82,8 @@ def _varied(
     sample: str,
     systematic: NormPlusShapeSystematic,
 ) -> tuple[Float[AnyArray, " bins"], Float[AnyArray, " bins"] | None]:
-    """The up and down templates of a sample in a channel, symmetrised where that is asked for; down may be missing."""
+    """Return the up and down templates of a sample in a channel, symmetrised where that is asked for; down may be
+    missing."""
     up = yields[axes.row(sample, systematic.up)]
     down = None if systematic.down is None else yields[axes.row(sample, systematic.down)]
     if systematic.symmetrise is None:

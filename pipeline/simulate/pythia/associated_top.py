@@ -41,27 +41,27 @@ class AssociatedTop(pythia8mc.Sigma2Process):  # type: ignore[misc]  # pythia8mc
     """
 
     def name(self) -> str:
-        """Return the process in Pythia's listings."""
+        """Return the name of the process in Pythia's listings."""
         return "g b -> W t"
 
     def code(self) -> int:
-        """Return the number of the particle in the record."""
+        """Return the number of the process in Pythia's listings."""
         return PROCESS_CODE
 
     def inFlux(self) -> str:
-        """Return quark-gluon beams; all quarks but b get no cross-section in ``sigmaHat``."""
+        """Return the kind of incoming beams, quark and gluon; all quarks but b get no cross-section in ``sigmaHat``."""
         return "qg"
 
     def id3Mass(self) -> int:
-        """Return first outgoing mass: W."""
+        """Return the particle of the first outgoing mass: W."""
         return W_BOSON
 
     def id4Mass(self) -> int:
-        """Return second outgoing mass: t."""
+        """Return the particle of the second outgoing mass: t."""
         return TOP
 
     def convert2mb(self) -> bool:
-        """Return ``sigmaHat`` is in GeV^-2."""
+        """Return whether Pythia must convert to mb: ``sigmaHat`` is in GeV^-2."""
         return True
 
     def initProc(self) -> None:
@@ -75,7 +75,7 @@ class AssociatedTop(pythia8mc.Sigma2Process):  # type: ignore[misc]  # pythia8mc
         self.sigma = self.coupling * self.alpEM * self.alpS / self.sH**2 * amplitude
 
     def sigmaHat(self) -> float:
-        """Return the same for the present incoming partons."""
+        """Return the cross-section for the present incoming partons."""
         return self.sigma if BOTTOM in (abs(self.id1), abs(self.id2)) else 0.0
 
     def setIdColAcol(self) -> None:

@@ -21,7 +21,7 @@ class UnclusteredResponse:
     stochastic: float = 0.5
 
     def sigma(self, sum_pt: Float64[np.ndarray, " events"]) -> Float64[np.ndarray, " events"]:
-        """Return the two terms in quadrature."""
+        """Return the resolution: the two terms in quadrature."""
         return np.asarray(np.hypot(self.noise, self.stochastic * np.sqrt(sum_pt)))
 
 
@@ -58,7 +58,7 @@ def nanoaod_electrons(found: ak.Array) -> ak.Array:
 
 
 def nanoaod_muons(found: ak.Array) -> ak.Array:
-    """Return the branches by NanoAOD's names."""
+    """Return the muons by NanoAOD's names."""
     kept = {name: found[name] for name in ("pt", "eta", "phi", "mass", "charge", "sip3d")}
     return ak.zip(
         {**kept, "tightId": found.tight, "mediumId": found.medium, "pfRelIso04_all": found.isolation}

@@ -40,7 +40,7 @@ class Particles:
         return Particles(events=self.events, **arrays)
 
     def within(self, *, pt: float, eta: float) -> Bool[np.ndarray, " particles"]:
-        """Return transverse momentum above ``pt`` and |pseudorapidity| below ``eta``, without dividing by pt = 0."""
+        """Return whether pt is above ``pt`` and |pseudorapidity| below ``eta``, without dividing by pt = 0."""
         return np.asarray((self.pt > pt) & (np.abs(self.pz) < np.sinh(eta) * self.pt))
 
     @functools.cached_property

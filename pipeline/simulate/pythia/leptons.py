@@ -45,7 +45,7 @@ class LeptonResponse:
     displacement: tuple[float, float, float, float] = (0.0, 1.5, 8.0, 3.0)  # by origin
 
     def barrel(self, eta: Float64[np.ndarray, " objects"]) -> Bool[np.ndarray, " objects"]:
-        """Return whether in the barrel."""
+        """Return whether each is in the barrel."""
         return np.asarray(np.abs(eta) < self.barrel_end)
 
     def efficiency(
@@ -121,13 +121,13 @@ def candidates(visible: Particles, response: LeptonResponse) -> Particles:
 
 
 def dressing(leptons: Particles, near: Pairs, visible: Particles, cone: float) -> Bool[np.ndarray, " pairs"]:
-    """Return pairs that are the lepton itself or one of its photons, within ``cone``."""
+    """Return which pairs are the lepton itself or one of its photons, within ``cone``."""
     itself = visible.row[near.particle] == leptons.row[near.object]
     return np.asarray(itself | ((np.abs(visible.pdg[near.particle]) == PHOTON) & (near.distance < cone)))
 
 
 def electron_clusters(visible: Particles) -> Bool[np.ndarray, " particles"]:
-    """Return visible particles of an electron's cluster: the electrons and the photons they are dressed with."""
+    """Return which particles are seen in an electron's cluster: electrons and the photons that dress them."""
     electrons = candidates(visible, ELECTRONS)
     near = pairs(electrons.event, electrons.eta, electrons.phi, visible)
     members = near.particle[dressing(electrons, near, visible, ELECTRONS.dressing_cone)]

@@ -38,7 +38,7 @@ def variation(nominal: Process, what: str, settings: tuple[str, ...]) -> Process
 
 
 def showers(*settings: str) -> tuple[str, ...]:
-    """Return the same for final-state and initial-state radiation."""
+    """Return the settings for final-state and initial-state radiation alike."""
     return tuple(f"{shower}:{setting}" for shower in ("TimeShower", "SpaceShower") for setting in settings)
 
 
