@@ -238,7 +238,10 @@ def _test_of(given: GivenWorkspace) -> tuple[Callable[[float], HypoTest], float]
     def test(mu: float) -> HypoTest:
         found = program(given.model, given.data, jnp.asarray(mu))
         if not bool(found.converged):
-            why = undetermined(given.model) or "the fit finds no minimum; fit the workspace alone to see more"
+            why = undetermined(given.model) or (
+                "one of its fits, with the parameter free, held at this value and at 0, finds no minimum: does a bin "
+                "with events expect none there? `fit --fix` shows each"
+            )
             raise FitError(f"test of {given.names[given.model.poi_index or 0]} = {mu:g}: {why}")
         return found
 
