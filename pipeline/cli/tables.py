@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.evaluate.workspace_results import ByPyhf, WorkspaceFit, WorkspaceLimit, WorkspaceTest
+from pipeline.evaluate.workspace_results import ByPyhf, WorkspaceFit, WorkspaceLimit, WorkspaceTest, bands
 
 WIDTH = 118  # columns, whatever the terminal: the text may go into a file
 MOST_CORRELATIONS = 10
@@ -59,7 +59,7 @@ def test_table(found: WorkspaceTest) -> str:
         "cls": found.cls,
         "clsb": found.clsb,
         "clb": found.clb,
-        **_bands("cls_expected", found.cls_expected),
+        **bands("cls_expected", found.cls_expected),
     }
     labels = ("CLs", "CLs+b", "CLb", *(f"CLs, {band}" for band in BANDS))
     title = f"test of {found.poi} = {found.mu:g} on {'Asimov data' if found.is_asimov else 'observed data'}"
@@ -68,7 +68,7 @@ def test_table(found: WorkspaceTest) -> str:
 
 def limit_table(found: WorkspaceLimit) -> str:
     """Return observed and expected upper limits."""
-    numbers = {"observed": found.observed, **_bands("expected", found.expected)}
+    numbers = {"observed": found.observed, **bands("expected", found.expected)}
     labels = ("Asimov data" if found.is_asimov else "observed", *BANDS)
     title = f"upper limit on {found.poi} at CLs = {found.level:g}"
     return _of_numbers(title, dict(zip(labels, numbers.items(), strict=True)), found)
@@ -85,11 +85,6 @@ def _of_numbers(
     ]
     columns = ["", "value", *(["pyhf"] if beside else [])]
     return "\n".join([title, _table(columns, rows), *_seconds(found, other)])
-
-
-def _bands(name: str, values: Sequence[float]) -> dict[str, float]:
-    """Return values by the names that pyhf's have beside them."""
-    return {f"{name}[{band:+d}]": value for band, value in zip(range(-2, 3), values, strict=True)}
 
 
 def _below_zero(found: WorkspaceFit) -> list[str]:

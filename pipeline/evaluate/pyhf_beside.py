@@ -1,15 +1,14 @@
 """What pyhf with Minuit makes of a given workspace: a second opinion, and how long it takes."""
 
 import time
-from collections.abc import Callable, Iterable
-from typing import SupportsFloat
+from collections.abc import Callable
 
 import numpy as np
 import pyhf
 
 from pipeline.evaluate.given_workspace import GivenWorkspace
 from pipeline.evaluate.pyhf_state import minuit, pyhf_with
-from pipeline.evaluate.workspace_results import ByPyhf, WorkspaceFit, WorkspaceLimit, WorkspaceTest
+from pipeline.evaluate.workspace_results import ByPyhf, WorkspaceFit, WorkspaceLimit, WorkspaceTest, bands
 
 LEAST_MU = 1e-6  # pyhf's CLs of no signal at all may be 0 / 0
 
@@ -49,7 +48,7 @@ def cls_beside(given: GivenWorkspace, ours: WorkspaceTest) -> WorkspaceTest:
             return_tail_probs=True,
             return_expected_set=True,
         )
-        numbers = {"cls": observed, "clsb": tails[0], "clb": tails[1], **_bands("cls_expected", expected)}
+        numbers = {"cls": observed, "clsb": tails[0], "clb": tails[1], **bands("cls_expected", expected)}
         return ByPyhf(numbers={name: float(n) for name, n in numbers.items()}, seconds=0.0)
 
     return ours.changed(pyhf=_asked(given, ask))
@@ -59,21 +58,15 @@ def limit_beside(given: GivenWorkspace, ours: WorkspaceLimit) -> WorkspaceLimit:
     """Return the limit with pyhf's beside it, looked for up to twice ours."""
 
     def ask(model: pyhf.Model) -> ByPyhf:
-        low = max(model.config.suggested_bounds()[model.config.poi_index][0], LEAST_MU)
-        high = min(
-            2 * max(ours.observed, *ours.expected), model.config.suggested_bounds()[model.config.poi_index][1]
-        )
+        least, most = model.config.suggested_bounds()[model.config.poi_index]
+        low, high = max(least, LEAST_MU), min(2 * max(ours.observed, *ours.expected), most)
         observed, expected = pyhf.infer.intervals.upper_limits.toms748_scan(
             np.asarray(given.data), model, low, high, level=ours.level, **_held(given, model)
         )
-        numbers = {"observed": observed, **_bands("expected", expected)}
+        numbers = {"observed": observed, **bands("expected", expected)}
         return ByPyhf(numbers={name: float(n) for name, n in numbers.items()}, seconds=0.0)
 
     return ours.changed(pyhf=_asked(given, ask))
-
-
-def _bands(name: str, values: Iterable[SupportsFloat]) -> dict[str, float]:
-    return {f"{name}[{band:+d}]": float(value) for band, value in zip(range(-2, 3), values, strict=True)}
 
 
 def _held(given: GivenWorkspace, model: pyhf.Model) -> dict[str, list[float] | list[bool]]:

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from typing import SupportsFloat, TypeVar
 
 import equinox as eqx
 import jax
@@ -52,6 +52,11 @@ class ByPyhf(Written):
     )
     error: str = Field(default="", description="why there are none")
     seconds: float
+
+
+def bands(name: str, values: Iterable[SupportsFloat]) -> dict[str, float]:
+    """Return the numbers of the bands, -2 ... +2 sigma, each by its own name."""
+    return {f"{name}[{band:+d}]": float(value) for band, value in zip(range(-2, 3), values, strict=True)}
 
 
 class WorkspaceFit(Written):
@@ -233,7 +238,7 @@ def _bracket(
 
 def _test_of(given: GivenWorkspace) -> tuple[Callable[[float], HypoTest], float]:
     """Return the test of a value of the POI, compiled once, and the seconds of that."""
-    program, seconds = _compiled(_test, given.model, given.data, jnp.asarray(1.0))
+    program, seconds = _compiled(hypotest, given.model, given.data, jnp.asarray(1.0))
 
     def test(mu: float) -> HypoTest:
         found = program(given.model, given.data, jnp.asarray(mu))
@@ -257,10 +262,6 @@ def _compiled(function: Callable[..., Found], *arguments: object) -> tuple[Calla
 
 def _fit(model: HistFactory, data: Float[Array, " data"]) -> tuple[FitResult, Float[Array, "params params"]]:
     return fit_with_covariance(model, data, range(model.initial.size))
-
-
-def _test(model: HistFactory, data: Float[Array, " data"], mu: Float[Array, ""]) -> HypoTest:
-    return hypotest(model, data, mu)
 
 
 def _require_directions(
