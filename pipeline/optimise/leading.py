@@ -109,19 +109,18 @@ def worths(config: Config, axes: Axes, step: Step, there: Templates) -> Float[np
     nothing = HeldTemplates(
         Watched((), ()), axes, {c: np.asarray(a) for c, a in step.templates.yields.items()}
     )
-    still = nothing.completed(there)
-    updates = config.optimise.leading_every
+    still, updates = nothing.completed(there), config.optimise.leading_every
+    here = nothing.before
+    drifted = {c: np.asarray(array) - still.yields[c] for c, array in there.yields.items()}
     found = []
     for rows in _shapes(config).values():
         impact = drift = 0.0
         for process, variation in rows:
             row, nominal = axes.row(process, variation), axes.row(process, NOMINAL)
             for channel, slopes in step.slopes.yields.items():
-                slope, here = np.asarray(slopes)[row], np.asarray(step.templates.yields[channel])
-                impact += float(np.sum(slope * (here[row] - here[nominal])))
-                drift += float(
-                    np.sum(slope * (np.asarray(there.yields[channel]) - still.yields[channel])[row])
-                )
+                slope = np.asarray(slopes)[row]
+                impact += float(np.sum(slope * (here[channel][row] - here[channel][nominal])))
+                drift += float(np.sum(slope * drifted[channel][row]))
         found.append(abs(impact) + updates * abs(drift))
     return np.array(found)
 
