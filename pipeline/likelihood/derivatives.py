@@ -83,7 +83,7 @@ def hessian_of(
     blocks, links, own = _of_gammas(model, cells, slopes)
     inverse = inverse_blocks(blocks, padded)
     weights = -jnp.einsum("kpb,klb,lqb->pqb", links, inverse, links)
-    weights = weights.at[0, 0].set(_left_over(model, cells, slopes, weights[0, 0], inverse, own, padded))
+    weights = weights.at[0, 0].add(slopes.second)
     if table.is_whole:
         product = square(slopes.jacobians[0], weights[0, 0])
     else:
@@ -106,30 +106,6 @@ def hessian_of(
         gamma=table.gamma,
         free=free,
     )
-
-
-def _left_over(
-    model: HistFactory,
-    cells: YieldParts,
-    slopes: Slopes,
-    taken: Float[Array, " bins"],
-    inverse: Float[Array, "layers layers bins"],
-    own: Float[Array, "layers bins"],
-    free: Bool[Array, "layers bins"],
-) -> Float[Array, " bins"]:
-    """Return the weight of the slopes of all yields once the gammas are eliminated.
-
-    It is ``p - (p a + t)^2 / (c + p a^2)``, p the curvature in a yield, a its slope in gamma, t of both, c
-    the constraint's curvature. Where p a^2 >> c, as with many observed and few simulated events, that is a small
-    difference of large numbers; ``(p c - t (2 p a + t)) / (c + p a^2)`` is none. Of several layers it is the former.
-    """
-    if inverse.shape[0] != 1:
-        return slopes.second + taken
-    curved, table = slopes.second * slopes.pulls[0], model.multiplying
-    mixed = slopes.first / cells.gammas[0] if table.is_whole else jnp.zeros_like(curved)
-    mixed = jnp.where(table.gamma_acts[0].any(axis=0), mixed, 0.0)
-    eliminated = (slopes.second * own[0] - mixed * (2.0 * curved + mixed)) * inverse[0, 0]
-    return jnp.where(free[0], eliminated, slopes.second)
 
 
 def derivatives(
