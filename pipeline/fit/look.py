@@ -102,7 +102,7 @@ def _changes(problem: FitProblem, point: NewtonPoint, at: Float[Array, " kept"])
     ratio = model.factors(values, dense)[: dense.factors.shape[1]] / cells.factors[: dense.factors.shape[1]]
     now, then = (model.coefficients(p[layout.shape_parameter]) for p in (point.parameters, values))
     of_mean, of_bend = (b - a for a, b in zip(now, then, strict=True))
-    shapes = of_mean[:, None] * dense.mean + of_bend[:, None] * dense.bend
+    shapes = dense.shifts(of_mean, of_bend)
     one = jnp.ones((1, ratio.shape[1]), dtype=ratio.dtype)
     factor = jnp.concatenate([ratio, one])[layout.shape_norm][:, layout.channel]
     shapes = cells.product[layout.shape_sample] * factor * shapes

@@ -50,8 +50,7 @@ def cells_at(
     multiplying, layout = model.multiplying, model.layout
     factors, rise, bend = _of_factors(model, parameters, dense)
     coefficients, slope, curve = _twice(model.coefficients, parameters[layout.shape_parameter])
-    shifts = coefficients[0][:, None] * dense.mean + coefficients[1][:, None] * dense.bend
-    content = dense.nominal + model.sum(shifts)
+    content = dense.nominal + model.sum(dense.shifts(*coefficients))
     free = jnp.concatenate([parameters, jnp.ones(1, dtype=parameters.dtype)])[multiplying.free]
     without = model.product(factors)[:, layout.channel] * jnp.prod(free, axis=0)
     if held is not None:

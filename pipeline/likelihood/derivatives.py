@@ -150,7 +150,7 @@ def _jacobian(
     """Return ``sum_s F e_i`` for the given F."""
     table, layout = model.multiplying, model.layout
     rows = jnp.zeros((table.kept.size, cells.rates.size), dtype=product.dtype)
-    shapes = product[layout.shape_sample] * _tilt(cells.slope, dense)
+    shapes = product[layout.shape_sample] * dense.shifts(*cells.slope)
     rows = rows.at[table.position[layout.shape_parameter]].add(shapes)
     yields = product * cells.content
     factors = cells.logarithmic[:, layout.channel] * yields[table.factor_sample]
@@ -159,12 +159,6 @@ def _jacobian(
         return rows
     bins = jnp.broadcast_to(jnp.arange(cells.rates.size), table.free.shape)
     return rows.at[table.position[table.free], bins].add(yields[None] / cells.free, mode="drop")
-
-
-def _tilt(
-    coefficients: tuple[Float[Array, " shapes"], Float[Array, " shapes"]], dense: DenseTemplates
-) -> Float[Array, "shapes bins"]:
-    return coefficients[0][:, None] * dense.mean + coefficients[1][:, None] * dense.bend
 
 
 def _of_gammas(
@@ -203,7 +197,7 @@ def _second_order(
     channels, samples = cells.logarithmic.shape[1], weight.shape[0]
     of_channel = jax.nn.one_hot(layout.channel, channels, dtype=weight.dtype)
     weights = weight[layout.shape_sample]
-    sums = (weights * _tilt(cells.slope, dense)) @ of_channel
+    sums = (weights * dense.shifts(*cells.slope)) @ of_channel
     size = table.kept.size
     none = jnp.zeros((size, samples, channels), dtype=weight.dtype)
     shapes, factors = table.position[layout.shape_parameter], table.position[table.factor_parameter]
@@ -215,7 +209,7 @@ def _second_order(
     pairs = half + half.T
     itself = jnp.sum(2.0 * of_factors * of_shapes, axis=(1, 2))
     itself = itself.at[factors].add(jnp.sum(cells.relative * yields[table.factor_sample], axis=1))
-    itself = itself.at[shapes].add(jnp.sum(weights * _tilt(cells.curve, dense), axis=1))
+    itself = itself.at[shapes].add(jnp.sum(weights * dense.shifts(*cells.curve), axis=1))
     if table.free.shape[0]:
         pairs = pairs + _with_shapefactors(model, cells, dense, weight)
     return jnp.where(jnp.eye(size, dtype=bool), 0.0, pairs), itself
@@ -230,7 +224,7 @@ def _with_shapefactors(
     sample = jnp.concatenate([layout.shape_sample, table.factor_sample])
     parameter = table.position[jnp.concatenate([layout.shape_parameter, table.factor_parameter])]
     of_factors = cells.logarithmic[:, layout.channel] * cells.content[table.factor_sample]
-    rows = jnp.concatenate([_tilt(cells.slope, dense), of_factors])
+    rows = jnp.concatenate([dense.shifts(*cells.slope), of_factors])
     index = table.position[table.free]
 
     def with_rows(upper: Array, layer: tuple[Array, Array]) -> tuple[Array, None]:

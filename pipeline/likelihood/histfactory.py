@@ -241,8 +241,7 @@ class HistFactory(eqx.Module):
 
     def shifts(self, alpha: Float[Array, " shapes"], dense: DenseTemplates) -> Float[Array, "shapes bins"]:
         """Return additions of the histosys, ``alpha`` the parameter of each row."""
-        of_mean, of_bend = self.coefficients(alpha)
-        return of_mean[:, None] * dense.mean + of_bend[:, None] * dense.bend
+        return dense.shifts(*self.coefficients(alpha))
 
     def sum(self, shifts: Float[Array, "shapes bins"]) -> Float[Array, "samples bins"]:
         """Return the sum of the rows of each sample."""

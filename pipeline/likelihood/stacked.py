@@ -49,6 +49,12 @@ class DenseTemplates(eqx.Module):
     auxdata: Float[Array, " auxdata"]
     valid: Bool[Array, " auxdata"]
 
+    def shifts(
+        self, of_mean: Float[Array, " shapes"], of_bend: Float[Array, " shapes"]
+    ) -> Float[Array, "shapes bins"]:
+        """Return what the histosys add, from the factors of ``mean`` and ``bend``, or their derivatives from these'."""
+        return of_mean[:, None] * self.mean + of_bend[:, None] * self.bend
+
 
 class Stacking:
     """How templates keyed by names are stacked: names, for what is outside of compiled programs.
