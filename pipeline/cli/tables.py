@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.evaluate.workspace_results import ByPyhf, WorkspaceFit, WorkspaceLimit, WorkspaceTest, bands
+from pipeline.evaluate.workspace_results import OfWorkspace, WorkspaceFit, WorkspaceLimit, WorkspaceTest
 
 WIDTH = 118  # columns, whatever the terminal: the text may go into a file
 MOST_CORRELATIONS = 10
@@ -25,8 +25,8 @@ BANDS = (
 def fit_table(found: WorkspaceFit) -> str:
     """Return minimum, parameters and the largest correlations of a fit."""
     columns = ["parameter", "value", "uncertainty", "start", "bounds", "held"]
-    other = found.pyhf
-    if other is not None and not other.error:
+    other = found.answer
+    if other is not None:
         columns[3:3] = ["pyhf", "its uncertainty"]
     rows = []
     for own in found.parameters:
@@ -37,7 +37,7 @@ def fit_table(found: WorkspaceFit) -> str:
             _number(own.uncertainty) if own.uncertainty else "",
             _number(own.start),
         ]
-        if other is not None and not other.error:
+        if other is not None:
             row[3:3] = [_number(other.values[own.name]), _number(other.uncertainties[own.name])]
         rows.append([*row, f"[{low:g}, {high:g}]", own.held])
     data = "Asimov data" if found.is_asimov else "observed data"
@@ -46,7 +46,7 @@ def fit_table(found: WorkspaceFit) -> str:
         _table(columns, rows),
         *_correlations(found),
         *_below_zero(found),
-        *_seconds(found, other),
+        *_seconds(found),
     ]
     if other is not None and other.twice_nll is not None:
         lines.append(f"-2 ln L of ours less that of pyhf: {found.twice_nll - other.twice_nll:.3g}")
@@ -55,36 +55,25 @@ def fit_table(found: WorkspaceFit) -> str:
 
 def test_table(found: WorkspaceTest) -> str:
     """Return observed and expected CLs of a test."""
-    numbers = {
-        "cls": found.cls,
-        "clsb": found.clsb,
-        "clb": found.clb,
-        **bands("cls_expected", found.cls_expected),
-    }
     labels = ("CLs", "CLs+b", "CLb", *(f"CLs, {band}" for band in BANDS))
-    title = f"test of {found.poi} = {found.mu:g} on {'Asimov data' if found.is_asimov else 'observed data'}"
-    return _of_numbers(title, dict(zip(labels, numbers.items(), strict=True)), found)
+    data = "Asimov data" if found.is_asimov else "observed data"
+    return _of_numbers(f"test of {found.poi} = {found.mu:g} on {data}", labels, found)
 
 
 def limit_table(found: WorkspaceLimit) -> str:
     """Return observed and expected upper limits."""
-    numbers = {"observed": found.observed, **bands("expected", found.expected)}
     labels = ("Asimov data" if found.is_asimov else "observed", *BANDS)
-    title = f"upper limit on {found.poi} at CLs = {found.level:g}"
-    return _of_numbers(title, dict(zip(labels, numbers.items(), strict=True)), found)
+    return _of_numbers(f"upper limit on {found.poi} at CLs = {found.level:g}", labels, found)
 
 
-def _of_numbers(
-    title: str, numbers: dict[str, tuple[str, float]], found: WorkspaceTest | WorkspaceLimit
-) -> str:
-    other = found.pyhf
-    beside = other is not None and not other.error
+def _of_numbers(title: str, labels: Sequence[str], found: WorkspaceTest | WorkspaceLimit) -> str:
+    other = found.answer
     rows = [
-        [label, _number(value), *([_number(other.numbers[name])] if other is not None and beside else [])]
-        for label, (name, value) in numbers.items()
+        [label, _number(value), *([] if other is None else [_number(other.numbers[name])])]
+        for label, (name, value) in zip(labels, found.numbers.items(), strict=True)
     ]
-    columns = ["", "value", *(["pyhf"] if beside else [])]
-    return "\n".join([title, _table(columns, rows), *_seconds(found, other)])
+    columns = ["", "value", *([] if other is None else ["pyhf"])]
+    return "\n".join([title, _table(columns, rows), *_seconds(found)])
 
 
 def _below_zero(found: WorkspaceFit) -> list[str]:
@@ -107,9 +96,9 @@ def _correlations(found: WorkspaceFit) -> list[str]:
     return ["largest correlations: " + "; ".join(pairs)] if pairs else []
 
 
-def _seconds(found: WorkspaceFit | WorkspaceTest | WorkspaceLimit, other: ByPyhf | None) -> Iterable[str]:
+def _seconds(found: OfWorkspace) -> Iterable[str]:
     yield f"{found.seconds:.3g} s, and {found.seconds_compiling:.3g} s of compiling before"
-    if other is not None:
+    if other := found.pyhf:
         yield f"pyhf with Minuit: {other.seconds:.3g} s" + (f"; {other.error}" if other.error else "")
 
 

@@ -14,7 +14,8 @@ from pipeline.cli.command import thalweg
 from pipeline.errors import FitError, InputError
 from pipeline.evaluate.given_workspace import free_poi, given_workspace
 from pipeline.evaluate.pyhf_beside import cls_beside, fit_beside, limit_beside
-from pipeline.evaluate.workspace_results import WorkspaceFit, cls_of, fitted, limited
+from pipeline.evaluate.workspace_fits import cls_of, fitted, limited
+from pipeline.evaluate.workspace_results import WorkspaceFit
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 

@@ -89,7 +89,7 @@ def fit(output: Path | None, compare: bool, **given: Any) -> None:
     """Fit a pyhf workspace: minimum, parameters with uncertainties, correlations."""
     from pipeline.cli.tables import fit_table
     from pipeline.evaluate.pyhf_beside import fit_beside
-    from pipeline.evaluate.workspace_results import fitted
+    from pipeline.evaluate.workspace_fits import fitted
 
     read = _read(given)
     found = fitted(read)
@@ -105,7 +105,7 @@ def hypotest(output: Path | None, compare: bool, mu: float, **given: Any) -> Non
     from pipeline.cli.tables import test_table
     from pipeline.evaluate.given_workspace import free_poi, tested_value
     from pipeline.evaluate.pyhf_beside import cls_beside
-    from pipeline.evaluate.workspace_results import cls_of
+    from pipeline.evaluate.workspace_fits import cls_of
 
     read = _read(given, background_only=True)
     poi = free_poi(read, given["workspace"])
@@ -122,7 +122,7 @@ def limit(output: Path | None, compare: bool, level: float, **given: Any) -> Non
     from pipeline.cli.tables import limit_table
     from pipeline.evaluate.given_workspace import free_poi
     from pipeline.evaluate.pyhf_beside import limit_beside
-    from pipeline.evaluate.workspace_results import limited
+    from pipeline.evaluate.workspace_fits import limited
 
     read = _read(given, background_only=True)
     found = limited(read, free_poi(read, given["workspace"]), level)
