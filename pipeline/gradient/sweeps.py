@@ -153,7 +153,7 @@ def value_and_grad(
     gradient |= {name: gradient[name] + np.asarray(part) for name, part in direct.items()}
     bad = [name for name, slope in gradient.items() if not np.all(np.isfinite(slope))]
     if bad:
-        why = _undefined(executor, work, parameters, widths, cotangent)
+        why = _undefined(executor, work, parameters, widths, cotangent, watched)
         raise FitError(
             f"the gradient with respect to {', '.join(map(repr, bad))} is not finite, though {why}"
         )
@@ -186,7 +186,12 @@ def _cause(place: str, executor: Executor, work: Work, parameters: FreeValues, m
 
 
 def _undefined(
-    executor: Executor, work: Work, parameters: FreeValues, widths: Widths, cotangent: Templates
+    executor: Executor,
+    work: Work,
+    parameters: FreeValues,
+    widths: Widths,
+    cotangent: Templates,
+    watched: Watched | None,
 ) -> str:
     """Return why a gradient is not finite where templates and objective are."""
     for channel, array in cotangent.yields.items():
@@ -196,7 +201,7 @@ def _undefined(
                 "the objective is: so is its derivative with respect to the template "
                 f"{where}; is there a bin without events or without background?"
             )
-    partial = _pulled(executor, work, parameters, widths, cotangent, None)
+    partial = _pulled(executor, work, parameters, widths, cotangent, watched)
     finite = [all(np.all(np.isfinite(slope)) for slope in (part or {}).values()) for part in partial]
     samples = {group.sample: None for group, good in zip(work.groups, finite, strict=True) if not good}
     where = f"of sample {' and '.join(map(repr, samples))} " if samples else ""
