@@ -29,7 +29,6 @@ AREA, OCCUPANCY = (
     1e-3,
 )  # 1/m^2, m^2: price of silicon, and of the channels that a high density of tracks needs
 RANDOM = tuple(f"{kind}_{layer}" for kind in ("kick", "noise") for layer in range(LAYERS))
-FITTED = 3  # impact parameter, azimuth, charge over transverse momentum
 
 
 def tracks(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
