@@ -153,13 +153,7 @@ def _advance(problem: FitProblem, options: FitOptions, state: NewtonState) -> Ne
     allowed = here.nll + jnp.where(state.predicted <= rounding, rounding, 0.0)
     accept = jnp.isfinite(cells.nll) & (cells.nll <= allowed)
 
-    def there() -> NewtonPoint:
-        slopes = slopes_of(model, target, cells, problem.data, problem.dense)
-        held = problem.fixed | slopes.inert | active_bounds(target, slopes.gradient, model.bounds)
-        hessian = hessian_of(model, cells, slopes, problem.dense, ~held)
-        return NewtonPoint(target, cells.nll, slopes.gradient, cells, hessian, slopes.inert)
-
-    point = jax.lax.cond(accept, there, lambda: here)
+    point = jax.lax.cond(accept, lambda: _derived(problem, target, cells), lambda: here)
     lower = jnp.where(state.damping > options.first_damping, state.damping / options.factor, 0.0)
     damping = jnp.where(accept, lower, jnp.maximum(options.factor * state.damping, options.first_damping))
     damping = jnp.where(jnp.isfinite(point.nll), damping, 0.0)
@@ -167,6 +161,14 @@ def _advance(problem: FitProblem, options: FitOptions, state: NewtonState) -> Ne
     below = accept & (damping == 0) & (state.edm <= rounding) & (predicted <= rounding)
     settled = below & (predicted * options.factor > state.edm)
     return NewtonState(point, step, predicted, damping, settled, flat, state.steps + 1)
+
+
+def _derived(problem: FitProblem, at: Float[Array, " params"], cells: YieldParts) -> NewtonPoint:
+    """Return the point with its derivatives."""
+    slopes = slopes_of(problem.model, at, cells, problem.data, problem.dense)
+    held = problem.fixed | slopes.inert | active_bounds(at, slopes.gradient, problem.model.bounds)
+    hessian = hessian_of(problem.model, cells, slopes, problem.dense, ~held)
+    return NewtonPoint(at, cells.nll, slopes.gradient, cells, hessian, slopes.inert)
 
 
 _Step = tuple[Float[Array, " params"], Float[Array, ""], Float[Array, ""], Bool[Array, " params"]]
@@ -239,10 +241,7 @@ def _unevaluated(problem: FitProblem) -> NewtonPoint:
     start = problem.inside(problem.init)
 
     def evaluated() -> NewtonPoint:
-        _, cells = cells_at(problem.model, start, problem.data, problem.dense, problem.fixed)
-        slopes = slopes_of(problem.model, start, cells, problem.data, problem.dense)
-        hessian = hessian_of(problem.model, cells, slopes, problem.dense, ~problem.fixed)
-        return NewtonPoint(start, cells.nll, slopes.gradient, cells, hessian, slopes.inert)
+        return _derived(problem, *cells_at(problem.model, start, problem.data, problem.dense, problem.fixed))
 
     empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(evaluated))
     infinite = jnp.full((), jnp.inf, dtype=start.dtype)
