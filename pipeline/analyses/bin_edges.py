@@ -1,8 +1,7 @@
 """Where to put the edges of a few bins: a peak on a falling background that may be shifted.
 
 The events are those of ``one_cut.peak``; the background's three-point systematic uncertainty moves all of it by 0.4 up
-or
-down (``relaxed``'s example on binning). docs/gradhep.md.
+or down (``relaxed``'s example on binning). docs/gradhep.md.
 """
 
 from collections.abc import Mapping

@@ -92,8 +92,7 @@ class Inferno(Analysis):
     """Bins of a network's softmax: 3-100-100-10, ReLU, He's start values, no cut anywhere.
 
     Shifts ``r`` and ``lambda`` are in units of the published template steps, ``r_prior`` and ``lambda_prior`` in those
-    of
-    the constraints of benchmarks 3 and 4.
+    of the constraints of benchmarks 3 and 4.
     """
 
     reads = FlatTree(tree="Events", branches=("x0", "x1", "x2"), event="event")

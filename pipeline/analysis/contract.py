@@ -28,11 +28,10 @@ class Analysis:
     """Base of every analysis.
 
     ``reads`` names the tree and its branches, ``parameters`` the free parameters. Arrays that are no cut, such as the
-    weights of a network, come from ``init``. ``collections`` may name the columns that hold the objects of one kind, by
-    the column that says which are there (``mask``): chunks are then trimmed to the objects their events have.
+    weights of a network, come from ``init``. ``collections`` may name the columns that hold the objects of one kind,
+    by the column that says which are there (``mask``): chunks are then trimmed to the objects their events have.
     ``merit_label`` and ``merit_unit`` say what ``merit`` is. ``simulated`` declares columns that a stage without a
-    derivative
-    makes, ``simulate``.
+    derivative makes, ``simulate``.
     """
 
     reads: NanoAOD | FlatTree
@@ -46,10 +45,9 @@ class Analysis:
         """Return rectangular arrays of the preselected ones among awkward events; called once per ROOT file.
 
         The result holds [events] and [events, objects] arrays (see ``pipeline.columns.pad``), one of them ``weight``.
-        They
-        keep their types, of numbers or booleans; ``weight`` is kept in float64. A column ``event_number`` is for the
-        bootstrap alone: the events' field of that name, of the events that were kept.
-        The preselection must keep every event that any allowed value of the parameters could select.
+        They keep their types, of numbers or booleans; ``weight`` is kept in float64. A column ``event_number`` is for
+        the bootstrap alone: the events' field of that name, of the events that were kept. The preselection must keep
+        every event that any allowed value of the parameters could select.
         """
         raise TypeError(f"{type(self).__name__} defines no method columns(events, dataset)")
 

@@ -43,8 +43,7 @@ class Shift:
     """A transform that is differentiable in its size, so that its derivative may enter the optimisation instead.
 
     With ``optimise.shifts: derivatives`` the relaxed templates are the nominal ones plus ``size`` times their
-    derivative,
-    which is taken once for all shifts with the same function.
+    derivative, which is taken once for all shifts with the same function.
 
     Args:
         change: columns and a size, in its own unit, to the columns that change; size 0 changes nothing.

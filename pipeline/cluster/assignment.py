@@ -9,8 +9,7 @@ def assign(sizes: Sequence[int], workers: Sequence[str], before: Mapping[int, st
     """Return the worker of every group.
 
     A group stays where it was, ``before``. Those of workers that are gone go to whoever has least, the largest first,
-    and
-    a worker that had none takes groups from those with most. Nothing else moves: what moves is read again.
+    and a worker that had none takes groups from those with most. Nothing else moves: what moves is read again.
 
     Args:
         sizes: events per group.

@@ -2,8 +2,7 @@
 
 What is installed and Python's own modules are left out. Of this package only the shipped analyses count: the rest is
 known by its version. Imports are found where a statement names them, or ``importlib.import_module("name")``, also
-inside
-functions; each is looked for on Python's path and beside the file.
+inside functions; each is looked for on Python's path and beside the file.
 """
 
 import ast

@@ -31,8 +31,7 @@ class Contents(Written):
     """What a range gave; of a file that was left out the reason and no events.
 
     ``first_events`` is a digest of those of the file, empty where the range does not begin with them; ``distinctive``
-    says
-    that no other file has the same by chance. The numbers ``..._in_runs`` are those of NanoAOD's tree ``Runs``.
+    says that no other file has the same by chance. The numbers ``..._in_runs`` are those of NanoAOD's tree ``Runs``.
     """
 
     entries_promised: int | None

@@ -120,8 +120,7 @@ def _generated(sample: str, files: Provenances, fold: str) -> float:
     """Sum of the generator weights of the events processed in a fold.
 
     Of files with a tree ``Runs`` it is the sum there, once per file, times the share of the file's entries that was
-    read
-    and the share of the fold in the sample.
+    read and the share of the fold in the sample.
     """
     read = [file for file in files if file.left_out is None]
     everything = 0.0

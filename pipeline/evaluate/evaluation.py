@@ -22,8 +22,7 @@ class PyhfFit(Written):
     """pyhf's fit of a workspace to its Asimov data; parameters in the order of ``labels``.
 
     ``interval`` is the POI's, both ends relative to the best fit, and ``interval_method`` how each was found; where
-    there
-    is none, ``interval_missing`` says why. ``prefit_stdev`` is the total uncertainty of each bin of a channel.
+    there is none, ``interval_missing`` says why. ``prefit_stdev`` is the total uncertainty of each bin of a channel.
     """
 
     labels: tuple[str, ...]

@@ -54,10 +54,9 @@ def pyhf_fit(config: Config, spec: Workspace) -> PyhfFit:
     """Fit a workspace to its own (Asimov) data with pyhf and iminuit.
 
     An end of the interval is found by ``minos``, ``profile`` (by ``fixed_poi_fit``), or is a ``bound``, where a bin
-    would
-    expect fewer than no events beyond and the other side alone is the uncertainty. There may be no interval where the
-    objective is no number of it. The objective of an uncertainty is half the width of the interval, because iminuit's
-    numerical Hessian can be off by much at the minimum of Asimov data, see docs/design.md.
+    would expect fewer than no events beyond and the other side alone is the uncertainty. There may be no interval
+    where the objective is no number of it. The objective of an uncertainty is half the width of the interval, because
+    iminuit's numerical Hessian can be off by much at the minimum of Asimov data, see docs/design.md.
 
     Raises:
         FitError: the fit of Asimov data does not return the parameter of interest they were made with, or the
@@ -176,8 +175,7 @@ def fit_table(spec: Workspace) -> list[FittedParameter]:
     """Return the best fit of a workspace to its observations: a row per parameter, by pyhf and iminuit.
 
     ``uncertainty`` is iminuit's, ``hessian`` that of the exact Hessian of our likelihood at our own minimum, ``ours``.
-    A
-    fixed parameter has neither.
+    A fixed parameter has neither.
 
     Raises:
         FitError: a fit did not converge, or the two minima of the likelihood differ.

@@ -22,9 +22,8 @@ class Program:
 
     Its fields in braces are filled in: every parameter by its name; ``{seed}``, a number for its random numbers;
     ``{input}``, a ROOT file with the columns as branches of the tree ``Events``; ``{output}``, such a file that it has
-    to
-    write, with one entry for each event in the same order; ``{folder}``, an empty folder of the call's own. A rule of
-    Snakemake:
+    to write, with one entry for each event in the same order; ``{folder}``, an empty folder of the call's own. A rule
+    of Snakemake:
 
         snakemake --snakefile detector.smk --directory {folder} --cores 1
           --config radius={radius} seed={seed} events={input} -- {output}

@@ -18,8 +18,7 @@ class Binning:
     With neither it is one bin that counts every event. With a ``smallest`` bin width the inner edges are free: the
     parameter ``edges_<channel>`` holds a number per bin. Edges at infinity make bins of what lies outside; with
     ``overflow`` the outermost bins count that too. ``unit`` is that of the bandwidth: 'value', or 'bin' for a fraction
-    of
-    the narrower bin at each edge.
+    of the narrower bin at each edge.
     """
 
     channel: str

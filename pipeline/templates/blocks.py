@@ -1,8 +1,7 @@
 """Rows of a chunk's templates in blocks: as many at once as a bound on memory allows, one block after the other.
 
 All rows under one ``vmap`` are the fastest way where they fit, and their memory grows with their number. Here a block
-is
-recomputed in the pullback, so that this holds the intermediate results of one block and not of all.
+is recomputed in the pullback, so that this holds the intermediate results of one block and not of all.
 """
 
 import math

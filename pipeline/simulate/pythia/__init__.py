@@ -4,8 +4,7 @@
 
 ``docs/simulation.md`` has every formula and number. Pythia 8 and FastJet are GPL (the extra ``simulate``): this
 package alone imports them, and of the rest of ``pipeline`` only the analysis ``jet_definition`` imports this package.
-Its
-events, before their jets are made, come from ``towers``.
+Its events, before their jets are made, come from ``towers``.
 
 Arrays are flat over a batch of events. Axis names used here and nowhere else: ``particles`` (of the generator's
 record), ``objects`` (leptons or jets of all events, one after the other), ``pairs`` (object and particle of one

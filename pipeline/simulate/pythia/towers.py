@@ -1,8 +1,7 @@
 """Events before their jets, for an analysis that clusters them itself: calorimeter towers and heavy hadrons.
 
 ``docs/surrogates.md`` has the analysis. Only events with exactly one lepton, as the Analysis Grand Challenge selects
-it,
-have towers; the others are in the file for the normalisation.
+it, have towers; the others are in the file for the normalisation.
 """
 
 import dataclasses
