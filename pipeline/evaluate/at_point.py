@@ -17,7 +17,6 @@ from pipeline.likelihood.specifier import Specifier
 from pipeline.likelihood.workspace import Workspace
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import Axes, with_all_variations
-from pipeline.templates.binning import binnings_of
 from pipeline.templates.fill import EXACT
 
 Found = TypeVar("Found")
@@ -65,8 +64,8 @@ def objectives_of(config: Config, axes: Axes) -> Objectives:
 
 
 def _pieces(config: Config, axes: Axes) -> ModelPieces:
-    sizes = {binning.channel: binning.bins for binning in binnings_of(config)}
-    return ModelPieces(centre(config, axes), None if beyond_pyhf(config) else Specifier(config, axes, sizes))
+    specifier = Specifier.of_run(config, axes)
+    return ModelPieces(centre(config, axes, specifier), None if beyond_pyhf(config) else specifier)
 
 
 def work_of_all_models(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work:

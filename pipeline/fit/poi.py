@@ -1,16 +1,11 @@
-"""Explain why the parameter of interest has no number: nothing determines it, or its bounds cut the answer off."""
-
-from collections.abc import Mapping
-from typing import Any
+"""Explain why the parameter of interest has no number: nothing determines it."""
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import log_ndtr, ndtri
 from jaxtyping import Array, Float
 
 from pipeline.fit.fits import expected_information
-from pipeline.fit.hypotest import poi_of, q_asimov, root
+from pipeline.fit.hypotest import poi_of
 from pipeline.likelihood import AnyTemplates, DenseTemplates, HistFactory
 
 SINGULAR = 1e-10  # relative eigenvalue of the information: what rounding leaves of none
@@ -62,37 +57,3 @@ def _at_nominal(
     moved = model.initial.at[model.poi_index].add(1.0)
     slope = model.expected_data(moved, dense, False) - model.expected_data(model.initial, dense, False)
     return slope, expected_information(model, model.initial, dense)
-
-
-def beyond_bounds(
-    model: HistFactory, templates: AnyTemplates | None, kind: str, options: Mapping[str, Any]
-) -> str | None:
-    """Return why an uncertainty or a limit is not within the bounds of the POI, as a sentence, or None."""
-    poi = poi_of(model, "parameter of interest")
-    name, dense = model.parameter_names[poi], model.dense(templates)
-    low, high = (float(bound) for bound in model.bounds[poi])
-    nominal = float(model.initial[poi])
-    where = f"the parameter of interest {name!r}, nominally {nominal:g}, has bounds [{low:g}, {high:g}]"
-    cure = f"widen `bounds` of {name!r} in model.normfactors"
-    if kind in ("poi_uncertainty", "generalised_variance") and nominal in (low, high):
-        return f"{where}: at a bound the Hessian says nothing; {cure}"
-    if kind == "profile_interval" and nominal in (low, high):
-        return f"{where}: at a bound there is no room to look for an end of the interval; {cure}"
-    if kind == "upper_limit":
-        band = float(options.get("band", 0))
-        level = float(options.get("level", 0.05))
-        wanted = float(band - ndtri(level * jnp.exp(log_ndtr(band))))
-        if not _root_of_q(model, dense, 0.0, high) >= wanted:
-            return f"{where}, and its upper limit at CLs = {level:g} is above {high:g}; {cure}"
-    return None
-
-
-def _root_of_q(model: HistFactory, dense: DenseTemplates, truth: float, tested: float) -> float:
-    return float(root(_q(model, dense, jnp.asarray(truth), jnp.asarray(tested))))
-
-
-@eqx.filter_jit
-def _q(
-    model: HistFactory, dense: DenseTemplates, truth: Float[Array, ""], tested: Float[Array, ""]
-) -> Float[Array, ""]:
-    return q_asimov(model, model.initial.at[poi_of(model, "q")].set(truth), tested, dense)[0]

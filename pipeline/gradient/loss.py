@@ -15,14 +15,14 @@ from pipeline.containers import Parameters as Free
 from pipeline.containers import Templates
 from pipeline.data.written import Written
 from pipeline.errors import ConfigError, FitError, Noting
-from pipeline.fit.poi import beyond_bounds, undetermined
+from pipeline.fit.poi import undetermined
 from pipeline.gradient.suspects import suspects
 from pipeline.gradient.sweeps import Centre, FreeValues
 from pipeline.likelihood import HistFactory
 from pipeline.likelihood.specifier import FitYields, Specifier
 from pipeline.objective import Inputs, Sums, total
+from pipeline.objective.bounds import beyond_bounds
 from pipeline.templates.axes import Axes, sums
-from pipeline.templates.binning import binnings_of
 
 
 class Described(Written):
@@ -38,12 +38,15 @@ class Described(Written):
         return after < before if self.sense == "minimise" else after > before
 
 
-def centre(config: Config, axes: Axes) -> Centre:
+def centre(config: Config, axes: Axes, specifier: Specifier | None = None) -> Centre:
     """Return, compiled, the objective of templates with the derivative of what is minimised, penalties included.
 
     Only an analysis's own figure of merit looks at the parameters too.
+
+    Args:
+        specifier: structure of the likelihood, where the caller has made it; absent: it is made here.
     """
-    specifier = _specifier(config, axes) if config.model.is_fitted else None
+    specifier = specifier or Specifier.of_run(config, axes)
 
     def loss(given: _Given, model: HistFactory | None) -> tuple[jax.Array, Any]:
         in_fit = None if specifier is None or given.in_fit is None else specifier.stacked(given.in_fit)
@@ -75,11 +78,6 @@ class _Given(NamedTuple):
     in_fit: FitYields | None
     others: Templates
     parameters: FreeValues
-
-
-def _specifier(config: Config, axes: Axes) -> Specifier:
-    """Return how the arrays of the likelihood are made, once for all epochs."""
-    return Specifier(config, axes, {binning.channel: binning.bins for binning in binnings_of(config)})
 
 
 def _without(templates: Templates, specifier: Specifier | None) -> Templates:
@@ -118,7 +116,7 @@ def _why(config: Config, specifier: Specifier | None, axes: Axes, templates: Tem
     if reason := undetermined(model, spec):
         return reason
     for part in config.objective.parts:
-        if reason := beyond_bounds(model, spec, part.kind, part.options):
+        if reason := beyond_bounds(part, model, spec):
             return reason
     return (
         f"the fit did not converge: value {float(result.value):.6g}, EDM {float(result.edm):.3g}, gradient norm "

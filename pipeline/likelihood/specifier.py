@@ -26,6 +26,7 @@ from pipeline.likelihood.histfactory import HistFactory
 from pipeline.likelihood.stacked import StackedTemplates
 from pipeline.likelihood.workspace import JsonObject, SampleArrays, Specification
 from pipeline.templates.axes import Axes, affecting
+from pipeline.templates.binning import binnings_of
 from pipeline.templates.shapes import Channels, Symmetry, norm_plus_shape, symmetrised
 
 
@@ -71,6 +72,12 @@ class Specifier:
         self._kinds = _kinds(names.shapes, systematics, axes, names.sample)
         self._constant, self._split = _factors(names.norms, names.shapes, systematics)
         self._errors = _errors(names.uncertainties, names.sample, names.slices)
+
+    @classmethod
+    def of_run(cls, config: Config, axes: Axes) -> "Specifier | None":
+        """Return the specifier of a run's model with the bins of its configuration; None for a run without a fit."""
+        sizes = {binning.channel: binning.bins for binning in binnings_of(config)}
+        return cls(config, axes, sizes) if config.model.is_fitted else None
 
     @classmethod
     def of(cls, templates: Templates, axes: Axes, config: Config) -> "Specifier":

@@ -19,7 +19,7 @@ from pipeline.errors import ConfigError, nearest
 from pipeline.gradient.work import Problem, Work
 from pipeline.relax import Relaxed
 from pipeline.relax.widths import Width, named_like
-from pipeline.templates.variations import families
+from pipeline.templates.variations import Observer, families
 
 EVENTS = 2  # of the chunk that shows which widths an analysis asks for; only its shape is looked at
 
@@ -76,7 +76,7 @@ def _asked(work: Work, parameters: Mapping[str, ArrayLike]) -> set[str]:
         with jax.numpy_dtype_promotion("standard"):
             p, c = Parameters(_in_precision(problem, free)), Columns(_in_precision(problem, arrays))
             relax = _Asking({}, thresholds=p.arrays, names=names)
-            seen = families(found, problem.binnings, variations, p, c, relax)
+            seen = families(Observer(found, problem.binnings, p, relax), variations, c)
         return [(family.weights, family.values) for family in seen]
 
     seen: list[object] = []

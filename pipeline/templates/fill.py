@@ -21,6 +21,7 @@ from pipeline.templates.surrogate import LocalSurrogate
 from pipeline.templates.variations import (
     WEIGHT,
     Family,
+    Observer,
     bad_columns,
     bad_observables,
     families,
@@ -73,8 +74,7 @@ class _Look(NamedTuple):
     given: Columns
     factor: Float[AnyArray, " events"] | None
     copies: Float[AnyArray, " events"] | None
-    free: Parameters
-    relax: Exact | Relaxed
+    observer: Observer
     columns: Columns
 
     def drawn(self, weights: Mapping[str, Array], values: Mapping[str, Array]) -> dict[str, Array]:
@@ -87,10 +87,7 @@ class _Look(NamedTuple):
 
     def rows(self, changed: dict[str, Array]) -> dict[str, Array]:
         """Return the same under variations of some columns [variations, events, ...]."""
-        recipe = self.recipe
-        return self.drawn(
-            *observe_rows(recipe.analysis, recipe.binnings, self.free, self.columns, self.relax, changed)
-        )
+        return self.drawn(*observe_rows(self.observer, self.columns, changed))
 
 
 def fill(
@@ -112,7 +109,7 @@ def fill(
     shifts = _shifts(recipe) if recipe.linear and isinstance(mode, Widths) else {}
     finite = [name for name in recipe.variations if name not in shifts]
     nominal, *others = rows_of(recipe.analysis, finite, look.columns)
-    seen = of_weight(recipe.analysis, recipe.binnings, finite, look.free, look.columns, look.relax, nominal)
+    seen = of_weight(look.observer, finite, look.columns, nominal)
     names, parts = [*seen.variations], [look.drawn(seen.weights, seen.values)]
     for rows in others:
         names += rows.variations
@@ -135,7 +132,7 @@ def bad_events(
     ]
     for start in range(0, max(len(recipe.variations), 1), LOOKED_AT):
         some = recipe.variations[start : start + LOOKED_AT]
-        for family in families(recipe.analysis, recipe.binnings, some, look.free, look.columns, look.relax):
+        for family in families(look.observer, some, look.columns):
             found += bad_observables(recipe.binnings, family)
     return list(dict.fromkeys(found))
 
@@ -151,11 +148,13 @@ def _at(
     """Return the look at a chunk at a point: operations that know the parameters' arrays as thresholds, columns
     complete."""
     free = Parameters({name: jnp.asarray(array) for name, array in parameters.items()})
-    if isinstance(mode, ExactCuts):
-        return _Look(recipe, mode, columns, factor, copies, free, Exact(), columns)
-    complete = columns if mode.surrogate is None else mode.surrogate.completed(free, columns)
-    relax = Relaxed(mode.operations, thresholds=free.arrays)
-    return _Look(recipe, mode, columns, factor, copies, free, relax, complete)
+    complete: Columns = columns
+    relax: Exact | Relaxed = Exact()
+    if isinstance(mode, Widths):
+        complete = columns if mode.surrogate is None else mode.surrogate.completed(free, columns)
+        relax = Relaxed(mode.operations, thresholds=free.arrays)
+    observer = Observer(recipe.analysis, recipe.binnings, free, relax)
+    return _Look(recipe, mode, columns, factor, copies, observer, complete)
 
 
 def _in_blocks(look: _Look, see: Callable[[_Look, Any], dict[str, Array]], rows: Any) -> dict[str, Array]:
@@ -171,7 +170,7 @@ def _in_blocks(look: _Look, see: Callable[[_Look, Any], dict[str, Array]], rows:
             return see(_at(parameters, look.recipe, look.mode, look.given, look.factor, look.copies), rows)
 
         held = made_by if isinstance(look.mode, ExactCuts) else held_by_pullback
-        most = at_once(number, held(again, look.free.arrays), look.recipe.memory)
+        most = at_once(number, held(again, look.observer.parameters.arrays), look.recipe.memory)
     return mapped(functools.partial(see, look), rows, most)
 
 
@@ -248,12 +247,12 @@ def _draw(
     if values is not None and binning.shares is not None:
         shares = jnp.broadcast_to(values, (*weights.shape, binning.shares))
         return jnp.sum(weights[:, :, None] * shares, axis=1, dtype=jnp.float64)
-    edges = binning.edges_at(look.free.arrays)
+    edges = binning.edges_at(look.observer.parameters.arrays)
     if edges is None or values is None:
         return weights.sum(axis=1, keepdims=True, dtype=jnp.float64)
-    if isinstance(look.relax, Exact) or isinstance(look.mode, ExactCuts):
+    if isinstance(look.observer.relax, Exact) or isinstance(look.mode, ExactCuts):
         return Exact().histogram(values, binning.filled(edges), weights=weights)
     bandwidth = look.mode.bandwidths[binning.channel]
     if binning.unit == "bin":
         bandwidth = fraction_of_bin(edges, bandwidth)
-    return look.relax.histogram(values, binning.filled(edges), bandwidth=bandwidth, weights=weights)
+    return look.observer.relax.histogram(values, binning.filled(edges), bandwidth=bandwidth, weights=weights)

@@ -26,6 +26,15 @@ class Varied(NamedTuple):
     changed: dict[str, Array]  # columns [variations, events, ...]
 
 
+class Observer(NamedTuple):
+    """What looks at events: an analysis and its bins, at one point, with one kind of operations."""
+
+    analysis: Analysis
+    binnings: Sequence[Binning]
+    parameters: Parameters
+    relax: Exact | Relaxed
+
+
 class Family(NamedTuple):
     """Variations that change the same columns, and what is observed under them.
 
@@ -39,22 +48,12 @@ class Family(NamedTuple):
     values: dict[str, Array]
 
 
-def families(
-    analysis: Analysis,
-    binnings: Sequence[Binning],
-    variations: Sequence[str],
-    parameters: Parameters,
-    columns: Columns,
-    relax: Exact | Relaxed,
-) -> list[Family]:
+def families(observer: Observer, variations: Sequence[str], columns: Columns) -> list[Family]:
     """Return observations under the nominal conditions and the variations, the nominal first, in families, all at
     once."""
-    nominal, *others = rows_of(analysis, variations, columns)
-    seen = (
-        Family(*rows, *observe_rows(analysis, binnings, parameters, columns, relax, rows.changed))
-        for rows in others
-    )
-    return [of_weight(analysis, binnings, variations, parameters, columns, relax, nominal), *seen]
+    nominal, *others = rows_of(observer.analysis, variations, columns)
+    seen = (Family(*rows, *observe_rows(observer, columns, rows.changed)) for rows in others)
+    return [of_weight(observer, variations, columns, nominal), *seen]
 
 
 def rows_of(analysis: Analysis, variations: Sequence[str], columns: Columns) -> list[Varied]:
@@ -82,21 +81,13 @@ def rows_of(analysis: Analysis, variations: Sequence[str], columns: Columns) -> 
     ]
 
 
-def of_weight(
-    analysis: Analysis,
-    binnings: Sequence[Binning],
-    variations: Sequence[str],
-    parameters: Parameters,
-    columns: Columns,
-    relax: Exact | Relaxed,
-    rows: Varied,
-) -> Family:
+def of_weight(observer: Observer, variations: Sequence[str], columns: Columns, rows: Varied) -> Family:
     """Return the nominal and the variations of the weight alone: one selection for all, and factors make further
     rows."""
-    known = systematics.declared(analysis)
+    known = systematics.declared(observer.analysis)
     wanted = {n: v for n in variations if isinstance(v := known[n], WeightFactor)}
-    factors = systematics.factors(analysis, wanted, parameters, columns, relax)
-    weights, values = observe_rows(analysis, binnings, parameters, columns, relax, rows.changed)
+    factors = systematics.factors(observer.analysis, wanted, observer.parameters, columns, observer.relax)
+    weights, values = observe_rows(observer, columns, rows.changed)
     if factors:
         stacked = _stacked(list(factors.values()), columns.weight)
         weights = {channel: jnp.concatenate([of, of[:1] * stacked]) for channel, of in weights.items()}
@@ -116,17 +107,12 @@ def _stacked(
     return rows
 
 
-def observe(
-    analysis: Analysis,
-    binnings: Sequence[Binning],
-    parameters: Parameters,
-    columns: Columns,
-    relax: Exact | Relaxed,
-) -> tuple[dict[str, Array], dict[str, Array]]:
+def observe(observer: Observer, columns: Columns) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return weights and values of each channel; one that only counts has no value."""
+    analysis, events = observer.analysis, columns.weight.shape
     with Noting(f"in {type(analysis).__name__}.observe(p, c, relax)"):
-        seen = analysis.observe(parameters, columns, relax)
-    found = {b.channel: _observation(analysis, seen, b, columns.weight.shape) for b in binnings}
+        seen = analysis.observe(observer.parameters, columns, observer.relax)
+    found = {b.channel: _observation(analysis, seen, b, events) for b in observer.binnings}
     weights = {channel: o.weight for channel, o in found.items()}
     values = {channel: o.value if o.shares is None else _valid(o.shares) for channel, o in found.items()}
     return weights, {channel: value for channel, value in values.items() if value is not None}
@@ -180,17 +166,12 @@ def _bad_observable(family: Family, binning: Binning) -> Iterator[str]:
 
 
 def observe_rows(
-    analysis: Analysis,
-    binnings: Sequence[Binning],
-    parameters: Parameters,
-    columns: Columns,
-    relax: Exact | Relaxed,
-    changed: dict[str, Float[Array, "variations ..."]],
+    observer: Observer, columns: Columns, changed: dict[str, Float[Array, "variations ..."]]
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return weights [variations, events] and values of each channel, the values [events] where they cannot vary."""
 
     def one(arrays: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-        return observe(analysis, binnings, parameters, columns.replace(**arrays), relax)
+        return observe(observer, columns.replace(**arrays))
 
     return jax.vmap(one, out_axes=(0, None if tuple(changed) == (WEIGHT,) else 0))(changed)
 

@@ -14,7 +14,7 @@ from pipeline.errors import AnalysisError, ConfigError
 from pipeline.relax import Exact, Relaxed
 from pipeline.templates.binning import Binning
 from pipeline.templates.fill import EXACT, Recipe, Widths, fill
-from pipeline.templates.variations import families
+from pipeline.templates.variations import Observer, families
 
 X, JETS = [0.2, 0.6, 0.9], [[0.1, 0.2], [0.3, 0.0], [0.7, 0.9]]
 BINNINGS = (Binning("all", None),)
@@ -82,8 +82,8 @@ def test_what_is_observed_how_often():
         "c": Transform(lambda c: {"weight": 2 * c.weight}),
         **{name: WeightFactor(analysis.factors, name) for name in ("up", "down")},
     }
-    arguments = Parameters({"cut": jnp.asarray(0.5)}), columns(), Exact()
-    found = families(analysis, BINNINGS, analysis.variation_names, *arguments)
+    observer = Observer(analysis, BINNINGS, Parameters({"cut": jnp.asarray(0.5)}), Exact())
+    found = families(observer, analysis.variation_names, columns())
     assert [family.variations for family in found] == [("nominal", "c", "up", "down"), ("a", "b")]
     assert analysis.calls == ["factors", "observe", "observe"]
     np.testing.assert_allclose(found[0].weights["all"].sum(axis=1), [2, 4, 3.5, 0.5])

@@ -15,6 +15,7 @@ import scipy.optimize
 from workspaces import counting, modifier, workspace_of
 
 from pipeline import config as configuration
+from pipeline.config.quantities import ExpectedLimit, ProfileInterval
 from pipeline.containers import Templates
 from pipeline.data import datasets
 from pipeline.data.datasets import NOMINAL
@@ -22,9 +23,11 @@ from pipeline.errors import FitError
 from pipeline.evaluate import pyhf_interval
 from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreement
 from pipeline.fit.interval import End, Interval, end_of
-from pipeline.fit.poi import beyond_bounds, undetermined
-from pipeline.gradient.loss import _specifier, _why
+from pipeline.fit.poi import undetermined
+from pipeline.gradient.loss import _why
 from pipeline.likelihood import HistFactory, patched
+from pipeline.likelihood.specifier import Specifier
+from pipeline.objective.bounds import beyond_bounds
 from pipeline.objective.value import without_fit
 from pipeline.templates.axes import Axes
 
@@ -200,15 +203,13 @@ def test_b_a_poi_that_nothing_determines(run):
 
 def test_b_an_interval_or_limit_beyond_the_bounds():
     model = HistFactory.from_workspace(experiment(5.0, 50.0, bounds=(0.0, 2.0)))
-    assert (
-        beyond_bounds(model, None, "profile_interval", {}) is None
-    )  # its ends are found whatever the bounds
-    limit = beyond_bounds(model, None, "upper_limit", {"level": 0.05})
+    assert beyond_bounds(ProfileInterval(), model) is None  # its ends are found whatever the bounds
+    limit = beyond_bounds(ExpectedLimit(level=0.05), model)
     assert "'mu', nominally 1, has bounds [0, 2]" in limit
     assert "upper limit at CLs = 0.05 is above 2; widen `bounds` of 'mu' in model.normfactors" in limit
     wide = HistFactory.from_workspace(experiment(5.0, 50.0, bounds=(-5.0, 20.0)))
-    assert beyond_bounds(wide, None, "profile_interval", {}) is None
-    assert beyond_bounds(wide, None, "upper_limit", {}) is None
+    assert beyond_bounds(ProfileInterval(), wide) is None
+    assert beyond_bounds(ExpectedLimit(), wide) is None
 
 
 NOT_APPLICABLE = [
@@ -323,5 +324,7 @@ def test_b_the_optimisation_names_the_poi(run, signal, kind, said):
     yields = np.stack([rows.get(name, np.array([50.0, 40.0, 30.0, 20.0])) for name in samples])[:, None]
     templates = Templates({"output": yields}, {"output": yields[:, 0]})
     axes = Axes(samples, (NOMINAL,))
-    why = _why(settings, _specifier(settings, axes), axes, templates, without_fit(jnp.asarray(math.nan)))
+    why = _why(
+        settings, Specifier.of_run(settings, axes), axes, templates, without_fit(jnp.asarray(math.nan))
+    )
     assert re.search(said, why)

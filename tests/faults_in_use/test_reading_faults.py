@@ -28,7 +28,7 @@ from pipeline.errors import AnalysisError, ConfigError, InputError, Noting
 from pipeline.gradient.black_box import _called
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.relax import Exact
-from pipeline.templates.variations import families, observe
+from pipeline.templates.variations import Observer, families, observe
 
 COUNTS = [2, 0, 1, 3]
 
@@ -110,10 +110,10 @@ class Failing(Analysis):
 
 
 def of_observe(analysis, variation=None):
-    p, c = Parameters({}), Columns({"weight": jnp.ones(2)})
+    observer, c = Observer(analysis, [], Parameters({}), Exact()), Columns({"weight": jnp.ones(2)})
     if variation is None:
-        return observe(analysis, [], p, c, Exact())
-    return families(analysis, [], [variation], p, c, Exact())
+        return observe(observer, c)
+    return families(observer, [variation], c)
 
 
 @pytest.mark.parametrize(
