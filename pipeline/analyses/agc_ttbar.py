@@ -134,8 +134,10 @@ class AgcTtbar(Analysis):
         return leptons, jets, jets * relax.greater(c.jet_btag, p.btag, mask=c.jet)
 
     def variations(self) -> Mapping[str, Variation]:
-        """Return jet energy scale and resolution, which leave the mass of a jet as it is; b-tagging and the W+jets
-        scale."""
+        """Return the variations of jet energy scale and resolution, b-tagging and the W+jets scale.
+
+        Those of jet energy scale and resolution leave the mass of a jet as it is.
+        """
         return {
             "pt_scale_up": Transform(lambda c: {"jet_pt": JET_ENERGY_SCALE_UP * c.jet_pt}),
             "pt_res_up": Transform(
@@ -200,8 +202,10 @@ def _triplet_mass(
 
 
 def _triplets(jets: int) -> Float[np.ndarray, "3 objects triplets"]:
-    """Return first, second and third jet of every triplet as 0/1 matrices: products with them are exact and
-    transpose fast."""
+    """Return 0/1 matrices that pick the first, second and third jet of every triplet.
+
+    Products with them are exact and transpose fast.
+    """
     corners = np.array(list(itertools.combinations(range(jets), 3))).T
     return np.asarray(np.eye(jets)[corners].swapaxes(1, 2))
 
@@ -222,11 +226,13 @@ def _tagged(
     tags: Float[Array, "events objects"],
     corners: Float[np.ndarray, "3 objects triplets"],
 ) -> Float[Array, "events triplets"]:
-    """Return decision that all jets of a triplet are selected and one has a b-tag: the first that has it is any of the
-    three.
+    """Return the decision that all jets of a triplet are selected and that at least one has a b-tag.
 
-    "All selected" less "all selected without a b-tag" would be the same but for rounding, which is all that is left
-    of it where no jet looks like a b-jet.
+    It is a sum of three cases: the first jet that has a b-tag is the first, the second or the third of the
+    triplet.
+
+    "All selected" less "all selected without a b-tag" would be the same but for rounding, which is all that
+    is left of it where no jet looks like a b-jet.
     """
     without = jets - tags
     return (

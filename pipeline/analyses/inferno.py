@@ -48,11 +48,11 @@ def log_densities(
 
 
 def floor(number: int, seed: int) -> list[float]:
-    """Return the smallest possible uncertainty on s in benchmarks 0 to 4: by the Fisher matrix of the densities
-    themselves.
+    """Return the smallest possible uncertainty on s in benchmarks 0 to 4.
 
-    I_ij = int d_i rho d_j rho / rho over x, with the expected density of events rho = s f_s + b f_b(r, lambda), by
-    Monte Carlo over ``number`` events of each class; constraints add the inverse of their variances.
+    It is found by the Fisher matrix of the densities themselves: ``I_ij = int d_i rho d_j rho / rho`` over x,
+    with the expected density of events ``rho = s f_s + b f_b(r, lambda)``. The integral is done by Monte
+    Carlo over ``number`` events of each class. Constraints add the inverse of their variances.
     """
     rng = np.random.default_rng(seed)
     made = [events(sample, number, rng) for sample in ("signal", "background")]

@@ -119,8 +119,10 @@ def _counted(
 
 
 def _inputs(c: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return logarithms of the momenta of the leading jets, before the detector, for fixed radii; how many bottom
-    hadrons."""
+    """Return logarithms of the leading jets' momenta, and the number of bottom hadrons.
+
+    The jets are those before the detector, made with fixed radii.
+    """
     found, hadrons = towers.particles(c, "tower"), towers.particles(c, "hadron")
     made = [towers.leading(found, radius, LEADING, JET_ETA, LEAST_INPUT) for radius in RADII]
     bottoms = np.bincount(hadrons.event[heaviest_quark(hadrons.pdg) == BOTTOM], minlength=hadrons.events)

@@ -100,8 +100,10 @@ class LadleFurnace(Analysis):
         return jnp.broadcast_to(z, true.shape), *measured, inside
 
     def merit(self, p: Parameters, sums: Mapping[str, Array]) -> Array:
-        """Return mean squared error after the best linear correction: variance of the heights times 1 -
-        correlation^2."""
+        """Return the mean squared error after the best linear correction.
+
+        It is the variance of the heights times ``1 - correlation^2``.
+        """
         del p
         height = jnp.asarray(HEIGHTS)
         share = sums["ladles"] / sums["ladles"].sum()
@@ -117,8 +119,10 @@ def _of_panels(p: Parameters, name: str) -> Float[Array, " panels"]:
 
 
 def _closest(line: Float[Array, "lines 2"], centre: Float[Array, " lines"]) -> Float[Array, "3"]:
-    """Return the middle of the shortest connection of two lines, each given in x and y by position and slope at a
-    height."""
+    """Return the middle of the shortest connection of two lines.
+
+    Each line is given in x and y, by its position and its slope at a height.
+    """
     (x_in, y_in, x_out, y_out), (u_in, v_in, u_out, v_out) = line[:, 0], line[:, 1]
     first, second = jnp.stack([x_in, y_in, centre[0]]), jnp.stack([x_out, y_out, centre[2]])
     one = jnp.ones_like(u_in)

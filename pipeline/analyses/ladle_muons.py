@@ -52,8 +52,10 @@ def zenith_angles(number: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def arriving(number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return position [3, muons] at the roof and unit direction of muons that would reach the ladle without
-    scattering."""
+    """Return position and direction of muons that would reach the ladle without scattering.
+
+    Both are [3, muons]: the position at the roof, and a unit vector.
+    """
     margin = math.tan(math.pi / 12) * (ROOF - BOTTOM + WALL)
     positions, directions = np.empty((3, 0)), np.empty((3, 0))
     while positions.shape[1] < number:
@@ -73,8 +75,10 @@ def arriving(number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
 def scattered(
     position: np.ndarray, direction: np.ndarray, height: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return position and direction at the bottom of muons that enter the ladle at its top; Highland's formula in
-    steps."""
+    """Return position and direction at the bottom of muons that enter the ladle at its top.
+
+    They scatter by Highland's formula, in steps.
+    """
     position, direction = position.copy(), direction.copy()
     while np.any(moving := position[2] > BOTTOM + 1e-9):
         here, along = position[:, moving], direction[:, moving]
@@ -96,8 +100,10 @@ def _across(along: np.ndarray) -> np.ndarray:
 
 
 def ladles(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return ladles of all heights in turn: each muon's line above and below, and random numbers of the
-    measurements."""
+    """Return ladles of all heights in turn, with their muons.
+
+    Of each muon there are its line above and below the ladle, and the random numbers of its measurements.
+    """
     del sample
     which = np.arange(number) % len(HEIGHTS)
     height = np.repeat(np.asarray(HEIGHTS)[which], MUONS)

@@ -34,7 +34,9 @@ def outputs(p: Parameters, features: Float[Array, "events inputs"]) -> Float[Arr
 def observed(
     c: Columns, output: Float[Array, " events"], *, signal: float, background: float
 ) -> dict[str, Observation]:
-    """Return ``output``, its sigmoid as the observable, and ``loss``, a classifier's cross-entropy by the column
+    """Return ``output``, a classifier's output, and ``loss``, its cross-entropy.
+
+    The observable of ``output`` is the sigmoid of the classifier's output; the cross-entropy is by the column
     ``label``.
 
     Args:

@@ -26,8 +26,10 @@ NAMES = tuple(f"z_{plane}" for plane in range(PLANES))
 
 
 def tracks(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return tracks in one projection: momentum, and normal random numbers of each plane's deflection and
-    measurement."""
+    """Return tracks in one projection, as momenta and random numbers.
+
+    A track has two normal random numbers for each plane: of its deflection there and of its measurement.
+    """
     del sample
     low, high = np.log(MOMENTA)
     normal = rng.standard_normal((2 * PLANES, number))

@@ -32,8 +32,10 @@ RANDOM = tuple(f"{kind}_{layer}" for kind in ("kick", "noise") for layer in rang
 
 
 def tracks(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return tracks from the origin: transverse momentum 0.7 to 50 GeV, uniform in the logarithm, pseudorapidity up
-    to 1."""
+    """Return tracks from the origin, with transverse momenta of 0.7 to 50 GeV.
+
+    The logarithm of the transverse momentum is uniform; the pseudorapidity is up to 1.
+    """
     del sample
     low, high = np.log(0.7), np.log(50.0)
     normal = rng.standard_normal((len(RANDOM), number))
@@ -145,8 +147,11 @@ class Tracker(Analysis):
         }
 
     def merit(self, p: Parameters, sums: Mapping[str, Array]) -> Array:
-        """Return the mean of ln(sigma of the impact parameter / m) and ln(sigma of q/pT * GeV), plus a price, which is
-        chosen."""
+        """Return the mean logarithm of two resolutions, plus a price.
+
+        The logarithms are ln(sigma of the impact parameter / m) and ln(sigma of q/pT * GeV). The price is
+        chosen so that not every layer ends at a bound (docs/tracker.md).
+        """
         both = sums["log_impact"].sum() + sums["log_momentum"].sum()
         radii = jnp.stack([p.arrays[f"radius_{layer}"] for layer in range(LAYERS)])
         price = jnp.mean(AREA * radii**2 + OCCUPANCY / radii**2)

@@ -73,8 +73,10 @@ class Analysis:
         )
 
     def variations(self) -> Mapping[str, Variation]:
-        """Return systematic variations by name, each with templates of its own: ``Transform``, ``Shift`` or
-        ``WeightFactor``."""
+        """Return systematic variations by name, each with templates of its own.
+
+        A variation is a ``Transform``, a ``Shift`` or a ``WeightFactor``.
+        """
         return {}
 
     def merit(self, p: Parameters, sums: Mapping[str, jax.Array]) -> jax.Array:

@@ -22,10 +22,10 @@ class Free:
 
 @dataclasses.dataclass(frozen=True)
 class NanoAOD:
-    """Read in coffea's NanoAOD schema: ``events.Jet.pt`` is branch ``Jet_pt`` of a TTree, or field ``Jet_pt`` of an
-    RNTuple.
+    """A tree to read in coffea's NanoAOD schema, where ``Jet_pt`` is ``events.Jet.pt``.
 
-    An RNTuple may also hold it as ``Jet.pt``, and needs no counters ``nJet``.
+    ``Jet_pt`` is a branch of a TTree, or a field of an RNTuple. An RNTuple may also hold it as ``Jet.pt``,
+    and needs no counters ``nJet``.
 
     ``event`` is the branch that numbers the events and so decides, with nothing else, who is held out.
     """

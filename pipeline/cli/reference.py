@@ -87,10 +87,10 @@ def table() -> str:
 
 
 def rows(section: type[Section], above: str = "", listed: set[type[Section]] | None = None) -> Iterator[Row]:
-    """Yield every key of a section and of the sections in it; ``<name>`` is a name of the user's, ``[]`` an entry of a
-    list.
+    """Yield every key of a section and of the sections in it.
 
-    The kinds of something are listed once, where it first stands; they are added to ``listed``.
+    In a key, ``<name>`` is a name of the user's and ``[]`` an entry of a list. The kinds of something are
+    listed once, where it first stands; they are added to ``listed``.
     """
     listed = set() if listed is None else listed
     for name, field in section.model_fields.items():

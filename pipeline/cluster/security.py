@@ -43,8 +43,11 @@ def given_or_made(tls: Tls | None) -> Security:
 
 
 def shared(tls: Tls | None, path: Path, *, make: bool) -> Security:
-    """Return certificates that the processes of one parallel job agree on: one makes the file, the others wait for
-    it."""
+    """Return certificates that the processes of one parallel job agree on.
+
+    Without certificates in the configuration, one process makes the file (``make``) and the others wait for
+    it.
+    """
     security = given(tls)
     if security is not None:
         return security

@@ -41,10 +41,9 @@ EXTENSIONS = {**DEFAULT_EXTENSIONS, "spans": NoSpans}  # of a scheduler in this 
 
 
 def quiet() -> contextlib.ExitStack:
-    """Silence Dask's own reports, with their tracebacks, of what is lost or closed: to the run it comes as an
-    error.
+    """Silence Dask's own reports, with their tracebacks, of what is lost or closed.
 
-    As a context, until its end; else for good.
+    The run learns of it by an error instead. As a context, the silence lasts until its end; else for good.
     """
     back = contextlib.ExitStack()
     for name in ("distributed", "tornado.application", "tornado.general", "asyncio"):

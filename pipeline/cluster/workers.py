@@ -47,8 +47,10 @@ class Worker(WorkerPlugin):
     name = "thalweg"
 
     def __init__(self, budget: float, scratch: Path | None, programs: Path, *, of_run: bool = True) -> None:
-        """Note whose workers these are: with ``of_run`` the run's own, whose web pages and reports nobody else
-        wants."""
+        """Note what each worker is set up with, and whose workers they are.
+
+        With ``of_run`` they are the run's own, whose web pages and reports nobody else wants.
+        """
         self._budget, self._scratch, self._programs, self._of_run = budget, scratch, programs, of_run
 
     def setup(self, worker: DaskWorker) -> None:

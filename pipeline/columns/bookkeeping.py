@@ -68,10 +68,10 @@ def of_file(
 def first_events(
     file: SourceFile, reads: NanoAOD | FlatTree, root: uproot.ReadOnlyDirectory, events: ak.Array
 ) -> tuple[str, bool]:
-    """Return a digest of the first events of a file, in all branches that the analysis reads, whatever range they are
-    read in.
+    """Return a digest of the first events of a file, and whether it is distinctive.
 
-    And whether other events than these do not have the same one by chance, as those of a toy might.
+    The digest is of all branches that the analysis reads, and the same whatever range of the file is read. It
+    is distinctive where other events do not have the same one by chance, as those of a toy might.
     """
     first = min(FIRST_EVENTS, int(root[reads.tree].num_entries))
     if len(events) < first:  # a range of fewer
@@ -95,8 +95,9 @@ def weights(
     start: int,
     held_out: np.ndarray,
 ) -> dict[Fold, float] | None:
-    """Return sums of the generator weights of the entries from ``start`` on, per fold; None where only ``Runs`` has
-    their sum.
+    """Return sums of the generator weights of the entries from ``start`` on, per fold.
+
+    None where only the tree ``Runs`` has their sum.
 
     Raises:
         UnreadableFile: damaged.

@@ -76,8 +76,9 @@ def arrays(
     start: int,
     stop: int,
 ) -> dict[str, ak.Array]:
-    """Return the branches of the entries ``start`` to ``stop``, and the counters of collections that have none of their
-    own.
+    """Return branches of some entries, and the counters of collections that have none of their own.
+
+    The entries are ``start`` to ``stop``.
 
     Raises:
         Senseless: what uproot made of the bytes contradicts itself; awkward would notice when it is used, if ever.
@@ -176,8 +177,10 @@ def with_hint(error: AnalysisError, reads: NanoAOD | FlatTree) -> AnalysisError:
 
 
 def key_of(reads: NanoAOD | FlatTree, tree: Tree, branch: str, there: list[str]) -> str | None:
-    """Return the key of a branch. An RNTuple may hold ``Jet_pt`` as ``Jet.pt``, or in a collection of any name as
-    ``Jet_pt``."""
+    """Return the key of a branch in a tree, or None where there is none.
+
+    An RNTuple may hold ``Jet_pt`` as ``Jet.pt``, or in a collection of any name as ``Jet_pt``.
+    """
     if branch in there:
         return branch
     last = [key for key in there if key.endswith(("/" + branch, "." + branch))]

@@ -25,8 +25,9 @@ Folds = dict[Fold, NumpyColumns]
 
 
 def make_columns(config: Config, file: SourceFile) -> tuple[Folds, Provenance]:
-    """Return columns of one range of a file of a run, and their provenance: what was read, by which analysis and
-    version.
+    """Return columns of one range of a file of a run, and their provenance.
+
+    The provenance is what was read, by which analysis and version.
 
     A file that cannot be read gives no columns at all where ``data.unreadable_files`` is ``leave_out``: its provenance
     says why, and the normalisation goes by the events that were read.

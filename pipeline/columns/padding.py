@@ -58,10 +58,10 @@ def normal(event_numbers: object, objects: object, stream: str) -> ak.Array:
 
 
 def noise(event_numbers: object, number: int, stream: str = "noise") -> np.ndarray:
-    """Return ``number`` standard normal numbers per event, float32 [events, number], functions of its number and
-    ``stream`` alone.
+    """Return ``number`` standard normal numbers per event, float32 [events, number].
 
-    As column ``noise`` they are what the generator that stands in for ``Analysis.simulate`` draws by.
+    They are functions of the event's number and of ``stream`` alone. As column ``noise`` they are what the
+    generator that stands in for ``Analysis.simulate`` draws by.
 
     Raises:
         UnsuitableArray: no whole number for each event.

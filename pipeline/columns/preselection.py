@@ -1,5 +1,7 @@
-"""Cuts of a preselection as text, so that a configuration can name the branches of its own files: ``abs(eta) <
-2.1``."""
+"""Cuts of a preselection as text, such as ``abs(eta) < 2.1``.
+
+So a configuration can name the branches of its own files.
+"""
 
 import dataclasses
 import operator

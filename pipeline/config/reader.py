@@ -242,8 +242,10 @@ def _walk(location: Sequence[str | int]) -> tuple[list[str], object]:
 
 
 def _is_unspelt(annotation: object, part: str | int) -> bool:
-    """Return whether a part of a location is not in the file: a kind, or the field that holds what is of several
-    kinds."""
+    """Return whether a part of a location is not in the file.
+
+    Such a part is a kind, or the field that holds what is of several kinds.
+    """
     is_beside = _is_section(annotation) and issubclass(annotation, BesideKind) and part == QUANTITY
     return is_beside or part in _kinds(_inside(annotation, part))
 

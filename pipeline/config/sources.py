@@ -27,14 +27,18 @@ Import = tuple[int, str]  # dots, and the name after them; "*" at its end: all t
 
 
 def find(name: str) -> list[ModuleSpec]:
-    """Return where the module of a dotted name is: the packages it is in, outermost first, then itself, as far as
-    they are."""
+    """Return where the module of a dotted name is, and the packages that it is in.
+
+    The packages come first, the outermost at the beginning, then the module itself; all as far as they exist.
+    """
     return list(_chain(name, None))
 
 
 def graph(first: Iterable[Path]) -> Graph:
-    """Return the user's own files among these files and all that they import, each with those that it imports
-    itself."""
+    """Return the user's own files among these files and all that they import.
+
+    Each comes with the files that it imports itself.
+    """
     waiting = [path.absolute() for path in first]
     roots = {outermost(path) for path in waiting}
     found: dict[Path, frozenset[Path]] = {}
@@ -70,8 +74,10 @@ def digest(paths: Iterable[Path]) -> str:
 
 
 def is_own(path: Path, roots: Iterable[Path] = ()) -> bool:
-    """Return whether a file is the user's: not installed, nor Python's, nor of this package but for the shipped
-    analyses.
+    """Return whether a file is the user's own.
+
+    What is installed is not, nor is what belongs to Python, nor what belongs to this package but for the
+    shipped analyses.
 
     Args:
         roots: folders of packages that count although they are installed: those that the analysis itself is in.

@@ -100,8 +100,10 @@ def source_files(config: Config) -> list[SourceFile]:
 
 
 def not_used(config: Config) -> dict[str, int | None]:
-    """Return events by sample of the files that ``data.max_files_per_process`` leaves aside; None: the manifest does
-    not say."""
+    """Return how many events ``data.max_files_per_process`` leaves aside, by sample.
+
+    They are those in the files beyond that number; None where the manifest does not say how many.
+    """
     most = config.data.max_files_per_process
     if most == "all":
         return dict.fromkeys(sample_names(config), 0)
@@ -112,8 +114,10 @@ def not_used(config: Config) -> dict[str, int | None]:
 
 
 def simulated_path(config: Config, sample: str, index: int) -> str:
-    """Return where the ``simulate`` stage puts one file: it depends on all that decides its content, so runs share
-    it."""
+    """Return where the ``simulate`` stage puts one file.
+
+    The place depends on all that decides the file's content, so runs share the file.
+    """
     assert config.simulate is not None
     return _simulated(config.simulate.folder, sample, config.simulate.samples[sample].events_per_file, index)
 
@@ -217,8 +221,10 @@ def _ranges_of(sample: str, files: Sequence[Listed], config: Config) -> list[Sou
 
 
 def _ranges(sample: str, file: Listed, most: int) -> list[tuple[int | None, int, int | None]]:
-    """Return (entries, start, stop) of the fewest equal ranges with at most ``most`` entries; the last one is
-    open-ended."""
+    """Return (entries, start, stop) of the fewest equal ranges with at most ``most`` entries.
+
+    The last one is open-ended.
+    """
     if not file.entries:
         return [(file.entries, 0, None)]
     jobs = -(-file.entries // most)

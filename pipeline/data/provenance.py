@@ -15,8 +15,10 @@ SMALLEST_WEIGHT = {"float32": 1e-30, "float64": 1e-146}
 
 
 def recipe(config: Config, file: SourceFile) -> ColumnRecipe:
-    """Return all that decides the columns of a range; a local file is recognised by size and modification time as
-    well."""
+    """Return all that decides the columns of a range.
+
+    A local file is recognised by its size and modification time as well.
+    """
     made_of = ColumnRecipe(
         version=pipeline.__version__,
         analysis=config.analysis.digest,

@@ -27,10 +27,11 @@ class ConditionalMinimum(NamedTuple):
 def held_fit(
     model: pyhf.Model, data: PyhfData, poi: float, starts: Sequence[Sequence[float]] = ()
 ) -> ConditionalMinimum | None:
-    """Return pyhf's ``fixed_poi_fit`` from ``starts`` (none: the nominal parameters) and what is lower along shape
-    parameters.
+    """Return the best of pyhf's fits with the POI held, from several starts.
 
-    None where the likelihood has no value at any of the starts. The POI may be beyond its bounds.
+    ``fixed_poi_fit`` begins at each of ``starts`` (none: at the nominal parameters), and at what is lower
+    along shape parameters. None where the likelihood has no value at any of the starts. The POI may be beyond
+    its bounds.
 
     Raises:
         FitError: no fit ended, from none of the starts.

@@ -33,10 +33,9 @@ SHAPE = '{name: {"edges": [...], "contents": [underflow, bins ..., overflow]}}'
 def histograms(
     config: Config, executor: Executor, work: Work, parameters: FreeValues
 ) -> dict[str, Histogram]:
-    """Return histograms of all samples with hard cuts at one point, and the pseudodata; bins are
-    ``channels.*.histogram``.
+    """Return histograms of all samples with hard cuts at one point, and those of the pseudodata.
 
-    A value at the upper edge of the last bin is in the overflow.
+    Their bins are ``channels.*.histogram``. A value at the upper edge of the last bin is in the overflow.
     """
     edges = {name: _edges(config, name, parameters) for name in config.channels}
     open_ended = tuple(

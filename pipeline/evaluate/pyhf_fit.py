@@ -130,8 +130,11 @@ def _like_ours(config: Config, spec: Workspace) -> list[float] | None:
 
 
 def _agree(ours: float, pyhfs: float, parts: list[float], config: Config) -> bool:
-    """Return whether both agree to 1 %: of the number, of the absolute terms of a sum, of a p-value if its logarithm is
-    small."""
+    """Return whether our number and pyhf's agree to 1 %.
+
+    That is 1 % of the number; of a sum, of its absolute terms added up; of a p-value whose logarithm is
+    small, of the p-value itself.
+    """
     scale = math.fsum(map(abs, parts))
     if _has(config, *LOGARITHMS):
         scale = max(scale, 1.0)

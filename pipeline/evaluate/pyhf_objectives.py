@@ -142,15 +142,20 @@ def _counting(options: AsimovSignificance, model: pyhf.Model, data: PyhfData, ha
 
 @judge.register
 def _log_cls(options: Cls, model: pyhf.Model, data: PyhfData, half: float) -> float:
-    """Return ln CLs = ln 2 Phi(-sqrt(q)), as without signal CLb is 1/2: pyhf's ``hypotest``, if that finds the lowest
-    minimum."""
+    """Return ``ln CLs = ln(2 Phi(-sqrt(q)))``.
+
+    The 2 is there because CLb is 1/2 without signal. pyhf's ``hypotest`` gives the same number, if it finds
+    the lowest minimum.
+    """
     return float(log_ndtr(-_root_of_q(model, options.mu, 0.0))) + math.log(2)
 
 
 @judge.register
 def _upper_limit(options: ExpectedLimit, model: pyhf.Model, data: PyhfData, half: float) -> float:
-    """Return where the expected CLs, Phi(N - sqrt(q)) / Phi(N) at N sigma of the band, is the level
-    (arXiv:1007.1727)."""
+    """Return the value of the POI where the expected CLs is the level (arXiv:1007.1727).
+
+    The expected CLs is ``Phi(N - sqrt(q)) / Phi(N)`` at N sigma of the band.
+    """
     low, high = map(float, model.config.suggested_bounds()[model.config.poi_index])
     sigma, level = float(options.band), options.level
 

@@ -24,8 +24,10 @@ Grid = Mapping[str, Sequence[Value]]
 
 
 def grid(config: Config, over: Sequence[str]) -> dict[str, list[Value]]:
-    """Return the values of each parameter, of texts such as ``jet_pt=25:60:15`` (first, last, how many) or
-    ``btag=[0.3, 0.5]``."""
+    """Return the values of each parameter, as texts such as ``jet_pt=25:60:15`` give them.
+
+    A text gives first, last, and how many values, as this one does, or a list: ``btag=[0.3, 0.5]``.
+    """
     found: dict[str, list[Value]] = {}
     for text in over:
         where = f"--over {text[:LONGEST_SHOWN]}"

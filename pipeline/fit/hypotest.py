@@ -61,8 +61,10 @@ def conditional_fit(
     init: Float[Array, " params"] | None = None,
     method: Callable[..., FitResult] = fit,
 ) -> FitResult:
-    """Return the fit with the POI held at a value; ``method``: ``fit``, or ``profile`` where only ``twice_nll`` is
-    used."""
+    """Return the fit with the POI held at a value.
+
+    ``method`` is ``fit``, or ``profile`` where only ``twice_nll`` is used.
+    """
     index = poi_of(model, "conditional fit")
     start = model.initial if init is None else init
     fixed = model.fixed_parameters(templates).at[index].set(True)
@@ -99,8 +101,10 @@ def q_asimov(
     mu: Float[Array, ""] | float,
     templates: DenseTemplates,
 ) -> tuple[Float[Array, ""], FitResult]:
-    """Return ``q~_mu`` on the Asimov data of ``truth``, whose free fit is ``truth`` itself, and the one fit it
-    takes."""
+    """Return ``q~_mu`` on the Asimov data of ``truth``, and the one fit that it takes.
+
+    The free fit to these data is ``truth`` itself.
+    """
     asimov = model.expected_data(truth, templates)
     held = conditional_fit(model, asimov, mu, templates, init=truth, method=profile)
     return held.twice_nll + 2.0 * model.logpdf(truth, asimov, templates), held

@@ -177,11 +177,12 @@ _Step = tuple[Float[Array, " params"], Float[Array, ""], Float[Array, ""], Bool[
 def _step(
     point: NewtonPoint, damping: Float[Array, ""], rounding: Float[Array, ""], options: FitOptions
 ) -> _Step:
-    """Return the next step with what it promises, its damping, and the parameters of a flat direction, if it came to
-    that.
+    """Return the next step, what it promises, its damping, and the parameters of a flat direction.
 
-    The damped Newton step; where the Hessian is not positive definite, that of Fisher scoring, and where that leads
-    nowhere, one along the most negative curvature: a saddle is no minimum.
+    There are such parameters only if it came to a flat direction.
+
+    It is the damped Newton step; where the Hessian is not positive definite, that of Fisher scoring, and
+    where that leads nowhere, one along the most negative curvature: a saddle is no minimum.
     """
     factor = point.hessian.factor(damping)
     nowhere = jnp.zeros_like(point.free)

@@ -64,8 +64,10 @@ def draw(
     number: int,
     seed: tuple[int, ...],
 ) -> list[Call]:
-    """Return a group's share of ``number`` events, at random and others for each point, as the stage makes them
-    there."""
+    """Return a group's share of ``number`` events as the stage makes them at each point.
+
+    They are drawn at random, anew for each point.
+    """
     stage = work.problem.analysis.simulated
     if stage is None:
         raise TypeError("an analysis without a stage to call")

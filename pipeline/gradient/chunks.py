@@ -96,11 +96,11 @@ class Resident:
         self._kept: dict[tuple[Group, Hashable], _Kept] = {}
 
     def chunks(self, group: Group, problem: Problem) -> Iterable[Columns]:
-        """Return a group's events as chunks of the layout's length or fewer, the last of each shape filled up with
-        weight 0.
+        """Return a group's events as chunks of at most the layout's length.
 
-        Values keep their types, as stored; weights are in float64. In place of event numbers there are keys, by which
-        ``copies`` knows the events, and beside them the factors of ``Parts``.
+        The last chunk of each shape is filled up with events of weight 0. Values keep their types, as stored;
+        weights are in float64. In place of event numbers there are keys, by which ``copies`` knows the
+        events, and beside them the factors of ``Parts``.
         """
         key = (group, problem.layout)
         if key not in self._kept:
@@ -184,8 +184,10 @@ def copies(keys: UInt64[AnyArray, " events"], replica: int | None) -> Float[np.n
 
 
 def _arrays(group: Group, layout: Layout) -> Iterator[Arrays]:
-    """Yield the chunks of a group, a file in memory at a time: events that fill no chunk wait for those of the next
-    file."""
+    """Yield the chunks of a group, with one file in memory at a time.
+
+    Events that fill no chunk wait for those of the next file.
+    """
     waiting: dict[Hashable, tuple[Arrays, int]] = {}
     for part in _parts(group):
         for piece, length in _by_objects(part, layout):
@@ -216,10 +218,10 @@ def _parts(group: Group) -> Iterator[Arrays]:
 
 
 def _by_objects(arrays: Arrays, layout: Layout) -> Iterator[tuple[Arrays, int]]:
-    """Yield the events parted by the size their collections fit into, each part trimmed to it and with its chunks'
-    length.
+    """Yield the events in parts, by the size that their collections fit into.
 
-    That is halved with every step of the ladder: the arrays of pairs and triplets stay about as large.
+    Each part is trimmed to that size, and comes with the length of its chunks. The length is halved with
+    every step of the ladder, so that the arrays of pairs and triplets stay about as large.
     """
     parts = [(arrays, layout.chunk_events)]
     for members, sizes in layout.collections:

@@ -64,8 +64,10 @@ class HeldTemplates(NamedTuple):
         return moved
 
     def _ratio(self, channel: str) -> Float[np.ndarray, "samples variations bins"]:
-        """Return each template over the nominal; 1 where the nominal is not positive, so that the difference is
-        kept."""
+        """Return each template divided by the nominal one.
+
+        1 where the nominal is not positive, so that there the difference is kept.
+        """
         before = self.before[channel]
         nominal = before[self._process, 0][:, None]
         positive = nominal > 0

@@ -91,8 +91,10 @@ def pullback_group(
 def _events(
     resident: Resident, group: Group, work: Work, parameters: FreeValues, mode: Mode
 ) -> Iterable[Columns]:
-    """Return the chunks of a group, complete: by the analysis's stage without a derivative, or by what stands in for
-    it."""
+    """Return the chunks of a group, completed by the analysis's stage without a derivative.
+
+    Where something stands in for the stage, that completes them later.
+    """
     stand_in = isinstance(mode, Widths) and mode.surrogate is not None
     return events(resident, group, work.problem, parameters, stand_in=stand_in)
 

@@ -11,8 +11,10 @@ LARGE = 1.0  # relative change of a bin, all samples together, that no shape unc
 
 
 def suspects(templates: Templates, axes: Axes) -> str:
-    """Return the emptiest bin, and the variation that changes a bin most where it does so by more than everything in
-    it."""
+    """Return which bin is the emptiest, and which variation changes a bin most.
+
+    The variation is named only where it changes that bin by more than everything in it.
+    """
     totals = {channel: _total(yields, axes) for channel, yields in templates.yields.items()}
     channel = min(totals, key=lambda name: float(totals[name].min()))
     number = int(np.argmin(totals[channel]))

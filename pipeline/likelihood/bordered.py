@@ -142,8 +142,10 @@ def inverse_free(
 def inverse_blocks(
     blocks: Float[Array, "size size bins"], free: Bool[Array, "size bins"]
 ) -> Float[Array, "size size bins"]:
-    """Return the inverse of each bin's block over its free rows, 0 for the others; NaN where it is not positive
-    definite."""
+    """Return the inverse of each bin's block over its free rows, 0 for the others.
+
+    NaN where a block is not positive definite.
+    """
     if blocks.shape[0] == 1:
         inverse = 1.0 / jnp.where(blocks > 0, blocks, jnp.nan)
         return jnp.where(free[None], inverse, 0.0)
@@ -156,8 +158,11 @@ def inverse_blocks(
 def scaled_to_one(
     matrix: Float[Array, "params params"], free: Bool[Array, " params"], damping: Float[Array, ""] | float
 ) -> tuple[Float[Array, "params params"], Float[Array, " params"]]:
-    """Return the matrix with a unit diagonal, and 1 there for parameters that are not free; the scale is 0 for
-    those."""
+    """Return the matrix scaled to a unit diagonal, and the scale.
+
+    ``damping`` is added to the diagonal of the free parameters; for the others the diagonal is 1 and the
+    scale 0.
+    """
     diagonal = jnp.abs(jnp.diagonal(matrix))
     usable = diagonal > 0
     scale = jnp.where(usable, 1.0 / jnp.sqrt(jnp.where(usable, diagonal, 1.0)), 1.0)

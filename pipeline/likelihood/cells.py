@@ -45,8 +45,10 @@ def cells_at(
     dense: DenseTemplates,
     held: Bool[Array, " params"] | None = None,
 ) -> tuple[Float[Array, " params"], YieldParts]:
-    """Return the cells at a point whose gammas, but those that are ``held`` (None: all), are moved to where they fit
-    best."""
+    """Return the point with its gammas where they fit best, and the cells there.
+
+    Gammas that are ``held`` stay where they are; with None, all do.
+    """
     multiplying, layout = model.multiplying, model.layout
     factors, rise, bend = _of_factors(model, parameters, dense)
     coefficients, slope, curve = _twice(model.coefficients, parameters[layout.shape_parameter])
@@ -175,7 +177,9 @@ def best_of_normal(
     width: Float[Array, " bins"],
     mean: Float[Array, " bins"],
 ) -> Float[Array, " bins"]:
-    """Return where ``gamma A + C - n ln(gamma A + C) + (gamma - m)^2 / 2 w^2`` is lowest; A is ``inside``, C
+    """Return the gamma of each bin that fits best with a normal constraint.
+
+    It is where ``gamma A + C - n ln(gamma A + C) + (gamma - m)^2 / 2 w^2`` is lowest; A is ``inside``, C
     ``outside``.
 
     The rate u solves ``u^2 + u (q - C - m A) = n q``, ``q = (A w)^2``, whose positive root is the one, taken without
@@ -203,12 +207,14 @@ def best_of_poisson(
     factor: Float[Array, " bins"],
     counted: Float[Array, " bins"],
 ) -> Float[Array, " bins"]:
-    """Return where ``gamma A + C - n ln(gamma A + C) + gamma t - a ln gamma`` is lowest; A is ``inside``, C
-    ``outside``.
+    """Return the gamma of each bin that fits best with a Poisson constraint.
 
-    ``t`` is the constraint's factor and ``a`` what it counted. The larger root of ``A (A + t) gamma^2 + (C (A + t) -
-    A (n + a)) gamma = a C``; without observed events it is ``a / (A + t)``, and infinite where that has no minimum. NaN
-    for an A of 0 or below that has events.
+    It is where ``gamma A + C - n ln(gamma A + C) + gamma t - a ln gamma`` is lowest; A is ``inside``, C
+    ``outside``, ``t`` the constraint's factor and ``a`` what it counted.
+
+    That is the larger root of ``A (A + t) gamma^2 + (C (A + t) - A (n + a)) gamma = a C``; without observed
+    events it is ``a / (A + t)``, and infinite where that has no minimum. NaN for an A of 0 or below that has
+    events.
     """
     total = inside + factor
     lead, half = inside * total, 0.5 * (outside * total - inside * (observed + counted))

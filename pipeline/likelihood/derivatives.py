@@ -132,8 +132,10 @@ def derivatives(
 def _jacobians(
     model: HistFactory, cells: YieldParts, dense: DenseTemplates
 ) -> Float[Array, "patterns kept bins"]:
-    """Return ``d_i nu_b``, of all samples and then of those that each layer of gammas multiplies, unless those are
-    all."""
+    """Return ``d_i nu_b`` of all samples, then of those that each layer of gammas multiplies.
+
+    The latter are left out where each gamma multiplies all that there is in its bin.
+    """
     if model.multiplying.is_whole:
         return _jacobian(model, cells, dense, cells.product)[None]
     parts = jnp.where(model.multiplying.gamma_acts, cells.product[None], 0.0)

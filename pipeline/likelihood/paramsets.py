@@ -249,8 +249,10 @@ def parameters_of(
     configurations: Sequence[JsonObject],
     constraint_widths: Mapping[str, float | None],
 ) -> tuple[Parameter, ...]:
-    """Return every parameter in pyhf's order, with the measurement's configuration and other constraint widths
-    applied."""
+    """Return every parameter of the model, in pyhf's order.
+
+    The measurement's configuration and other constraint widths are applied to them.
+    """
     required = _required(modifiers)
     configs: dict[str, JsonObject] = {}
     for config in configurations:

@@ -178,8 +178,10 @@ def _factors(
     shapes: Mapping[tuple[str, str], int],
     systematics: Mapping[tuple[str, str], NormalizationSystematic | NormPlusShapeSystematic],
 ) -> tuple[Float[np.ndarray, "sides norms"], Int[np.ndarray, "2 split"]]:
-    """Return the factors that are given, by row of normsys; and the rows of normsys and histosys that come from
-    templates."""
+    """Return the given factors by row of normsys, and which rows come from templates.
+
+    The latter are rows of normsys and of histosys.
+    """
     constant = np.ones((2, len(norms)))
     split = []
     for key, row in norms.items():

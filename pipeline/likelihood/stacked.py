@@ -164,8 +164,10 @@ class Stacking:
 
 
 def _joined(leaves: Sequence[ArrayLike]) -> Float[Array, " numbers"]:
-    """Return all numbers in one vector, behind a 0. NumPy where none is traced: JAX would compile a program of many
-    arrays."""
+    """Return all numbers in one vector, behind a 0.
+
+    NumPy joins them where none is traced: JAX would compile a program of many arrays.
+    """
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return jnp.concatenate(
             [jnp.zeros(1), *(jnp.ravel(jnp.asarray(leaf, dtype=float)) for leaf in leaves)]

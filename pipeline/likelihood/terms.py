@@ -91,8 +91,10 @@ def constraint_logpdf(
     auxdata: Float[Array, " auxdata"],
     width: Float[Array, " auxdata"],
 ) -> Float[Array, " auxdata"]:
-    """Return ``ln c_j(a_j | theta_j)`` of every constraint term at its parameter's value; 0 for one that is switched
-    off."""
+    """Return ``ln c_j(a_j | theta_j)`` of every constraint term at its parameter's value.
+
+    0 for a term that is switched off.
+    """
     found = normal_logpdf(auxdata, values, jnp.where(terms.is_poisson, 1.0, width))
     where = terms.poisson
     if where.size:

@@ -111,8 +111,10 @@ def patched(
 
 
 def _unpatchable(workspace: Workspace, patch: Any, error: Exception) -> str:
-    """Return which operation of a patch does not apply, and why; operations are applied one by one, as jsonpatch
-    does."""
+    """Return which operation of a patch does not apply, and why.
+
+    The operations are applied one by one, as jsonpatch does.
+    """
     content: Any = workspace
     for number, operation in enumerate(patch.patch):
         try:

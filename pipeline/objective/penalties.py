@@ -54,11 +54,11 @@ def overconstrained(options: Overconstrained, inputs: Inputs) -> ObjectiveValue:
 
 @value_of.register
 def pulls(options: Pulls, inputs: Inputs) -> ObjectiveValue:
-    """Return the penalty for pulls beyond ``most`` widths, fitted to Asimov data with the POI held at
-    ``mu``.
+    """Return the penalty for pulls beyond ``most`` widths, with the POI held at ``mu``.
 
-    On its own Asimov data a free fit pulls nothing; with the signal strength held at another value, the pulls say how
-    far nuisance parameters must move to pass for the signal. Excess ``|p|/most - 1``.
+    The fit is to Asimov data. On its own Asimov data a free fit pulls nothing; with the signal strength held
+    at another value, the pulls say how far nuisance parameters must move to pass for the signal. The excess
+    is ``|p|/most - 1``.
     """
     model, templates = inputs.fit
     poi = poi_of(model, "penalty 'pulls'")

@@ -102,13 +102,13 @@ def generalised_variance(options: GeneralisedVariance, inputs: Inputs) -> Object
 
 @value_of.register
 def inferno(options: ExpectedVariance, inputs: Inputs) -> ObjectiveValue:
-    """Return ``U_kk = (I^-1)_kk`` of INFERNO: the variance of a parameter (absent: the POI) expected at the Asimov
-    point.
+    """Return the variance of a parameter that is expected at the Asimov point.
 
-    I is the information that data of the model's initial parameters are expected to hold, constraint terms
-    included (P. de Castro, T. Dorigo, arXiv:1806.04743, algorithm 1). No fit is made, which makes it the
-    cheapest of the precisions; equal to ``poi_uncertainty ** 2`` where the fit to Asimov data returns the initial
-    parameters. At the edge: NaN and not converged where I is singular.
+    It is ``U_kk = (I^-1)_kk`` of INFERNO, of the POI where ``parameter`` is absent. I is the information that
+    data of the model's initial parameters are expected to hold, constraint terms included (P. de Castro, T.
+    Dorigo, arXiv:1806.04743, algorithm 1). No fit is made, which makes it the cheapest of the precisions;
+    equal to ``poi_uncertainty ** 2`` where the fit to Asimov data returns the initial parameters. At the
+    edge: NaN and not converged where I is singular.
     """
     what = "objective 'inferno'"
     model, templates = inputs.fit

@@ -147,8 +147,10 @@ class Checkpoints:
                 self.path(epoch).unlink()
 
     def _lines(self) -> Iterator[tuple[EpochRecord, int]]:
-        """Yield the records of this run, epoch after epoch, each with the byte that it ends at, until one that is
-        damaged."""
+        """Yield the records of this run, epoch after epoch, each with the byte that it ends at.
+
+        They end before the first that is damaged.
+        """
         with (
             contextlib.suppress(OSError, ValueError, LookupError, TypeError, InputError),
             self._records.open("rb") as stream,

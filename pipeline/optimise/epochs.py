@@ -122,11 +122,11 @@ def run(
     fingerprint: str,
     progress: Callable[[EpochRecord], None],
 ) -> tuple[State, list[EpochRecord]]:
-    """Run epochs until ``until``, each saved in the folder ``checkpoints``; those already there are not computed
-    again.
+    """Run epochs until ``until``, and save each in the folder ``checkpoints``.
 
-    A checkpoint counts only where its fingerprint (configuration, analysis, events) is the same. Calls of a stage
-    without a derivative are in ``calls/`` beside the checkpoints.
+    Those already there are not computed again. A checkpoint counts only where its fingerprint (configuration,
+    analysis, events) is the same. Calls of a stage without a derivative are in ``calls/`` beside the
+    checkpoints.
     """
     saved = Checkpoints(checkpoints, fingerprint, config.optimise.keep_every)
     simulated = work.problem.analysis.simulated is not None

@@ -42,8 +42,10 @@ def checked_value(where: str, given: object) -> Value:
 
 
 def with_values(config: Config, parameters: FreeValues, values: Mapping[str, Value]) -> FreeValues:
-    """Return a point with some parameters set by hand: cuts inside their bounds, a channel's edges by
-    ``edges_<channel>``."""
+    """Return a point with some parameters set by hand.
+
+    Cuts must be inside their bounds; a channel's edges are set by ``edges_<channel>``.
+    """
     free, edges = analysis_of(config).parameters, _free_edges(config)
     changed: FreeValues = {}
     for name, value in values.items():

@@ -8,10 +8,10 @@ from pipeline.templates.fill import Widths
 
 
 def widths_at(config: Config, epoch: int) -> Widths:
-    """Return widths at an epoch: geometric from initial to final over the first ``optimise.anneal_fraction`` of the
-    epochs.
+    """Return the widths at an epoch.
 
-    A function of the epoch alone, so a restart continues it.
+    They go geometrically from initial to final over the first ``optimise.anneal_fraction`` of the epochs.
+    They depend on the epoch alone, so a restart continues them.
     """
     return Widths(
         operations={name: annealed(config, schedule, epoch) for name, schedule in config.widths.items()},

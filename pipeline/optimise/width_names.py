@@ -64,8 +64,10 @@ def check_names(config: Config, work: Work, parameters: Mapping[str, ArrayLike],
 
 
 def _asked(work: Work, parameters: Mapping[str, ArrayLike]) -> set[str]:
-    """Return names of the widths that an analysis asks for, found by tracing its selection of each sample without
-    events."""
+    """Return the names of the widths that an analysis asks for.
+
+    They are found by tracing its selection of each sample, without events.
+    """
     problem, names = work.problem, set[str]()
     found, free = problem.analysis, {name: np.asarray(value) for name, value in parameters.items()}
 

@@ -187,8 +187,10 @@ def _with_unit(name: str, unit: str) -> str:
 
 
 def settable(text: str) -> str:
-    """Return a text that matplotlib can draw: as it is, dollars and all, where its mathtext does not know what is in
-    them."""
+    """Return a text as matplotlib can draw it.
+
+    Where its mathtext does not know what is between the dollars, the text is drawn as it is, dollars and all.
+    """
     try:
         for line in text.splitlines() if "$" in text else ():
             MathTextParser("path").parse(line)

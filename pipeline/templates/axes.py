@@ -56,8 +56,10 @@ def axes_of(config: Config, analysis_variations: tuple[str, ...]) -> Axes:
 
 
 def variations_of(config: Config, sample: str) -> tuple[str, ...]:
-    """Return the variations made by the analysis that the model uses for a sample: not those that its manifest entry
-    has."""
+    """Return the variations made by the analysis that the model uses for a sample.
+
+    Those that the sample's manifest entry has are not among them.
+    """
     if sample not in config.data.samples:
         return ()
     own = config.data.samples[sample].variations
@@ -72,8 +74,10 @@ def variations_of(config: Config, sample: str) -> tuple[str, ...]:
 
 
 def with_all_variations(config: Config) -> Config:
-    """Return the run with the systematic uncertainties of its further models too: for templates that serve all of
-    them."""
+    """Return the run with the systematic uncertainties of its further models too.
+
+    It is for templates that serve all of the models.
+    """
     models = [config.model, *(other.model for other in config.evaluate.also.values())]
     everything = tuple(systematic for model in models for systematic in model.systematics)
     return config.model_copy(update={"model": config.model.model_copy(update={"systematics": everything})})
@@ -91,8 +95,10 @@ def sums(templates: Templates, axes: Axes, config: Config) -> dict[str, Float[Ar
 
 
 def _summed(axes: Axes, config: Config, channel: Channel) -> Int[np.ndarray, "2 rows"]:
-    """Return rows of the templates in the sum of a channel: every sample's nominal, and its variations where they
-    count."""
+    """Return the rows of the templates that are in the sum of a channel.
+
+    They are every sample's nominal, and its variations where the channel counts these.
+    """
     rows = [axes.row(sample, NOMINAL) for sample in config.data.samples]
     if channel.variations:
         for sample, section in config.data.samples.items():

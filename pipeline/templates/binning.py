@@ -12,13 +12,13 @@ from pipeline.relax import ordered_edges
 
 @dataclasses.dataclass(frozen=True)
 class Binning:
-    """A channel and its bins: ``edges`` of its observable, or ``shares`` that the analysis divides every event into
-    itself.
+    """A channel and its bins.
 
-    With neither it is one bin that counts every event. With a ``smallest`` bin width the inner edges are free: the
-    parameter ``edges_<channel>`` holds a number per bin. Edges at infinity make bins of what lies outside; with
-    ``overflow`` the outermost bins count that too. ``unit`` is that of the bandwidth: 'value', or 'bin' for a fraction
-    of the narrower bin at each edge.
+    The bins have ``edges`` of the channel's observable, or are ``shares`` that the analysis divides every
+    event into itself. With neither it is one bin that counts every event. With a ``smallest`` bin width the
+    inner edges are free: the parameter ``edges_<channel>`` holds a number per bin. Edges at infinity make
+    bins of what lies outside; with ``overflow`` the outermost bins count that too. ``unit`` is that of the
+    bandwidth: 'value', or 'bin' for a fraction of the narrower bin at each edge.
     """
 
     channel: str

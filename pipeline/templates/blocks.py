@@ -57,8 +57,10 @@ def held_by_pullback(function: Callable[[Any], Any], parameters: Any) -> int:
 
 
 def made_by(function: Callable[[Any], Any], parameters: Any) -> int:
-    """Return bytes of all that a function computes, for one that has no derivative; XLA holds less of it at any
-    time."""
+    """Return the bytes of all that a function computes.
+
+    It is for a function that has no derivative; XLA holds less of it at any time.
+    """
     return sum(_size(eqn.outvars) for eqn in _equations(jax.make_jaxpr(function)(parameters)))
 
 

@@ -145,8 +145,10 @@ def _at(
     factor: Float[AnyArray, " events"] | None,
     copies: Float[AnyArray, " events"] | None,
 ) -> _Look:
-    """Return the look at a chunk at a point: operations that know the parameters' arrays as thresholds, columns
-    complete."""
+    """Return the look at a chunk at a point.
+
+    Its operations know the parameters' arrays as thresholds, and its columns are complete.
+    """
     free = Parameters({name: jnp.asarray(array) for name, array in parameters.items()})
     complete: Columns = columns
     relax: Exact | Relaxed = Exact()
@@ -232,8 +234,10 @@ def _times(
 
 
 def _unit(weights: Float[Array, " events"]) -> Float[Array, ""]:
-    """Return the power of 2 above all weights, a constant: in units of it, squares do not vanish in single
-    precision."""
+    """Return the power of 2 above all weights, as a constant.
+
+    In units of it, squares of weights do not vanish in single precision.
+    """
     if weights.dtype == jnp.float64:
         return jnp.ones((), dtype=weights.dtype)
     largest = jnp.max(jnp.abs(jax.lax.stop_gradient(weights)))

@@ -23,12 +23,11 @@ def symmetrised(
 ) -> tuple[Float[AnyArray, "*rows bins"], Float[AnyArray, "*rows bins"]]:
     """Return templates at equal distances from the nominal in every bin: n + h and n - h, with u and d those given.
 
-    - ``average``: h = (u - d) / 2, so that what both change to the same side cancels: it is the slope that a fit sees
-    at
-      the nominal value anyway, without the bend.
+    - ``average``: h = (u - d) / 2, so that what both change to the same side cancels: it is the slope that a
+      fit sees at the nominal value anyway, without the bend.
     - ``mirror_up``: h = u - n. ``mirror_down``: h = n - d.
-    - ``largest``: in each bin the one of these two that is larger; it jumps where up and down are equal and on one
-    side.
+    - ``largest``: in each bin the one of these two that is larger; it jumps where up and down are equal and
+      on one side.
 
     Linear in the templates, ``largest`` in each piece, so differentiable. The sums of all bins are symmetric too. The
     mirror image of a missing ``down`` differs in second order: there ratio and shape are mirrored, each by itself.

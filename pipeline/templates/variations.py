@@ -49,8 +49,10 @@ class Family(NamedTuple):
 
 
 def families(observer: Observer, variations: Sequence[str], columns: Columns) -> list[Family]:
-    """Return observations under the nominal conditions and the variations, the nominal first, in families, all at
-    once."""
+    """Return observations under the nominal conditions and the variations, in families.
+
+    The family with the nominal comes first, and all are made at once.
+    """
     nominal, *others = rows_of(observer.analysis, variations, columns)
     seen = (Family(*rows, *observe_rows(observer, columns, rows.changed)) for rows in others)
     return [of_weight(observer, variations, columns, nominal), *seen]
@@ -82,8 +84,10 @@ def rows_of(analysis: Analysis, variations: Sequence[str], columns: Columns) -> 
 
 
 def of_weight(observer: Observer, variations: Sequence[str], columns: Columns, rows: Varied) -> Family:
-    """Return the nominal and the variations of the weight alone: one selection for all, and factors make further
-    rows."""
+    """Return the nominal and the variations of the weight alone.
+
+    One selection serves all of them, and factors make further rows.
+    """
     known = systematics.declared(observer.analysis)
     wanted = {n: v for n in variations if isinstance(v := known[n], WeightFactor)}
     factors = systematics.factors(observer.analysis, wanted, observer.parameters, columns, observer.relax)
@@ -119,8 +123,10 @@ def observe(observer: Observer, columns: Columns) -> tuple[dict[str, Array], dic
 
 
 def _valid(shares: Float[Array, "events bins"]) -> Float[Array, "events bins"]:
-    """Return shares of which none is below 0, and which do not add up to more than 1; NaN for events where that is
-    not so."""
+    """Return the shares, or NaN for events whose shares are impossible.
+
+    No share may be below 0, and they may not add up to more than 1.
+    """
     bad = jnp.any(shares < -SHARES_MAY_MISS, axis=-1) | (jnp.sum(shares, axis=-1) > 1 + SHARES_MAY_MISS)
     return jnp.where(bad[..., None], jnp.nan, shares)
 

@@ -82,8 +82,10 @@ def _varied(
     sample: str,
     systematic: NormPlusShapeSystematic,
 ) -> tuple[Float[AnyArray, " bins"], Float[AnyArray, " bins"] | None]:
-    """Return the up and down templates of a sample in a channel, symmetrised where that is asked for; down may be
-    missing."""
+    """Return the up and down templates of a sample in a channel.
+
+    They are symmetrised where that is asked for; down may be missing.
+    """
     up = yields[axes.row(sample, systematic.up)]
     down = None if systematic.down is None else yields[axes.row(sample, systematic.down)]
     if systematic.symmetrise is None:

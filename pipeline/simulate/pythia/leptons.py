@@ -205,10 +205,10 @@ def identified_loosely(
     response: LeptonResponse,
     rng: np.random.Generator,
 ) -> Bool[np.ndarray, " objects"]:
-    """Return whether the medium identification is passed: by all tight leptons, and as many others as its efficiency
-    asks for.
+    """Return whether the medium identification is passed.
 
-    With efficiencies m and t a lepton that is not tight passes with probability (m - t) / (1 - t).
+    All tight leptons pass it, and as many others as its efficiency asks for: with efficiencies m (medium) and
+    t (tight), a lepton that is not tight passes with probability ``(m - t) / (1 - t)``.
     """
     if response.medium is None:
         return tight

@@ -58,8 +58,10 @@ def particles(columns: Mapping[str, np.ndarray], kind: str) -> Particles:
 
 
 def clustered(columns: Mapping[str, np.ndarray], radius: float, rng: np.random.Generator) -> Jets:
-    """Return Anti-kt jets of the towers as the detector measures them; noise grows with the radius, as pile-up's
-    does."""
+    """Return anti-kt jets of the towers as the detector measures them.
+
+    The noise grows with the radius, as that of pile-up does.
+    """
     standard = jets.JETS
     noise = standard.resolution.noise * radius / standard.radius
     resolution = dataclasses.replace(standard.resolution, noise=noise)
