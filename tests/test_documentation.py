@@ -99,6 +99,7 @@ def test_the_table_of_variations_is_code(request):
     np.testing.assert_allclose(factor, [1.1, 1.0])
 
 
+@pytest.mark.slow
 def test_the_page_optimises(folder, tmp_path):
     with contextlib.chdir(folder):
         run = config.load(folder / "my_run.yaml", ["cluster.executor=in_process"])

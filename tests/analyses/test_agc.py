@@ -83,6 +83,7 @@ def real_file(agc, tmp_path):
     return lambda *overrides: load(agc, f"data.manifest={path}", "data.allow_repeated=true", *overrides)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("overrides", "selection"), [(V1_STYLE, V1), ([], V2)], ids=["v1", "v2"])
 def test_a_real_file_gives_what_coffea_gives(real_file, agc, tmp_path, overrides, selection):
     run = real_file(*overrides)

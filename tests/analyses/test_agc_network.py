@@ -51,6 +51,7 @@ def test_it_starts_as_the_triplet_mass(network, miniature, miniature_columns):
     assert by_network.sum() > 0
 
 
+@pytest.mark.slow
 def test_its_gradient_is_that_of_finite_differences(network, miniature_columns):
     work = prepare_work(network, miniature_columns, datasets.TRAIN)
     widths, start = widths_at(network, 0), initial_parameters(network)

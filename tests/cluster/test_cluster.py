@@ -152,6 +152,7 @@ class Dying(Worker):
         super().setup(worker)
 
 
+@pytest.mark.slow
 @pytest.mark.dask
 def test_a_worker_killed_while_it_is_set_up_is_replaced(run, tmp_path):
     with dask.config.set(DASK), local(settings(run), 2) as made, Client(made) as client:
@@ -162,6 +163,7 @@ def test_a_worker_killed_while_it_is_set_up_is_replaced(run, tmp_path):
         assert set(client.run(lambda: jax.config.values["jax_enable_x64"]).values()) == {True}
 
 
+@pytest.mark.slow
 @pytest.mark.dask
 def test_a_lost_nanny_is_replaced(run, expected, tmp_path):
     """A nanny lives in this process, so losing it is: it stops, and its worker with it."""

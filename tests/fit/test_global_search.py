@@ -97,6 +97,7 @@ def test_both_likelihoods_say_what_the_scan_says(model, kind, mu, truth):
     )
 
 
+@pytest.mark.slow
 def test_its_derivative_is_that_of_the_lowest(model):
     named = templates_from_workspace(SPEC)
 

@@ -75,6 +75,7 @@ def freed(run):
     return run.model_copy(update={"model": run.model.model_copy(update={"systematics": systematics})})
 
 
+@pytest.mark.slow
 def test_constraint_widths_are_optimised_but_never_dropped_from_a_workspace(run, templates):
     other, rows = freed(run), axes_of(run, VARIATIONS)
     with pytest.raises(

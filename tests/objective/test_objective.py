@@ -237,6 +237,7 @@ def test_penalties_by_hand():
     np.testing.assert_allclose(statistics, (0.2 / 0.1 - 1) ** 2, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_pulls_are_those_of_the_conditional_fit():
     model = HistFactory.from_workspace(two_channels())
     data = model.expected_data(model.initial)
@@ -270,6 +271,7 @@ def test_wrong_names_in_options_are_told():
         number_of("mc_statistics", model, model.templates)
 
 
+@pytest.mark.slow
 def test_expected_precisions_are_one_number():
     """On Asimov data the fit stays where it starts: U_kk, sigma^2 and the generalised variance of one agree."""
     model = HistFactory.from_workspace(two_channels())
@@ -300,6 +302,7 @@ def test_counting_significance_with_background_uncertainty():
     np.testing.assert_allclose(counting_significance(s, b, jnp.zeros(3)), exact, rtol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["profile_interval", "upper_limit"])
 def test_bounds_of_the_poi_that_allow_negative_rates_change_nothing(name):
     """At mu = -10 the expected events are negative and the test statistic is infinite: the root is still found."""

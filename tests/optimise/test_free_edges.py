@@ -45,6 +45,7 @@ def test_they_start_where_the_configuration_says(free):
         np.testing.assert_allclose(edges, free.channels[channel].edges, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_their_gradient_is_that_of_finite_differences(free, miniature_columns):
     work = prepare_work(free, miniature_columns, datasets.TRAIN)
     widths, start = widths_at(free, 0), initial_parameters(free)

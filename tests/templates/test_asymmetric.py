@@ -48,6 +48,7 @@ def spec(varied):
     return workspace_of([{"name": "output", "samples": samples}], {"output": expected})
 
 
+@pytest.mark.slow
 def test_an_interval_that_is_not_symmetric_is_no_disagreement(config):
     """Half of it is far from the Hessian's number; the Hessian of pyhf's likelihood is ours."""
     made = spec(VARIED)

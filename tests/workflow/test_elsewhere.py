@@ -65,6 +65,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.dask
 def test_in_another_folder_a_whole_run(folder):
     for name in ("here", "elsewhere"):
@@ -80,6 +81,7 @@ def test_in_another_folder_a_whole_run(folder):
     assert "Nothing to be done" in result.stdout, result.stdout
 
 
+@pytest.mark.slow
 def test_as_a_module_twice_in_a_workflow_of_the_users(folder):
     """Each has its own run; the default target, and the commands of the user's rules, are the user's."""
     (folder / "Snakefile").write_text(SNAKEFILE)

@@ -160,6 +160,7 @@ def test_other_ranges_of_entries_read_again_what_they_change(finished):
     assert not (finished / "never.json").exists()
 
 
+@pytest.mark.slow
 def test_a_missing_file_may_be_left_out(finished, tmp_path):
     run = config.load(finished / CONFIG)
     manifest = datasets.planned_manifest(run)
@@ -198,6 +199,7 @@ def test_a_damaged_root_file_fails_and_leaves_nothing(finished):
         simulated.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_model_has_a_report_and_no_workspace(finished):
     events = "simulate.samples.tracks={files: 1, events_per_file: 500}"
     setting = f"set={json.dumps(['optimise.epochs=2', 'cluster.executor=in_process', events])}"
@@ -208,6 +210,7 @@ def test_a_run_without_a_model_has_a_report_and_no_workspace(finished):
     assert not list((finished / "results/planes/workspaces").glob("*"))
 
 
+@pytest.mark.slow
 def test_optimised_yields_from_the_command_line(finished):
     command = [
         sys.executable,
