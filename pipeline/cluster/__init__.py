@@ -18,7 +18,7 @@ from pipeline.cluster.sweeping import Distributed, InProcess, explained
 from pipeline.cluster.workers import Worker, budget, keep_programs, local, set_up
 from pipeline.config import Cluster
 from pipeline.errors import ClusterError, ConfigError
-from pipeline.gradient.chunks import Resident
+from pipeline.gradient.resident import Resident
 from pipeline.gradient.sweeps import Executor
 
 __all__ = ["Distributed", "InProcess", "executor", "quiet", "unprotected"]

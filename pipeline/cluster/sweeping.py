@@ -1,12 +1,14 @@
 """Sweeps in this process, or on the workers of a Dask scheduler: one task per worker, which takes all its groups."""
 
 import contextlib
+import functools
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import jax
 from dask.utils import key_split
 from distributed import Client, KilledWorker, get_worker
 from distributed.client import Future
@@ -15,10 +17,13 @@ from distributed.exceptions import WorkerStartTimeoutError
 from pipeline.cluster.assignment import Owners, assign
 from pipeline.cluster.workers import resident_of
 from pipeline.errors import ClusterError
-from pipeline.gradient.chunks import Resident
+from pipeline.gradient.accumulator import arrays_of, union
+from pipeline.gradient.resident import Resident
+from pipeline.gradient.sweeps import Sums
 from pipeline.gradient.work import Work
 
 Found = TypeVar("Found")
+FAN_IN = 16  # sums that one task adds up
 
 
 class InProcess:
@@ -33,6 +38,12 @@ class InProcess:
     def sweep(self, function: Callable[..., Found], work: Work, *broadcast: object) -> list[Found]:
         """Return ``[function(resident, group, work, *broadcast) for group in work.groups]``."""
         return [function(self._resident, group, work, *broadcast) for group in work.groups]
+
+    def total(
+        self, function: Callable[..., Sums], work: Work, *broadcast: object, precision: str = "float64"
+    ) -> dict[Any, Any]:
+        """Return the arrays of ``function(resident, work.groups, work, *broadcast)``, a tree of sums by name."""
+        return arrays_of(function(self._resident, work.groups, work, *broadcast), precision)
 
 
 class Distributed:
@@ -52,7 +63,7 @@ class Distributed:
         # When the scheduler has no task of a name any more, it begins a new record of them, and keeps all records.
         self._anchors = [
             client.submit(_as_it_is, None, key=f"{function.__name__}-{uuid.uuid4().hex}")
-            for function in (_as_it_is, _sweep)
+            for function in (_as_it_is, _each, _part, _together, _arrays)
         ]
 
     @property
@@ -64,24 +75,53 @@ class Distributed:
     def sweep(self, function: Callable[..., Found], work: Work, *broadcast: object) -> list[Found]:
         """Return ``[function(resident, group, work, *broadcast) for group in work.groups]``, one task per worker."""
         with explained():
-            there = self._there(work)
-            shares = self._shares(work)
-            shared = self._client.submit(_as_it_is, broadcast, pure=False)
-            futures = [
-                self._client.submit(
-                    _sweep, function, there, groups, shared,
-                    workers=[address], allow_other_workers=True, pure=False,
-                )
-                for address, groups in shares
-            ]  # fmt: skip
+            shares, futures = self._begun(_each, function, work, broadcast)
             results: list[list[Found]] = self._client.gather(futures)
         key_split.cache_clear()
         found = {
             group: result
-            for (_, groups), own in zip(shares, results, strict=True)
+            for groups, own in zip(shares, results, strict=True)
             for group, result in zip(groups, own, strict=True)
         }
         return [found[group] for group in range(len(work.groups))]
+
+    def total(
+        self, function: Callable[..., Sums], work: Work, *broadcast: object, precision: str = "float64"
+    ) -> dict[Any, Any]:
+        """Return the arrays of ``function(resident, work.groups, work, *broadcast)``, a tree of sums by name.
+
+        Workers are added up on workers, ``FAN_IN`` at a time; what comes here is as large as one of them.
+        """
+        with explained():
+            _, parts = self._begun(_part, function, work, broadcast)
+            while len(parts) > FAN_IN:
+                parts = [
+                    self._client.submit(_together, parts[first : first + FAN_IN], pure=False)
+                    for first in range(0, len(parts), FAN_IN)
+                ]
+            last = self._client.submit(_arrays, parts, precision, pure=False)
+            found: dict[Any, Any] = last.result()
+        key_split.cache_clear()
+        return found
+
+    def _begun(
+        self,
+        task: Callable[..., Found],
+        function: Callable[..., object],
+        work: Work,
+        broadcast: tuple[object, ...],
+    ) -> tuple[list[Sequence[int]], list[Future[Found]]]:
+        """Begin one task per worker; return the groups of each, and what will come."""
+        there, shares = self._there(work), self._shares(work)
+        shared = self._client.submit(_as_it_is, broadcast, pure=False)
+        futures = [
+            self._client.submit(
+                task, function, there, groups, shared,
+                workers=[address], allow_other_workers=True, pure=False,
+            )
+            for address, groups in shares
+        ]  # fmt: skip
+        return [groups for _, groups in shares], futures
 
     def _there(self, work: Work) -> Future[Work]:
         """Return the work on the workers; it travels once, not with every sweep."""
@@ -136,9 +176,28 @@ def _as_it_is(value: Found) -> Found:
     return value
 
 
-def _sweep(
+def _each(
     function: Callable[..., Found], work: Work, groups: Sequence[int], broadcast: tuple[object, ...]
 ) -> list[Found]:
     key_split.cache_clear()  # Dask would remember the names of the last 100 000 tasks
     resident = resident_of(get_worker())
     return [function(resident, work.groups[group], work, *broadcast) for group in groups]
+
+
+def _part(
+    function: Callable[..., Found], work: Work, groups: Sequence[int], broadcast: tuple[object, ...]
+) -> Found:
+    key_split.cache_clear()
+    return function(resident_of(get_worker()), [work.groups[group] for group in groups], work, *broadcast)
+
+
+def _together(parts: Sequence[Sums]) -> Sums:
+    """Return the sums of several workers as one."""
+    key_split.cache_clear()
+    found: Sums = jax.device_get(functools.reduce(union, parts))
+    return found
+
+
+def _arrays(parts: Sequence[Sums], precision: str) -> dict[Any, Any]:
+    """Return the arrays of sums of several workers."""
+    return arrays_of(_together(parts), precision)

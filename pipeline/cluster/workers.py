@@ -27,7 +27,7 @@ from pipeline.cluster.security import given_or_made
 from pipeline.cluster.settings import EXTENSIONS, KEEP_MEMORY, quiet
 from pipeline.config import Cluster
 from pipeline.errors import ClusterError, ConfigError
-from pipeline.gradient.chunks import Resident
+from pipeline.gradient.resident import Resident
 from pipeline.runtime import environment
 
 BATCH_MEMORY_MB = 4000

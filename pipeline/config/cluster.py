@@ -104,13 +104,9 @@ class Cluster(Section):
         "objects go into narrower chunks; one more compilation each",
     )
     group_events: int = Field(
-        default=32768, ge=1, description="events that move together between workers, about; more by `groups`"
-    )
-    groups: int = Field(
-        default=256,
+        default=32768,
         ge=1,
-        description="groups of events, at most about twice as many: what travels in an epoch grows with them and not "
-        "with the events; a few times the number of workers is enough",
+        description="events, about, that are cut into chunks together and move together between workers",
     )
 
     @pydantic.model_validator(mode="after")
@@ -129,5 +125,5 @@ class Cluster(Section):
     @property
     def numerics(self) -> dict[str, object]:
         """What decides the last bits of the result, as plain JSON; where it runs does not."""
-        kept = ("device", "precision", "variations_mb", "chunk_events", "objects", "group_events", "groups")
+        kept = ("device", "precision", "variations_mb", "chunk_events", "objects", "group_events")
         return self.model_dump(mode="json", include=set(kept))

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -11,7 +10,9 @@ from pipeline.analysis import Analysis, Simulated
 from pipeline.columns.padding import NUMBERS
 from pipeline.containers import AnyArray, Columns
 from pipeline.errors import ConfigError, FitError, Noting
-from pipeline.gradient.chunks import Arrays, Resident, parted
+from pipeline.gradient.chunks import parted
+from pipeline.gradient.resident import Place, Resident, Share, in_order
+from pipeline.gradient.scratch import Arrays
 from pipeline.gradient.work import Group, Problem, Work
 from pipeline.templates.surrogate import Call
 from pipeline.templates.variations import WEIGHT
@@ -21,13 +22,13 @@ LARGEST_WHOLE = 2**53  # of what float64 holds exactly
 
 def events(
     resident: Resident,
-    group: Group,
+    groups: Sequence[Group],
     problem: Problem,
     parameters: Mapping[str, AnyArray | np.number | float],
     *,
     stand_in: bool,
-) -> Iterable[Columns]:
-    """Return a group's chunks, with the columns of the analysis's stage without a derivative where it has one.
+) -> Iterable[Share]:
+    """Return the chunks of some groups, with the columns of the analysis's stage without a derivative where it has one.
 
     What the stage made at the parameters it was called for last is kept beside the events, in the same budget.
 
@@ -35,25 +36,15 @@ def events(
         stand_in: a generator makes those columns later.
     """
     stage = problem.analysis.simulated
-    plain = resident.chunks(group, problem)
     if stage is None or stand_in:
-        return plain
-    resident.drop(lambda key: isinstance(key[1], Problem) and problem.succeeds(key[1]))
+        return resident.shares(groups, problem)
     point = tuple(float(parameters[name]) for name in stage.parameters)
-    made = resident.made((group, problem), point, lambda: _outputs(resident, group, problem, stage, point))
-    return (
-        Columns({**chunk.arrays, **{name: jnp.asarray(array) for name, array in outputs.arrays.items()}})
-        for chunk, outputs in zip(plain, made, strict=True)
-    )
 
+    def outputs(owner: Place, chunk: Columns) -> Arrays:
+        rng = np.random.default_rng([*_seed(owner.group), owner.number])
+        return _called(problem.analysis, stage, point, _arrays(chunk), rng)
 
-def _outputs(
-    resident: Resident, group: Group, problem: Problem, stage: Simulated, point: tuple[float, ...]
-) -> Iterator[Arrays]:
-    """Return the columns that the stage makes for every chunk of a group."""
-    for number, chunk in enumerate(resident.chunks(group, problem)):
-        rng = np.random.default_rng([*_seed(group), number])
-        yield _called(problem.analysis, stage, point, _arrays(chunk), rng)
+    return resident.completed(groups, problem, (problem, point), outputs)
 
 
 def draw(
@@ -74,7 +65,7 @@ def draw(
     before = sum(other.events for other in takewhile(lambda other: other != group, work.groups))
     rngs = [np.random.default_rng([*seed, *_seed(group), call]) for call in range(len(points))]
     found: list[list[Call]] = [[] for _ in points]
-    for chunk in resident.chunks(group, work.problem):
+    for chunk in in_order(resident.shares([group], work.problem)):
         arrays = _arrays(chunk)
         there = np.flatnonzero(arrays[WEIGHT])
         share = _until(before + len(there), number, work.events) - _until(before, number, work.events)

@@ -1,192 +1,61 @@
-"""A group's events as chunks of few shapes, read once by the process that works on them.
+"""A group's events, cut into chunks of few shapes.
 
 Most events have few jets. A chunk holds no more objects of a collection than its events need, rounded up to one of
 ``cluster.objects``: work that grows with the number of pairs or triplets then shrinks by an order of magnitude, for one
 more compilation per size.
-
-Chunks stay in memory, on the device where there is one, up to a budget. Those of further groups are written to a
-scratch file as they are and mapped into memory when a sweep comes by, so the memory a process needs does not grow
-with its events, and the numbers are the same.
 """
 
-import itertools
-import math
-import mmap
-import tempfile
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt64
 
 from pipeline.analysis import EVENT_NUMBER
 from pipeline.containers import AnyArray, Columns
 from pipeline.data import column_file, event_random, store
-from pipeline.errors import OutputError
-from pipeline.gradient.work import Group, Layout, Problem
+from pipeline.gradient.scratch import Arrays
+from pipeline.gradient.work import Group, Layout
 from pipeline.templates.variations import WEIGHT
 
-Arrays = dict[str, np.ndarray]
-ArraysKind = tuple[tuple[str, tuple[int, ...], np.dtype], ...]  # names, shapes and types of a chunk's arrays
 FACTOR = "__factor"  # of each event, on whatever weight an analysis observes
-ALIGNMENT = 64  # bytes: XLA takes arrays that start there as they are
-
-
-class _Scratch:
-    """A group's chunks in a file without a name: it is gone with the process, however that ends.
-
-    Chunks of the same arrays share what is remembered of them, but for the place where they begin.
-    """
-
-    def __init__(self, chunks: Iterable[Arrays], folder: Path | None) -> None:
-        self._kinds: list[ArraysKind] = []
-        begins, kinds = [], []
-        with tempfile.TemporaryFile(dir=folder) as file:
-            for chunk in chunks:
-                kind = tuple((name, values.shape, values.dtype) for name, values in chunk.items())
-                if kind not in self._kinds:
-                    self._kinds.append(kind)
-                begins.append(_aligned(file.tell()))
-                kinds.append(self._kinds.index(kind))
-                for values in chunk.values():
-                    file.seek(_aligned(file.tell()))
-                    file.write(np.ascontiguousarray(values).data)
-            file.flush()
-            self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._begin, self._kind = np.array(begins), np.array(kinds, dtype=np.int16)
-
-    def __iter__(self) -> Iterator[Columns]:
-        self._mapped.madvise(mmap.MADV_WILLNEED)
-        for begin, kind in zip(self._begin, self._kind, strict=True):
-            yield Columns(dict(_views(self._mapped, int(begin), self._kinds[kind])))
-        self._mapped.madvise(mmap.MADV_DONTNEED)  # the system may keep the pages; this process does not
-
-
-def _aligned(offset: int) -> int:
-    return -(-offset // ALIGNMENT) * ALIGNMENT
-
-
-def _views(mapped: mmap.mmap, begin: int, kind: ArraysKind) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the arrays of a chunk, one after the other in the file."""
-    for name, shape, dtype in kind:
-        begin = _aligned(begin)
-        number = math.prod(shape)
-        yield name, np.frombuffer(mapped, dtype, count=number, offset=begin).reshape(shape)
-        begin += number * dtype.itemsize
-
-
-class _Kept(NamedTuple):
-    """Chunks, the bytes of memory that they take, and what they were made for."""
-
-    chunks: Iterable[Columns]
-    size: int
-    version: Hashable
-
-
-class Resident:
-    """The events that a process holds: in memory as far as ``budget`` bytes go, the others on disk.
-
-    The executor or the worker makes one and hands it to every function of a sweep.
-    """
-
-    def __init__(self, budget: float = math.inf, scratch: Path | None = None) -> None:
-        self.budget, self.scratch, self.used = budget, scratch, 0
-        self._kept: dict[tuple[Group, Hashable], _Kept] = {}
-
-    def chunks(self, group: Group, problem: Problem) -> Iterable[Columns]:
-        """Return a group's events as chunks of at most the layout's length.
-
-        The last chunk of each shape is filled up with events of weight 0. Values keep their types, as stored;
-        weights are in float64. In place of event numbers there are keys, by which ``copies`` knows the
-        events, and beside them the factors of ``Parts``.
-        """
-        key = (group, problem.layout)
-        if key not in self._kept:
-            self._forget_former(group)
-        return self.made(key, None, lambda: _arrays(group, problem.layout))
-
-    def made(
-        self, key: tuple[Group, Hashable], version: Hashable, make: Callable[[], Iterator[Arrays]]
-    ) -> Iterable[Columns]:
-        """Return arrays for every chunk of a group, made where this version is not there; earlier ones go."""
-        known = self._kept.get(key)
-        if known is None or known.version != version:
-            self.drop(lambda other: other == key)
-            self._kept[key] = known = self._keep(make(), version)
-        return known.chunks
-
-    def drop(self, chosen: Callable[[tuple[Group, Hashable]], bool]) -> None:
-        """Forget what is kept by the chosen keys."""
-        for key in list(filter(chosen, self._kept)):
-            self.used -= self._kept.pop(key).size
-
-    def _forget_former(self, group: Group) -> None:
-        """Drop chunks of column files that hold other events by now, as after an edit of the analysis."""
-        now = {file.path: file.content for file in group.files}
-        self.drop(lambda key: any(now.get(f.path, f.content) != f.content for f in key[0].files))
-
-    def _keep(self, chunks: Iterator[Arrays], version: Hashable) -> _Kept:
-        """Return the chunks in memory, or on disk from the first one on that the budget has no room for."""
-        held, size = [], 0
-        for chunk in chunks:
-            held.append(chunk)
-            size += sum(array.nbytes for array in chunk.values())
-            if self.used + size > self.budget:
-                return _Kept(self._spilled(itertools.chain(_emptied(held), chunks)), 0, version)
-        self.used += size
-        columns = [Columns({name: jnp.asarray(array) for name, array in chunk.items()}) for chunk in held]
-        return _Kept(columns, size, version)
-
-    def _spilled(self, chunks: Iterable[Arrays]) -> _Scratch:
-        try:
-            return _Scratch(chunks, self.scratch)
-        except OSError as error:
-            raise OutputError(
-                f"cannot write events to the scratch folder {self.scratch or tempfile.gettempdir()}: "
-                f"{error.strerror or error}; set cluster.scratch to a local disk with more space, or raise "
-                "cluster.memory_mb"
-            ) from error
-
-
-def _emptied(held: list[Arrays]) -> Iterator[Arrays]:
-    """Yield the chunks of a list, each forgotten by it when its turn comes."""
-    held.reverse()
-    while held:
-        yield held.pop()
 
 
 class Parts(NamedTuple):
-    """The columns of a chunk that an analysis sees; of its events the keys, and the factors on all observed weights.
+    """The columns of a chunk that an analysis sees, and the factors on all observed weights.
 
     A factor is the normalisation of the sample, and 0 for what only fills up a chunk: so what an analysis makes of the
     weight, or of another column in its place, counts no event that is none.
     """
 
     columns: Columns
-    keys: UInt64[AnyArray, " events"]
-    factor: Float[AnyArray, " events"]
+    factor: Float[AnyArray, "*chunks events"]
 
 
 def parted(chunk: Columns) -> Parts:
-    """Return the arrays of a chunk."""
-    seen = Columns({n: a for n, a in chunk.arrays.items() if n not in (EVENT_NUMBER, FACTOR)})
-    return Parts(seen, chunk.arrays[EVENT_NUMBER], chunk.arrays[FACTOR])
+    """Return the arrays of a chunk, or of several stacked."""
+    seen = Columns({name: array for name, array in chunk.arrays.items() if name != FACTOR})
+    return Parts(seen, chunk.arrays[FACTOR])
 
 
-def copies(keys: UInt64[AnyArray, " events"], replica: int | None) -> Float[np.ndarray, " events"]:
+def copies(
+    keys: UInt64[np.ndarray, "*chunks events"], replica: int | None
+) -> Float[np.ndarray, "*chunks events"]:
     """Return how often each event is in a bootstrap sample, a Poisson number of mean 1; once each without a replica.
 
     A function of the event's number, its file and the replica alone: copies of an event have the same, in any chunk.
     """
-    return np.ones(len(keys)) if replica is None else event_random.poisson(np.asarray(keys), replica)
+    if replica is None:
+        return np.ones(keys.shape)
+    return event_random.poisson(keys.ravel(), replica).reshape(keys.shape)
 
 
-def _arrays(group: Group, layout: Layout) -> Iterator[Arrays]:
-    """Yield the chunks of a group, with one file in memory at a time.
+def cut(group: Group, layout: Layout) -> Iterator[Arrays]:
+    """Yield the chunks of a group, of the layout's length or fewer events, with one file in memory at a time.
 
-    Events that fill no chunk wait for those of the next file.
+    Events that fill no chunk wait for those of the next file; the last chunk of each shape is filled up. Values keep
+    their types; weights are in float64; in place of event numbers there are keys.
     """
     waiting: dict[Hashable, tuple[Arrays, int]] = {}
     for part in _parts(group):

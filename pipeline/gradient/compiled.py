@@ -1,20 +1,25 @@
-"""Both sweeps of one chunk, compiled: its templates, and their pullback."""
+"""Both sweeps over chunks of one shape, compiled: their templates, and the pullback."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from pipeline.containers import AnyArray, Columns, Templates
+from pipeline.gradient.accumulator import added, added_at, is_sum
+from pipeline.gradient.chunks import Parts
 from pipeline.gradient.work import Problem
 from pipeline.templates.fill import EXACT, ExactCuts, Mode, Recipe, Widths, fill
 
 Tree = TypeVar("Tree")
 FreeValues = dict[str, AnyArray | np.number | float]
-Sweeps = tuple[Callable[..., Templates], Callable[..., FreeValues]]  # forward and back
+Sweeps = tuple[Callable[..., Any], Callable[..., Any]]  # forward and back
 
 
 class Programs:
@@ -37,9 +42,22 @@ class Programs:
         self._kept = {}
 
 
+class Visit(eqx.Module):
+    """What a sweep goes through: ``count`` places of a stack, and of each the number of its sample."""
+
+    parts: Parts  # [chunks, events, ...]
+    places: Int[AnyArray, " chunks"]
+    samples: Int[AnyArray, " chunks"]
+    count: Int[AnyArray, ""]
+
+
 @Programs
 def compiled(problem: Problem, variations: tuple[str, ...]) -> Sweeps:
-    """Return both sweeps of one chunk, compiled once per process; float64 goes in and comes out."""
+    """Return both sweeps over the chunks of a stack, compiled once per process and shape of a chunk.
+
+    Each takes sums, which it gives up, and returns them with what the chunks add: forward it is templates
+    [samples, variations, bins], back the gradient.
+    """
 
     def templates(
         parameters: FreeValues,
@@ -51,22 +69,47 @@ def compiled(problem: Problem, variations: tuple[str, ...]) -> Sweeps:
         with mixed_as_numpy_does():
             worked_on = in_types(problem, parameters, columns, mode)
             filled = fill(recipe(problem, variations), *worked_on, factor, copies)
-        doubles: Templates = jax.tree.map(lambda array: array.astype(np.float64), filled)
-        return doubles
+        return in_float64(filled)
 
-    def pull(
+    def forward(
+        sums: Any,
         parameters: FreeValues,
-        columns: Columns,
-        widths: Widths,
-        factor: Float[AnyArray, " events"],
-        cotangent: Templates,
-    ) -> FreeValues:
-        with mixed_as_numpy_does():
-            _, transpose = jax.vjp(lambda p: templates(p, columns, widths, factor), parameters)
-            gradient: FreeValues = transpose(cotangent)[0]
-        return gradient
+        visit: Visit,
+        mode: Mode,
+        copies: Float[AnyArray, "chunks events"] | None,
+    ) -> Any:
+        def step(number: Array, sums: Any) -> Any:
+            place, sample = visit.places[number], visit.samples[number]
+            (columns, factor), own = _chunk((visit.parts, copies), place)
+            found = templates(parameters, columns, mode, factor, own)
+            return jax.tree.map(functools.partial(added_at, sample), sums, found, is_leaf=is_sum)
 
-    return jax.jit(templates), jax.jit(pull)
+        return jax.lax.fori_loop(0, visit.count, step, sums)
+
+    def pull(sums: Any, parameters: FreeValues, visit: Visit, widths: Widths, cotangent: Templates) -> Any:
+        def step(number: Array, sums: Any) -> Any:
+            columns, factor = _chunk(visit.parts, visit.places[number])
+            slopes = _chunk(cotangent, visit.samples[number])
+            with mixed_as_numpy_does():
+                _, transpose = jax.vjp(lambda p: templates(p, columns, widths, factor), parameters)
+                gradient = transpose(slopes)[0]
+            return jax.tree.map(added, sums, in_float64(gradient), is_leaf=is_sum)
+
+        return jax.lax.fori_loop(0, visit.count, step, sums)
+
+    return jax.jit(forward, donate_argnums=0), jax.jit(pull, donate_argnums=0)
+
+
+def _chunk(tree: Tree, place: Array) -> Tree:
+    """Return what lies at one place along the first axis of all arrays."""
+    found: Tree = jax.tree.map(lambda array: jnp.asarray(array)[place], tree)
+    return found
+
+
+def in_float64(tree: Tree) -> Tree:
+    """Return the same numbers as they are summed."""
+    found: Tree = jax.tree.map(lambda array: array.astype(jnp.float64), tree)
+    return found
 
 
 def recipe(problem: Problem, variations: tuple[str, ...]) -> Recipe:

@@ -1,18 +1,19 @@
-"""A group's share of each sweep: what the process does that holds its events."""
+"""A process's share of each sweep: what it does with the events that it holds."""
 
-import functools
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
-from pipeline.containers import Columns, Templates
+from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL
+from pipeline.gradient.accumulator import Accumulator, all_rounded, empty
 from pipeline.gradient.black_box import events
-from pipeline.gradient.chunks import Resident, copies, parted
-from pipeline.gradient.compiled import FreeValues, compiled, in_types, mixed_as_numpy_does, recipe
+from pipeline.gradient.chunks import copies, parted
+from pipeline.gradient.compiled import FreeValues, Visit, compiled, in_types, mixed_as_numpy_does, recipe
 from pipeline.gradient.held import Watched
+from pipeline.gradient.resident import Resident, Share, in_order
 from pipeline.gradient.work import Group, Work
 from pipeline.templates.axes import Axes
 from pipeline.templates.fill import ExactCuts, Mode, Widths, bad_events
@@ -23,7 +24,7 @@ Tree = TypeVar("Tree")
 def bad_group(resident: Resident, group: Group, work: Work, parameters: FreeValues, mode: Mode) -> list[str]:
     """Return what is not finite in the first chunk of a group with such events."""
     problem = work.problem
-    for chunk in _events(resident, group, work, parameters, mode):
+    for chunk in in_order(_events(resident, [group], work, parameters, mode)):
         with mixed_as_numpy_does():
             worked_on = in_types(problem, parameters, parted(chunk).columns, mode)
             found = bad_events(recipe(problem, group.variations), *worked_on)
@@ -32,38 +33,7 @@ def bad_group(resident: Resident, group: Group, work: Work, parameters: FreeValu
     return []
 
 
-def forward_group(
-    resident: Resident,
-    group: Group,
-    work: Work,
-    parameters: FreeValues,
-    mode: Mode,
-    replica: int | None,
-    watched: Watched,
-) -> Templates | None:
-    """Return templates of what is watched of a group, [variations, bins]; None where that is nothing."""
-    observed = watched.of(group)
-    if observed is None:
-        return None
-    sweep = compiled(work.problem, observed.variations)[0]
-
-    def one(chunk: Columns) -> Templates:
-        columns, keys, factor = parted(chunk)
-        # Exact sweeps are given copies always, so that no program is compiled for replicas.
-        found: Templates = sweep(
-            parameters,
-            columns,
-            mode,
-            factor,
-            copies(keys, replica) if isinstance(mode, ExactCuts) or replica is not None else None,
-        )
-        return found
-
-    total: Templates = _sum(map(one, _events(resident, group, work, parameters, mode)))
-    return total
-
-
-def pullback_group(
+def is_sound(
     resident: Resident,
     group: Group,
     work: Work,
@@ -71,38 +41,100 @@ def pullback_group(
     widths: Widths,
     cotangent: Templates,
     watched: Watched,
-) -> FreeValues | None:
-    """Return a group's share of dL/dp, through what is watched of it; None where that is nothing."""
-    observed = watched.of(group)
-    if observed is None:
-        return None
-    sweep = compiled(work.problem, observed.variations)[1]
-    own = _part(cotangent, rows(observed, work.axes))
+) -> bool:
+    """Return whether a group's share of the gradient is finite."""
+    found = all_rounded(pullback_share(resident, [group], work, parameters, widths, cotangent, watched))
+    return all(bool(np.all(np.isfinite(slope))) for slope in found.values())
 
-    def one(chunk: Columns) -> FreeValues:
-        columns, _, factor = parted(chunk)
-        found: FreeValues = sweep(parameters, columns, widths, factor, own)
-        return found
 
-    total: FreeValues = _sum(map(one, _events(resident, group, work, parameters, widths)))
-    return total
+def forward_share(
+    resident: Resident,
+    groups: Sequence[Group],
+    work: Work,
+    parameters: FreeValues,
+    mode: Mode,
+    replica: int | None,
+    watched: Watched,
+) -> dict[tuple[str, ...], Any]:
+    """Return sums of the templates of what is watched of some groups, by the variations that are observed of them.
+
+    Each is templates [samples, nominal and variations, bins], with sums for arrays.
+    """
+    parameters, found = jax.device_put(parameters), {}
+    for variations, own in _families(groups, watched).items():
+        sweep, total = compiled(work.problem, variations)[0], _no_templates(work, variations)
+        for share in _events(resident, list(own), work, parameters, mode):
+            # Exact sweeps are given copies always, so that no program is compiled for replicas.
+            exact = isinstance(mode, ExactCuts) or replica is not None
+            times = copies(share.keys, replica) if exact else None
+            total = sweep(total, parameters, _visit(share, work), mode, times)
+        found[variations] = jax.device_get(total)
+    return found
+
+
+def pullback_share(
+    resident: Resident,
+    groups: Sequence[Group],
+    work: Work,
+    parameters: FreeValues,
+    widths: Widths,
+    cotangent: Templates,
+    watched: Watched,
+) -> dict[str, Accumulator]:
+    """Return sums of dL/dp over some groups, through what is watched of them."""
+    parameters = jax.device_put(parameters)
+    total = {name: empty(np.shape(value)) for name, value in parameters.items()}
+    for variations, own in _families(groups, watched).items():
+        sweep, slopes = (
+            compiled(work.problem, variations)[1],
+            _of_variations(cotangent, variations, work.axes),
+        )
+        for share in _events(resident, list(own), work, parameters, widths):
+            total = sweep(total, parameters, _visit(share, work), widths, slopes)
+    found: dict[str, Accumulator] = jax.device_get(total)
+    return found
+
+
+def _families(groups: Sequence[Group], watched: Watched) -> dict[tuple[str, ...], list[Group]]:
+    """Return the groups of which something is watched, by the variations that are."""
+    found: dict[tuple[str, ...], list[Group]] = {}
+    for group in groups:
+        observed = watched.of(group)
+        if observed is not None:
+            found.setdefault(observed.variations, []).append(group)
+    return found
+
+
+def _no_templates(work: Work, variations: tuple[str, ...]) -> Any:
+    """Return templates whose arrays are sums of nothing."""
+    samples = len(work.axes.samples)
+    bins = {binning.channel: binning.bins for binning in work.problem.binnings}
+    zeros = Templates(
+        {channel: np.zeros((samples, 1 + len(variations), number)) for channel, number in bins.items()},
+        {channel: np.zeros((samples, number)) for channel, number in bins.items()},
+    )
+    return jax.tree.map(lambda array: empty(array.shape), zeros)
+
+
+def _visit(share: Share, work: Work) -> Visit:
+    """Return the way of a sweep through the chunks of a stack."""
+    room = len(share.keys)
+    places, samples = np.zeros((2, room), dtype=np.int32)
+    number = len(share.places)
+    places[:number] = share.places
+    samples[:number] = [work.axes.samples.index(owner.group.sample) for owner in share.owners]
+    return Visit(parted(share.columns), places, samples, np.asarray(number, dtype=np.int32))
 
 
 def _events(
-    resident: Resident, group: Group, work: Work, parameters: FreeValues, mode: Mode
-) -> Iterable[Columns]:
-    """Return the chunks of a group, completed by the analysis's stage without a derivative.
+    resident: Resident, groups: Sequence[Group], work: Work, parameters: FreeValues, mode: Mode
+) -> Iterable[Share]:
+    """Return the chunks of some groups, with the columns that the analysis's stage without a derivative makes.
 
-    Where something stands in for the stage, that completes them later.
+    Where something stands in for the stage, the chunks lack those columns, and the sweep completes them.
     """
     stand_in = isinstance(mode, Widths) and mode.surrogate is not None
-    return events(resident, group, work.problem, parameters, stand_in=stand_in)
-
-
-def _sum(results: Iterable[Tree]) -> Tree:
-    """Sum in order, in float64 NumPy: what leaves a worker."""
-    total: Tree = functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), map(to_numpy, results))
-    return total
+    return events(resident, groups, work.problem, parameters, stand_in=stand_in)
 
 
 def to_numpy(tree: Tree) -> Tree:
@@ -111,14 +143,8 @@ def to_numpy(tree: Tree) -> Tree:
     return found
 
 
-def rows(group: Group, axes: Axes) -> tuple[int, list[int]]:
-    """Return where the templates of all groups have those of one: its sample, its variations."""
-    names = (NOMINAL, *group.variations)
-    return axes.samples.index(group.sample), [axes.variations.index(name) for name in names]
-
-
-def _part(cotangent: Templates, rows: tuple[int, list[int]]) -> Templates:
-    return Templates(
-        yields={channel: np.asarray(c)[rows] for channel, c in cotangent.yields.items()},
-        sumw2={channel: np.asarray(c)[rows[0]] for channel, c in cotangent.sumw2.items()},
-    )
+def _of_variations(cotangent: Templates, variations: tuple[str, ...], axes: Axes) -> Templates:
+    """Return the derivative with respect to the templates of some variations, the nominal first."""
+    rows = [axes.variations.index(name) for name in (NOMINAL, *variations)]
+    yields = {channel: np.asarray(slopes)[:, rows] for channel, slopes in cotangent.yields.items()}
+    return Templates(yields=yields, sumw2=cotangent.sumw2)

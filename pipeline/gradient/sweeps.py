@@ -5,35 +5,36 @@ With chunks c, parameters p, templates T(p) = sum_c f(p, c) and objective L = g(
     dL/dp = dg/dp + sum_c (df(p, c)/dp)^T (dg/dT):
 
 every chunk sends its templates, the centre sends back dg/dT, every chunk sends its share of dL/dp. Nothing that
-travels grows with the number of events. Sums are done in float64 in an order fixed by the files alone: chunks within
-their group, groups at the centre. The same bits come out for any number of workers.
+travels grows with the number of events. A worker adds up all its chunks before it answers, and workers are added up in
+a tree, by sums that know no order (``accumulator``): the same bits come out for any number of workers.
 """
 
-import functools
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
 
 from pipeline.containers import Templates
+from pipeline.data.datasets import NOMINAL
 from pipeline.errors import FitError
 from pipeline.gradient.compiled import FreeValues as FreeValues
 from pipeline.gradient.held import HeldTemplates, Watched, everything
-from pipeline.gradient.shares import bad_group, forward_group, pullback_group, rows, to_numpy
+from pipeline.gradient.shares import bad_group, forward_share, is_sound, pullback_share, to_numpy
 from pipeline.gradient.work import Work
 from pipeline.templates.axes import Axes
-from pipeline.templates.fill import Mode, Widths
+from pipeline.templates.fill import ExactCuts, Mode, Widths
 
 Found = TypeVar("Found")
+Sums = dict[Any, Any]  # trees whose leaves are sums, by name
 # Templates and parameters -> L, dL/dT, and what of dL/dp does not go through the templates (nothing, as a rule).
 Centre = Callable[[Templates, FreeValues], tuple[float, Templates, FreeValues]]
 
 
 @runtime_checkable
 class Executor(Protocol):
-    """Goes through the groups of a work, somewhere, and returns what each gives in their order."""
+    """Goes through the groups of a work, somewhere."""
 
     @property
     def workers(self) -> int:
@@ -44,6 +45,16 @@ class Executor(Protocol):
         """Return ``[function(resident, group, work, *broadcast) for group in work.groups]``.
 
         ``resident`` holds the events of the process that works on a group.
+        """
+        ...
+
+    def total(
+        self, function: Callable[..., Sums], work: Work, *broadcast: object, precision: str = "float64"
+    ) -> dict[Any, Any]:
+        """Return the arrays of ``function(resident, work.groups, work, *broadcast)``, a tree of sums by name.
+
+        Processes make a part each, of their own groups; parts are added up where they are, and one of their size
+        travels, in the given precision.
         """
         ...
 
@@ -77,15 +88,13 @@ def forward(
         FitError: a template is not finite; the message says which, and which column or observable it comes from.
     """
     watched = watched or everything(work.axes)
-    partial = executor.sweep(forward_group, work, to_numpy(parameters), to_numpy(mode), replica, watched)
+    found = executor.total(forward_share, work, *_as_sent(work, parameters, mode), replica, watched)
     yields, sumw2 = _zeros(work)
-    for group, templates in zip(map(watched.of, work.groups), partial, strict=True):
-        if group is None or templates is None:
-            continue
-        place = rows(group, work.axes)
+    for variations, templates in found.items():
+        rows = [work.axes.variations.index(name) for name in (NOMINAL, *variations)]
         for channel in yields:
-            yields[channel][place] += templates.yields[channel]
-            sumw2[channel][place[0]] += templates.sumw2[channel]
+            yields[channel][:, rows] += templates.yields[channel]
+            sumw2[channel] += templates.sumw2[channel]
     for channel, array in yields.items():
         if not np.all(np.isfinite(array)):
             raise FitError(_cause(_place(channel, array, work.axes), executor, work, parameters, mode))
@@ -101,23 +110,19 @@ def pullback(
     watched: Watched | None = None,
 ) -> FreeValues:
     """Run the second sweep: dL/dp from dL/dT, summed over all groups; through what is watched, None for all."""
-    partial = _pulled(executor, work, parameters, widths, cotangent, watched)
-    return functools.reduce(
-        lambda a, b: jax.tree.map(np.add, a, b), (part for part in partial if part is not None)
+    sent = *_as_sent(work, parameters, widths), to_numpy(cotangent), watched or everything(work.axes)
+    found = executor.total(pullback_share, work, *sent, precision=work.problem.precision)
+    return {name: to_numpy(found[name]) for name in sorted(parameters)}
+
+
+def _as_sent(work: Work, parameters: FreeValues, mode: Mode) -> tuple[FreeValues, Mode]:
+    """Return parameters and widths as they travel: those of relaxed sweeps in the precision that these work in."""
+    if isinstance(mode, ExactCuts):
+        return to_numpy(parameters), mode
+    sent: tuple[FreeValues, Mode] = jax.tree.map(
+        lambda x: np.asarray(x, dtype=work.problem.precision), (parameters, mode)
     )
-
-
-def _pulled(
-    executor: Executor,
-    work: Work,
-    parameters: FreeValues,
-    widths: Widths,
-    cotangent: Templates,
-    watched: Watched | None,
-) -> list[FreeValues | None]:
-    """Return the share of the gradient of every group, from the cotangent."""
-    sent = to_numpy(parameters), to_numpy(widths), to_numpy(cotangent), watched or everything(work.axes)
-    return executor.sweep(pullback_group, work, *sent)
+    return sent
 
 
 def value_and_grad(
@@ -201,8 +206,8 @@ def _undefined(
                 "the objective is: so is its derivative with respect to the template "
                 f"{where}; is there a bin without events or without background?"
             )
-    partial = _pulled(executor, work, parameters, widths, cotangent, watched)
-    finite = [all(np.all(np.isfinite(slope)) for slope in (part or {}).values()) for part in partial]
+    sent = *_as_sent(work, parameters, widths), to_numpy(cotangent), watched or everything(work.axes)
+    finite = executor.sweep(is_sound, work, *sent)
     samples = {group.sample: None for group, good in zip(work.groups, finite, strict=True) if not good}
     where = f"of sample {' and '.join(map(repr, samples))} " if samples else ""
     return (

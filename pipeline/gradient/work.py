@@ -100,7 +100,7 @@ def prepare_work(config: Config, columns: Sequence[tuple[str, Path]], fold: str)
     """Return the work of one fold ('train', 'held_out' or 'all').
 
     Args:
-        columns: (sample, column file), in the order that fixes the sums.
+        columns: (sample, column file), in any order.
     """
     found = analysis_of(config)
     check_variations_used(config)
@@ -182,16 +182,16 @@ def _groups(
     scales: Mapping[str, float],
     folds: tuple[Fold, ...],
 ) -> tuple[Group, ...]:
-    """Return consecutive column files of one sample, until a group holds about its share of the events.
+    """Return column files of one sample, in the order of their paths, until a group holds about its share of events.
 
-    A process that the model varies is given every variation, so that one compiled function serves them all; others, and
-    a sample that is a variation itself, have none.
+    So groups do not depend on the order in which the files are given. A process that the model varies is given every
+    variation, so that one compiled function serves them all; others, and a sample that is a variation itself, have
+    none.
     """
     groups: list[Group] = []
-    share = max(config.cluster.group_events, -(-sum(file.events for file in files) // config.cluster.groups))
-    for file in files:
+    for file in sorted(files, key=lambda file: (file.sample, file.path)):
         last = groups[-1] if groups else None
-        if last and last.sample == file.sample and last.events + file.events <= share:
+        if last and last.sample == file.sample and last.events + file.events <= config.cluster.group_events:
             groups[-1] = last._replace(files=(*last.files, file))
         else:
             variations = templates.variations[1:] if variations_of(config, file.sample) else ()

@@ -24,7 +24,7 @@ from pipeline.columns.padding import UnsuitableArray, mask, noise, normal, pad
 from pipeline.data import datasets, store
 from pipeline.data.datasets import TRAIN, SourceFile
 from pipeline.errors import InputError
-from pipeline.gradient.chunks import Resident
+from pipeline.gradient.chunks import cut
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
@@ -146,13 +146,13 @@ def counts(found, channel):
 def test_a23_values_on_thresholds_and_edges_are_as_in_numpy(ties):
     """600 of 900 above 0.3, 100 in each bin; of doubles and of a true float32 branch."""
     arrays = branches()
-    for cut in EDGES:
-        found = templates(*ties, cut=np.float64(cut), least=np.float64(10 * cut))
+    for edge in EDGES:
+        found = templates(*ties, cut=np.float64(edge), least=np.float64(10 * edge))
         for name in ("double", "single"):
-            assert counts(found, name) == np.sum(arrays[name] > cut)
-        assert counts(found, "below") == np.sum(arrays["single"] < cut)
-        assert counts(found, "whole") == np.sum(arrays["whole"] > 10 * cut)
-        assert counts(found, "window") == np.sum((arrays["double"] > cut) & (arrays["double"] < 0.7))
+            assert counts(found, name) == np.sum(arrays[name] > edge)
+        assert counts(found, "below") == np.sum(arrays["single"] < edge)
+        assert counts(found, "whole") == np.sum(arrays["whole"] > 10 * edge)
+        assert counts(found, "window") == np.sum((arrays["double"] > edge) & (arrays["double"] < 0.7))
     found = templates(*ties)
     assert [counts(found, name) for name in ("double", "single", "whole")] == [600, 600, 600]
     assert counts(found, "bins_double").tolist() == [100] * 9
@@ -220,8 +220,8 @@ def test_a13_whole_numbers_keep_their_type_to_the_last_digit(tmp_path):
     for name, array in identifiers.items():
         np.testing.assert_array_equal(kept[name], array, strict=True)
     work = prepare_work(run, files, TRAIN)
-    (chunk, *_) = Resident().chunks(work.groups[0], work.problem)
-    assert len(np.unique(np.asarray(chunk.whole)[np.asarray(chunk.weight) > 0])) == 900
+    (chunk, *_) = cut(work.groups[0], work.problem.layout)
+    assert len(np.unique(chunk["whole"][chunk["weight"] > 0])) == 900
     assert counts(templates(run, files), "large") == 900
     assert counts(templates(run, files), "double") == 900
 
@@ -325,7 +325,7 @@ def test_a4_replicas_are_of_the_same_model(weighted):
 def test_a4_replicas_do_not_depend_on_chunks_or_groups(weighted):
     run, files = weighted
     expected = templates(run, files, replica=5)
-    for changes in ({"chunk_events": 64}, {"chunk_events": 100, "group_events": 1, "groups": 7}):
+    for changes in ({"chunk_events": 64}, {"chunk_events": 100, "group_events": 1}):
         cluster = run.cluster.model_copy(update=changes)
         found = templates(run.model_copy(update={"cluster": cluster}), files, replica=5)
         for channel in ("double", "below"):
@@ -337,10 +337,7 @@ def keys(run, files):
     work = prepare_work(run, files, TRAIN)
     return {
         group.sample: np.concatenate(
-            [
-                np.asarray(c.event_number)[np.asarray(c.weight) != 0]
-                for c in Resident().chunks(group, work.problem)
-            ]
+            [chunk["event_number"][chunk["weight"] != 0] for chunk in cut(group, work.problem.layout)]
         )
         for group in work.groups
     }

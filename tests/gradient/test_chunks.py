@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from pipeline.analysis import EVENT_NUMBER
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
 from pipeline.errors import ConfigError
-from pipeline.gradient.chunks import Resident, copies, parted
+from pipeline.gradient.chunks import copies, cut
 from pipeline.gradient.sweeps import forward, pullback
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
@@ -25,11 +26,11 @@ def events_of(work):
     """Columns of the events with weight, their objects filled up to 12, in an order of their own."""
     rows = []
     for group in work.groups:
-        for chunk in Resident().chunks(group, work.problem):
-            present = np.asarray(chunk.weight) > 0
-            jets = np.asarray(chunk.jet_pt)[present]
+        for chunk in cut(group, work.problem.layout):
+            present = chunk["weight"] > 0
+            jets = chunk["jet_pt"][present]
             padded = np.pad(jets, ((0, 0), (0, 12 - jets.shape[1])))
-            rows.append(np.column_stack([np.asarray(chunk.weight)[present], padded]))
+            rows.append(np.column_stack([chunk["weight"][present], padded]))
     found = np.concatenate(rows)
     return found[np.lexsort(found.T)]
 
@@ -40,7 +41,7 @@ def test_trimmed_chunks_hold_the_same_events(miniature, miniature_columns, objec
     trimmed = work_of(miniature, miniature_columns, objects=objects, chunk_events=64)
     np.testing.assert_array_equal(events_of(trimmed), events_of(plain))
     shapes = {
-        chunk.jet_pt.shape for group in trimmed.groups for chunk in Resident().chunks(group, trimmed.problem)
+        chunk["jet_pt"].shape for group in trimmed.groups for chunk in cut(group, trimmed.problem.layout)
     }
     sizes = [*(n for n in objects.get("jet", ()) if n < 12), 12]
     assert shapes <= {(64 >> step, size) for step, size in enumerate(sizes)}
@@ -72,9 +73,9 @@ def test_an_unknown_collection_is_named(miniature, miniature_columns):
 def test_replicas_are_poisson_reproducible_and_paired(miniature, miniature_columns):
     work = work_of(miniature, miniature_columns, objects={})
     group = max(work.groups, key=lambda group: group.events)
-    (chunk, *_) = Resident().chunks(group, work.problem)
-    real = np.asarray(chunk.weight) > 0
-    factors = [copies(parted(chunk)[1], replica)[real] for replica in (0, 0, 1)]
+    (chunk, *_) = cut(group, work.problem.layout)
+    real = chunk["weight"] > 0
+    factors = [copies(chunk[EVENT_NUMBER], replica)[real] for replica in (0, 0, 1)]
     np.testing.assert_array_equal(factors[0], factors[1])
     assert np.any(factors[0] != factors[2])
     np.testing.assert_array_equal(factors[0], np.round(factors[0]))
