@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 from dask.utils import key_split
 from distributed import Client, KilledWorker, get_worker
 from distributed.client import Future
@@ -41,8 +42,8 @@ class InProcess:
 
     def total(
         self, function: Callable[..., Sums], work: Work, *broadcast: object, precision: str = "float64"
-    ) -> dict[Any, Any]:
-        """Return the arrays of ``function(resident, work.groups, work, *broadcast)``, a tree of sums by name."""
+    ) -> dict[Any, np.ndarray]:
+        """Return the arrays of ``function(resident, work.groups, work, *broadcast)``, sums by name."""
         return arrays_of(function(self._resident, work.groups, work, *broadcast), precision)
 
 
@@ -87,8 +88,8 @@ class Distributed:
 
     def total(
         self, function: Callable[..., Sums], work: Work, *broadcast: object, precision: str = "float64"
-    ) -> dict[Any, Any]:
-        """Return the arrays of ``function(resident, work.groups, work, *broadcast)``, a tree of sums by name.
+    ) -> dict[Any, np.ndarray]:
+        """Return the arrays of ``function(resident, work.groups, work, *broadcast)``, sums by name.
 
         Workers are added up on workers, ``FAN_IN`` at a time; what comes here is as large as one of them.
         """
@@ -100,7 +101,7 @@ class Distributed:
                     for first in range(0, len(parts), FAN_IN)
                 ]
             last = self._client.submit(_arrays, parts, precision, pure=False)
-            found: dict[Any, Any] = last.result()
+            found: dict[Any, np.ndarray] = last.result()
         key_split.cache_clear()
         return found
 
@@ -188,7 +189,9 @@ def _part(
     function: Callable[..., Found], work: Work, groups: Sequence[int], broadcast: tuple[object, ...]
 ) -> Found:
     key_split.cache_clear()
-    return function(resident_of(get_worker()), [work.groups[group] for group in groups], work, *broadcast)
+    resident = resident_of(get_worker())
+    found: Found = jax.device_get(function(resident, [work.groups[g] for g in groups], work, *broadcast))
+    return found
 
 
 def _together(parts: Sequence[Sums]) -> Sums:
@@ -198,6 +201,6 @@ def _together(parts: Sequence[Sums]) -> Sums:
     return found
 
 
-def _arrays(parts: Sequence[Sums], precision: str) -> dict[Any, Any]:
+def _arrays(parts: Sequence[Sums], precision: str) -> dict[Any, np.ndarray]:
     """Return the arrays of sums of several workers."""
     return arrays_of(_together(parts), precision)

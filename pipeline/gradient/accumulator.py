@@ -43,11 +43,6 @@ def empty(shape: tuple[int, ...]) -> Accumulator:
     return Accumulator(np.full(shape, LOWEST, dtype=np.int8), np.zeros(shape, dtype=np.int8), digits)
 
 
-def is_sum(tree: Any) -> bool:
-    """Return whether part of a tree is a sum, and no array."""
-    return isinstance(tree, Accumulator)
-
-
 def added(total: Accumulator, summand: Float[AnyArray, "*shape"]) -> Accumulator:
     """Return a sum with one more summand, an array of float64."""
     own = jnp.clip(_exponent(summand) // DIGIT, LOWEST, HIGHEST).astype(jnp.int8)
@@ -97,25 +92,21 @@ def rounded(total: Accumulator) -> Float[Array, "*shape"]:
 
 
 @jax.jit
-def union(one: dict[Any, Any], other: dict[Any, Any]) -> dict[Any, Any]:
-    """Return trees of sums by name: those of both together, where both have them."""
-    both = {
-        name: jax.tree.map(merged, one[name], other[name], is_leaf=is_sum)
-        for name in one.keys() & other.keys()
-    }
+def union(one: dict[Any, Accumulator], other: dict[Any, Accumulator]) -> dict[Any, Accumulator]:
+    """Return sums by name: those of both merged, where both have them."""
+    both = {name: merged(one[name], other[name]) for name in one.keys() & other.keys()}
     return {**one, **other, **both}
 
 
-@functools.partial(jax.jit, static_argnames="precision")
-def all_rounded(tree: Any, precision: str = "float64") -> Any:
-    """Return the arrays of a tree of sums."""
-    return jax.tree.map(lambda total: rounded(total).astype(precision), tree, is_leaf=is_sum)
-
-
-def arrays_of(tree: dict[Any, Any], precision: str) -> dict[Any, Any]:
-    """Return the arrays of trees of sums by name, in NumPy: what leaves a worker."""
-    found: dict[Any, Any] = jax.device_get(all_rounded(tree, precision))
+def arrays_of(sums: dict[Any, Accumulator], precision: str = "float64") -> dict[Any, np.ndarray]:
+    """Return the arrays of sums by name, in NumPy: what leaves a worker."""
+    found: dict[Any, np.ndarray] = jax.device_get(_all_rounded(sums, precision))
     return found
+
+
+@functools.partial(jax.jit, static_argnames="precision")
+def _all_rounded(sums: dict[Any, Accumulator], precision: str) -> dict[Any, Array]:
+    return {name: rounded(total).astype(precision) for name, total in sums.items()}
 
 
 def _lowered(total: Accumulator, level: Int8[Array, "*shape"]) -> list[Array]:

@@ -1,9 +1,8 @@
 """Both sweeps over chunks of one shape, compiled: their templates, and the pullback."""
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -12,14 +11,15 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from pipeline.containers import AnyArray, Columns, Templates
-from pipeline.gradient.accumulator import added, added_at, is_sum
+from pipeline.gradient.accumulator import Accumulator, added, added_at
 from pipeline.gradient.chunks import Parts
+from pipeline.gradient.vectors import vector_of
 from pipeline.gradient.work import Problem
 from pipeline.templates.fill import EXACT, ExactCuts, Mode, Recipe, Widths, fill
 
 Tree = TypeVar("Tree")
 FreeValues = dict[str, AnyArray | np.number | float]
-Sweeps = tuple[Callable[..., Any], Callable[..., Any]]  # forward and back
+Sweeps = tuple[Callable[..., Accumulator], Callable[..., Accumulator]]  # forward and back
 
 
 class Programs:
@@ -55,8 +55,8 @@ class Visit(eqx.Module):
 def compiled(problem: Problem, variations: tuple[str, ...]) -> Sweeps:
     """Return both sweeps over the chunks of a stack, compiled once per process and shape of a chunk.
 
-    Each takes sums, which it gives up, and returns them with what the chunks add: forward it is templates
-    [samples, variations, bins], back the gradient.
+    Each takes a sum, which it gives up, and returns it with what the chunks add: forward [samples, numbers of the
+    templates], back [numbers of the gradient], in the order of ``vector_of``.
     """
 
     def templates(
@@ -69,33 +69,38 @@ def compiled(problem: Problem, variations: tuple[str, ...]) -> Sweeps:
         with mixed_as_numpy_does():
             worked_on = in_types(problem, parameters, columns, mode)
             filled = fill(recipe(problem, variations), *worked_on, factor, copies)
-        return in_float64(filled)
+        doubles: Templates = jax.tree.map(lambda array: array.astype(jnp.float64), filled)
+        return doubles
 
     def forward(
-        sums: Any,
+        total: Accumulator,
         parameters: FreeValues,
         visit: Visit,
         mode: Mode,
         copies: Float[AnyArray, "chunks events"] | None,
-    ) -> Any:
-        def step(number: Array, sums: Any) -> Any:
+    ) -> Accumulator:
+        def step(number: Array, total: Accumulator) -> Accumulator:
             place, sample = visit.places[number], visit.samples[number]
             (columns, factor), own = _chunk((visit.parts, copies), place)
             found = templates(parameters, columns, mode, factor, own)
-            return jax.tree.map(functools.partial(added_at, sample), sums, found, is_leaf=is_sum)
+            return added_at(sample, total, vector_of(found))
 
-        return jax.lax.fori_loop(0, visit.count, step, sums)
+        found: Accumulator = jax.lax.fori_loop(0, visit.count, step, total)
+        return found
 
-    def pull(sums: Any, parameters: FreeValues, visit: Visit, widths: Widths, cotangent: Templates) -> Any:
-        def step(number: Array, sums: Any) -> Any:
+    def pull(
+        total: Accumulator, parameters: FreeValues, visit: Visit, widths: Widths, cotangent: Templates
+    ) -> Accumulator:
+        def step(number: Array, total: Accumulator) -> Accumulator:
             columns, factor = _chunk(visit.parts, visit.places[number])
             slopes = _chunk(cotangent, visit.samples[number])
             with mixed_as_numpy_does():
                 _, transpose = jax.vjp(lambda p: templates(p, columns, widths, factor), parameters)
                 gradient = transpose(slopes)[0]
-            return jax.tree.map(added, sums, in_float64(gradient), is_leaf=is_sum)
+            return added(total, vector_of(gradient))
 
-        return jax.lax.fori_loop(0, visit.count, step, sums)
+        found: Accumulator = jax.lax.fori_loop(0, visit.count, step, total)
+        return found
 
     return jax.jit(forward, donate_argnums=0), jax.jit(pull, donate_argnums=0)
 
@@ -103,12 +108,6 @@ def compiled(problem: Problem, variations: tuple[str, ...]) -> Sweeps:
 def _chunk(tree: Tree, place: Array) -> Tree:
     """Return what lies at one place along the first axis of all arrays."""
     found: Tree = jax.tree.map(lambda array: jnp.asarray(array)[place], tree)
-    return found
-
-
-def in_float64(tree: Tree) -> Tree:
-    """Return the same numbers as they are summed."""
-    found: Tree = jax.tree.map(lambda array: array.astype(jnp.float64), tree)
     return found
 
 

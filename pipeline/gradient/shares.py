@@ -1,24 +1,26 @@
 """A process's share of each sweep: what it does with the events that it holds."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import numpy as np
 
 from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL
-from pipeline.gradient.accumulator import Accumulator, all_rounded, empty
+from pipeline.gradient.accumulator import Accumulator, arrays_of, empty
 from pipeline.gradient.black_box import events
 from pipeline.gradient.chunks import copies, parted
 from pipeline.gradient.compiled import FreeValues, Visit, compiled, in_types, mixed_as_numpy_does, recipe
 from pipeline.gradient.held import Watched
 from pipeline.gradient.resident import Resident, Share, in_order
+from pipeline.gradient.vectors import length
 from pipeline.gradient.work import Group, Work
 from pipeline.templates.axes import Axes
 from pipeline.templates.fill import ExactCuts, Mode, Widths, bad_events
 
 Tree = TypeVar("Tree")
+GRADIENT = "gradient"  # the name of the only sum of a pullback
 
 
 def bad_group(resident: Resident, group: Group, work: Work, parameters: FreeValues, mode: Mode) -> list[str]:
@@ -43,8 +45,8 @@ def is_sound(
     watched: Watched,
 ) -> bool:
     """Return whether a group's share of the gradient is finite."""
-    found = all_rounded(pullback_share(resident, [group], work, parameters, widths, cotangent, watched))
-    return all(bool(np.all(np.isfinite(slope))) for slope in found.values())
+    found = pullback_share(resident, [group], work, parameters, widths, cotangent, watched)
+    return bool(np.all(np.isfinite(arrays_of(found)[GRADIENT])))
 
 
 def forward_share(
@@ -55,20 +57,21 @@ def forward_share(
     mode: Mode,
     replica: int | None,
     watched: Watched,
-) -> dict[tuple[str, ...], Any]:
-    """Return sums of the templates of what is watched of some groups, by the variations that are observed of them.
+) -> dict[tuple[str, ...], Accumulator]:
+    """Return the templates of what is watched of some groups, by the variations that are observed of them.
 
-    Each is templates [samples, nominal and variations, bins], with sums for arrays.
+    Each is a sum [samples, numbers of the templates].
     """
     parameters, found = jax.device_put(parameters), {}
     for variations, own in _families(groups, watched).items():
-        sweep, total = compiled(work.problem, variations)[0], _no_templates(work, variations)
+        sweep = compiled(work.problem, variations)[0]
+        total = empty((len(work.axes.samples), length(no_templates(work, variations))))
         for share in _events(resident, list(own), work, parameters, mode):
             # Exact sweeps are given copies always, so that no program is compiled for replicas.
             exact = isinstance(mode, ExactCuts) or replica is not None
             times = copies(share.keys, replica) if exact else None
             total = sweep(total, parameters, _visit(share, work), mode, times)
-        found[variations] = jax.device_get(total)
+        found[variations] = total
     return found
 
 
@@ -81,9 +84,9 @@ def pullback_share(
     cotangent: Templates,
     watched: Watched,
 ) -> dict[str, Accumulator]:
-    """Return sums of dL/dp over some groups, through what is watched of them."""
+    """Return dL/dp of some groups, through what is watched of them: a sum [numbers of the gradient]."""
     parameters = jax.device_put(parameters)
-    total = {name: empty(np.shape(value)) for name, value in parameters.items()}
+    total = empty((length(parameters),))
     for variations, own in _families(groups, watched).items():
         sweep, slopes = (
             compiled(work.problem, variations)[1],
@@ -91,8 +94,7 @@ def pullback_share(
         )
         for share in _events(resident, list(own), work, parameters, widths):
             total = sweep(total, parameters, _visit(share, work), widths, slopes)
-    found: dict[str, Accumulator] = jax.device_get(total)
-    return found
+    return {GRADIENT: total}
 
 
 def _families(groups: Sequence[Group], watched: Watched) -> dict[tuple[str, ...], list[Group]]:
@@ -105,15 +107,13 @@ def _families(groups: Sequence[Group], watched: Watched) -> dict[tuple[str, ...]
     return found
 
 
-def _no_templates(work: Work, variations: tuple[str, ...]) -> Any:
-    """Return templates whose arrays are sums of nothing."""
-    samples = len(work.axes.samples)
+def no_templates(work: Work, variations: tuple[str, ...]) -> Templates:
+    """Return templates of one sample without events."""
     bins = {binning.channel: binning.bins for binning in work.problem.binnings}
-    zeros = Templates(
-        {channel: np.zeros((samples, 1 + len(variations), number)) for channel, number in bins.items()},
-        {channel: np.zeros((samples, number)) for channel, number in bins.items()},
+    return Templates(
+        {channel: np.zeros((1 + len(variations), number)) for channel, number in bins.items()},
+        {channel: np.zeros(number) for channel, number in bins.items()},
     )
-    return jax.tree.map(lambda array: empty(array.shape), zeros)
 
 
 def _visit(share: Share, work: Work) -> Visit:

@@ -19,15 +19,25 @@ import numpy as np
 from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import FitError
+from pipeline.gradient.accumulator import Accumulator
 from pipeline.gradient.compiled import FreeValues as FreeValues
 from pipeline.gradient.held import HeldTemplates, Watched, everything
-from pipeline.gradient.shares import bad_group, forward_share, is_sound, pullback_share, to_numpy
+from pipeline.gradient.shares import (
+    GRADIENT,
+    bad_group,
+    forward_share,
+    is_sound,
+    no_templates,
+    pullback_share,
+    to_numpy,
+)
+from pipeline.gradient.vectors import tree_of
 from pipeline.gradient.work import Work
 from pipeline.templates.axes import Axes
 from pipeline.templates.fill import ExactCuts, Mode, Widths
 
 Found = TypeVar("Found")
-Sums = dict[Any, Any]  # trees whose leaves are sums, by name
+Sums = dict[Any, Accumulator]
 # Templates and parameters -> L, dL/dT, and what of dL/dp does not go through the templates (nothing, as a rule).
 Centre = Callable[[Templates, FreeValues], tuple[float, Templates, FreeValues]]
 
@@ -50,8 +60,8 @@ class Executor(Protocol):
 
     def total(
         self, function: Callable[..., Sums], work: Work, *broadcast: object, precision: str = "float64"
-    ) -> dict[Any, Any]:
-        """Return the arrays of ``function(resident, work.groups, work, *broadcast)``, a tree of sums by name.
+    ) -> dict[Any, np.ndarray]:
+        """Return the arrays of ``function(resident, work.groups, work, *broadcast)``, sums by name.
 
         Processes make a part each, of their own groups; parts are added up where they are, and one of their size
         travels, in the given precision.
@@ -90,7 +100,8 @@ def forward(
     watched = watched or everything(work.axes)
     found = executor.total(forward_share, work, *_as_sent(work, parameters, mode), replica, watched)
     yields, sumw2 = _zeros(work)
-    for variations, templates in found.items():
+    for variations, vectors in found.items():
+        templates = tree_of(vectors, no_templates(work, variations))
         rows = [work.axes.variations.index(name) for name in (NOMINAL, *variations)]
         for channel in yields:
             yields[channel][:, rows] += templates.yields[channel]
@@ -112,7 +123,8 @@ def pullback(
     """Run the second sweep: dL/dp from dL/dT, summed over all groups; through what is watched, None for all."""
     sent = *_as_sent(work, parameters, widths), to_numpy(cotangent), watched or everything(work.axes)
     found = executor.total(pullback_share, work, *sent, precision=work.problem.precision)
-    return {name: to_numpy(found[name]) for name in sorted(parameters)}
+    gradient: FreeValues = tree_of(found[GRADIENT], parameters)
+    return gradient
 
 
 def _as_sent(work: Work, parameters: FreeValues, mode: Mode) -> tuple[FreeValues, Mode]:

@@ -25,7 +25,7 @@ from pipeline.optimise import first_step, leading
 from pipeline.optimise.checkpoints import Checkpoints, State
 from pipeline.optimise.schedule import widths_at
 from pipeline.optimise.surrogate_calls import Calls
-from pipeline.optimise.update import in_ranges, updated
+from pipeline.optimise.update import in_ranges, update_of
 from pipeline.templates.fill import Widths
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,8 @@ def each_epoch(
     Raises:
         FitError: no finite objective and gradient, also after ``optimise.halvings``; or no parameter has a derivative.
     """
-    evaluate, free = centre(config, work.axes), work.problem.analysis.parameters
+    free = work.problem.analysis.parameters
+    evaluate, update = centre(config, work.axes), update_of(config, free)
     if state.epoch < until:
         logger.info(first_step.compiling())
     while state.epoch < until:
@@ -64,7 +65,7 @@ def each_epoch(
         state, step, at, noted = _evaluated(config, executor, work, state, evaluate, calls)
         if state.epoch == 0:
             first_step.look(config, executor, work, (state.parameters, at), step)
-        before, state = state, updated(config, free, state, step.gradient)
+        before, state = state, update(state, step.gradient)
         if state.chosen is not None and leading.is_choice(config, before.epoch):
             chosen, found = leading.choose(config, executor, work, step, state.chosen, state.parameters, at)
             state, noted = state._replace(chosen=chosen), noted._replace(leading=found)

@@ -1,10 +1,12 @@
 """One update of the free parameters: optax, in units of each parameter's allowed range, inside its bounds."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array
 
 from pipeline.analysis import Free
 from pipeline.config import Config, Optimise
@@ -13,6 +15,8 @@ from pipeline.gradient.sweeps import FreeValues
 from pipeline.optimise.checkpoints import State
 from pipeline.optimise.leading import undecided
 
+Update = Callable[[State, FreeValues], State]
+
 
 def initial_state(config: Config, parameters: FreeValues) -> State:
     """Return the state before the first epoch."""
@@ -20,13 +24,27 @@ def initial_state(config: Config, parameters: FreeValues) -> State:
     return State(0, parameters, optimiser, parameters, undecided(config))
 
 
-def updated(config: Config, free: Mapping[str, Free], state: State, gradient: FreeValues) -> State:
-    """Return one optax update of the loss's parameters, in units of each allowed range, projected into the bounds."""
-    scaled = in_ranges(gradient, free)
-    with jax.numpy_dtype_promotion("standard"):  # optax divides integers by floats
-        steps, optimiser = _transformation(config.optimise).update(scaled, state.optimiser, state.parameters)
-    moved = {name: _moved(p, np.asarray(steps[name]), free.get(name)) for name, p in state.parameters.items()}
-    return State(state.epoch + 1, moved, optimiser, state.parameters, state.chosen)
+def update_of(config: Config, free: Mapping[str, Free]) -> Update:
+    """Return the update of a state by a gradient, compiled once per run.
+
+    It is one optax update, in units of each allowed range, projected into the bounds.
+    """
+    transformation = _transformation(config.optimise)
+
+    @jax.jit
+    def moved(
+        parameters: FreeValues, optimiser: optax.OptState, gradient: FreeValues
+    ) -> tuple[FreeValues, optax.OptState]:
+        with jax.numpy_dtype_promotion("standard"):  # optax divides integers by floats
+            steps, after = transformation.update(in_ranges(gradient, free), optimiser, parameters)
+            return {name: _moved(p, steps[name], free.get(name)) for name, p in parameters.items()}, after
+
+    def update(state: State, gradient: FreeValues) -> State:
+        parameters, optimiser = moved(state.parameters, state.optimiser, gradient)
+        arrays: FreeValues = jax.device_get(parameters)
+        return State(state.epoch + 1, arrays, optimiser, state.parameters, state.chosen)
+
+    return update
 
 
 def _transformation(settings: Optimise) -> optax.GradientTransformation:
@@ -43,10 +61,10 @@ def _range(free: Free | None) -> float:
 
 
 def _moved(
-    value: AnyArray | np.number | float, step: np.ndarray, free: Free | None
-) -> AnyArray | np.number | float:
-    moved = value + step * _range(free)
-    return moved if free is None else np.clip(moved, *free.bounds)
+    value: AnyArray | np.number | float, step: AnyArray | np.number | float, free: Free | None
+) -> Array:
+    moved = jnp.asarray(value + step * _range(free))
+    return moved if free is None else jnp.clip(moved, *free.bounds)
 
 
 def in_ranges(gradient: FreeValues, free: Mapping[str, Free]) -> FreeValues:

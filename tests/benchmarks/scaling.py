@@ -96,7 +96,9 @@ def resident_mb():
 
 def settings_of(memory_mb):
     """config/agc_ttbar.yaml on ttbar alone, with every variation that is not a sample."""
-    run = config.load(ROOT / "config" / "agc_ttbar.yaml", ["data.held_out_fraction=0", "data.allow_repeated=true"])
+    run = config.load(
+        ROOT / "config" / "agc_ttbar.yaml", ["data.held_out_fraction=0", "data.allow_repeated=true"]
+    )
     ttbar = run.data.samples["ttbar"].model_copy(update={"variations": ()})
     own = analysis_of(run).variation_names
     kept = tuple(s for s in run.model.systematics if s.type != "NormPlusShape" or s.up in own)

@@ -103,14 +103,14 @@ def test_rows_are_independent():
     np.testing.assert_allclose(end(total), expected, rtol=1e-15)
 
 
-def test_trees_by_name_are_joined():
+def test_sums_by_name_are_joined():
     rng = np.random.default_rng(8)
     a, b, c = (in_turn([row]) for row in rng.normal(size=(3, 3)))
-    found = union({"one": {"x": a}, "two": {"x": b}}, {"two": {"x": c}, "three": {"x": c}})
+    found = union({"one": a, "two": b}, {"two": c, "three": c})
     assert list(found) == ["one", "three", "two"]
-    assert isinstance(found["two"]["x"], Accumulator)
-    assert bits(found["two"]["x"]) == bits(merge(b, c))
-    assert bits(found["one"]["x"]) == bits(a)
+    assert isinstance(found["two"], Accumulator)
+    assert bits(found["two"]) == bits(merge(b, c))
+    assert bits(found["one"]) == bits(a)
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
