@@ -25,5 +25,5 @@ def tree_of(vectors: Float[AnyArray, "*stack entries"], like: Any) -> Any:
     leaves, structure = jax.tree.flatten(like)
     ends = np.cumsum([int(np.size(leaf)) for leaf in leaves])[:-1]
     parts = np.split(np.asarray(vectors, dtype=np.float64), ends, axis=-1)
-    shaped = [p.reshape(*p.shape[:-1], *np.shape(leaf)) for p, leaf in zip(parts, leaves, strict=True)]
+    shaped = [p.reshape((*p.shape[:-1], *np.shape(leaf))) for p, leaf in zip(parts, leaves, strict=True)]
     return jax.tree.unflatten(structure, shaped)
