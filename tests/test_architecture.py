@@ -19,7 +19,7 @@ ORDER = [
 ]
 # The same inside each folder. Those of `analyses` import at most one another.
 INSIDE = {
-    "analysis": "declarations systematics contract",
+    "analysis": "declarations systematics contract resolution initial",
     "cli": "progress signals reference options point tables verbs command main",
     "cli/verbs": "events stages points workspaces schema",
     "cluster": "settings security assignment workers sweeping batch",
@@ -36,8 +36,8 @@ INSIDE = {
     " cells bordered derivatives"
     " specifier run_workspace",
     "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
-    " weighted_sum",
-    "optimise": "schedule resolution parameters given_values width_names first_step leading checkpoints update"
+    " weighted_sum bounds",
+    "optimise": "schedule parameters given_values width_names first_step leading checkpoints update"
     " surrogate_calls"
     " epochs blocks",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"

@@ -264,12 +264,18 @@ def _damaged(what: str, path: Path, error: BaseException) -> InputError:
 
 def _arrow(array: np.ndarray) -> pa.Array:
     if array.ndim == 1:
-        return pa.array(array)
+        return _numbers(array)
     if array.shape[1] == 0:
         raise ValueError("a column of no objects has nothing to store")  # pyarrow dies of it
     return pa.FixedSizeListArray.from_arrays(
-        pa.array(array.reshape(-1)), type=pa.list_(pa.from_numpy_dtype(array.dtype), array.shape[1])
+        _numbers(array.reshape(-1)), type=pa.list_(pa.from_numpy_dtype(array.dtype), array.shape[1])
     )
+
+
+def _numbers(array: np.ndarray) -> pa.Array:
+    """Return the same numbers of the same memory, without pandas, which `pa.array` imports to look for its own."""
+    held = np.packbits(array, bitorder="little") if array.dtype == bool else np.ascontiguousarray(array)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(array.dtype), array.size, [None, pa.py_buffer(held)])
 
 
 def _numpy(column: pa.ChunkedArray) -> np.ndarray:

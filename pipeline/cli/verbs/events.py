@@ -138,6 +138,8 @@ def columns(config: Path, overrides: tuple[str, ...], sample: str, index: int, o
     decompress_faster()
     run = configuration.load(config, overrides)
     _check(run)
+    if (sample, index) == (datasets.sample_names(run)[0], 0):
+        _check_start(run)
     files = [file for file in datasets.source_files(run) if file.sample == sample]
     if index >= len(files):
         known = ", ".join(map(repr, datasets.sample_names(run)))
@@ -166,10 +168,17 @@ def _generator(section: "Simulate") -> Callable[..., None]:
 
 def _check(run: "Config") -> None:
     """Refuse what can be known to be wrong before a single event is read, which may take hours."""
+    from pipeline.analysis.initial import initial_values
     from pipeline.gradient.work import check_surrogate, check_variations_used, collection_sizes
-    from pipeline.optimise.parameters import initial_parameters
 
-    initial_parameters(run)
+    initial_values(run)
     check_variations_used(run)
     check_surrogate(run)
     collection_sizes(run)
+
+
+def _check_start(run: "Config") -> None:
+    """Refuse start values that are none; only one job does, as drawing the weights of a network takes a while."""
+    from pipeline.optimise.parameters import initial_parameters
+
+    initial_parameters(run)
