@@ -23,10 +23,10 @@ INSIDE = {
     "cli": "progress signals reference options point tables verbs command main",
     "cli/verbs": "events stages points workspaces schema",
     "cluster": "settings security assignment workers sweeping batch",
-    "columns": "padding branches rootfile bookkeeping inventory preselection selection make",
+    "columns": "padding branches rootfile bookkeeping inventory preselection selection one_file make",
     "config": "textfiles sources targets section kinds notation cluster events model quantities objective sections"
     " reader",
-    "data": "names atomic written record event_random store results checksums manifest datasets column_file"
+    "data": "names atomic written record event_random store results checksums manifest jobs datasets column_file"
     " normalisation provenance run_files fingerprint",
     "evaluate": "evaluation change summary pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point"
     " stage histograms scan given_workspace workspace_results workspace_fits pyhf_beside",

@@ -23,7 +23,7 @@ from pipeline.analysis import FlatTree, NanoAOD
 from pipeline.columns import branches
 from pipeline.columns.branches import RNTUPLE, TTREE
 from pipeline.columns.branches import where as where
-from pipeline.data.datasets import SourceFile
+from pipeline.data.jobs import SourceFile
 from pipeline.errors import ConfigError, InputError, ThalwegError, nearest
 
 Found = TypeVar("Found")

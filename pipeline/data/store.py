@@ -58,7 +58,7 @@ class Folder:
         return self.root / "summary.json"
 
     def columns(self, name: str) -> Path:
-        """Return the path of the columns of one ROOT file, named ``sample/index``."""
+        """Return the path of the columns that one job makes, named ``sample/index``."""
         return self.root / "columns" / f"{name}.parquet"
 
     def block(self, number: int) -> Path:
@@ -103,7 +103,7 @@ def read_json(path: Path) -> Any:
 def write_columns(
     path: Path, folds: Mapping[Fold, Mapping[str, np.ndarray]], provenance: Mapping[str, object]
 ) -> None:
-    """Write the columns of one ROOT file, one row group per fold; ``folds`` and ``content`` are their digests.
+    """Write columns, one row group per fold; ``folds`` and ``content`` are their digests.
 
     Arrays are [events] or [events, objects]; the second kind becomes a fixed-size list.
     """
@@ -111,8 +111,8 @@ def write_columns(
         pa.table({name: _arrow(array) for name, array in columns.items()}) for columns in folds.values()
     ]
     digests = {fold: digest(columns) for fold, columns in folds.items()}
-    content = _sha256(json.dumps(digests).encode())
-    header = json.dumps({**provenance, "folds": digests, "content": content}, allow_nan=False).encode()
+    sealed = {**provenance, "folds": digests, "content": _of_folds(digests)}
+    header = json.dumps(sealed, allow_nan=False).encode()
     schema = tables[0].schema.with_metadata(
         {_PROVENANCE: header, _PROVENANCE_DIGEST: _sha256(header).encode()}
     )
@@ -244,6 +244,15 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
         total.update(f"{name} {array.dtype} {np.shape(arrays[name])} ".encode())
         total.update(array.data)
     return total.hexdigest()
+
+
+def digest_of_folds(folds: Mapping[Fold, Mapping[str, np.ndarray]]) -> str:
+    """Return the fingerprint of the columns of all folds."""
+    return _of_folds({fold: digest(columns) for fold, columns in folds.items()})
+
+
+def _of_folds(digests: Mapping[Fold, str]) -> str:
+    return _sha256(json.dumps(digests).encode())
 
 
 def _sealed(leaves: Mapping[str, np.ndarray], header: str) -> str:

@@ -144,4 +144,4 @@ def _arrays(chunk: Columns) -> Arrays:
 
 
 def _seed(group: Group) -> Iterator[int]:
-    return (int(file.content[:16], 16) for file in group.files)
+    return (int(file.digest[:16], 16) for file in group.files)

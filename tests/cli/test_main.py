@@ -287,7 +287,7 @@ def test_wrong_numbers_of_files_and_blocks(folder, capsys):
         "signal",
         "--index",
         1,
-        says="no range 1 of sample 'signal'; it has 1 ranges",
+        says="no job 1 of sample 'signal'; it has 1 of them, counted from 0",
     )
     fails(
         capsys,
