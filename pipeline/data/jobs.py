@@ -8,6 +8,9 @@ from pipeline.data.manifest import Listed
 from pipeline.errors import InputError
 
 MOST_RANGES = 100_000  # of a file: a job each, and more than any batch system takes
+MOST_FILES = (
+    1000  # in a job: a third of a second to open each where there are a thousand branches, minutes for all
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +88,8 @@ class ColumnsJob:
 def jobs_of(sample: str, files: Sequence[Listed], *, most: int, simulated: bool) -> list[ColumnsJob]:
     """Return the jobs that read the files of a sample, each at most ``most`` events as far as the manifest knows.
 
-    A larger file is read in several jobs. Smaller ones share a job, one after the other until it is full; a file of
-    which the manifest does not say how many events it has is alone.
+    A larger file is read in several jobs. Smaller ones share a job, one after the other until it is full or has
+    ``MOST_FILES``; a file of which the manifest does not say how many events it has is alone.
 
     Raises:
         InputError: a file promises so many events that there would be more jobs than any batch system takes.
@@ -100,7 +103,7 @@ def jobs_of(sample: str, files: Sequence[Listed], *, most: int, simulated: bool)
             SourceFile(sample, file.path, entries, start, stop, file.entries, file.checksum, simulated)
             for entries, start, stop in ranges
         ]
-        if small and (file.entries or 0) <= room:
+        if small and (file.entries or 0) <= room and len(packs[-1]) < MOST_FILES:
             packs[-1] += made
             room -= file.entries or 0
         else:

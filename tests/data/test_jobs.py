@@ -50,7 +50,9 @@ def test_small_files_fill_a_job(sizes, most):
             assert sum(f.entries for f in both) > most
 
 
-@pytest.mark.parametrize(("files", "events", "jobs"), [(10_000, 200, 10), (4, 8000, 1), (5, 100_000, 3)])
+@pytest.mark.parametrize(
+    ("files", "events", "jobs"), [(10_000, 200, 10), (10_000, 1, 10), (4, 8000, 1), (5, 100_000, 3)]
+)
 def test_numbers_of_jobs(files, events, jobs):
     """Thousands of small files are tens of jobs, at the default of ``data.max_events_per_job``."""
     assert len(jobs_of("a", listed([events] * files), most=200_000, simulated=False)) == jobs
