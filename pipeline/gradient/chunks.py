@@ -5,6 +5,7 @@ Most events have few jets. A chunk holds no more objects of a collection than it
 more compilation per size.
 """
 
+import itertools
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import NamedTuple

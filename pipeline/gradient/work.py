@@ -188,7 +188,7 @@ def _groups(
     scales: Mapping[str, float],
     folds: tuple[Fold, ...],
 ) -> tuple[Group, ...]:
-    """Return columns of files of one sample, in the order of their paths, until a group holds about its share of events.
+    """Return columns of files of one sample, in the order of their paths, until a group holds its share of events.
 
     So groups do not depend on the order in which the files are given. A process that the model varies is given every
     variation, so that one compiled function serves them all; others, and a sample that is a variation itself, have

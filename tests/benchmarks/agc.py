@@ -38,7 +38,7 @@ from pipeline.columns.make import make_columns
 from pipeline.data import column_file, datasets
 from pipeline.data.run_files import provenances
 from pipeline.evaluate.histograms import histograms
-from pipeline.gradient.chunks import Resident
+from pipeline.gradient.resident import Resident
 from pipeline.gradient.sweeps import forward, pullback
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.optimise.parameters import initial_parameters
@@ -210,14 +210,13 @@ def full_size(reading_rate: float, rate: float, per_event: float, work: Work) ->
     """Replay of the measured rates for all files of the challenge."""
     kept_per_selected = preselected_per_selected(work)
     kept = SELECTED_EVENTS * kept_per_selected
-    groups = min(kept / 16384, 2 * config.Cluster().groups)
     templates = sum(b.bins for b in work.problem.binnings) * (len(work.axes.variations) + 1) * 8
-    wire = groups * 2 * templates
+    wire = 2 * templates * len(work.axes.samples)
     print(f"\nthe whole challenge, {MANIFEST_EVENTS / 1e6:.0f} M events:")
     ratio = f"{kept_per_selected:.2f} times as many our preselection"
     print(f"{SELECTED_EVENTS / 1e6:.1f} M pass its exact cuts, {ratio}:")
     print(f"{kept / 1e6:.0f} M, {kept * per_event / 1e9:.1f} GB in memory;")
-    print(f"{groups:.0f} groups send and receive {wire / 1e6:.1f} MB an epoch in all")
+    print(f"the process of the epochs sends and receives {wire / 1e6:.1f} MB an epoch")
     print(f"{'cores':>8}{'reading h':>12}{'an epoch s':>12}{'40 epochs h':>13}{'GB each':>9}")
     for cores in (1, 16, 256):
         seconds_per_epoch = kept / rate / cores

@@ -10,6 +10,7 @@ from columnfiles import columns_of, source_files, write_columns
 from messages import heard
 
 from pipeline import config
+from pipeline.analysis import EVENT_NUMBER
 from pipeline.cluster import InProcess
 from pipeline.data import column_file, datasets, normalisation
 from pipeline.data.datasets import ALL, HELD_OUT, TRAIN
@@ -17,7 +18,7 @@ from pipeline.data.fingerprint import fingerprint_of
 from pipeline.data.provenance import outdated
 from pipeline.data.run_files import provenances
 from pipeline.errors import InputError
-from pipeline.gradient.chunks import Resident, parted
+from pipeline.gradient.chunks import cut
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
@@ -60,11 +61,7 @@ def sums(settings, folder, fold):
     """All that a run sees of its events: keys, relaxed templates, a bootstrap sample, fingerprint, group by group."""
     files = write_columns(settings, folder)
     work = prepare_work(settings, files, fold)
-    resident = Resident()
-    keys = [
-        [np.asarray(parted(chunk).keys) for chunk in resident.chunks(group, work.problem)]
-        for group in work.groups
-    ]
+    keys = [[chunk[EVENT_NUMBER] for chunk in cut(group, work.problem.layout)] for group in work.groups]
     start, widths = initial_parameters(settings), widths_at(settings, 1)
     swept = [
         forward(InProcess(), work, start, widths, replica=replica).yields["all"] for replica in (None, 3)
