@@ -15,7 +15,7 @@ from pipeline.cluster.batch import allocation, htcondor, slurm
 from pipeline.cluster.security import given, unprotected
 from pipeline.cluster.settings import DASK, quiet
 from pipeline.cluster.sweeping import Distributed, InProcess, explained
-from pipeline.cluster.workers import Worker, budget, keep_programs, local, set_up
+from pipeline.cluster.workers import Worker, budget, device_of_sweeps, keep_programs, local, set_up
 from pipeline.config import Cluster
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.gradient.resident import Resident
@@ -40,10 +40,10 @@ def executor(
         raise ConfigError(f"cluster.scratch {scratch} is no folder; create it, or choose another one")
     programs = folder / "programs"
     keep_programs(programs)
-    alone = cluster.executor == "in_process"
+    device, alone = device_of_sweeps(cluster), cluster.executor == "in_process"
     bytes_of_events = budget(cluster, 1 if alone else workers, memory_mb)
     if alone:
-        yield InProcess(Resident(bytes_of_events, scratch))
+        yield InProcess(Resident(bytes_of_events, scratch), device)
         return
     with quiet(), dask.config.set(DASK), _client(cluster, workers, folder) as client:
         with explained():

@@ -32,19 +32,21 @@ class InProcess:
 
     workers = 1  # this process
 
-    def __init__(self, resident: Resident | None = None) -> None:
-        """Hold events; by default as many as it is asked for, in memory."""
-        self._resident = resident or Resident()
+    def __init__(self, resident: Resident | None = None, device: jax.Device | None = None) -> None:
+        """Hold events; by default as many as it is asked for, in memory. Sweeps run on the device, or JAX's own."""
+        self._resident, self._device = resident or Resident(), device
 
     def sweep(self, function: Callable[..., Found], work: Work, *broadcast: object) -> list[Found]:
         """Return ``[function(resident, group, work, *broadcast) for group in work.groups]``."""
-        return [function(self._resident, group, work, *broadcast) for group in work.groups]
+        with jax.default_device(self._device):
+            return [function(self._resident, group, work, *broadcast) for group in work.groups]
 
     def total(
         self, function: Callable[..., NamedSums], work: Work, *broadcast: object, precision: str = "float64"
     ) -> dict[Any, np.ndarray]:
         """Return the arrays of ``function(resident, work.groups, work, *broadcast)``, sums by name."""
-        return arrays_of(function(self._resident, work.groups, work, *broadcast), precision)
+        with jax.default_device(self._device):
+            return arrays_of(function(self._resident, work.groups, work, *broadcast), precision)
 
 
 class Distributed:

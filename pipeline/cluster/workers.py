@@ -124,8 +124,27 @@ def worker_environment(cluster: Cluster) -> dict[str, str]:
     """Return environment variables of a worker process."""
     found = {**environment(), **KEEP_MEMORY}
     if cluster.device == "gpu":
-        deterministic = f"{found.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
-        found |= {"XLA_FLAGS": deterministic, "XLA_PYTHON_CLIENT_MEM_FRACTION": GPU_MEMORY_FRACTION}
+        return found | {"XLA_PYTHON_CLIENT_MEM_FRACTION": GPU_MEMORY_FRACTION}
+    return found | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def device_of_sweeps(cluster: Cluster) -> jax.Device:
+    """Return what sweeps of this very process run on; all else that it computes goes to the processor.
+
+    Raises:
+        ConfigError: it is to be a GPU, and JAX has none.
+    """
+    processor: jax.Device = jax.local_devices(backend="cpu")[0]
+    jax.config.update("jax_default_device", processor)
+    if cluster.executor != "in_process" or cluster.device == "cpu":
+        return processor
+    try:
+        found: jax.Device = jax.local_devices(backend="gpu")[0]
+    except RuntimeError as error:
+        raise ConfigError(
+            f"cluster.device is 'gpu' but JAX finds none ({error}); install envs/requirements-gpu.txt, or set "
+            "cluster.device to 'cpu'"
+        ) from error
     return found
 
 

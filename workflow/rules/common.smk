@@ -100,6 +100,7 @@ def needs_of_sweeps(minutes):
         "mpi": "srun",  # Snakemake then leaves it to the rule's command to start the tasks
         "tasks": TASKS,
         "mem_mb_per_cpu": memory_of_a_task,
+        **({"gpu": TASKS} if RUN.cluster.device == "gpu" else {}),
     }
 
 
@@ -141,7 +142,8 @@ def thalweg(wildcards, threads):
 
 def sweep(wildcards, threads):
     """What runs a verb that goes through all events."""
-    launch = f"srun --mpi=none --kill-on-bad-exit --ntasks={TASKS} "
+    gpus = "--gpus-per-task=1 " if RUN.cluster.device == "gpu" else ""
+    launch = f"srun --mpi=none --kill-on-bad-exit --ntasks={TASKS} {gpus}"
     return f"{launch if ALLOCATION else ''}{thalweg(wildcards, threads)}"
 
 
