@@ -31,7 +31,8 @@ from pipeline.cluster import Distributed
 from pipeline.columns.make import make_columns
 from pipeline.data import column_file, datasets
 from pipeline.data.jobs import ColumnsJob, SourceFile
-from pipeline.gradient import sweeps
+from pipeline.gradient import shares
+from pipeline.gradient.accumulator import added, empty
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import value_and_grad
 from pipeline.gradient.work import prepare_work
@@ -54,39 +55,40 @@ class Timed:
     def workers(self):
         return self.executor.workers
 
-    def sweep(self, function, work, *broadcast):
+    def total(self, function, work, *broadcast, precision="float64"):
         started = time.perf_counter()
-        found = self.executor.sweep(timed, work, function, *broadcast)
+        found = self.executor.total(timed, work, function, *broadcast, precision=precision)
         wall = time.perf_counter() - started
-        by_worker = {}
-        for _, process, busy, xla, rss in found:
-            entry = by_worker.setdefault(process, [0.0, 0.0, 0.0])
-            entry[0], entry[1], entry[2] = entry[0] + busy, entry[1] + xla, max(entry[2], rss)
-        self.tasks.append((wall, list(by_worker.values())))
-        results = [result for result, *_ in found]
-        self.bytes += len(by_worker) * len(pickle.dumps(broadcast)) + len(pickle.dumps(results))
-        return results
+        self.tasks.append((wall, list(self.executor._client.run(spent).values())))
+        self.bytes += self.executor.workers * len(pickle.dumps(broadcast)) + len(pickle.dumps(found))
+        return found
 
 
-def timed(resident, group, work, function, *broadcast):
-    """One group on a worker, with its compiled programs under a clock."""
-    if not hasattr(sweeps, "_uncounted"):
-        sweeps._uncounted = sweeps.compiled
-        sweeps.compiled = lambda *key: tuple(counted(f) for f in sweeps._uncounted(*key))
-    sweeps._in_xla = 0.0
+def timed(resident, groups, work, function, *broadcast):
+    """The groups of a worker, with its compiled programs under a clock."""
+    if not hasattr(shares, "_uncounted"):
+        shares._uncounted = shares.compiled
+        shares.compiled = lambda *key: tuple(counted(f) for f in shares._uncounted(*key))
+    shares._in_xla = 0.0
     started = time.perf_counter()
-    result = function(resident, group, work, *broadcast)
-    return result, os.getpid(), time.perf_counter() - started, sweeps._in_xla, resident_mb()
+    result = jax.device_get(function(resident, groups, work, *broadcast))
+    shares._busy = time.perf_counter() - started
+    return result
 
 
 def counted(compiled):
     def call(*arguments):
         started = time.perf_counter()
         result = jax.block_until_ready(compiled(*arguments))
-        sweeps._in_xla += time.perf_counter() - started
+        shares._in_xla += time.perf_counter() - started
         return result
 
     return call
+
+
+def spent():
+    """Seconds busy and in XLA in the last sweep of a worker, and its memory."""
+    return shares._busy, shares._in_xla, resident_mb()
 
 
 def resident_mb():
@@ -222,9 +224,9 @@ def by_workers(options, folder):
         print(f"{count:10}{wall:10.2f}", flush=True)
 
 
-def nothing(resident, group, work, broadcast):
-    """What a sweep costs when groups cost nothing."""
-    return broadcast[: 15 * 12]
+def nothing(resident, groups, work, broadcast):
+    """What a sweep costs when groups cost nothing: its sums are of one array."""
+    return {"all": jax.device_get(added(empty((15 * 12,)), broadcast[: 15 * 12]))}
 
 
 def overhead(folder, per_event):
@@ -248,11 +250,11 @@ def overhead(folder, per_event):
             seconds = []
             for _ in range(16):
                 started = time.perf_counter()
-                executor.sweep(nothing, work, payload)
+                executor.total(nothing, work, payload)
                 seconds.append(time.perf_counter() - started)
         found.append((kind, count, statistics.median(seconds[1:])))
         print(f"{kind:>10}{count:6}{1e3 * found[-1][2]:10.1f}", flush=True)
-    slope, offset = np.polyfit(*np.array([(n, s) for kind, n, s in found if kind == "processes"]).T, 1)
+    slope, offset = np.polyfit(*np.array([(n, s) for kind, n, s in found if kind == "threads"]).T, 1)
     print(f"model: {1e3 * offset:.0f} ms + {1e3 * slope:.2f} ms per worker and sweep, two sweeps an epoch;")
     print(f"       {1e6 * per_event:.1f} microseconds of a worker per event; 4 network latencies a sweep")
     print(f"{'workers':>10}{'events':>10}{'latency ms':>12}{'epoch s':>10}{'efficiency':>12}")
