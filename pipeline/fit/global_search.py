@@ -2,7 +2,8 @@
 
 Interpolation makes ``-2 ln L`` of a nuisance parameter a function with kinks, and far from the data, as in a test
 of a hypothesis that is many sigma off, with several minima. An optimiser finds and uses such a wrong one: a fit that
-stops there makes any hypothesis look excluded. What is seen from a minimum is no proof that there is no lower one.
+stops there makes any hypothesis look excluded. What is seen from a minimum is no proof that there is no lower one; a
+small model is fitted from a few points elsewhere, too.
 """
 
 import equinox as eqx
@@ -10,18 +11,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.fit.look import lowest_in_sight
+from pipeline.fit.look import PLACES, look_around, start_at
 from pipeline.fit.newton import FitOptions, FitProblem, NewtonState, descend
+from pipeline.fit.starting import TRIED, elsewhere
 
-RESTARTS = 5
-LOWER = 1e-4  # in -ln L: a difference that is not of rounding, and of no meaning for a result
+RESTARTS = 5  # from what a look shows
+SMALL = 24  # parameters but for gammas: of so few a handful of points is a sample, and a fit costs next to nothing
+ELSEWHERE = (
+    4  # further starts of a small model, spread over two standard deviations and the bounds of what is free
+)
 
 
 class _Search(eqx.Module):
     best: NewtonState
     start: Float[Array, " params"]
+    tried: Bool[Array, "places kept"]
     found: Bool[Array, ""]
-    fits: Int[Array, ""]
+    looks: Int[Array, ""]
+    elsewhere: Int[Array, ""]
 
 
 def minimise(problem: FitProblem, options: FitOptions) -> NewtonState:
@@ -29,19 +36,37 @@ def minimise(problem: FitProblem, options: FitOptions) -> NewtonState:
     layout = problem.model.layout
     if layout.shape_sample.size + layout.norm_sample.size == 0:
         return descend(problem, options)
+    others = ELSEWHERE if problem.model.multiplying.kept.size <= SMALL else 0
 
     def search(seen: _Search) -> _Search:
         state = descend(eqx.tree_at(lambda p: p.init, problem, _from(problem, seen.start)), options)
-        better = (seen.fits == 0) | (state.point.nll < seen.best.point.nll)
+        is_first = (seen.looks == 0) & (seen.elsewhere == 0)
+        better = is_first | (state.point.nll < seen.best.point.nll)
         best = jax.lax.cond(better, lambda: state, lambda: seen.best)
-        start, lowest = lowest_in_sight(problem, best.point)
-        return _Search(best, start, better & (lowest < best.point.nll - LOWER), seen.fits + 1)
+        view, response = look_around(problem, best.point)
+        tried = seen.tried & ~better
+        open_places = view.worth_a_fit & ~tried
+        lowest = jnp.argmin(jnp.where(open_places, view.rises, jnp.inf))
+        place, row = jnp.unravel_index(lowest, view.rises.shape)
+        follows = jnp.any(open_places) & (seen.looks < RESTARTS - 1)
+        seen_start = start_at(problem, best.point, response, place, row)
+        other = elsewhere(problem.model, best.point.parameters, TRIED + seen.elsewhere)
+        return _Search(
+            best,
+            jnp.where(follows, seen_start, other),
+            tried.at[place, row].set(True),
+            follows | (seen.elsewhere < others),
+            seen.looks + follows,
+            seen.elsewhere + ~follows,
+        )
 
     none = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), eqx.filter_eval_shape(descend, problem, options)
     )
-    first = _Search(none, problem.init, jnp.ones((), dtype=bool), jnp.zeros((), dtype=jnp.int32))
-    found: _Search = jax.lax.while_loop(lambda seen: seen.found & (seen.fits < RESTARTS), search, first)
+    untried = jnp.zeros((PLACES.size, problem.model.multiplying.kept.size), dtype=bool)
+    zero = jnp.zeros((), dtype=jnp.int32)
+    first = _Search(none, problem.init, untried, jnp.ones((), dtype=bool), zero, zero)
+    found: _Search = jax.lax.while_loop(lambda seen: seen.found, search, first)
     return found.best
 
 

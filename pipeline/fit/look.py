@@ -10,13 +10,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.fit.newton import FitProblem, NewtonPoint
 from pipeline.likelihood.terms import poisson_slopes
 
 PLACES = np.array([-3.0, -2.0, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 2.0, 3.0])
 """Where to look along a systematic: its templates are those at -1, 0 and 1."""
+LOWER = 1e-4  # in -ln L: a difference that is not of rounding, and of no meaning for a result
 
 
 class Response(NamedTuple):
@@ -32,10 +33,19 @@ class Response(NamedTuple):
     curvature: Float[Array, " kept"]
 
 
-def lowest_in_sight(
-    problem: FitProblem, point: NewtonPoint
-) -> tuple[Float[Array, " params"], Float[Array, ""]]:
-    """Return the point that seems the lowest along any free systematic, and ``-ln L`` as estimated there."""
+class View(NamedTuple):
+    """What is seen from a point: how much ``-ln L`` seems to rise at each place along each systematic."""
+
+    rises: Float[Array, "places kept"]
+    worth_a_fit: Bool[Array, "places kept"]
+
+
+def look_around(problem: FitProblem, point: NewtonPoint) -> tuple[View, Response]:
+    """Return what is seen along every free systematic, and how all else follows each.
+
+    A fit is worth while from what seems lower, and from a dip beyond a rise, whatever its depth seems to be: what all
+    else does there is known to first order only.
+    """
     model, kept = problem.model, problem.model.multiplying.kept
     bounds, now = model.bounds[kept], point.parameters[kept]
     response = _response(problem, point)
@@ -48,10 +58,23 @@ def lowest_in_sight(
 
     places = jnp.asarray(PLACES, dtype=now.dtype)
     rises = jax.lax.map(at_place, places)
-    place, row = jnp.unravel_index(jnp.argmin(rises), rises.shape)
-    target = jnp.clip(places[place], bounds[row, 0], bounds[row, 1])
-    followed = point.parameters.at[kept].add((target - now[row]) * response.parameters[row])
-    return followed.at[kept[row]].set(target), point.nll + rises[place, row]
+    edge = jnp.full((1, now.size), jnp.inf, dtype=now.dtype)
+    around = jnp.concatenate([edge, rises, edge])
+    beyond = jnp.concatenate([-edge, jnp.broadcast_to(places[:, None], rises.shape), edge])
+    is_beside = (beyond[:-2] < now[None]) & (now[None] < beyond[2:])
+    is_dip = ~is_beside & (rises < around[:-2]) & (rises <= around[2:])
+    return View(rises, (rises < -LOWER) | is_dip), response
+
+
+def start_at(
+    problem: FitProblem, point: NewtonPoint, response: Response, place: Int[Array, ""], row: Int[Array, ""]
+) -> Float[Array, " params"]:
+    """Return the point with one systematic at a place, and all else where it follows to first order."""
+    kept, bounds = problem.model.multiplying.kept, problem.model.bounds
+    target = jnp.clip(jnp.asarray(PLACES)[place], bounds[kept[row], 0], bounds[kept[row], 1])
+    by = target - point.parameters[kept[row]]
+    followed = point.parameters.at[kept].add(by * response.parameters[row])
+    return followed.at[kept[row]].set(target)
 
 
 def _response(problem: FitProblem, point: NewtonPoint) -> Response:

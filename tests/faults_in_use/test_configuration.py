@@ -295,7 +295,7 @@ def test_b_paths_in_manifests(path, tmp_path):
     own = {name: {"nominal": {"files": [{"path": LONG, "nevts": 1}]}} for name in ("signal", "background")}
     place.write_text(json.dumps(own), encoding="utf-8")
     with pytest.raises(InputError, match=r"manifest\.json.*'path' 'x+\.\.\. is none that a file can have"):
-        datasets.source_files(config.load(path, [f"data.manifest={place}"]))
+        datasets.columns_jobs(config.load(path, [f"data.manifest={place}"]))
 
 
 def test_b_text_is_utf_8_whatever_the_locale(tmp_path, path):

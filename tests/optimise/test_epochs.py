@@ -18,7 +18,7 @@ from pipeline.errors import InputError
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
-from pipeline.optimise.update import updated
+from pipeline.optimise.update import update_of
 
 pytestmark = pytest.mark.simulate
 
@@ -126,7 +126,7 @@ def test_a_block_of_another_configuration_is_refused(quick, miniature_columns, u
 def test_updates_stay_inside_the_bounds(quick, size, epoch):
     free = analysis_of(quick).parameters
     state = optimise.initial_state(quick, initial_parameters(quick))._replace(epoch=epoch)
-    moved = updated(quick, free, state, {name: np.float64(size) for name in free})
+    moved = update_of(quick, free)(state, {name: np.float64(size) for name in free})
     assert moved.epoch == epoch + 1
     for name, parameter in moved.parameters.items():
         low, high = free[name].bounds

@@ -13,7 +13,7 @@ from pipeline.gradient.sweeps import forward, value_and_grad
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import edges_at, initial_parameters
 from pipeline.optimise.schedule import widths_at
-from pipeline.optimise.update import initial_state, updated
+from pipeline.optimise.update import initial_state, update_of
 from pipeline.relax import ordered_edges
 from pipeline.templates.binning import Binning
 from pipeline.templates.fill import EXACT
@@ -69,7 +69,7 @@ def test_an_epoch_moves_them_and_they_stay_ordered(free, miniature_columns):
     state = initial_state(free, start)
     for epoch in range(2):
         step = value_and_grad(InProcess(), work, state.parameters, widths_at(free, epoch), evaluate)
-        state = updated(free, work.problem.analysis.parameters, state, step.gradient)
+        state = update_of(free, work.problem.analysis.parameters)(state, step.gradient)
     for channel, edges in edges_at(free, state.parameters).items():
         before = free.channels[channel].edges
         assert (edges[0], edges[-1]) == (before[0], before[-1])
