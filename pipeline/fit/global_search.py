@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.fit.look import PLACES, look_around, start_at
+from pipeline.fit.look import LOWER, PLACES, look_around, start_at
 from pipeline.fit.newton import FitOptions, FitProblem, NewtonState, descend
 from pipeline.fit.starting import TRIED, elsewhere
 
@@ -41,7 +41,7 @@ def minimise(problem: FitProblem, options: FitOptions) -> NewtonState:
     def search(seen: _Search) -> _Search:
         state = descend(eqx.tree_at(lambda p: p.init, problem, _from(problem, seen.start)), options)
         is_first = (seen.looks == 0) & (seen.elsewhere == 0)
-        better = is_first | (state.point.nll < seen.best.point.nll)
+        better = is_first | (state.point.nll < seen.best.point.nll - LOWER)
         best = jax.lax.cond(better, lambda: state, lambda: seen.best)
         view, response = look_around(problem, best.point)
         tried = seen.tried & ~better
@@ -50,14 +50,15 @@ def minimise(problem: FitProblem, options: FitOptions) -> NewtonState:
         place, row = jnp.unravel_index(lowest, view.rises.shape)
         follows = jnp.any(open_places) & (seen.looks < RESTARTS - 1)
         seen_start = start_at(problem, best.point, response, place, row)
-        other = elsewhere(problem.model, best.point.parameters, TRIED + seen.elsewhere)
+        here = best.point.parameters
+        other = jnp.where(best.point.inert, here, elsewhere(problem.model, here, TRIED + seen.elsewhere))
         return _Search(
             best,
             jnp.where(follows, seen_start, other),
             tried.at[place, row].set(True),
             follows | (seen.elsewhere < others),
-            seen.looks + follows,
-            seen.elsewhere + ~follows,
+            seen.looks + follows.astype(jnp.int32),
+            seen.elsewhere + (~follows).astype(jnp.int32),
         )
 
     none = jax.tree.map(

@@ -33,6 +33,7 @@ from pipeline.cluster import InProcess
 from pipeline.columns.make import make_columns
 from pipeline.containers import Columns
 from pipeline.data import column_file, datasets
+from pipeline.data.jobs import ColumnsJob, SourceFile
 from pipeline.gradient.chunks import cut, parted
 from pipeline.gradient.compiled import in_types, mixed_as_numpy_does, recipe
 from pipeline.gradient.sweeps import forward, pullback
@@ -65,8 +66,8 @@ def columns_of(run, folder, events, files):
             path = root.with_suffix(".parquet")
             if not path.exists():
                 generate(run.simulate.generator, sample, root, events=events, seed=number)
-                folds, provenance = make_columns(run, datasets.SourceFile(sample, number, str(root), events))
-                column_file.write(path, folds, provenance)
+                file = SourceFile(sample, str(root), events)
+                column_file.write(path, *make_columns(run, ColumnsJob(sample, number, (file,))))
             found.append((sample, path))
     return found
 
