@@ -25,19 +25,21 @@ from pipeline.gradient.shares import forward_share, pullback_share
 from pipeline.gradient.sweeps import Executor, FreeValues, Sums
 from pipeline.gradient.work import Group, Work
 from pipeline.optimise.schedule import widths_at
-from pipeline.templates.fill import Widths
+from pipeline.templates.fill import EXACT, Widths
 
 EMPTY_SWEEPS = 15
-SWEEPS = 3
+ROUNDS = 3
 LONG = 1.0  # seconds of work that workers are given at once: what a task costs besides must not matter
 # What an epoch's process imports: most of the time until it begins.
 IMPORTS = "import pipeline.cluster, pipeline.columns.make, pipeline.evaluate.stage"
 
 
 class Together(NamedTuple):
-    """What workers of this machine do: seconds to start, seconds of a sweep of nothing, and bytes without events.
+    """What workers of this machine do: seconds to start, and of a sweep of nothing.
 
     ``slowdown`` is how much longer a chunk takes when all of them work: cores share memory, caches and their clock.
+    ``memory`` is the bytes of one without its events, after the sweeps of an epoch; ``judging`` after those of
+    ``evaluate``, which has no pullback.
     """
 
     workers: int
@@ -45,6 +47,7 @@ class Together(NamedTuple):
     empty_sweep: float
     slowdown: float
     memory: float
+    judging: float
 
 
 def cores() -> int:
@@ -68,37 +71,72 @@ def together(
     """
     here = config.cluster.model_copy(update={"executor": "local", "port": 0})
     each = {shape: own.forward.warm + own.pullback.warm for shape, own in seconds.items()}
-    alone = busiest(work.groups, workers, found, each)
-    times = math.ceil(LONG / alone)
+    costs = [sum(n * each[shape] for shape, n in chunks_in([group], found).items()) for group in work.groups]
+    largest = work.groups[costs.index(max(costs))]
+    # Copies are different groups, so that each worker has one.
+    copies = tuple(largest._replace(scale=largest.scale * (1 + number)) for number in range(workers))
+    times = math.ceil(LONG / max(costs))
     sent = parameters, widths_at(config, 0), ones(work), everything(work.axes)
     started = time.perf_counter()
     with cluster.executor(here, workers, folder) as executor:
         starting = time.perf_counter() - started
+        for mode in (sent[1], EXACT):
+            executor.total(forward_share, work, parameters, mode, None, sent[3])
+        judging = _memory(executor, work)
         executor.total(_epochs, work, 1, *sent)
-        busy = _median(lambda: executor.total(_epochs, work, times, *sent), SWEEPS)
-        empty = _median(lambda: executor.total(_nothing, work), EMPTY_SWEEPS)
-        memory = _memory(executor, work)
-    return Together(workers, starting, empty, max(1.0, (busy - empty) / (times * alone)), memory)
-
-
-def busiest(groups: Sequence[Group], workers: int, found: Seen, seconds: Mapping[ChunkShape, float]) -> float:
-    """Return the seconds of the worker that has most to do in a sweep, by its chunks."""
-    return max(shares(groups, workers, found, seconds))
+        descending = _memory(executor, work)
+        empty = statistics.median(_seconds(lambda: executor.total(_nothing, work), EMPTY_SWEEPS))
+        all_of_them, one = work._replace(groups=copies), work._replace(groups=copies[:1])
+        executor.total(_epochs, all_of_them, 1, *sent)
+        ratios = []
+        for _ in range(ROUNDS if workers > 1 else 0):  # in turn: what else the machine does comes and goes
+            (alone,) = _seconds(lambda: executor.total(_epochs, one, times, *sent), 1)
+            (beside,) = _seconds(lambda: executor.total(_epochs, all_of_them, times, *sent), 1)
+            ratios.append((beside - empty) / (alone - empty))
+    slowdown = max(1.0, statistics.median(ratios)) if ratios else 1.0
+    return Together(workers, starting, empty, slowdown, descending, judging)
 
 
 def shares(
     groups: Sequence[Group], workers: int, found: Seen, each: Mapping[ChunkShape, float]
 ) -> list[float]:
     """Return the sums over the chunks of each worker, who gets its groups as in a run."""
-    names = [str(number) for number in range(workers)]
-    owners = assign([group.events for group in groups], names, {})
-    own: dict[str, list[Group]] = {name: [] for name in names}
-    for group, owner in owners.items():
-        own[owner].append(groups[group])
     return [
-        sum(number * each[shape] for shape, number in chunks_in(groups_of_one, found).items())
-        for groups_of_one in own.values()
+        sum(number * each[shape] for shape, number in chunks_in(own, found).items())
+        for own in _assigned(groups, workers)
     ]
+
+
+def shares_of_programs(
+    groups: Sequence[Group], workers: int, found: Seen, each: Mapping[ChunkShape, float]
+) -> list[float]:
+    """Return the sums over the shapes of chunks of each worker, which compiles what its own groups need."""
+    return [
+        sum(min(1.0, number) * each[shape] for shape, number in chunks_in(own, found).items())
+        for own in _assigned(groups, workers)
+    ]
+
+
+def slowdown(pool: Together | None, busy: int, machine_cores: int | None) -> float:
+    """Return how much longer a chunk takes while so many workers work.
+
+    Between one, and what was measured for some, in proportion; more than there are cores take turns.
+    """
+    at_once = busy if machine_cores is None else min(busy, machine_cores)
+    share = min(1.0, (at_once - 1) / max(1, pool.workers - 1)) if pool else 0.0
+    return (1.0 + ((pool.slowdown if pool else 1.0) - 1.0) * share) * busy / at_once
+
+
+def until_all_are_done(loads: Sequence[float], pool: Together | None, machine_cores: int | None) -> float:
+    """Return the seconds until the last worker is done, of the seconds that each would take alone.
+
+    While the first ones still work, all are slow; the last one has the machine for itself.
+    """
+    total, before = 0.0, 0.0
+    for done, load in enumerate(sorted(loads)):
+        total += (load - before) * slowdown(pool, len(loads) - done, machine_cores)
+        before = load
+    return total
 
 
 def process_start() -> float:
@@ -108,13 +146,23 @@ def process_start() -> float:
     return time.perf_counter() - started
 
 
-def _median(call: Callable[[], object], repeats: int) -> float:
-    seconds = []
+def _assigned(groups: Sequence[Group], workers: int) -> list[list[Group]]:
+    """Return the groups of each worker."""
+    names = [str(number) for number in range(workers)]
+    owners = assign([group.events for group in groups], names, {})
+    own: dict[str, list[Group]] = {name: [] for name in names}
+    for group, owner in owners.items():
+        own[owner].append(groups[group])
+    return list(own.values())
+
+
+def _seconds(call: Callable[[], object], repeats: int) -> list[float]:
+    found = []
     for _ in range(repeats):
         started = time.perf_counter()
         call()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
+        found.append(time.perf_counter() - started)
+    return found
 
 
 def _memory(executor: Executor, work: Work) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pipeline.cli.estimate.numbers import Epoch, ForWorkers, Memory, Stages, Traffic
-from pipeline.cli.estimate.pool import Together, busiest, shares
+from pipeline.cli.estimate.pool import Together, shares, shares_of_programs, slowdown, until_all_are_done
 from pipeline.cli.estimate.programs import ChunkSeconds, OfModel
 from pipeline.cli.estimate.shapes import ChunkShape, Seen
 from pipeline.config import Config
@@ -31,7 +31,7 @@ class Measured(NamedTuple):
     """All that was measured: of chunks, of the model, of workers, and of a job.
 
     ``start`` is the seconds of a process until it works, ``read`` those of an event of the column files, ``columns``
-    those of all ``columns`` jobs, ``memory`` the bytes of a process without events.
+    those of all ``columns`` jobs; ``memory`` is the bytes of a process without events, ``judging`` in ``evaluate``.
     """
 
     found: Seen
@@ -42,6 +42,7 @@ class Measured(NamedTuple):
     read: float
     columns: float
     memory: float
+    judging: float
 
 
 def predicted(
@@ -53,20 +54,21 @@ def predicted(
         works: of the training fold, of the one held out, and of all events.
     """
     epoch = _epoch(works[TRAIN], measured, machine, workers)
-    compiling = _compiling(measured)
-    reading = measured.read / _at_once(machine, workers)
+    together = slowdown(measured.pool, _at_once(machine, workers), machine.cores)
+    compiling = _compiling(works[TRAIN], measured, machine, workers)
+    reading = measured.read * together / _at_once(machine, workers)
     begin = measured.start + (measured.pool.starting if measured.pool else 0.0)
     jobs = config.optimise.jobs * (begin + works[TRAIN].events * reading)
     optimise = jobs + compiling + config.optimise.epochs * epoch.whole
     evaluate = begin + _evaluate(config, works, measured, machine, workers)
-    columns = measured.columns / _at_once(machine, workers)
+    columns = measured.columns * together / _at_once(machine, workers)
     seconds = Stages(columns=columns, optimise=optimise, evaluate=evaluate, run=columns + optimise + evaluate)
     return ForWorkers(
         workers=workers,
         seconds=seconds,
         epoch=epoch,
         compiling=compiling,
-        core_hours=(measured.columns + workers * (optimise + evaluate)) / 3600,
+        core_hours=(columns * _at_once(machine, workers) + workers * (optimise + evaluate)) / 3600,
         memory_mb=_memory(config, works, measured, machine.budget[workers], workers),
         traffic_kb=_traffic(measured.model, workers),
     )
@@ -97,10 +99,9 @@ def _epoch(work: Work, measured: Measured, machine: Machine, workers: int) -> Ep
 def _sweep(
     work: Work, measured: Measured, machine: Machine, workers: int, seconds: Mapping[ChunkShape, float]
 ) -> float:
-    """Return seconds of a sweep: those of the worker with most to do, or of all where cores are fewer than workers."""
-    each = shares(work.groups, workers, measured.found, seconds)
-    slowest = max(max(each), sum(each) / _at_once(machine, workers))
-    return slowest * _slowdown(measured, _at_once(machine, workers))
+    """Return seconds of a sweep: until the worker with most to do is done."""
+    loads = shares(work.groups, workers, measured.found, seconds)
+    return until_all_are_done(loads, measured.pool, machine.cores)
 
 
 def _at_once(machine: Machine, workers: int) -> int:
@@ -108,23 +109,17 @@ def _at_once(machine: Machine, workers: int) -> int:
     return workers if machine.cores is None else min(workers, machine.cores)
 
 
-def _slowdown(measured: Measured, busy: int) -> float:
-    """Return how much longer a chunk takes beside others: between none, 1, and what was measured for some workers."""
-    pool = measured.pool
-    if pool is None:
-        return 1.0
-    return 1.0 + (pool.slowdown - 1.0) * min(1.0, (busy - 1) / max(1, pool.workers - 1))
-
-
 def _empty_sweep(measured: Measured, workers: int) -> float:
     pool = measured.pool
     return 0.0 if pool is None else pool.empty_sweep + PER_WORKER * max(0, workers - pool.workers)
 
 
-def _compiling(measured: Measured) -> float:
-    """Return seconds of compiling before the first epoch, which all workers do at the same time."""
-    chunks = sum(t.forward.compiling + t.pullback.compiling for t in measured.chunks.values())
-    return chunks + (measured.model.centre.compiling if measured.model.centre else 0.0)
+def _compiling(work: Work, measured: Measured, machine: Machine, workers: int) -> float:
+    """Return seconds of compiling before the first epoch: both sweeps on the workers, then the objective."""
+    each = {s: t.forward.compiling + t.pullback.compiling for s, t in measured.chunks.items()}
+    loads = shares_of_programs(work.groups, workers, measured.found, each)
+    centre = measured.model.centre.compiling if measured.model.centre else 0.0
+    return until_all_are_done(loads, measured.pool, machine.cores) + centre
 
 
 def _evaluate(
@@ -135,7 +130,10 @@ def _evaluate(
     relaxed = {s: t.forward.warm for s, t in measured.chunks.items()}
     empty = _empty_sweep(measured, workers)
     centre = measured.model.centre.warm if measured.model.centre else 0.0
-    total = measured.model.fits + sum(t.exact.compiling for t in measured.chunks.values())
+    together = slowdown(measured.pool, _at_once(machine, workers), machine.cores)
+    compiling = {s: t.exact.compiling for s, t in measured.chunks.items()}
+    loads = shares_of_programs(works[TRAIN].groups, workers, measured.found, compiling)
+    total = measured.model.fits + until_all_are_done(loads, measured.pool, machine.cores)
     for fold in datasets.folds(config):
         for each in (exact, relaxed):
             total += len(POINTS) * (_sweep(works[fold], measured, machine, workers, each) + empty)
@@ -145,20 +143,20 @@ def _evaluate(
     replica = _sweep(last, measured, machine, workers, exact) + empty + centre
     total += config.evaluate.bootstrap * len(POINTS) * replica
     read = sum(works[fold].events for fold in evaluated_folds(config))
-    return total + read * measured.read / _at_once(machine, workers)
+    return total + read * measured.read * together / _at_once(machine, workers)
 
 
 def _memory(
     config: Config, works: Mapping[str, Work], measured: Measured, budget: float, workers: int
 ) -> Memory:
     sizes = {shape: float(shape.size) for shape in measured.chunks}
-    events = {fold: busiest(work.groups, workers, measured.found, sizes) for fold, work in works.items()}
+    events = {fold: max(shares(work.groups, workers, measured.found, sizes)) for fold, work in works.items()}
     train, judged = events[TRAIN], sum(events[fold] for fold in evaluated_folds(config))
     kept, kept_judged = min(train, budget), min(judged, budget)
     return Memory(
         optimise=(measured.memory + kept) / MEGA,
         optimise_events=kept / MEGA,
-        evaluate=(measured.memory + kept_judged) / MEGA,
+        evaluate=(measured.judging + kept_judged) / MEGA,
         evaluate_events=kept_judged / MEGA,
         scratch=max(0.0, judged - budget) / MEGA if math.isfinite(budget) else 0.0,
     )

@@ -24,8 +24,9 @@ MOST_ENTRIES = 50_000  # of a file; more say nothing new
 
 
 class Reading(NamedTuple):
-    """What reading a range takes: seconds to open the file, and seconds per entry."""
+    """What reading a range takes: seconds of the first file of a process, of opening a file, and of an entry."""
 
+    first: float
     opening: float
     per_entry: float
 
@@ -79,12 +80,9 @@ def samples_of(config: Config, folder: Path, seconds: float) -> dict[str, Sample
     files = {name: [f for f in datasets.source_files(config) if f.sample == name] for name in names}
     found = {name: _existing(config, own) for name, own in files.items()}
     missing = [name for name, own in found.items() if own is None]
-    warm = False  # the first file of a process takes longer
+    warming = _warming(config, files[missing[0]], folder) if missing else 0.0
     for name in missing:
-        if not warm:
-            _read(config, files[name], folder, FIRST_ENTRIES)
-            warm = True
-        found[name] = _measured(config, files[name], folder, seconds / len(missing))
+        found[name] = _measured(config, files[name], folder, seconds / len(missing), warming)
     return {name: own for name, own in found.items() if own is not None}
 
 
@@ -112,7 +110,7 @@ def current(config: Config, file: SourceFile) -> Stored | None:
 def reading_of(config: Config, ranges: Sequence[JobRange], folder: Path, seconds: float) -> Reading | None:
     """Return what reading takes in a sample whose columns are there in part; None where all are there."""
     left = [own.file for own in ranges if own.made_of is None]
-    return _measured(config, left, folder, seconds).reading if left else None
+    return _measured(config, left, folder, seconds, _warming(config, left, folder)).reading if left else None
 
 
 def _existing(config: Config, files: Sequence[SourceFile]) -> Sampled | None:
@@ -124,19 +122,27 @@ def _existing(config: Config, files: Sequence[SourceFile]) -> Sampled | None:
     return None
 
 
-def _measured(config: Config, files: Sequence[SourceFile], folder: Path, seconds: float) -> Sampled:
+def _warming(config: Config, files: Sequence[SourceFile], folder: Path) -> float:
+    """Return how much longer the first file of a process takes than the same once more."""
+    first, again = (_read(config, files, folder, FIRST_ENTRIES)[1] for _ in range(2))
+    return max(0.0, first - again)
+
+
+def _measured(
+    config: Config, files: Sequence[SourceFile], folder: Path, seconds: float, warming: float
+) -> Sampled:
     """Return a column file of the first entries of a sample, as many as can be read in the time, and what that took."""
     few, short = _read(config, files, folder, FIRST_ENTRIES)
     entries = min(
         MOST_ENTRIES, round(few.entries * seconds / (2 * short))
     )  # half of the time was or will be lost
     if entries < 2 * few.entries or few.entries < FIRST_ENTRIES:
-        return few._replace(reading=Reading(0.0, short / max(1, few.entries)))
+        return few._replace(reading=Reading(warming, 0.0, short / max(1, few.entries)))
     many, longer = _read(config, files, folder, entries)
     per_entry = max(0.0, (longer - short) / max(1, many.entries - few.entries))
     opening = max(0.0, longer - per_entry * many.entries)
     logger.info(f"read {many.entries} entries of {many.made_of.file} in {longer:.2g} s")
-    return many._replace(reading=Reading(opening, per_entry))
+    return many._replace(reading=Reading(warming, opening, per_entry))
 
 
 def _read(config: Config, files: Sequence[SourceFile], folder: Path, entries: int) -> tuple[Sampled, float]:

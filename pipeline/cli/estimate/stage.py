@@ -1,11 +1,15 @@
 """The estimate of a run: a look at its files, a short measurement on some of their events, and the arithmetic."""
 
+import contextlib
 import logging
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from pipeline.analysis import analysis_of
 from pipeline.cli.estimate import words
@@ -54,8 +58,8 @@ def estimate(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         plan = plan_of(config, folder, seconds / 3)
-        keep_programs(folder / "programs")
-        measured = _measured(config, plan, folder, workers, seconds / 3)
+        with _programs_in(folder / "programs"):
+            measured = _measured(config, plan, folder, workers, seconds / 3)
         programs = sum(path.stat().st_size for path in (folder / "programs").rglob("*") if path.is_file())
         return _assembled(config, plan, measured, workers, memory_mb, programs)
 
@@ -85,6 +89,19 @@ def _check(config: Config, workers: Sequence[int]) -> None:
         )
 
 
+@contextlib.contextmanager
+def _programs_in(folder: Path) -> Iterator[None]:
+    """Keep compiled programs in a folder for a while; where the user has chosen another one, there."""
+    before = jax.config.values["jax_compilation_cache_dir"]
+    keep_programs(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            jax.config.update("jax_compilation_cache_dir", None)
+            compilation_cache.reset_cache()  # or the next program would be written there
+
+
 def _measured(config: Config, plan: Plan, folder: Path, workers: Sequence[int], seconds: float) -> Measured:
     parameters, resident = initial_parameters(config), Resident()
     work = small_work(config, plan.samples, plan.works[TRAIN], TRAIN)
@@ -105,7 +122,8 @@ def _measured(config: Config, plan: Plan, folder: Path, workers: Sequence[int], 
         pool = together(config, count, work, parameters, found, chunks, folder)
     start = process_start()
     columns = _columns(config, plan, folder, start, seconds)
-    return Measured(found, chunks, model, pool, start, read, columns, pool.memory if pool else memory)
+    whole, judging = (pool.memory, pool.judging) if pool else (memory, memory)
+    return Measured(found, chunks, model, pool, start, read, columns, whole, judging)
 
 
 def _columns(config: Config, plan: Plan, folder: Path, start: float, seconds: float) -> float:
@@ -116,7 +134,7 @@ def _columns(config: Config, plan: Plan, folder: Path, start: float, seconds: fl
     for own in plan.ranges:
         reading = readings.get(own.file.sample, other)
         if own.made_of is None and reading is not None:
-            total += start + reading.opening + reading.per_entry * own.entries
+            total += start + reading.first + reading.opening + reading.per_entry * own.entries
     return total
 
 

@@ -2,10 +2,14 @@
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.options import PathOption, Several, Whole, of_a_run, verb
+from pipeline.cli.options import CORES, PathOption, Several, Whole, of_a_run, verb
+
+if TYPE_CHECKING:
+    from pipeline.config import Cluster
 
 logger = logging.getLogger(__name__)
 COUNT = Whole(1)
@@ -16,7 +20,13 @@ def _counts(
 ) -> tuple[int, ...]:
     """Return the numbers of workers, each once."""
     numbers = [COUNT.convert(text, param, ctx) for given in values for text in given]
-    return tuple(dict.fromkeys(numbers)) or (1,)
+    return tuple(dict.fromkeys(numbers))
+
+
+def _of_the_run(cluster: "Cluster") -> int:
+    """Return the number of workers that a run has where none is given."""
+    own = {"in_process": 1, "local": CORES}
+    return own.get(cluster.executor, cluster.workers)
 
 
 @verb
@@ -27,7 +37,7 @@ def _counts(
     multiple=True,
     callback=_counts,
     metavar="NUMBER...",
-    help="numbers of workers, as in --workers 1 2 64 (default: 1)",
+    help="numbers of workers, as in --workers 1 2 64 (default: that of the run, or one per core of this machine)",
 )
 @click.option(
     "--seconds",
@@ -61,7 +71,7 @@ def estimate(
     decompress_faster()
     cluster.quiet()
     run = configuration.load(config, overrides)
-    found = estimate(run, workers, seconds=seconds, memory_mb=memory_mb)
+    found = estimate(run, workers or (_of_the_run(run.cluster),), seconds=float(seconds), memory_mb=memory_mb)
     to_standard_output(table(found))
     if output is not None:
         store.write_json(output, found.as_json())
