@@ -32,12 +32,12 @@ INSIDE = {
     "evaluate": "evaluation change summary pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point"
     " stage histograms scan given_workspace workspace_results workspace_fits pyhf_beside",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
-    "gradient": "work chunks black_box compiled held shares sweeps suspects loss",
+    "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps suspects loss",
     "likelihood": "interpolation workspace paramsets layout multipliers stacked terms histfactory"
     " cells bordered derivatives"
     " specifier run_workspace",
     "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
-    " weighted_sum",
+    " weighted_sum bounds",
     "optimise": "schedule resolution parameters given_values width_names first_step leading checkpoints update"
     " surrogate_calls"
     " epochs blocks",

@@ -162,7 +162,7 @@ def test_weighing_changes_no_number(run, folder):
 
 def test_the_verb_prints_a_table_and_writes_the_same_numbers(path, folder, capsys):
     code, said = command(capsys, path, "--seconds", 1, "--json", "out/estimate.json")
-    assert code == 0, said.err
+    assert code == 0
     found = parsed(Estimate, json.loads((folder / "out/estimate.json").read_text()), "estimate", "")
     (only,) = found.by_workers
     assert only.workers == 1
@@ -180,12 +180,12 @@ def test_the_verb_prints_a_table_and_writes_the_same_numbers(path, folder, capsy
 def test_real_workers_are_looked_at(path, folder, capsys):
     arguments = ["--workers", 1, 2, 64, "--set", "cluster.executor=local", "--json", "estimate.json"]
     code, said = command(capsys, path, "--seconds", 1, *arguments)
-    assert code == 0, said.err
+    assert code == 0
     found = parsed(Estimate, json.loads((folder / "estimate.json").read_text()), "estimate", "")
     assert [own.workers for own in found.by_workers] == [1, 2, 64]
     assert all(own.memory_mb.optimise > 50 for own in found.by_workers)
     assert "workers of this machine: " in said.out
-    assert "there are 18 groups of events" in said.out
+    assert "there are 6 groups of events" in said.out
 
 
 def test_a_centre_without_a_value_is_said_and_not_counted(run, folder):

@@ -71,7 +71,9 @@ def together(
     """
     here = config.cluster.model_copy(update={"executor": "local", "port": 0})
     each = {shape: own.forward.warm + own.pullback.warm for shape, own in seconds.items()}
-    costs = [sum(n * each[shape] for shape, n in chunks_in([group], found).items()) for group in work.groups]
+    costs = [
+        math.fsum(n * each[shape] for shape, n in chunks_in([group], found).items()) for group in work.groups
+    ]
     largest = work.groups[costs.index(max(costs))]
     # Copies are different groups, so that each worker has one.
     copies = tuple(largest._replace(scale=largest.scale * (1 + number)) for number in range(workers))
@@ -102,7 +104,7 @@ def shares(
 ) -> list[float]:
     """Return the sums over the chunks of each worker, who gets its groups as in a run."""
     return [
-        sum(number * each[shape] for shape, number in chunks_in(own, found).items())
+        math.fsum(number * each[shape] for shape, number in chunks_in(own, found).items())
         for own in _assigned(groups, workers)
     ]
 
@@ -112,7 +114,7 @@ def shares_of_programs(
 ) -> list[float]:
     """Return the sums over the shapes of chunks of each worker, which compiles what its own groups need."""
     return [
-        sum(min(1.0, number) * each[shape] for shape, number in chunks_in(own, found).items())
+        math.fsum(min(1.0, number) * each[shape] for shape, number in chunks_in(own, found).items())
         for own in _assigned(groups, workers)
     ]
 
