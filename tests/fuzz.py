@@ -41,11 +41,11 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 import contracts
 import rootfiles
+from columnfiles import columns_of, source_files
 
 from pipeline import analysis, config
 from pipeline.columns import pad
-from pipeline.columns.make import make_columns
-from pipeline.data import column_file, datasets, store
+from pipeline.data import column_file, store
 from pipeline.errors import ThalwegError
 from pipeline.evaluate.evaluation import read, write
 from pipeline.likelihood import HistFactory
@@ -321,10 +321,10 @@ def _root_kind(folder: Path, name: str, form: str, compression: Any, checked: bo
     target = f"analysis.target={folder}/" + ("tiny.py:Tiny" if form == "ttree" else "nano.py:Nano")
     settings = config.load(run, [target])
     analysis.load(settings.analysis.target, settings.analysis.options_json)
-    (source,) = (file for file in datasets.source_files(settings) if file.sample == "signal")
+    (source,) = (file for file in source_files(settings) if file.sample == "signal")
 
     def read() -> str:
-        return _digest(make_columns(settings, source)[0])
+        return _digest(columns_of(settings, source)[0])
 
     unseen = not checked and (name.removeprefix("ROOT ") in UNCHECKED or form == "rntuple")
     names = tuple(damage.__name__ for damage in BYTES)
@@ -345,7 +345,7 @@ def _binary_kinds(folder: Path) -> list[Kind]:
     arrays = {"weight": made["w"], "x": made["x"], "jet": pad(made["jets"], 3)}
     parquet, npz = folder / "columns.parquet", folder / "state.npz"
     folds = {"train": arrays, "held_out": {n: a[:7] for n, a in arrays.items()}}
-    column_file.write(parquet, folds, contracts.provenance("signal", 300, 7))
+    column_file.write(parquet, folds, [contracts.provenance("signal", 300, 7)])
     store.write_state(
         npz, {"cut": np.float64(0.5), "network": np.ones((20, 30))}, {"epoch": 3, "records": [1.0] * 20}
     )
@@ -380,7 +380,7 @@ def _text_kinds(folder: Path) -> list[Kind]:
     model = lambda: _digest(repr(_model(workspace)))  # noqa: E731
     kinds = [
         Kind(
-            "JSON manifest", manifest, b"", lambda: _digest(datasets.source_files(settings)),
+            "JSON manifest", manifest, b"", lambda: _digest(source_files(settings)),
             (*structure, *BYTES), (*unseen, "unknown"),
         ),
         Kind(

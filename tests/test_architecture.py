@@ -19,15 +19,15 @@ ORDER = [
 ]
 # The same inside each folder. Those of `analyses` import at most one another.
 INSIDE = {
-    "analysis": "declarations systematics contract",
+    "analysis": "declarations systematics contract resolution initial",
     "cli": "progress signals reference options point tables estimate verbs command main",
     "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",
     "cli/verbs": "events stages estimates points workspaces schema",
     "cluster": "settings security assignment workers sweeping batch",
-    "columns": "padding branches rootfile bookkeeping inventory preselection selection make",
+    "columns": "padding branches rootfile bookkeeping inventory preselection selection one_file make",
     "config": "textfiles sources targets section kinds notation cluster events model quantities objective sections"
     " reader",
-    "data": "names atomic written record event_random store results checksums manifest datasets column_file"
+    "data": "names atomic written record event_random store results checksums manifest jobs datasets column_file"
     " normalisation provenance run_files fingerprint",
     "evaluate": "evaluation change summary pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point"
     " stage histograms scan given_workspace workspace_results workspace_fits pyhf_beside",
@@ -38,7 +38,7 @@ INSIDE = {
     " specifier run_workspace",
     "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
     " weighted_sum bounds",
-    "optimise": "schedule resolution parameters given_values width_names first_step leading checkpoints update"
+    "optimise": "schedule parameters given_values width_names first_step leading checkpoints update"
     " surrogate_calls"
     " epochs blocks",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"

@@ -87,12 +87,12 @@ def executor_of(
 def _current_columns(config: Config, scratch: Path) -> ColumnFiles:
     """Return column files of the run where they are up to date; the others are made in a scratch folder."""
     folder, found = store.Folder(config.run), []
-    for file in datasets.source_files(config):
-        path = folder.columns(file.name)
-        made_of = column_file.read(path) if path.exists() else None
-        if made_of is None or made_of.left_out is not None or outdated(config, file, made_of):
-            logger.info(f"reading {file.place} (no current column file of it in this run)")
-            path = scratch / f"{file.name}.parquet"
-            column_file.write(path, *make_columns(config, file))
-        found.append((file.sample, path))
+    for job in datasets.columns_jobs(config):
+        path = folder.columns(job.name)
+        made_of = column_file.read(path).sources if path.exists() else ()
+        if any(source.left_out is not None for source in made_of) or outdated(config, job, made_of):
+            logger.info(f"reading {job.place} (no current column file of it in this run)")
+            path = scratch / f"{job.name}.parquet"
+            column_file.write(path, *make_columns(config, job))
+        found.append((job.sample, path))
     return found

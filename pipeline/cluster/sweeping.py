@@ -20,7 +20,7 @@ from pipeline.cluster.workers import resident_of
 from pipeline.errors import ClusterError
 from pipeline.gradient.accumulator import arrays_of, union
 from pipeline.gradient.resident import Resident
-from pipeline.gradient.sweeps import Sums
+from pipeline.gradient.sweeps import NamedSums
 from pipeline.gradient.work import Work
 
 Found = TypeVar("Found")
@@ -41,7 +41,7 @@ class InProcess:
         return [function(self._resident, group, work, *broadcast) for group in work.groups]
 
     def total(
-        self, function: Callable[..., Sums], work: Work, *broadcast: object, precision: str = "float64"
+        self, function: Callable[..., NamedSums], work: Work, *broadcast: object, precision: str = "float64"
     ) -> dict[Any, np.ndarray]:
         """Return the arrays of ``function(resident, work.groups, work, *broadcast)``, sums by name."""
         return arrays_of(function(self._resident, work.groups, work, *broadcast), precision)
@@ -87,7 +87,7 @@ class Distributed:
         return [found[group] for group in range(len(work.groups))]
 
     def total(
-        self, function: Callable[..., Sums], work: Work, *broadcast: object, precision: str = "float64"
+        self, function: Callable[..., NamedSums], work: Work, *broadcast: object, precision: str = "float64"
     ) -> dict[Any, np.ndarray]:
         """Return the arrays of ``function(resident, work.groups, work, *broadcast)``, sums by name.
 
@@ -194,13 +194,13 @@ def _part(
     return found
 
 
-def _together(parts: Sequence[Sums]) -> Sums:
+def _together(parts: Sequence[NamedSums]) -> NamedSums:
     """Return the sums of several workers as one."""
     key_split.cache_clear()
-    found: Sums = jax.device_get(functools.reduce(union, parts))
+    found: NamedSums = jax.device_get(functools.reduce(union, parts))
     return found
 
 
-def _arrays(parts: Sequence[Sums], precision: str) -> dict[Any, np.ndarray]:
+def _arrays(parts: Sequence[NamedSums], precision: str) -> dict[Any, np.ndarray]:
     """Return the arrays of sums of several workers."""
     return arrays_of(_together(parts), precision)

@@ -15,8 +15,8 @@ from pipeline.columns import rootfile
 from pipeline.columns.branches import key_of
 from pipeline.columns.rootfile import blaming, damaged, where
 from pipeline.data import checksums
-from pipeline.data.datasets import HELD_OUT, TRAIN, SourceFile
-from pipeline.data.names import FOLDS, Fold
+from pipeline.data.jobs import SourceFile
+from pipeline.data.names import FOLDS, HELD_OUT, TRAIN, Fold
 from pipeline.errors import InputError, nearest
 
 RUNS = "Runs"  # NanoAOD's tree with an entry per run and file; sums of the events before any skim

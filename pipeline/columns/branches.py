@@ -10,7 +10,7 @@ from coffea.nanoevents import NanoAODSchema, NanoEventsFactory
 from coffea.nanoevents.mapping import SimplePreloadedColumnSource
 
 from pipeline.analysis import FlatTree, NanoAOD
-from pipeline.data.datasets import SourceFile
+from pipeline.data.jobs import SourceFile
 from pipeline.errors import AnalysisError, InputError, nearest
 
 Tree: TypeAlias = uproot.TTree | uproot.behaviors.RNTuple.RNTuple

@@ -15,7 +15,8 @@ from pipeline.columns import bookkeeping, rootfile
 from pipeline.columns.branches import key_of
 from pipeline.columns.rootfile import UnreadableFile
 from pipeline.data import checksums, datasets
-from pipeline.data.datasets import NOMINAL, TRAIN, SourceFile
+from pipeline.data.datasets import NOMINAL, TRAIN
+from pipeline.data.jobs import SourceFile
 from pipeline.errors import ConfigError, InputError
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ def _matching(name: str, patterns: Iterable[str]) -> list[str]:
 
 
 def _described(name: str, path: str, tree: str, branch: str | None, algorithm: str | None) -> _ManifestFile:
-    file, reads = SourceFile(name, 0, path, None), FlatTree((), tree=tree)
+    file, reads = SourceFile(name, path), FlatTree((), tree=tree)
     try:
         with rootfile.opened(file, reads) as root:
             entries = len(rootfile.entries(file, reads, root))

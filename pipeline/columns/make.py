@@ -1,195 +1,143 @@
-"""A ROOT file -> rectangular arrays of the preselected events; the last module to know awkward."""
+"""The files of a job -> rectangular arrays of the preselected events, in one column file."""
 
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Sequence
+from typing import NoReturn
 
-import awkward as ak
 import numpy as np
 
 from pipeline import analysis as contract
-from pipeline.analysis import EVENT_NUMBER, Analysis
-from pipeline.columns import bookkeeping, rootfile
-from pipeline.columns.padding import FLOATS
+from pipeline.analysis import Analysis
+from pipeline.columns import rootfile
+from pipeline.columns.one_file import Folds, contents_of, kinds, read_events
 from pipeline.columns.rootfile import UnreadableFile, where
-from pipeline.columns.selection import WEIGHT, NumpyColumns, selected
+from pipeline.columns.selection import NumpyColumns
 from pipeline.config import Config
-from pipeline.data import store
 from pipeline.data.column_file import Contents, Provenance
-from pipeline.data.datasets import SourceFile, is_held_out
-from pipeline.data.names import HELD_OUT, TRAIN, Fold
-from pipeline.data.provenance import branch_of_generator_weights, recipe
+from pipeline.data.jobs import ColumnsJob, SourceFile
+from pipeline.data.names import FOLDS, HELD_OUT, TRAIN
+from pipeline.data.provenance import branch_of_generator_weights, recipes
 from pipeline.errors import InputError
 
 logger = logging.getLogger(__name__)
-Folds = dict[Fold, NumpyColumns]
+WIDEST = np.dtype(np.int64)  # holds the bits of every whole number
 
 
-def make_columns(config: Config, file: SourceFile) -> tuple[Folds, Provenance]:
-    """Return columns of one range of a file of a run, and their provenance.
+def make_columns(config: Config, job: ColumnsJob) -> tuple[Folds, list[Provenance]]:
+    """Return columns of the files of a job of a run, one after the other, and the provenance of each.
 
     The provenance is what was read, by which analysis and version.
 
     A file that cannot be read gives no columns at all where ``data.unreadable_files`` is ``leave_out``: its provenance
     says why, and the normalisation goes by the events that were read.
+
+    Raises:
+        InputError: a file cannot be used, or the files of the job give different columns.
     """
-    made_of = recipe(config, file)
+    made_of = recipes(config, job.files)
     found = contract.load(config.analysis.target, config.analysis.options_json, config.analysis.content)
+    read = [_of_file(config, found, file) for file in job.files]
+    for file, before, now in zip(job.files, made_of, recipes(config, job.files), strict=True):
+        if now != before:
+            raise InputError(
+                f"{where(file)}: the analysis or {file.path} was changed while it was read; run again"
+            )
+    flushed: Counter[str] = Counter()
+    for _, contents in read:
+        flushed.update(contents.subnormal)
+    for column, number in flushed.items():
+        logger.info(
+            f"note: {number} values of column {column!r} are too small for their type and were set to 0"
+        )
+    stored = _common_types(job.files, [folds for folds, _ in read])
+    provenances = [
+        Provenance(**{**dict(contents), "types": _other_types(folds[TRAIN], stored)}, **dict(recipe))
+        for (folds, contents), recipe in zip(read, made_of, strict=True)
+    ]
+    return _joined([folds for folds, _ in read], stored), provenances
+
+
+def _of_file(config: Config, analysis: Analysis, file: SourceFile) -> tuple[Folds, Contents]:
+    """Return the columns of one file; none of one that is left out."""
     retried = rootfile.retried(file, config.data.read_attempts)
     try:
-        folds, contents = retried(
+        return retried(
             lambda: read_events(
                 file,
-                found,
+                analysis,
                 held_out_fraction=config.data.held_out_fraction,
-                generator_weight=branch_of_generator_weights(config, file),
+                generator_weight=branch_of_generator_weights(config, file.sample),
             )
         )
     except UnreadableFile as error:
         if config.data.unreadable_files == "fail":
             raise
         logger.warning(f"left out: {error}")
-        folds = {TRAIN: {}, HELD_OUT: {}}
-        contents = _contents(file, folds, dict.fromkeys(folds, 0)).changed(left_out=str(error))
-    if recipe(config, file) != made_of:
-        raise InputError(
-            f"{where(file)}: the analysis or {file.path} was changed while it was read; run again"
-        )
-    for column, number in contents.subnormal.items():
-        logger.info(
-            f"note: {number} values of column {column!r} are too small for their type and were set to 0"
-        )
-    return folds, Provenance(**dict(contents), **dict(made_of))
+        folds: Folds = {TRAIN: {}, HELD_OUT: {}}
+        return folds, contents_of(file, folds, dict.fromkeys(folds, 0)).changed(left_out=str(error))
 
 
-def read_events(
-    file: SourceFile,
-    analysis: Analysis,
-    *,
-    held_out_fraction: float,
-    generator_weight: str | None = None,
-    step_events: int = 200_000,
-) -> tuple[Folds, Contents]:
-    """Return columns of one range of a ROOT file for each fold, and where they come from.
-
-    Args:
-        held_out_fraction: share of events, by event number, that go to the held-out fold.
-        generator_weight: branch whose sum per fold goes into the provenance, if any.
-        step_events: entries read at a time; bounds the memory, changes no result.
+def _common_types(files: Sequence[SourceFile], read: Sequence[Folds]) -> dict[str, np.dtype]:
+    """Return the type of each column in which the column file holds that of all files, without rounding.
 
     Raises:
-        UnreadableFile: missing or damaged file, another checksum than the manifest's, fewer entries than it promises.
-        InputError: missing tree or branch, values that are not finite.
+        InputError: there is none, or the files give other columns, or other numbers of objects.
     """
-    pieces: dict[Fold, list[NumpyColumns]] = {TRAIN: [], HELD_OUT: []}
-    numbers_given: dict[Fold, list[np.ndarray]] = {fold: [] for fold in pieces}
-    weights = []
-    first = "", False
-    bookkeeping.verify(file)
-    with rootfile.opened(file, analysis.reads) as root:
-        entries = rootfile.entries(file, analysis.reads, root)
-        facts = bookkeeping.of_file(file, analysis.reads, root, generator_weight)
-        for start in entries[::step_events]:
-            stop = min(start + step_events, entries.stop)
-            events, numbers = rootfile.events(file, analysis.reads, root, start, stop)
-            if start == 0:
-                first = bookkeeping.first_events(file, analysis.reads, root, events)
-            if EVENT_NUMBER not in events.fields:
-                events = ak.with_field(events, numbers, EVENT_NUMBER)
-            held_out = is_held_out(numbers, held_out_fraction)
-            if generator_weight is not None:
-                weights.append(
-                    bookkeeping.weights(file, analysis.reads, root, generator_weight, start, held_out)
-                )
-            parts: dict[Fold, np.ndarray] = {TRAIN: ~held_out, HELD_OUT: held_out}
-            for fold, chosen in parts.items():
-                if chosen.any():
-                    numbers_given[fold].append(numbers[chosen])
-                    pieces[fold].append(selected(file, analysis, events[chosen]))
-        identity = root.file.uuid.hex
-    read_per_fold = {fold: sum(map(len, numbers)) for fold, numbers in numbers_given.items()}
-    folds, origin = _numbered(file, _joined(file, pieces), numbers_given, identity)
-    subnormal = {name: _flushed(folds, name) for name in next(iter(folds.values()))}
-    contents = _contents(file, folds, read_per_fold).changed(
-        **facts._asdict(),
-        event_numbers_of=origin,
-        subnormal={name: number for name, number in subnormal.items() if number},
-        first_events=first[0],
-        distinctive=first[1],
-        generator_weights=bookkeeping.added(weights),
+    there = [(file, folds) for file, folds in zip(files, read, strict=True) if folds[TRAIN]]
+    types: dict[str, set[np.dtype]] = {}
+    for file, folds in there:
+        if _shapes(folds[TRAIN]) != _shapes(there[0][1][TRAIN]):
+            _refuse(there[0], (file, folds))
+        for name, array in folds[TRAIN].items():
+            types.setdefault(name, set()).add(array.dtype)
+    common = {name: _common(found) for name, found in types.items()}
+    for file, folds in there:
+        if not all(_is_held(part[name], kind) for part in folds.values() for name, kind in common.items()):
+            _refuse(there[0], (file, folds))
+    return common
+
+
+def _shapes(columns: NumpyColumns) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape[1:] for name, array in columns.items()}
+
+
+def _common(types: set[np.dtype]) -> np.dtype:
+    """Return a type that holds the numbers of all types, or else of all that are not too large."""
+    found = np.result_type(*types)
+    return WIDEST if found.kind == "f" and all(kind.kind in "biu" for kind in types) else found
+
+
+def _is_held(array: np.ndarray, kind: np.dtype) -> bool:
+    """Return whether an array comes back as it was from another type."""
+    return array.dtype == kind or bool(np.array_equal(array.astype(kind).astype(array.dtype), array))
+
+
+def _refuse(one: tuple[SourceFile, Folds], other: tuple[SourceFile, Folds]) -> NoReturn:
+    """Raise what is said of two files whose columns do not fit into one column file."""
+    (first, known), (file, found) = ((source, kinds(folds[TRAIN])) for source, folds in (one, other))
+    apart = [name for name in {**found, **known} if found.get(name) != known.get(name)]
+    here, there = ({name: own[name] for name in apart if name in own} for own in (found, known))
+    raise InputError(
+        f"{where(file)}: columns() returns {here} for {file.path} and {there} for {first.path}, which one job reads; "
+        "names, types and numbers of objects must not depend on the file"
     )
-    return folds, contents
 
 
-def _joined(file: SourceFile, pieces: Mapping[Fold, list[NumpyColumns]]) -> Folds:
-    """Return the pieces of each fold in one; a fold without events has the columns of the other."""
-    first = next(parts[0] for parts in pieces.values() if parts)
-    kinds = _kinds(first)
-    for piece in (piece for parts in pieces.values() for piece in parts):
-        if _kinds(piece) != kinds:
-            names = {*kinds, *piece}
-            apart = {n for n in names if _kinds(piece).get(n) != kinds.get(n)}
-            found, others = ({n: k[n] for n in k if n in apart} for k in (_kinds(piece), kinds))
-            raise InputError(
-                f"{where(file)}: columns() returns {found} for some events of {file.path} and {others} for others; "
-                "names, types and numbers of objects must not depend on the events"
-            )
-    empty = {name: array[:0] for name, array in first.items()}
+def _other_types(columns: NumpyColumns, stored: dict[str, np.dtype]) -> dict[str, str]:
+    """Return the types of the columns that are stored in another one."""
+    return {name: str(array.dtype) for name, array in columns.items() if array.dtype != stored[name]}
+
+
+def _joined(read: Sequence[Folds], stored: dict[str, np.dtype]) -> Folds:
+    """Return the columns of all files, one after the other; no columns where every file was left out."""
+    there = [folds for folds in read if folds[TRAIN]]
+    if len(there) == 1:
+        return there[0]
     return {
-        fold: {name: np.concatenate([piece[name] for piece in parts or [empty]]) for name in first}
-        for fold, parts in pieces.items()
+        fold: {
+            name: np.concatenate([folds[fold][name].astype(kind, copy=False) for folds in there])
+            for name, kind in stored.items()
+        }
+        for fold in FOLDS
     }
-
-
-def _kinds(columns: NumpyColumns) -> dict[str, str]:
-    """Return type and number of objects of each column."""
-    return {name: f"{array.dtype}{list(array.shape[1:]) or ''}" for name, array in columns.items()}
-
-
-def _numbered(
-    file: SourceFile, folds: Folds, given: Mapping[Fold, list[np.ndarray]], identity: str
-) -> tuple[Folds, str]:
-    """Return the columns with the numbers that the bootstrap knows the events by, and what these are numbers in.
-
-    Those of the column that the analysis returns; or of the events, where it keeps all; or else the row's place among
-    those kept of this range and fold. In a file the numbers are its own: a copy of it has the same.
-    """
-    if not int(identity, 16):  # written by a program that gives files no identity
-        identity = store.digest(folds[TRAIN]) + store.digest(folds[HELD_OUT])
-    if EVENT_NUMBER in folds[TRAIN]:
-        return folds, identity
-    numbers = {fold: np.concatenate(parts or [np.empty(0, np.int64)]) for fold, parts in given.items()}
-    rows = {fold: len(columns[WEIGHT]) for fold, columns in folds.items()}
-    if rows == {fold: len(array) for fold, array in numbers.items()}:
-        made, origin = numbers, identity
-    else:
-        made, origin = {fold: np.arange(number) for fold, number in rows.items()}, f"{identity} {file.start}"
-    kept = [array for array in made.values() if len(array)]
-    kind = np.result_type(*kept) if kept else np.dtype(np.int64)
-    return {f: {**c, EVENT_NUMBER: made[f].astype(kind)} for f, c in folds.items()}, origin
-
-
-def _flushed(folds: Folds, name: str) -> int:
-    """Set to 0 what is too small for its type to be a normal number, as XLA does in silence; how many there were."""
-    number = 0
-    for columns in folds.values():
-        array = columns[name]
-        if array.dtype.kind in FLOATS:
-            small = (array != 0) & (np.abs(array) < np.finfo(array.dtype).tiny)
-            columns[name] = np.where(small, np.zeros_like(array), array) if small.any() else array
-            number += int(small.sum())
-    return number
-
-
-def _contents(file: SourceFile, folds: Folds, read_per_fold: Mapping[Fold, int]) -> Contents:
-    """Return the numbers of events and the sums of weights of a range."""
-    weights = {fold: np.asarray(columns.get(WEIGHT, ())) for fold, columns in folds.items()}
-    return Contents(
-        entries_promised=file.entries,
-        entries_read=dict(read_per_fold),
-        entries_kept={fold: len(own) for fold, own in weights.items()},
-        sum_of_weights={fold: float(np.sum(own, dtype=np.float64)) for fold, own in weights.items()},
-        sum_of_absolute_weights={
-            fold: float(np.sum(np.abs(own), dtype=np.float64)) for fold, own in weights.items()
-        },
-        largest_weight=max(float(np.max(np.abs(own), initial=0)) for own in weights.values()),
-    )

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import aiohttp
 import awkward as ak
 import cramjam
 import numpy as np
@@ -24,7 +23,7 @@ from pipeline.analysis import FlatTree, NanoAOD
 from pipeline.columns import branches
 from pipeline.columns.branches import RNTUPLE, TTREE
 from pipeline.columns.branches import where as where
-from pipeline.data.datasets import SourceFile
+from pipeline.data.jobs import SourceFile
 from pipeline.errors import ConfigError, InputError, ThalwegError, nearest
 
 Found = TypeVar("Found")
@@ -72,11 +71,17 @@ def retried(file: SourceFile, attempts: int) -> Callable[[Callable[[], Found]], 
 
 def _passes(error: BaseException | None) -> bool:
     """Return whether an error of a remote read may be gone the next time."""
-    if isinstance(error, aiohttp.ClientResponseError):
-        return error.status >= HTTP_SERVER_FAULT or error.status == HTTP_TOO_MANY
+    of_http = _is_of_http(error)
+    if of_http and isinstance(status := getattr(error, "status", None), int):
+        return status >= HTTP_SERVER_FAULT or status == HTTP_TOO_MANY
     if isinstance(error, LASTING) or "no such file" in str(error).lower():  # XRootD has no type for that
         return False
-    return isinstance(error, (OSError, aiohttp.ClientError, *COMPRESSION_ERRORS))
+    return of_http or isinstance(error, (OSError, *COMPRESSION_ERRORS))
+
+
+def _is_of_http(error: BaseException | None) -> bool:
+    """Return whether an error is one of aiohttp's, whose import takes longer than reading a small file."""
+    return any(kind.__module__.startswith("aiohttp.") for kind in type(error).__mro__)
 
 
 @contextlib.contextmanager

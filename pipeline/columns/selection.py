@@ -14,7 +14,7 @@ from pipeline.analysis.declarations import WEIGHT as WEIGHT
 from pipeline.columns.branches import with_hint
 from pipeline.columns.padding import NUMBERS, UnsuitableArray
 from pipeline.columns.rootfile import where
-from pipeline.data.datasets import SourceFile
+from pipeline.data.jobs import SourceFile
 from pipeline.errors import AnalysisError, InputError, Noting
 
 # longdouble, which few readers know, may be wider; NumPy and Parquet have the others on every machine.

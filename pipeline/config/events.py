@@ -141,8 +141,9 @@ class Data(Section):
     max_events_per_job: int = Field(
         default=200_000,
         ge=1,
-        description="a file that the manifest promises more events of is read in several jobs, as equal ranges of its "
-        "entries; bounds memory, changes no event",
+        description="events that one job reads. A file that the manifest promises more of is read in several jobs, as "
+        "equal ranges of its entries; smaller files of a sample share a job, in the order of their paths and 1000 at "
+        "most. Bounds memory, changes no event",
     )
     prefixes: dict[str, str] = Field(
         default={},

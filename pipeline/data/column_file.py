@@ -1,6 +1,6 @@
-"""The provenance of a column file: what it was made from, and what was read and kept."""
+"""A column file and its provenance: the ROOT files that it was made from, and what was read and kept of each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,29 +52,58 @@ class Contents(Written):
     first_events: str = ""
     distinctive: bool = False
     generator_weights: dict[Fold, float] | None = None
+    digest: str = ""  # of its columns
+    types: dict[str, str] = Field(
+        default_factory=dict
+    )  # of columns that are stored in another type, for the sake of the other files in the column file
 
 
 class Provenance(ColumnRecipe, Contents):
-    """What a column file was made from, and what is in it."""
+    """What one ROOT file of a column file, or a range of it, was made into columns by, and what they are."""
 
 
-class Stored(Provenance):
-    """The provenance of a column file that is there, with digests of its columns by fold, and of them all."""
+class Stored(Written):
+    """What a column file that is there holds: that of its ROOT files, one after the other, and digests of them all."""
 
+    sources: tuple[Provenance, ...]
     folds: dict[Fold, str]
     content: str
 
 
-def write(path: Path, folds: Mapping[Fold, Mapping[str, np.ndarray]], provenance: Provenance) -> None:
-    """Write the columns of one ROOT file with their provenance."""
-    store.write_columns(path, folds, provenance.as_json())
+def write(
+    path: Path, folds: Mapping[Fold, Mapping[str, np.ndarray]], provenances: Sequence[Provenance]
+) -> None:
+    """Write the columns of ROOT files, one after the other, with their provenances."""
+    store.write_columns(path, folds, {"sources": [provenance.as_json() for provenance in provenances]})
 
 
 def read(path: Path) -> Stored:
-    """Return the provenance of a column file.
+    """Return the provenances of a column file.
 
     Raises:
         InputError: it is not there, damaged, or of another version.
     """
     found = store.read_provenance(path)
     return parsed(Stored, found, f"column file {path}", "delete it and run the `columns` stage again")
+
+
+def read_sources(
+    path: Path, numbers: Iterable[int], folds: Iterable[Fold], content: str
+) -> Iterator[tuple[Provenance, dict[str, np.ndarray]]]:
+    """Yield the columns of some ROOT files of a column file, fold by fold, in the types that they were made in.
+
+    Args:
+        numbers: the files, counted from 0.
+        content: the digest that the column file has to have.
+    """
+    sources = read(path).sources
+    columns = {fold: store.read_columns(path, fold, content) for fold in folds}
+    ends = {fold: np.cumsum([source.entries_kept[fold] for source in sources]) for fold in columns}
+    for number in numbers:
+        source = sources[number]
+        for fold, arrays in columns.items():
+            rows = slice(ends[fold][number] - source.entries_kept[fold], ends[fold][number])
+            yield (
+                source,
+                {n: a[rows].astype(source.types.get(n, a.dtype), copy=False) for n, a in arrays.items()},
+            )

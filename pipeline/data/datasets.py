@@ -1,11 +1,9 @@
-"""Manifests -> the files of each sample, and the ranges of entries that are read of them.
+"""Manifests -> the files of each sample, and the jobs that read them.
 
 What a manifest is, ``pipeline.data.manifest`` says.
 """
 
-import dataclasses
 import hashlib
-import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 
 from pipeline.config import Config, Sample, textfiles
 from pipeline.data import event_random, manifest
+from pipeline.data.jobs import ColumnsJob, jobs_of
 from pipeline.data.manifest import Listed, Manifest, Planned
 from pipeline.data.names import ALL as ALL
 from pipeline.data.names import FOLDS, Fold
@@ -22,63 +21,6 @@ from pipeline.data.names import TRAIN as TRAIN
 from pipeline.errors import ConfigError, InputError
 
 NOMINAL = "nominal"  # the variation that is none, in manifests and templates
-MOST_RANGES = 100_000  # of a file: a job each, and more than any batch system takes
-
-
-@dataclasses.dataclass(frozen=True)
-class SourceFile:
-    """A ROOT file of a sample, or a range of its entries: what one job reads.
-
-    ``entries`` is what the manifest promises of the range, where it does, and ``promised`` of the whole file;
-    ``stop=None`` is the end of the file, whatever was promised. ``index`` counts the ranges of the sample.
-    """
-
-    sample: str
-    index: int
-    path: str
-    entries: int | None
-    start: int = 0
-    stop: int | None = None
-    promised: int | None = None
-    checksum: str | None = None
-    simulated: bool = False
-
-    @property
-    def name(self) -> str:
-        """Name of the column file made from it, without its ending."""
-        return f"{self.sample}/{self.index:04d}"
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether it is read over the network."""
-        return "://" in self.path
-
-    @property
-    def place(self) -> str:
-        """The file, and which entries where it is not all of them."""
-        if self.start == 0 and self.stop is None:
-            return self.path
-        return f"{self.path} (entries {self.start} to {'the end' if self.stop is None else self.stop - 1})"
-
-    @property
-    def cure_if_missing(self) -> str:
-        """What to do where the file is not there."""
-        if self.simulated:
-            return "run `simulate` first"
-        return (
-            "correct the manifest, or give its place by data.prefixes; where the data of the shipped runs come from "
-            "is in docs/data.md"
-        )
-
-    @property
-    def least(self) -> int:
-        """Entries that the file must have: what the manifest promises, and one in the range at least."""
-        return max(self.promised or 0, self.start + max(self.entries or 1, 1))
-
-    @property
-    def request(self) -> list[str | int | None]:
-        """All that says what is read: another one makes other columns, or none."""
-        return [self.path, self.start, self.stop, self.promised, self.checksum]
 
 
 def sample_names(config: Config) -> list[str]:
@@ -86,17 +28,32 @@ def sample_names(config: Config) -> list[str]:
     return [name for process, sample in config.data.samples.items() for name in _names(process, sample)]
 
 
-def source_files(config: Config) -> list[SourceFile]:
-    """Return every file of the run, in the order that fixes how sums are done.
+def columns_jobs(config: Config) -> list[ColumnsJob]:
+    """Return what every job of the ``columns`` stage reads, in the order that fixes how sums are done.
+
+    The files of a sample are in the order of their paths, so that the manifest's order decides nothing but which files
+    are the first of ``data.max_files_per_process``.
 
     Raises:
         InputError: the manifest does not have them, or has one twice.
     """
     most = None if config.data.max_files_per_process == "all" else config.data.max_files_per_process
-    used = {sample: _located(files[:most], config) for sample, files in _listed(config).items()}
+    used = {
+        sample: _located(sorted(files[:most], key=_path_first), config)
+        for sample, files in _listed(config).items()
+    }
     if not config.data.allow_repeated:
         _require_different(used, _where(config))
-    return [file for sample, files in used.items() for file in _ranges_of(sample, files, config)]
+    is_simulated = config.simulate is not None
+    return [
+        job
+        for sample, files in used.items()
+        for job in jobs_of(sample, files, most=config.data.max_events_per_job, simulated=is_simulated)
+    ]
+
+
+def _path_first(file: Listed) -> tuple[str, int, str]:
+    return file.path, file.entries or 0, file.checksum or ""
 
 
 def not_used(config: Config) -> dict[str, int | None]:
@@ -198,46 +155,6 @@ def _entry(sample: str) -> str:
     """Return where a sample is in a manifest."""
     process, _, variation = sample.partition("__")
     return f"{process}/{variation or NOMINAL}"
-
-
-def _ranges_of(sample: str, files: Sequence[Listed], config: Config) -> list[SourceFile]:
-    ranges = [
-        (file, *limits) for file in files for limits in _ranges(sample, file, config.data.max_events_per_job)
-    ]
-    return [
-        SourceFile(
-            sample,
-            index,
-            file.path,
-            entries,
-            start,
-            stop,
-            file.entries,
-            file.checksum,
-            config.simulate is not None,
-        )
-        for index, (file, entries, start, stop) in enumerate(ranges)
-    ]
-
-
-def _ranges(sample: str, file: Listed, most: int) -> list[tuple[int | None, int, int | None]]:
-    """Return (entries, start, stop) of the fewest equal ranges with at most ``most`` entries.
-
-    The last one is open-ended.
-    """
-    if not file.entries:
-        return [(file.entries, 0, None)]
-    jobs = -(-file.entries // most)
-    if jobs > MOST_RANGES:
-        raise InputError(
-            f"sample {sample!r}: {file.path} promises {file.entries} events, which are {jobs} jobs of "
-            f"data.max_events_per_job: {most}; at most {MOST_RANGES} are allowed, raise the key or correct the 'nevts'"
-        )
-    bounds = [file.entries * job // jobs for job in range(jobs + 1)]
-    return [
-        (stop - start, start, stop if stop < file.entries else None)
-        for start, stop in itertools.pairwise(bounds)
-    ]
 
 
 def _require_different(used: Mapping[str, Sequence[Listed]], where: str) -> None:

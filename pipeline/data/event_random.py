@@ -8,11 +8,10 @@ import zlib
 
 import numpy as np
 import scipy.special
-import scipy.stats
 from jaxtyping import Float, Integer, UInt64
 
 MOST_COPIES = 20  # of an event in a replica: the probability of more is below 2^-64
-POISSON_CDF = scipy.stats.poisson.cdf(np.arange(MOST_COPIES), 1.0)  # of mean 1, at 0, 1, 2, ...
+POISSON_CDF = scipy.special.pdtr(np.arange(MOST_COPIES), 1.0)  # of mean 1, at 0, 1, 2, ...
 LARGEST_NORMAL = 8.3  # what `normal` can give at most: the probability of more is 2^-54
 STEP = np.uint64(0x9E3779B97F4A7C15)
 

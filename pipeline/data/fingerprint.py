@@ -19,13 +19,13 @@ def fingerprint_of(config: Config, columns: Iterable[tuple[str, Path]]) -> str:
     Raises:
         InputError: there is nothing to normalise a sample by, see ``normalisation.scales``.
     """
-    found = [(sample, column_file.read(path)) for sample, path in columns]
+    found = [(sample, source) for sample, path in columns for source in column_file.read(path).sources]
     samples: dict[str, list[Provenance]] = {}
     for sample, provenance in found:
         samples.setdefault(sample, []).append(provenance)
     content = {
         "physics": config.physics(),
-        "columns": [(provenance.content, provenance.version) for _, provenance in found],
+        "columns": [(provenance.digest, provenance.version) for _, provenance in found],
         "scales": {fold: normalisation.scales(config, samples, fold) for fold in datasets.folds(config)},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

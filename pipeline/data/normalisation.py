@@ -8,6 +8,7 @@ has absolute weights; what is made up for is then the share of its events in the
 """
 
 import itertools
+import math
 from collections.abc import Hashable, Mapping, Sequence
 
 from pipeline.config import Config
@@ -123,10 +124,8 @@ def _generated(sample: str, files: Provenances, fold: str) -> float:
     read and the share of the fold in the sample.
     """
     read = [file for file in files if file.left_out is None]
-    everything = 0.0
-    for _, ranges in itertools.groupby(read, key=lambda file: file.file):
-        everything += _of_a_file(list(ranges))
-    here = everything * _share(read, fold)
+    by_file = itertools.groupby(read, key=lambda file: file.file)
+    here = math.fsum(_of_a_file(list(ranges)) for _, ranges in by_file) * _share(read, fold)
     if not here > 0:
         raise InputError(
             f"sample {sample!r}: the generator weights of its events in fold {fold!r} add up to {here:g}, nothing to "
@@ -138,7 +137,7 @@ def _generated(sample: str, files: Provenances, fold: str) -> float:
 def _of_a_file(ranges: Provenances) -> float:
     in_runs = ranges[0].weights_in_runs
     if in_runs is None:
-        return float(sum(sum((file.generator_weights or {}).values()) for file in ranges))
+        return math.fsum(w for file in ranges for w in (file.generator_weights or {}).values())
     return float(in_runs * _events(ranges, ALL) / ranges[0].entries_in_file)
 
 
@@ -149,8 +148,8 @@ def _share(files: Provenances, fold: str) -> float:
     known = [file.generator_weights for file in files if file.generator_weights is not None]
     if len(known) < len(files):
         return _events(files, fold) / _events(files, ALL)
-    everything = sum(sum(weights.values()) for weights in known)
-    own = sum(weights[name] for weights in known for name in _folds(fold))
+    everything = math.fsum(weight for weights in known for weight in weights.values())
+    own = math.fsum(weights[name] for weights in known for name in _folds(fold))
     return float(own / everything) if everything else 0.0
 
 

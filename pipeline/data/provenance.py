@@ -1,4 +1,4 @@
-"""What a column file is made from, and whether it still is: the same file, range of entries, analysis and version."""
+"""What a column file is made from, and whether it still is: the same files, ranges, analysis and version."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pipeline
 from pipeline.config import Config
 from pipeline.data.column_file import ColumnRecipe, Provenance
-from pipeline.data.datasets import SourceFile
+from pipeline.data.jobs import ColumnsJob, SourceFile
 from pipeline.data.normalisation import uses_generator_weights
 from pipeline.errors import InputError
 
@@ -14,21 +14,26 @@ from pipeline.errors import InputError
 SMALLEST_WEIGHT = {"float32": 1e-30, "float64": 1e-146}
 
 
-def recipe(config: Config, file: SourceFile) -> ColumnRecipe:
-    """Return all that decides the columns of a range.
+def recipes(config: Config, files: Sequence[SourceFile]) -> list[ColumnRecipe]:
+    """Return all that decides the columns of each of some files of a sample, or ranges of them.
 
     A local file is recognised by its size and modification time as well.
     """
+    analysis = config.analysis.digest
+    return [_recipe(config, analysis, file) for file in files]
+
+
+def _recipe(config: Config, analysis: str, file: SourceFile) -> ColumnRecipe:
     made_of = ColumnRecipe(
         version=pipeline.__version__,
-        analysis=config.analysis.digest,
+        analysis=analysis,
         held_out_fraction=config.data.held_out_fraction,
         sample=file.sample,
         file=file.path,
         range=(file.start, file.stop),
         promised=file.promised,
         checksum=file.checksum,
-        generator_weight=branch_of_generator_weights(config, file),
+        generator_weight=branch_of_generator_weights(config, file.sample),
     )
     if file.is_remote or not Path(file.path).exists():
         return made_of
@@ -36,24 +41,25 @@ def recipe(config: Config, file: SourceFile) -> ColumnRecipe:
     return made_of.changed(source_bytes=status.st_size, source_mtime_ns=status.st_mtime_ns)
 
 
-def branch_of_generator_weights(config: Config, file: SourceFile) -> str | None:
-    """Return the branch of generator weights to add up, where the file's sample is normalised by them."""
-    return config.data.generator_weight if uses_generator_weights(config, file.sample) else None
+def branch_of_generator_weights(config: Config, sample: str) -> str | None:
+    """Return the branch of generator weights to add up, where the sample is normalised by them."""
+    return config.data.generator_weight if uses_generator_weights(config, sample) else None
 
 
-def outdated(config: Config, file: SourceFile, found: Provenance) -> str | None:
-    """Return why columns of provenance ``found`` are not those of this range in this run; None where they are.
+def outdated(config: Config, job: ColumnsJob, found: Sequence[Provenance]) -> str | None:
+    """Return why columns of provenances ``found`` are not those of this job in this run; None where they are.
 
     A ROOT file that is gone by now says nothing against columns made of it.
     """
-    now, then = recipe(config, file).as_json(), found.as_json()
-    for key, value in now.items():
-        is_gone = value is None and key in ("source_bytes", "source_mtime_ns")
-        if then[key] != value and not is_gone:
-            return f"{key} was {then[key]!r} and is {value!r}"
-    if found.left_out is not None and config.data.unreadable_files == "fail":
-        return "its file was left out, and data.unreadable_files is 'fail'"
-    return None
+    for made_of, source in zip(recipes(config, job.files), found, strict=False):
+        now, then = made_of.as_json(), source.as_json()
+        for key, value in now.items():
+            is_gone = value is None and key in ("source_bytes", "source_mtime_ns")
+            if then[key] != value and not is_gone:
+                return f"{key} was {then[key]!r} and is {value!r}"
+        if source.left_out is not None and config.data.unreadable_files == "fail":
+            return "its file was left out, and data.unreadable_files is 'fail'"
+    return None if len(found) == len(job.files) else f"its files were {len(found)} and are {len(job.files)}"
 
 
 def require_weights(

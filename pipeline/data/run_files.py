@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.data import column_file, datasets, normalisation, store
+from pipeline.data.column_file import Provenance
 from pipeline.data.provenance import outdated
 from pipeline.data.record import EpochRecord
 from pipeline.data.written import parsed
@@ -23,17 +24,22 @@ def column_files(config: Config) -> ColumnFiles:
         InputError: one is missing, or made from something else.
     """
     folder, found = store.Folder(config.run), []
-    for file in datasets.source_files(config):
-        path = folder.columns(file.name)
-        if reason := outdated(config, file, column_file.read(path)):
+    for job in datasets.columns_jobs(config):
+        path = folder.columns(job.name)
+        if reason := outdated(config, job, column_file.read(path).sources):
             raise InputError(f"column file {path} is of another run: {reason}; run the `columns` stage again")
-        found.append((file.sample, path))
+        found.append((job.sample, path))
     return found
+
+
+def provenances(files: ColumnFiles) -> list[Provenance]:
+    """Return those of all ROOT files that the column files are made from."""
+    return [source for _, path in files for source in column_file.read(path).sources]
 
 
 def notes(config: Config, files: ColumnFiles) -> list[str]:
     """Return notes for a reader of the result: events that were not read, and doubts about weights."""
-    made_of = [column_file.read(path) for _, path in files]
+    made_of = provenances(files)
     reasons = [file.left_out for file in made_of if file.left_out is not None]
     return [f"left out: {reason}" for reason in reasons] + normalisation.notes(config, made_of)
 

@@ -58,7 +58,7 @@ class Folder:
         return self.root / "summary.json"
 
     def columns(self, name: str) -> Path:
-        """Return the path of the columns of one ROOT file, named ``sample/index``."""
+        """Return the path of the columns that one job makes, named ``sample/index``."""
         return self.root / "columns" / f"{name}.parquet"
 
     def block(self, number: int) -> Path:
@@ -103,7 +103,7 @@ def read_json(path: Path) -> Any:
 def write_columns(
     path: Path, folds: Mapping[Fold, Mapping[str, np.ndarray]], provenance: Mapping[str, object]
 ) -> None:
-    """Write the columns of one ROOT file, one row group per fold; ``folds`` and ``content`` are their digests.
+    """Write columns, one row group per fold; ``folds`` and ``content`` are their digests.
 
     Arrays are [events] or [events, objects]; the second kind becomes a fixed-size list.
     """
@@ -111,8 +111,8 @@ def write_columns(
         pa.table({name: _arrow(array) for name, array in columns.items()}) for columns in folds.values()
     ]
     digests = {fold: digest(columns) for fold, columns in folds.items()}
-    content = _sha256(json.dumps(digests).encode())
-    header = json.dumps({**provenance, "folds": digests, "content": content}, allow_nan=False).encode()
+    sealed = {**provenance, "folds": digests, "content": _of_folds(digests)}
+    header = json.dumps(sealed, allow_nan=False).encode()
     schema = tables[0].schema.with_metadata(
         {_PROVENANCE: header, _PROVENANCE_DIGEST: _sha256(header).encode()}
     )
@@ -246,6 +246,15 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
     return total.hexdigest()
 
 
+def digest_of_folds(folds: Mapping[Fold, Mapping[str, np.ndarray]]) -> str:
+    """Return the fingerprint of the columns of all folds."""
+    return _of_folds({fold: digest(columns) for fold, columns in folds.items()})
+
+
+def _of_folds(digests: Mapping[Fold, str]) -> str:
+    return _sha256(json.dumps(digests).encode())
+
+
 def _sealed(leaves: Mapping[str, np.ndarray], header: str) -> str:
     return _sha256(f"{digest(leaves)} {header}".encode())
 
@@ -264,12 +273,18 @@ def _damaged(what: str, path: Path, error: BaseException) -> InputError:
 
 def _arrow(array: np.ndarray) -> pa.Array:
     if array.ndim == 1:
-        return pa.array(array)
+        return _numbers(array)
     if array.shape[1] == 0:
         raise ValueError("a column of no objects has nothing to store")  # pyarrow dies of it
     return pa.FixedSizeListArray.from_arrays(
-        pa.array(array.reshape(-1)), type=pa.list_(pa.from_numpy_dtype(array.dtype), array.shape[1])
+        _numbers(array.reshape(-1)), type=pa.list_(pa.from_numpy_dtype(array.dtype), array.shape[1])
     )
+
+
+def _numbers(array: np.ndarray) -> pa.Array:
+    """Return the same numbers of the same memory, without pandas, which `pa.array` imports to look for its own."""
+    held = np.packbits(array, bitorder="little") if array.dtype == bool else np.ascontiguousarray(array)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(array.dtype), array.size, [None, pa.py_buffer(held)])
 
 
 def _numpy(column: pa.ChunkedArray) -> np.ndarray:

@@ -61,9 +61,11 @@ def added(total: Accumulator, summand: Float[AnyArray, "*shape"]) -> Accumulator
 
 def added_at(place: Int[Array, ""], total: Accumulator, summand: Float[AnyArray, "*rest"]) -> Accumulator:
     """Return sums of which one, by its place along the first axis, has one more summand."""
-    own = jax.tree.map(lambda array: jnp.asarray(array)[place], total)
+    own = jax.tree.map(lambda array: jax.lax.dynamic_index_in_dim(array, place, keepdims=False), total)
     put: Accumulator = jax.tree.map(
-        lambda array, row: jnp.asarray(array).at[place].set(row), total, added(own, summand)
+        lambda array, row: jax.lax.dynamic_update_index_in_dim(array, row, place, 0),
+        total,
+        added(own, summand),
     )
     return put
 

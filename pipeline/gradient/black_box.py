@@ -11,7 +11,7 @@ from pipeline.columns.padding import NUMBERS
 from pipeline.containers import AnyArray, Columns
 from pipeline.errors import ConfigError, FitError, Noting
 from pipeline.gradient.chunks import parted
-from pipeline.gradient.resident import Place, Resident, Share, in_order
+from pipeline.gradient.resident import ChunkId, Resident, Share, in_order
 from pipeline.gradient.scratch import Arrays
 from pipeline.gradient.work import Group, Problem, Work
 from pipeline.templates.surrogate import Call
@@ -40,7 +40,7 @@ def events(
         return resident.shares(groups, problem)
     point = tuple(float(parameters[name]) for name in stage.parameters)
 
-    def outputs(owner: Place, chunk: Columns) -> Arrays:
+    def outputs(owner: ChunkId, chunk: Columns) -> Arrays:
         rng = np.random.default_rng([*_seed(owner.group), owner.number])
         return _called(problem.analysis, stage, point, _arrays(chunk), rng)
 
@@ -144,4 +144,4 @@ def _arrays(chunk: Columns) -> Arrays:
 
 
 def _seed(group: Group) -> Iterator[int]:
-    return (int(file.content[:16], 16) for file in group.files)
+    return (int(file.digest[:16], 16) for file in group.files)

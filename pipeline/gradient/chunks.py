@@ -5,6 +5,7 @@ Most events have few jets. A chunk holds no more objects of a collection than it
 more compilation per size.
 """
 
+import itertools
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from jaxtyping import Float, UInt64
 
 from pipeline.analysis import EVENT_NUMBER
 from pipeline.containers import AnyArray, Columns
-from pipeline.data import column_file, event_random, store
+from pipeline.data import column_file, event_random
 from pipeline.gradient.scratch import Arrays
 from pipeline.gradient.work import Group, Layout
 from pipeline.templates.variations import WEIGHT
@@ -52,7 +53,7 @@ def copies(
 
 
 def cut(group: Group, layout: Layout) -> Iterator[Arrays]:
-    """Yield the chunks of a group, of the layout's length or fewer events, with one file in memory at a time.
+    """Yield the chunks of a group, of the layout's length or fewer events, with one column file in memory at a time.
 
     Events that fill no chunk wait for those of the next file; the last chunk of each shape is filled up. Values keep
     their types; weights are in float64; in place of event numbers there are keys.
@@ -74,14 +75,14 @@ def cut(group: Group, layout: Layout) -> Iterator[Arrays]:
 
 def _parts(group: Group) -> Iterator[Arrays]:
     """Yield events of each file and fold, with the group's scale for a factor, and keys for their numbers."""
-    for file in group.files:
-        for fold in group.folds if file.events else ():
-            part = store.read_columns(Path(file.path), fold, file.content)
+    with_events = [file for file in group.files if file.events]
+    for (path, content), files in itertools.groupby(with_events, key=lambda file: (file.path, file.content)):
+        wanted = [file.source for file in files]
+        for source, part in column_file.read_sources(Path(path), wanted, group.folds, content):
             if len(part[WEIGHT]):
                 weight = part[WEIGHT].astype(np.float64)
-                origin = column_file.read(Path(file.path)).event_numbers_of or file.content
                 numbers = part.get(EVENT_NUMBER, np.arange(len(weight)))
-                keys = event_random.keys(numbers, origin)
+                keys = event_random.keys(numbers, source.event_numbers_of or source.digest)
                 factor = np.full(len(weight), group.scale)
                 yield {**part, WEIGHT: weight, EVENT_NUMBER: keys, FACTOR: factor}
 

@@ -107,7 +107,7 @@ def compiled(problem: Problem, variations: tuple[str, ...]) -> Sweeps:
 
 def _chunk(tree: Tree, place: Array) -> Tree:
     """Return what lies at one place along the first axis of all arrays."""
-    found: Tree = jax.tree.map(lambda array: jnp.asarray(array)[place], tree)
+    found: Tree = jax.tree.map(lambda array: jax.lax.dynamic_index_in_dim(array, place, keepdims=False), tree)
     return found
 
 

@@ -25,7 +25,7 @@ STACK = 2**24  # bytes of a stack, about; the last one of each shape is as large
 MOST_CHUNKS = 64  # of a stack
 
 
-class Place(NamedTuple):
+class ChunkId(NamedTuple):
     """Where a chunk belongs: its group, and its number there."""
 
     group: Group
@@ -41,7 +41,7 @@ class Share(NamedTuple):
     columns: Columns  # [chunks, events, ...]
     keys: UInt64[np.ndarray, "chunks events"]
     places: tuple[int, ...]
-    owners: tuple[Place, ...]
+    owners: tuple[ChunkId, ...]
 
     def chunk(self, place: int) -> Columns:
         """Return one chunk, [events, ...]."""
@@ -59,7 +59,7 @@ class _Held(NamedTuple):
 class _Stack:
     """Chunks of one shape; and what a stage without a derivative made of them last."""
 
-    def __init__(self, owners: Sequence[Place], keys: np.ndarray, held: _Held) -> None:
+    def __init__(self, owners: Sequence[ChunkId], keys: np.ndarray, held: _Held) -> None:
         self.owners, self.keys, self.held = tuple(owners), keys, held
         self.made: tuple[Hashable, _Held] | None = None
 
@@ -89,7 +89,7 @@ class Resident:
         groups: Iterable[Group],
         problem: Problem,
         version: Hashable,
-        make: Callable[[Place, Columns], Arrays],
+        make: Callable[[ChunkId, Columns], Arrays],
     ) -> Iterator[Share]:
         """Yield the same with further columns, made where those of this version are not there; earlier ones go.
 
@@ -122,18 +122,18 @@ class Resident:
 
     def _read(self, groups: Iterable[Group], layout: Layout) -> None:
         """Read groups into new stacks."""
-        waiting: dict[ArraysKind, list[tuple[Place, Arrays]]] = {}
+        waiting: dict[ArraysKind, list[tuple[ChunkId, Arrays]]] = {}
         for group in groups:
             for number, chunk in enumerate(cut(group, layout)):
                 kind = tuple((name, array.shape, array.dtype) for name, array in chunk.items())
                 own = waiting.setdefault(kind, [])
-                own.append((Place(group, number), chunk))
+                own.append((ChunkId(group, number), chunk))
                 if len(own) == _room(kind):
                     self._add(layout, waiting.pop(kind))
         for own in waiting.values():
             self._add(layout, own)
 
-    def _add(self, layout: Layout, chunks: Sequence[tuple[Place, Arrays]]) -> None:
+    def _add(self, layout: Layout, chunks: Sequence[tuple[ChunkId, Arrays]]) -> None:
         """Add a stack of chunks of one shape."""
         first = chunks[0][1]
         room = _room(tuple((name, array.shape, array.dtype) for name, array in first.items()))

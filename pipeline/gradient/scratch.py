@@ -16,7 +16,7 @@ Arrays = dict[str, np.ndarray]
 ALIGNMENT = 64  # bytes: XLA takes arrays that start there as they are
 
 
-class Stored(NamedTuple):
+class OnDisk(NamedTuple):
     """Where arrays lie in a scratch file, one after the other: names, shapes and types."""
 
     begin: int
@@ -33,7 +33,7 @@ class Scratch:
         self._end = 0
         self._room: dict[int, list[int]] = defaultdict(list)  # where there is room for so many bytes
 
-    def write(self, arrays: Arrays) -> Stored:
+    def write(self, arrays: Arrays) -> OnDisk:
         """Write arrays.
 
         Raises:
@@ -42,7 +42,7 @@ class Scratch:
         kind = tuple((name, array.shape, array.dtype) for name, array in arrays.items())
         size = _aligned(sum(_aligned(array.nbytes) for array in arrays.values()), mmap.ALLOCATIONGRANULARITY)
         try:
-            stored = Stored(self._place(size), size, kind)
+            stored = OnDisk(self._place(size), size, kind)
             self._put(stored, arrays)
         except OSError as error:
             raise OutputError(
@@ -52,7 +52,7 @@ class Scratch:
             ) from error
         return stored
 
-    def read(self, stored: Stored) -> Arrays:
+    def read(self, stored: OnDisk) -> Arrays:
         """Return arrays as they lie in the file; it is mapped as long as one of them is there."""
         if self._file is None:
             raise ValueError("nothing was written")
@@ -65,7 +65,7 @@ class Scratch:
             begin += _aligned(number * dtype.itemsize)
         return found
 
-    def release(self, stored: Stored) -> None:
+    def release(self, stored: OnDisk) -> None:
         """Give back the room of arrays that nobody reads any more."""
         self._room[stored.size].append(stored.begin)
 
@@ -78,7 +78,7 @@ class Scratch:
         self._end += size
         return self._end - size
 
-    def _put(self, stored: Stored, arrays: Arrays) -> None:
+    def _put(self, stored: OnDisk, arrays: Arrays) -> None:
         file = self._file
         if file is None:
             raise ValueError("there is no file")

@@ -37,7 +37,7 @@ from pipeline.templates.axes import Axes
 from pipeline.templates.fill import ExactCuts, Mode, Widths
 
 Found = TypeVar("Found")
-Sums = dict[Any, Accumulator]
+NamedSums = dict[Any, Accumulator]
 # Templates and parameters -> L, dL/dT, and what of dL/dp does not go through the templates (nothing, as a rule).
 Centre = Callable[[Templates, FreeValues], tuple[float, Templates, FreeValues]]
 
@@ -59,7 +59,7 @@ class Executor(Protocol):
         ...
 
     def total(
-        self, function: Callable[..., Sums], work: Work, *broadcast: object, precision: str = "float64"
+        self, function: Callable[..., NamedSums], work: Work, *broadcast: object, precision: str = "float64"
     ) -> dict[Any, np.ndarray]:
         """Return the arrays of ``function(resident, work.groups, work, *broadcast)``, sums by name.
 

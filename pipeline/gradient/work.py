@@ -55,19 +55,24 @@ class Problem:
         return same and self.content != other.content
 
 
-class ColumnFile(NamedTuple):
-    """A column file, the digest of its content, and its events in the folds of interest."""
+class FileColumns(NamedTuple):
+    """The columns of a ROOT file: in which column file, with which digest, and as which of its sources, from 0.
+
+    ``digest`` is that of these columns alone, and ``events`` are those in the folds of interest.
+    """
 
     sample: str
     path: str
     content: str
+    source: int
+    digest: str
     events: int
 
 
 class Group(NamedTuple):
-    """Column files of one sample whose events move between workers and are summed together."""
+    """Columns of ROOT files of one sample whose events move between workers and are summed together."""
 
-    files: tuple[ColumnFile, ...]
+    files: tuple[FileColumns, ...]
     folds: tuple[Fold, ...]
     scale: float
     variations: tuple[str, ...]
@@ -109,10 +114,11 @@ def prepare_work(config: Config, columns: Sequence[tuple[str, Path]], fold: str)
     files = []
     provenances: dict[str, list[Provenance]] = {}
     for sample, path in columns:
-        provenance = column_file.read(path)
-        provenances.setdefault(sample, []).append(provenance)
-        events = sum(provenance.entries_kept[name] for name in folds)
-        files.append(ColumnFile(sample, str(path.absolute()), provenance.content, events))
+        found_there, place = column_file.read(path), str(path.absolute())
+        provenances.setdefault(sample, []).extend(found_there.sources)
+        for number, source in enumerate(found_there.sources):
+            events = sum(source.entries_kept[name] for name in folds)
+            files.append(FileColumns(sample, place, found_there.content, number, source.digest, events))
     templates = axes_of(config, found.variation_names)
     scales = normalisation.scales(config, provenances, fold)
     require_weights(config, provenances, scales)
@@ -176,27 +182,34 @@ def collection_sizes(config: Config) -> tuple[tuple[tuple[str, ...], tuple[int, 
 
 
 def groups_of(
-    files: Sequence[ColumnFile],
+    files: Sequence[FileColumns],
     templates: Axes,
     config: Config,
     scales: Mapping[str, float],
     folds: tuple[Fold, ...],
 ) -> tuple[Group, ...]:
-    """Return column files of one sample, in the order of their paths, until a group holds about its share of events.
+    """Return columns of files of one sample, in the order of their paths, until a group holds its share of events.
 
     So groups do not depend on the order in which the files are given. A process that the model varies is given every
     variation, so that one compiled function serves them all; others, and a sample that is a variation itself, have
     none.
     """
-    groups: list[Group] = []
-    for file in sorted(files, key=lambda file: (file.sample, file.path)):
-        last = groups[-1] if groups else None
-        if last and last.sample == file.sample and last.events + file.events <= config.cluster.group_events:
-            groups[-1] = last._replace(files=(*last.files, file))
+    packs: list[list[FileColumns]] = []
+    held = 0
+    for file in sorted(files, key=lambda file: (file.sample, file.path, file.source)):
+        if packs and packs[-1][0].sample == file.sample and held + file.events <= config.cluster.group_events:
+            packs[-1].append(file)
+            held += file.events
         else:
-            variations = templates.variations[1:] if variations_of(config, file.sample) else ()
-            groups.append(Group((file,), folds, scales[file.sample], variations))
-    filled = tuple(group for group in groups if group.events)
+            packs.append([file])
+            held = file.events
+    varied = {sample: templates.variations[1:] if variations_of(config, sample) else () for sample in scales}
+    groups = (
+        Group(tuple(pack), folds, scales[pack[0].sample], varied[pack[0].sample])
+        for pack in packs
+        if any(file.events for file in pack)
+    )
+    filled = tuple(groups)
     if not filled:
         raise InputError(f"no event of fold {folds} passes the preselection of {config.analysis.target}")
     return filled

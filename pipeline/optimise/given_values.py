@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pipeline.analysis import analysis_of
+from pipeline.analysis.initial import check_bounds
 from pipeline.config import Config, parse_value
 from pipeline.errors import ConfigError, nearest
 from pipeline.gradient.sweeps import FreeValues
-from pipeline.optimise.parameters import check_bounds
 from pipeline.relax import edge_logits
 from pipeline.templates.binning import binnings_of
 

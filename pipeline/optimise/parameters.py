@@ -1,28 +1,22 @@
-"""The start values of the free parameters and of free bin edges, and what values are allowed."""
+"""The start values of all that is free: parameters, arrays of the analysis, bin edges."""
 
 import jax
 import numpy as np
 
 from pipeline import analysis as contract
 from pipeline.analysis import analysis_of
+from pipeline.analysis.initial import initial_values
 from pipeline.config import Config
-from pipeline.errors import ConfigError, nearest
+from pipeline.errors import ConfigError
 from pipeline.gradient.compiled import FreeValues
-from pipeline.optimise.resolution import check_sizes
 from pipeline.relax import edge_logits
 from pipeline.templates.binning import binnings_of
 
 
 def initial_parameters(config: Config) -> FreeValues:
     """Start values: the analysis's own, then the configuration's; checked against the bounds."""
+    values = initial_values(config)
     found = analysis_of(config)
-    check_sizes(config, found)
-    for name in config.parameters:
-        if name not in found.parameters:
-            raise ConfigError(f"parameters.{name}: no such free parameter; {nearest(name, found.parameters)}")
-    values = {name: config.parameters.get(name, free.initial) for name, free in found.parameters.items()}
-    for name, value in values.items():
-        check_bounds(name, value, found.parameters[name])
     arrays = {**contract.start_arrays(found, config.optimise.seed), **_free_edges(config)}
     twice = sorted(set(arrays) & set(values))
     if twice:
@@ -46,13 +40,3 @@ def edges_at(config: Config, parameters: FreeValues) -> dict[str, list[float] | 
         for b in binnings_of(config)
     }
     return {n: None if e is None else np.asarray(e, dtype=np.float64).tolist() for n, e in found.items()}
-
-
-def check_bounds(name: str, value: float, free: contract.Free) -> None:
-    """Raise where a value is outside its parameter's bounds."""
-    low, high = free.bounds
-    if not low <= value <= high:
-        raise ConfigError(
-            f"parameters.{name}: value {value} is outside its bounds [{low}, {high}]"
-            f"{' ' + free.unit if free.unit else ''}; choose a value inside"
-        )

@@ -8,6 +8,7 @@ them whatever JAX's setting: sums of float32 weights would drift.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -70,6 +71,60 @@ def _powers(u: Float[Array, " events"], order: int) -> Float[Array, "events orde
     return powers
 
 
+def rows_of(total: Float[Array, "cells order"], cell: Int[Array, "..."]) -> Float[Array, "..."]:
+    """Return the rows of some cells, clipped to those that are there.
+
+    On a GPU it is a product with ones, whose transpose adds nothing at places that collide, as that of a choice does.
+    """
+
+    def chosen(total: Array, cell: Array) -> Array:
+        return total.at[cell].get(mode="clip")
+
+    def product(total: Array, cell: Array) -> Array:
+        inside = jnp.clip(cell, 0, total.shape[0] - 1)
+        ones = jax.nn.one_hot(inside, total.shape[0], dtype=total.dtype)
+        return jnp.einsum("...c,ck->...k", ones, total, precision="highest")
+
+    found: Array = lax.platform_dependent(total, cell, cuda=product, rocm=product, default=chosen)
+    return found
+
+
+def _deposited(total: Array, cell: Int[Array, " events"], weighted: Float[Array, "events order"]) -> Array:
+    """Return cells with one more block of events in them; on a GPU as whole numbers, whose sum knows no order."""
+    found: Array = lax.platform_dependent(
+        total,
+        cell,
+        weighted,
+        cuda=_deposited_in_fixed_point,
+        rocm=_deposited_in_fixed_point,
+        default=_deposited_in_turn,
+    )
+    return found
+
+
+def _deposited_in_turn(total: Array, cell: Array, weighted: Array) -> Array:
+    return total.at[cell].add(weighted, mode="promise_in_bounds")
+
+
+def _deposited_in_fixed_point(total: Array, cell: Array, weighted: Array) -> Array:
+    """Return the same by sums of int64: of units of the largest weight's 2^44th part at ``BLOCK`` events.
+
+    Adding whole numbers has no order, so a GPU may do it as it likes. What is not finite makes its cells NaN.
+    """
+    good = jnp.isfinite(weighted)
+    largest = jnp.max(jnp.where(good, jnp.abs(weighted), 0.0))
+    _, exponent = jnp.frexp(largest)  # largest < 2^exponent
+    bits = 62 - (weighted.shape[0] - 1).bit_length() - exponent
+    whole = jnp.round(jnp.ldexp(jnp.where(good, weighted, 0.0), bits)).astype(jnp.int64)
+    added = jnp.zeros(total.shape, dtype=jnp.int64).at[cell].add(whole, mode="promise_in_bounds")
+    bad = (
+        jnp.zeros(total.shape, dtype=jnp.int32)
+        .at[cell]
+        .add((~good).astype(jnp.int32), mode="promise_in_bounds")
+    )
+    return total + jnp.where(bad > 0, jnp.nan, jnp.ldexp(added.astype(float), -bits))
+
+
 def sum_moments(
     values: Array, factor: Array, weights: Array, *cells: Array, number: int, order: int
 ) -> Float[Array, "grids cells order"]:
@@ -82,7 +137,7 @@ def sum_moments(
         def on_grid(grid: Array | int, total: Array) -> Array:
             cell, u = _locate(x, Cells(*cells), grid, number)
             weighted = (w.astype(float) * f.astype(float))[..., None] * _powers(u, order)
-            return total.at[cell].add(weighted, mode="promise_in_bounds")
+            return _deposited(total, cell, weighted)
 
         return _over_grids(total, grids, on_grid)
 

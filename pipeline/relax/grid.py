@@ -26,7 +26,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.relax.cells import Cells
+from pipeline.relax.cells import Cells, rows_of
 from pipeline.relax.moments import moments, sums
 
 # 512 kB of float64 moments at order 4. With 8 cells to a bandwidth, kernels down to 1/2000 of the range fit.
@@ -173,7 +173,7 @@ def grid_contents(
     table = _leak_table(offset, grid.cells.width, narrow, accuracy, reach)
     near = grid.crossing[:, None] + jnp.arange(-reach, reach, dtype=jnp.int32)[None, :]
     leak = jnp.einsum(
-        "ewk,ewk->e", of_cells.at[near].get(mode="clip"), table.astype(of_cells.dtype), precision="highest"
+        "ewk,ewk->e", rows_of(of_cells, near), table.astype(of_cells.dtype), precision="highest"
     )
     leak = jnp.where(is_open, 0, leak)
     return (slots[1:-1] + jnp.diff(leak) + _poison(of_cells)).astype(values.dtype)

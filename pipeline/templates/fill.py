@@ -118,7 +118,12 @@ def fill(
         names += shifts
         parts.append(_shifted(look, shifts, parts[0]))
     order = np.array([names.index(name) for name in (NOMINAL, *recipe.variations)])
-    yields = {b.channel: jnp.concatenate([part[b.channel] for part in parts])[order] for b in recipe.binnings}
+    yields = {
+        b.channel: jnp.concatenate([part[b.channel] for part in parts])
+        .at[order]
+        .get(unique_indices=True, mode="promise_in_bounds")
+        for b in recipe.binnings
+    }
     return Templates(yields=yields, sumw2={b.channel: _squared(look, b, seen) for b in recipe.binnings})
 
 
@@ -206,10 +211,11 @@ def _shifted(look: _Look, shifts: Mapping[str, Shift], nominal: Mapping[str, Arr
         return made
 
     found = _in_blocks(look, slopes, jnp.eye(len(first), dtype=look.columns.weight.dtype))
-    sizes = np.array([float(shift.size) for shift in shifts.values()])
-    function = np.array([list(first).index(identity(shift.change)) for shift in shifts.values()])
+    sizes = np.zeros((len(shifts), len(first)))  # a product, as the transpose of a choice would add up
+    for row, shift in enumerate(shifts.values()):
+        sizes[row, list(first).index(identity(shift.change))] = float(shift.size)
     return {
-        channel: rows[:1] + sizes.astype(found[channel].dtype)[:, None] * found[channel][function]
+        channel: rows[:1] + sizes.astype(found[channel].dtype) @ found[channel]
         for channel, rows in nominal.items()
     }
 

@@ -12,7 +12,7 @@ import uproot
 import yaml
 from coffea_agc import V1, V2
 from coffea_agc import histograms as by_coffea
-from columnfiles import write_columns
+from columnfiles import source_files, write_columns
 
 from pipeline import analysis as contract
 from pipeline import config
@@ -140,7 +140,7 @@ def test_the_manifest_as_it_is_gives_the_histograms_of_the_reference(site, refer
     assert len(found) == 124
     assert set(found) == set(reference)
     assert not differences({**found, **reference}, reference)
-    for file in datasets.source_files(site):
+    for file in source_files(site):
         process, _, variation = file.sample.partition("__")
         events = uproot.open(file.path)["Events"].num_entries
         weight = site.data.samples[process].cross_section_pb * 3378 / events

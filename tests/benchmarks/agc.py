@@ -28,7 +28,7 @@ jax.config.update("jax_enable_x64", True)
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "support")]
 
 from coffea_agc import histograms as by_coffea
-from columnfiles import write_columns
+from columnfiles import source_files, write_columns
 from replicate import replicate
 
 from pipeline import config
@@ -36,8 +36,9 @@ from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
 from pipeline.columns.make import make_columns
 from pipeline.data import column_file, datasets
+from pipeline.data.run_files import provenances
 from pipeline.evaluate.histograms import histograms
-from pipeline.gradient.chunks import Resident
+from pipeline.gradient.resident import Resident
 from pipeline.gradient.sweeps import forward, pullback
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.optimise.parameters import initial_parameters
@@ -102,7 +103,7 @@ def as_installed() -> Iterator[None]:
 def plain_uproot(settings: config.Config) -> None:
     """Read the branches of the analysis, range by range, and do nothing with them."""
     reads = analysis_of(settings).reads
-    for file in datasets.source_files(settings):
+    for file in source_files(settings):
         with uproot.open({file.path: reads.tree}) as tree:
             names = [*reads.branches, reads.event]
             tree.arrays(names, entry_start=file.start, entry_stop=file.stop)
@@ -121,7 +122,7 @@ def compare(name: str, path: Path, events: int, corrections: Path, folder: Path,
 
     @as_installed()
     def coffea() -> None:
-        for file in datasets.source_files(settings):
+        for file in source_files(settings):
             by_coffea(
                 path,
                 "ttbar",
@@ -132,7 +133,7 @@ def compare(name: str, path: Path, events: int, corrections: Path, folder: Path,
             )
 
     files = write_columns(settings, folder)
-    kept = sum(sum(column_file.read(p).entries_kept.values()) for _, p in files)
+    kept = sum(sum(source.entries_kept.values()) for source in provenances(files))
     size = sum(p.stat().st_size for _, p in files)
     rows = {
         "plain uproot, same branches": as_installed()(lambda: plain_uproot(settings)),
@@ -178,10 +179,10 @@ def at_size(path: Path, events: int, folder: Path) -> None:
     settings = settings_of(path, events, None)
     files, megabytes = [], []
     started = time.process_time()
-    for file in datasets.source_files(settings):
-        target = folder / f"{file.name}.parquet"
-        column_file.write(target, *make_columns(settings, file))
-        files.append((file.sample, target))
+    for job in datasets.columns_jobs(settings):
+        target = folder / f"{job.name}.parquet"
+        column_file.write(target, *make_columns(settings, job))
+        files.append((job.sample, target))
         megabytes.append(resident_megabytes())
     reading_rate = events / (time.process_time() - started)
     shown = ", ".join(f"{m:.0f}" for m in megabytes[:: max(1, len(megabytes) // 6)])
@@ -209,14 +210,13 @@ def full_size(reading_rate: float, rate: float, per_event: float, work: Work) ->
     """Replay of the measured rates for all files of the challenge."""
     kept_per_selected = preselected_per_selected(work)
     kept = SELECTED_EVENTS * kept_per_selected
-    groups = min(kept / 16384, 2 * config.Cluster().groups)
     templates = sum(b.bins for b in work.problem.binnings) * (len(work.axes.variations) + 1) * 8
-    wire = groups * 2 * templates
+    wire = 2 * templates * len(work.axes.samples)
     print(f"\nthe whole challenge, {MANIFEST_EVENTS / 1e6:.0f} M events:")
     ratio = f"{kept_per_selected:.2f} times as many our preselection"
     print(f"{SELECTED_EVENTS / 1e6:.1f} M pass its exact cuts, {ratio}:")
     print(f"{kept / 1e6:.0f} M, {kept * per_event / 1e9:.1f} GB in memory;")
-    print(f"{groups:.0f} groups send and receive {wire / 1e6:.1f} MB an epoch in all")
+    print(f"the process of the epochs sends and receives {wire / 1e6:.1f} MB an epoch")
     print(f"{'cores':>8}{'reading h':>12}{'an epoch s':>12}{'40 epochs h':>13}{'GB each':>9}")
     for cores in (1, 16, 256):
         seconds_per_epoch = kept / rate / cores

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     settings = config.load(parser.parse_args().config)
     folder = store.Folder(settings.run)
-    files = [(file.sample, folder.columns(file.name)) for file in datasets.source_files(settings)]
+    files = [(job.sample, folder.columns(job.name)) for job in datasets.columns_jobs(settings)]
     work = prepare_work(settings, files, datasets.ALL)
     nominal = [work.axes.samples.index(process) for process in settings.data.samples]
     start, final = initial_parameters(settings), widths_at(settings, settings.optimise.epochs)

@@ -21,6 +21,7 @@ import numpy as np
 from pipeline import cluster, config, optimise
 from pipeline.columns.make import make_columns
 from pipeline.data import column_file, datasets
+from pipeline.data.jobs import ColumnsJob, SourceFile
 from pipeline.evaluate.stage import all_points
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
@@ -40,25 +41,30 @@ def settings_of(run: str, bootstrap: int) -> config.Config:
     return config.load(ROOT / "config" / f"{run}.yaml", overrides)
 
 
-def prepare(task: tuple[config.Config, datasets.SourceFile, Path]) -> None:
-    """Simulate a file where it is missing, and write its columns."""
-    settings, file, target = task
+def prepare(task: tuple[config.Config, ColumnsJob, Path]) -> None:
+    """Simulate files where they are missing, and write their columns."""
+    settings, job, target = task
+    for file in job.files:
+        _simulated(settings, file)
+    column_file.write(target, *make_columns(settings, job))
+
+
+def _simulated(settings: config.Config, file: SourceFile) -> None:
     path, index = Path(file.path), int(Path(file.path).stem.rpartition("_")[2])
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         seed = datasets.file_seed(settings.simulate.seed, file.sample, index)
         events = settings.simulate.samples[file.sample].events_per_file
         simulate(file.sample, path, events=events, seed=seed)
-    column_file.write(target, *make_columns(settings, file))
 
 
 def prepared(settings: config.Config, folder: Path, workers: int) -> Files:
     """Column files of the data set, [(sample, path)]."""
-    files = datasets.source_files(settings)
-    tasks = [(settings, file, folder / f"{file.name}.parquet") for file in files]
+    jobs = datasets.columns_jobs(settings)
+    tasks = [(settings, job, folder / f"{job.name}.parquet") for job in jobs]
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         pool.map(prepare, tasks, chunksize=1)
-    return [(file.sample, target) for _, file, target in tasks]
+    return [(job.sample, target) for _, job, target in tasks]
 
 
 def improve(run: str, settings: config.Config, files: Files, workers: int) -> None:

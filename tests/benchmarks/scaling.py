@@ -30,6 +30,7 @@ from pipeline.analysis import analysis_of
 from pipeline.cluster import Distributed
 from pipeline.columns.make import make_columns
 from pipeline.data import column_file, datasets
+from pipeline.data.jobs import ColumnsJob, SourceFile
 from pipeline.gradient import sweeps
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import value_and_grad
@@ -115,8 +116,8 @@ def settings_of(memory_mb):
 def replicated(settings, folder):
     """A column file of FILE_EVENTS events: those of a simulated file again and again, jets smeared."""
     simulate("ttbar", folder / "ttbar.root", events=8000, seed=1)
-    file = datasets.SourceFile("ttbar", 0, str(folder / "ttbar.root"), 8000)
-    folds, provenance = make_columns(settings, file)
+    file = SourceFile("ttbar", str(folder / "ttbar.root"), 8000)
+    folds, (provenance,) = make_columns(settings, ColumnsJob("ttbar", 0, (file,)))
     original = folds[datasets.TRAIN]
     rng = np.random.default_rng(1)
     chosen = rng.integers(0, len(original["weight"]), FILE_EVENTS)
@@ -125,7 +126,7 @@ def replicated(settings, folder):
     arrays["jet_pt"] = arrays["jet_pt"] * factors
     kept = {**provenance.entries_kept, datasets.TRAIN: FILE_EVENTS}
     path = folder / "columns.parquet"
-    column_file.write(path, {**folds, datasets.TRAIN: arrays}, provenance.changed(entries_kept=kept))
+    column_file.write(path, {**folds, datasets.TRAIN: arrays}, [provenance.changed(entries_kept=kept)])
     return path
 
 

@@ -127,13 +127,14 @@ def local_surrogates(task, seed):
     run = config.load(ROOT / "config" / f"{task.name}.yaml", [f"optimise.seed={seed}"])
     calls, found = 0, [(0, Stage(task, seed).start)]
     with tempfile.TemporaryDirectory() as folder:
-        file = dataclasses.replace(datasets.source_files(run)[0], path=f"{folder}/events.root")
+        job = datasets.columns_jobs(run)[0]
+        file = dataclasses.replace(job.files[0], path=f"{folder}/events.root")
         plan = run.simulate.samples["draws"]
         generate.generate(
             run.simulate.generator, "draws", Path(file.path), events=plan.events_per_file, seed=seed
         )
         path = Path(folder) / "draws.parquet"
-        column_file.write(path, *make_columns(run, file))
+        column_file.write(path, *make_columns(run, dataclasses.replace(job, files=(file,))))
         work = prepare_work(run, [("draws", path)], datasets.TRAIN)
         start = optimise.initial_state(run, initial_parameters(run))
         for state, record in optimise.each_epoch(

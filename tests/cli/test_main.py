@@ -288,7 +288,7 @@ def test_wrong_numbers_of_files_and_blocks(folder, capsys):
         "signal",
         "--index",
         1,
-        says="no range 1 of sample 'signal'; it has 1 ranges",
+        says="no job 1 of sample 'signal'; it has 1 of them, counted from 0",
     )
     fails(
         capsys,
@@ -304,6 +304,34 @@ def test_wrong_numbers_of_files_and_blocks(folder, capsys):
     fails(
         capsys, "simulate", config, *FILE, "--output", "a.root", says=r"no section simulate\.samples\.signal"
     )
+
+
+def test_start_arrays_are_drawn_by_the_first_job_alone(folder, capsys):
+    """A wrong `init` is known before events are read for hours, and no other job pays for the weights of a network."""
+    source = folder / "tiny.py"
+    drawing = "    def init(self, key):\n        raise ValueError('drawn')\n\n    def variations"
+    source.write_text(source.read_text().replace("    def variations", drawing))
+    assert run(*columns(folder, sample="signal")) == 0
+    capsys.readouterr()
+    fails(
+        capsys,
+        *columns(folder, sample="background"),
+        says=r"ValueError in Tiny\.init\(key\): drawn.*tiny\.py",
+    )
+
+
+def test_a_columns_job_imports_only_what_it_needs(folder):
+    """There may be thousands of them, and each of these takes longer than a small file."""
+    code = f"""
+import sys
+from pipeline.cli import main
+try:
+    main({[str(argument) for argument in columns(folder)]})
+finally:
+    print(*({{"aiohttp", "matplotlib", "optax", "pandas", "pyhf", "scipy.stats", "distributed"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "text", "tree", "branch", "empty", "nan"])

@@ -318,7 +318,8 @@ def test_a_running_scheduler_with_tls(run, expected, tmp_path, certificates):
     }
     flags = [str(part) for pair in files.items() for part in pair]
     place = tmp_path / "scheduler.json"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    here = os.pathsep.join(map(str, Path(__file__).parents[1:3]))  # the tests, and this very package
+    environment = {**os.environ, "PYTHONPATH": here}
     scheduler = [
         "distributed.cli.dask_scheduler",
         "--scheduler-file",

@@ -16,9 +16,10 @@ from pipeline import analysis as contract
 from pipeline.analyses.agc_ttbar import AgcTtbar
 from pipeline.analyses.hep_tutorial import HepTutorial
 from pipeline.columns import mask, normal, pad
-from pipeline.columns.make import read_events
+from pipeline.columns.one_file import read_events
 from pipeline.columns.padding import TooManyObjects
-from pipeline.data.datasets import HELD_OUT, TRAIN, SourceFile, is_held_out
+from pipeline.data.datasets import HELD_OUT, TRAIN, is_held_out
+from pipeline.data.jobs import SourceFile
 from pipeline.errors import AnalysisError, ConfigError, InputError
 
 JAGGED = st.lists(
@@ -31,7 +32,7 @@ real = pytest.mark.parametrize("kind", REAL)
 
 
 def source(path, sample="a"):
-    return SourceFile(sample, 0, str(path), None)
+    return SourceFile(sample, str(path))
 
 
 def both(path, analysis, **settings):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import rootfiles
 import servers
-from columnfiles import write_columns
+from columnfiles import alone, columns_of, source_files, write_columns
 from messages import heard
 
 from pipeline import config
@@ -17,6 +17,7 @@ from pipeline.columns.make import make_columns
 from pipeline.columns.rootfile import UnreadableFile
 from pipeline.data import column_file, datasets, store
 from pipeline.data.provenance import outdated
+from pipeline.data.run_files import provenances
 from pipeline.errors import InputError
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
@@ -39,8 +40,8 @@ def run(tmp_path):
 
 def made(settings):
     """Columns of each range of the signal, in order."""
-    files = [file for file in datasets.source_files(settings) if file.sample == "signal"]
-    return [make_columns(settings, file) for file in files]
+    files = [file for file in source_files(settings) if file.sample == "signal"]
+    return [columns_of(settings, file) for file in files]
 
 
 def whole(parts):
@@ -138,7 +139,7 @@ def test_a_file_shorter_than_promised_is_an_error(run, tmp_path):
 
 def test_prefixes_longest_first(run):
     prefixes = 'data.prefixes={"s": "x/", "sig": "y/", "other": "z/"}'
-    (signal,) = (f for f in datasets.source_files(run(prefixes)) if f.sample == "signal")
+    (signal,) = (f for f in source_files(run(prefixes)) if f.sample == "signal")
     assert signal.path == "y/nal.root"
 
 
@@ -159,7 +160,7 @@ def test_a_bad_file_fails_the_run_or_is_left_out_and_made_up_for(run, tmp_path):
     with heard() as lines:
         files = write_columns(settings, tmp_path / "columns")
     assert any("left out: sample 'signal'" in line for line in lines)
-    lost = [column_file.read(path) for sample, path in files if sample == "signal"]
+    lost = [source for source in provenances(files) if source.sample == "signal"]
     assert [provenance.left_out is not None for provenance in lost] == [False, True, False]
     assert [sum(p.entries_read.values()) for p in lost] == [EVENTS, 0, EVENTS]
     work = prepare_work(settings, files, datasets.ALL)
@@ -181,30 +182,30 @@ def test_a_sample_without_any_readable_file_is_an_error(run, tmp_path):
 
 def test_columns_of_something_else_are_outdated(run, tmp_path):
     first = run("data.max_events_per_job=100")
-    file, second = (f for f in datasets.source_files(first) if f.sample == "signal")
+    file, second = (f for f in source_files(first) if f.sample == "signal")
     path = tmp_path / "columns.parquet"
-    column_file.write(path, *make_columns(first, file))
-    made_of = column_file.read(path)
-    assert outdated(first, file, made_of) is None
-    assert outdated(first, second, made_of) == "range was [0, 100] and is [100, None]"
+    column_file.write(path, *make_columns(first, alone(file)))
+    made_of = column_file.read(path).sources
+    assert outdated(first, alone(file), made_of) is None
+    assert outdated(first, alone(second), made_of) == "range was [0, 100] and is [100, None]"
     other = dataclasses.replace(file, path="elsewhere.root")
-    assert "elsewhere.root" in outdated(first, other, made_of)
-    assert "held_out_fraction was" in outdated(run("data.held_out_fraction=0.2"), file, made_of)
+    assert "elsewhere.root" in outdated(first, alone(other), made_of)
+    assert "held_out_fraction was" in outdated(run("data.held_out_fraction=0.2"), alone(file), made_of)
     rootfiles.write(tmp_path / "signal.root", seed=77, events=210)
-    assert "source_" in outdated(first, file, made_of)
+    assert "source_" in outdated(first, alone(file), made_of)
     (tmp_path / "signal.root").unlink()
-    assert outdated(first, file, made_of) is None  # columns outlive the file
+    assert outdated(first, alone(file), made_of) is None  # columns outlive the file
 
 
 def test_a_left_out_file_is_outdated_once_files_must_be_readable(run, tmp_path):
     (tmp_path / "signal.root").write_bytes(b"no ROOT file")
     lenient = run("data.unreadable_files=leave_out")
-    (file,) = (f for f in datasets.source_files(lenient) if f.sample == "signal")
+    (file,) = (f for f in source_files(lenient) if f.sample == "signal")
     path = tmp_path / "columns.parquet"
-    column_file.write(path, *make_columns(lenient, file))
-    made_of = column_file.read(path)
-    assert outdated(lenient, file, made_of) is None
-    assert "left out" in outdated(run(), file, made_of)
+    column_file.write(path, *make_columns(lenient, alone(file)))
+    made_of = column_file.read(path).sources
+    assert outdated(lenient, alone(file), made_of) is None
+    assert "left out" in outdated(run(), alone(file), made_of)
 
 
 def test_one_file_by_two_names_is_an_error(run, tmp_path):
@@ -214,4 +215,4 @@ def test_one_file_by_two_names_is_an_error(run, tmp_path):
     with pytest.raises(
         InputError, match=r"signal/nominal: .*signal\.root is read twice, after data\.prefixes"
     ):
-        datasets.source_files(run(f'data.prefixes={{"x://": "{tmp_path}/"}}'))
+        source_files(run(f'data.prefixes={{"x://": "{tmp_path}/"}}'))

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import rootfiles
+from columnfiles import source_files
 from contracts import provenance
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,19 +63,23 @@ def test_the_agc_manifest_as_it_is(shared_data, tmp_path):
     model = {"poi": "mu", "normfactors": [{"name": "mu", "samples": ["ttbar"]}]}
     path = rootfiles.write_run(tmp_path, data=data, model=model)
     run = config.load(path, ["data.max_events_per_job=2000000"])
-    files = datasets.source_files(run)
+    files = source_files(run)
     assert len(files) == 787
     assert sum(f.entries for f in files) == 940_160_174
     for (process, variation), (count, events) in AGC.items():
         name = process if variation == "nominal" else f"{process}__{variation}"
         chosen = [f for f in files if f.sample == name]
         assert (len(chosen), sum(f.entries for f in chosen)) == (count, events), name
-        assert [f.index for f in chosen] == list(range(count))
+        assert [f.path for f in chosen] == sorted(f.path for f in chosen)
+        jobs = [job for job in datasets.columns_jobs(run) if job.sample == name]
+        assert [job.index for job in jobs] == list(range(len(jobs)))
+        assert all(sum(f.entries for f in job.files) <= 2_000_000 for job in jobs)
     assert all(f.is_remote and f.path.startswith("https://xrootd-local.unl.edu:1094//store/") for f in files)
-    first = datasets.source_files(
+    first = source_files(
         config.load(path, ["data.max_files_per_process=1", "data.max_events_per_job=2000000"])
     )
-    assert [f.path for f in first] == [f.path for f in files if f.index == 0]
+    listed = json.loads((shared_data / "agc" / "nanoaod_inputs.json").read_text())
+    assert {f.path for f in first} == {listed[p][v]["files"][0]["path"] for p, v in AGC}
 
 
 @pytest.mark.parametrize(
@@ -109,12 +114,12 @@ def test_the_agc_manifest_as_it_is(shared_data, tmp_path):
 )
 def test_wrong_manifests(manifest, message, run):
     with pytest.raises(InputError, match=message):
-        datasets.source_files(run(manifest))
+        source_files(run(manifest))
 
 
 def test_missing_manifest(run):
     with pytest.raises(InputError, match=r"data\.manifest: nowhere\.json cannot be read: No such file"):
-        datasets.source_files(run(overrides=["data.manifest=nowhere.json"]))
+        source_files(run(overrides=["data.manifest=nowhere.json"]))
 
 
 def test_variations_are_samples_of_their_own(run):
@@ -122,10 +127,10 @@ def test_variations_are_samples_of_their_own(run):
     manifest["signal"]["up"] = {"files": [{"path": "up.root"}, {"path": "up2.root"}]}
     loaded = run(manifest, ["data.samples.signal.variations=[up]"])
     assert datasets.sample_names(loaded) == ["background", "signal", "signal__up"]
-    found = [(f.name, f.path) for f in datasets.source_files(loaded) if f.sample == "signal__up"]
-    assert found == [("signal__up/0000", "up.root"), ("signal__up/0001", "up2.root")]
+    found = [(job.name, job.place) for job in datasets.columns_jobs(loaded) if job.sample == "signal__up"]
+    assert found == [("signal__up/0000", "up.root"), ("signal__up/0001", "up2.root")]  # of unknown lengths
     with pytest.raises(InputError, match=r"sample 'signal': variation 'upp' is not in manifest .*'up'"):
-        datasets.source_files(run(overrides=["data.samples.signal.variations=[upp]"]))
+        source_files(run(overrides=["data.samples.signal.variations=[upp]"]))
 
 
 def test_relative_paths(run, tmp_path):
@@ -134,11 +139,9 @@ def test_relative_paths(run, tmp_path):
     elsewhere.mkdir()
     (elsewhere / "signal.root").touch()
     with contextlib.chdir(elsewhere):
-        files = {f.sample: f.path for f in datasets.source_files(run())}
+        files = {f.sample: f.path for f in source_files(run())}
     assert files == {"signal": "signal.root", "background": str(tmp_path / "background.root")}
-    (file,) = (
-        f for f in datasets.source_files(run(listing(signal=[{"path": "no.root"}]))) if f.sample == "signal"
-    )
+    (file,) = (f for f in source_files(run(listing(signal=[{"path": "no.root"}]))) if f.sample == "signal")
     assert file.path == "no.root"
 
 

@@ -16,16 +16,16 @@ import pytest
 import rootfiles
 import servers
 import uproot
-from columnfiles import write_columns
+from columnfiles import alone, columns_of, source_files, write_columns
 
 from pipeline import config
 from pipeline.cli import main
 from pipeline.columns import rootfile
-from pipeline.columns.make import make_columns
 from pipeline.columns.rootfile import UnreadableFile
-from pipeline.data import checksums, column_file, datasets, normalisation, store
+from pipeline.data import checksums, normalisation, store
 from pipeline.data.datasets import ALL, HELD_OUT, TRAIN
 from pipeline.data.provenance import outdated
+from pipeline.data.run_files import provenances
 from pipeline.errors import ConfigError, InputError
 from pipeline.gradient.work import prepare_work
 from pipeline.likelihood import HistFactory
@@ -113,7 +113,7 @@ def test_a7_the_sums_of_a_skim_are_those_before_it(run, tmp_path, most):
     for fold in (TRAIN, HELD_OUT):
         assert abs(predicted(settings, tmp_path, fold) / right - 1) < 0.2
     files = write_columns(settings, tmp_path / "columns")
-    made_of = {"signal": [column_file.read(path) for sample, path in files if sample == "signal"]}
+    made_of = {"signal": [source for source in provenances(files) if source.sample == "signal"]}
     if most == 150:  # without the first third of the first file, whose share of its sum goes too
         first = made_of["signal"][0]
         nothing = {TRAIN: 0, HELD_OUT: 0}
@@ -148,7 +148,7 @@ def test_a7_weights_that_normalise_nothing_are_refused(run, tmp_path, weights, m
 def test_a7_a_skim_that_is_normalised_by_its_events_is_warned_of(run, tmp_path):
     entry = with_runs(write(tmp_path, "skim.root", genWeight=signed()), [1e5], [5600])
     settings = run(*GENERATED[:2], "data.max_events_per_job=150", signal=[entry])
-    made_of = [column_file.read(path) for _, path in write_columns(settings, tmp_path / "columns")]
+    made_of = provenances(write_columns(settings, tmp_path / "columns"))
     (note,) = normalisation.notes(settings, made_of)
     assert "its files hold 400 of the 5600 that were generated for them" in note
 
@@ -184,7 +184,7 @@ def test_a7_what_cannot_be_meant_is_refused(run, tmp_path):
 )
 def test_a7_weights_that_look_otherwise_are_warned_of(run, tmp_path, weights, overrides, says):
     settings = run(*overrides, signal=[write(tmp_path, "nlo.root", w=weights, genWeight=signed())])
-    made_of = [column_file.read(path) for _, path in write_columns(settings, tmp_path / "columns")]
+    made_of = provenances(write_columns(settings, tmp_path / "columns"))
     found = normalisation.notes(settings, made_of)
     if says is None:
         assert not found
@@ -231,18 +231,18 @@ def test_a10_absolute_weights_of_files_not_used_are_made_up_for(run, tmp_path):
 @pytest.mark.parametrize("most", [200_000, 400, 150, 100])
 def test_a11_fewer_events_than_promised_are_refused_however_they_are_read(run, tmp_path, most):
     entry = write(tmp_path, "short.root", events=200) | {"nevts": 400}
-    ranges = [f for f in datasets.source_files(run(f"data.max_events_per_job={most}", signal=[entry]))]
+    ranges = [f for f in source_files(run(f"data.max_events_per_job={most}", signal=[entry]))]
     for file in (file for file in ranges if file.sample == "signal"):
         with pytest.raises(
             UnreadableFile, match=r"has 200 entries, fewer than the manifest promises; correct its"
         ):
-            make_columns(run(), file)
+            columns_of(run(), file)
 
 
 def test_a11_more_events_than_promised_are_read_and_said(run, tmp_path):
     entry = write(tmp_path, "long.root", events=200)
     settings = run("data.max_events_per_job=50", signal=[entry | {"nevts": 150}])
-    made_of = [column_file.read(path) for _, path in write_columns(settings, tmp_path / "columns")]
+    made_of = provenances(write_columns(settings, tmp_path / "columns"))
     assert sum(sum(p.entries_read.values()) for p in made_of if p.sample == "signal") == 200
     (note,) = normalisation.notes(settings, made_of)
     assert "long.root has 50 events more than the 150 that the manifest promises; all are read" in note
@@ -257,15 +257,15 @@ def test_a12_flipped_bits_are_refused_by_the_checksum(run, tmp_path, algorithm, 
         file["events"].extend(rootfiles.arrays())
     right = str(checksums.of(str(path), algorithm))
     entry = {"path": str(path), "nevts": 200, "checksum": right.upper().replace(algorithm.upper(), algorithm)}
-    (file,) = (f for f in datasets.source_files(run(signal=[entry])) if f.sample == "signal")
-    make_columns(run(), file)
+    (file,) = (f for f in source_files(run(signal=[entry])) if f.sample == "signal")
+    columns_of(run(), file)
     content = path.read_bytes()
     for place in np.random.default_rng(5).integers(0, len(content), 10):
         path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
         with pytest.raises(
             UnreadableFile, match=rf"its checksum is {algorithm}:\w+, and the manifest promises {right}"
         ):
-            make_columns(run(), file)
+            columns_of(run(), file)
 
 
 def test_a12_checksums_are_the_usual_ones(tmp_path):
@@ -285,17 +285,13 @@ def test_a12_a_remote_file_is_verified_as_well(run, tmp_path, monkeypatch):
     right = str(checksums.of(entry["path"], "sha256"))
     with servers.http(tmp_path) as (url, pending):
         there = {"path": f"{url}/signal.root", "nevts": 200}
-        (file,) = (
-            f
-            for f in datasets.source_files(run(signal=[there | {"checksum": right}]))
-            if f.sample == "signal"
-        )
+        (file,) = (f for f in source_files(run(signal=[there | {"checksum": right}])) if f.sample == "signal")
         pending.extend([503])
-        make_columns(run(), file)
+        columns_of(run(), file)
         with pytest.raises(
             UnreadableFile, match=r"its checksum is adler32:.* the manifest promises adler32:00000001"
         ):
-            make_columns(run(), dataclasses.replace(file, checksum="adler32:00000001"))
+            columns_of(run(), dataclasses.replace(file, checksum="adler32:00000001"))
 
 
 @pytest.mark.parametrize(
@@ -314,18 +310,19 @@ def test_a12_a_remote_file_is_verified_as_well(run, tmp_path, monkeypatch):
 )
 def test_a12_checksums_that_say_nothing_are_refused(run, keys, message):
     with pytest.raises(InputError, match=message):
-        datasets.source_files(run(signal=[{"path": "a.root", **keys}]))
+        source_files(run(signal=[{"path": "a.root", **keys}]))
 
 
 def test_a12_a_new_checksum_makes_columns_anew(run, tmp_path):
     entry = write(tmp_path, "a.root")
     settings = run(signal=[entry])
-    (file,) = (f for f in datasets.source_files(settings) if f.sample == "signal")
-    made_of = make_columns(settings, file)[1]
-    assert outdated(settings, file, made_of) is None
+    (file,) = (f for f in source_files(settings) if f.sample == "signal")
+    made_of = [columns_of(settings, file)[1]]
+    assert outdated(settings, alone(file), made_of) is None
     other = dataclasses.replace(file, checksum="adler32:00000001")
-    assert "checksum was None" in outdated(settings, other, made_of)
-    assert "promised was 400" in outdated(settings, dataclasses.replace(file, promised=401), made_of)
+    assert "checksum was None" in outdated(settings, alone(other), made_of)
+    longer = dataclasses.replace(file, promised=401)
+    assert "promised was 400" in outdated(settings, alone(longer), made_of)
 
 
 def test_a14_a_key_twice_in_json_is_refused(run, tmp_path):
@@ -338,7 +335,7 @@ def test_a14_a_key_twice_in_json_is_refused(run, tmp_path):
     ):
         manifest.write_text(text)
         with pytest.raises(InputError, match=rf"manifest\.json is not JSON: it gives the key '{key}' twice"):
-            datasets.source_files(settings)
+            source_files(settings)
     manifest.write_text('[{"a": 1, "b": [{"c": 1, "c": 1}]}]')
     with pytest.raises(InputError, match="the key 'c' twice"):
         store.read_json(manifest)
@@ -360,10 +357,10 @@ def test_a15_one_file_twice_is_an_error_before_anything_is_read(run, tmp_path):
         with pytest.raises(
             InputError, match=r"signal/nominal: .*a\.root is read twice,.* for background/nominal"
         ):
-            datasets.source_files(run(**both))
-        assert len(datasets.source_files(run("data.allow_repeated=true", **both))) == 2
+            source_files(run(**both))
+        assert len(source_files(run("data.allow_repeated=true", **both))) == 2
     with pytest.raises(InputError, match=r"signal/nominal: .*hard\.root is read twice, .* as .*a\.root"):
-        datasets.source_files(
+        source_files(
             run(
                 signal=[{"path": str(path)}, {"path": f"{tmp_path}/hard.root"}],
                 background=[{"path": "b.root"}],
@@ -410,7 +407,7 @@ def test_b_a_promise_of_endless_events_is_refused(run, tmp_path):
     with pytest.raises(
         InputError, match=r"a\.root promises 10+ events, .* jobs of data\.max_events_per_job: 200000"
     ):
-        datasets.source_files(run(signal=[{"path": "a.root", "nevts": 10**18}]))
+        source_files(run(signal=[{"path": "a.root", "nevts": 10**18}]))
     plan = "{files: 1000000000000, events_per_file: 10}"
     with pytest.raises(ConfigError, match=r"simulate\.samples\.signal\.files.*less than or equal to 100000"):
         run("data.manifest=null", f"simulate={{samples: {{signal: {plan}, background: {plan}}}}}")
@@ -418,13 +415,13 @@ def test_b_a_promise_of_endless_events_is_refused(run, tmp_path):
 
 def test_b_a_missing_file_says_where_data_come_from(run):
     settings = run(signal=[{"path": "nowhere.root"}])
-    (file,) = (f for f in datasets.source_files(settings) if f.sample == "signal")
+    (file,) = (f for f in source_files(settings) if f.sample == "signal")
     with pytest.raises(
         UnreadableFile, match=r"nowhere\.root does not exist here .*data\.prefixes; .* docs/data\.md"
     ):
-        make_columns(settings, file)
+        columns_of(settings, file)
     with pytest.raises(UnreadableFile, match="run `simulate` first"):
-        make_columns(settings, dataclasses.replace(file, simulated=True))
+        columns_of(settings, dataclasses.replace(file, simulated=True))
 
 
 def manifest_of(*arguments):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import uproot
 import yaml
-from columnfiles import write_columns
+from columnfiles import columns_of, source_files, write_columns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from messages import heard
@@ -19,10 +19,11 @@ from rootfiles import write_run
 from pipeline import analysis as contract
 from pipeline import config
 from pipeline.cluster import InProcess
-from pipeline.columns.make import make_columns, read_events
+from pipeline.columns.one_file import read_events
 from pipeline.columns.padding import UnsuitableArray, mask, noise, normal, pad
-from pipeline.data import datasets, store
-from pipeline.data.datasets import TRAIN, SourceFile
+from pipeline.data import store
+from pipeline.data.datasets import TRAIN
+from pipeline.data.jobs import SourceFile
 from pipeline.errors import InputError
 from pipeline.gradient.chunks import cut
 from pipeline.gradient.loss import centre
@@ -248,7 +249,7 @@ def test_a24_columns_that_are_no_numbers_are_refused(column, name, tmp_path):
         )
     )
     analysis = contract.load(f"{tmp_path}/odd.py:Ties")
-    file = SourceFile("signal", 0, f"{tmp_path}/a.root", None)
+    file = SourceFile("signal", f"{tmp_path}/a.root")
     with pytest.raises(
         InputError, match=rf"'signal'.*column '{name}' is no rectangular array of numbers.*{KINDS[column]}"
     ):
@@ -287,9 +288,9 @@ def test_a22_values_too_small_for_their_type_are_said_to_be_0(tmp_path):
     """XLA takes them for 0 without a word."""
     tiny = np.where(np.arange(900) < 7, np.float32(1e-40), np.float32(0.5))
     run, _ = run_of(tmp_path, signal=branches(single=tiny))
-    (file,) = datasets.source_files(run)
+    (file,) = source_files(run)
     with heard() as said:
-        folds, _ = make_columns(run, file)
+        folds, _ = columns_of(run, file)
     assert said == ["note: 7 values of column 'single' are too small for their type and were set to 0"]
     assert np.sum(folds[TRAIN]["single"] == 0) == 7
 
@@ -354,7 +355,7 @@ def test_a4_copies_of_a_file_share_the_number_of_an_event(text, shared, weighted
     """Under another name, and by another selection that returns event_number; of a row's place nothing is known."""
     original = keys(*weighted)
     assert len(set(original["signal"]) | set(original["background"])) == 1800
-    path = next(file.path for file in datasets.source_files(weighted[0]) if file.sample == "signal")
+    path = next(file.path for file in source_files(weighted[0]) if file.sample == "signal")
     copy = keys(*run_of(tmp_path, analysis=text, signal=path))["signal"]
     assert len(set(copy)) == (900 if text == ANALYSIS else 400)
     assert len(set(copy) & set(original["signal"])) == shared
@@ -428,7 +429,7 @@ def test_b_the_message_names_the_line(tmp_path):
     text = ANALYSIS.replace('{"weight"', '{"flat": pad(events.double, 3), "weight"', 1)
     (tmp_path / "flat.py").write_text(text)
     line = next(n for n, code in enumerate(text.splitlines(), 1) if "pad(events" in code)
-    file = SourceFile("signal", 0, f"{tmp_path}/a.root", None)
+    file = SourceFile("signal", f"{tmp_path}/a.root")
     with pytest.raises(
         InputError, match=rf"'signal': .*flat.* that is line {line} of flat.py, in columns\(\) of Ties"
     ):

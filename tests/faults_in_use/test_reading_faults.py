@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import rootfiles
 import uproot
+from columnfiles import columns_of, source_files
 from messages import heard
 
 from pipeline import analysis as contract
@@ -19,11 +20,11 @@ from pipeline import config
 from pipeline.analysis import Analysis, FlatTree, Free, NanoAOD, Simulated, Transform, WeightFactor
 from pipeline.cli import main
 from pipeline.columns import rootfile
-from pipeline.columns.make import make_columns, read_events
+from pipeline.columns.one_file import read_events
 from pipeline.columns.rootfile import UnreadableFile
 from pipeline.containers import Columns, Parameters
 from pipeline.data import datasets
-from pipeline.data.datasets import SourceFile
+from pipeline.data.jobs import SourceFile
 from pipeline.errors import AnalysisError, ConfigError, InputError, Noting
 from pipeline.gradient.black_box import _called
 from pipeline.optimise.parameters import initial_parameters
@@ -35,9 +36,7 @@ COUNTS = [2, 0, 1, 3]
 
 def read(path, analysis):
     """All events of a file, one fold."""
-    return read_events(SourceFile("a", 0, str(path), None), analysis, held_out_fraction=0.0)[0][
-        datasets.TRAIN
-    ]
+    return read_events(SourceFile("a", str(path)), analysis, held_out_fraction=0.0)[0][datasets.TRAIN]
 
 
 # A21: whose fault an exception is
@@ -49,11 +48,11 @@ def test_a21_an_error_of_columns_is_the_users_and_drops_no_file(leave_out, tmp_p
     target = rootfiles.write_analysis(tmp_path, "own.py", columns="return len(3)")
     overrides = [f"analysis.target={target}", f"data.unreadable_files={leave_out}"]
     settings = config.load(tmp_path / "tiny.yaml", overrides)
-    (file, *_) = datasets.source_files(settings)
+    (file, *_) = source_files(settings)
     with pytest.raises(
         AnalysisError, match=rf"TypeError in Tiny\.columns\(.*{tmp_path}/own\.py, line 17: return"
     ):
-        make_columns(settings, file)
+        columns_of(settings, file)
     place = ["--sample", "signal", "--index", "0", "--output", str(tmp_path / "out.parquet")]
     with pytest.raises(SystemExit) as ended:
         main(
@@ -82,7 +81,7 @@ def test_a21_an_error_of_the_user_is_not_tried_again_as_a_remote_file_would_be()
         raise AnalysisError("own") from ConnectionError("of the user's own code")
 
     with heard() as tries, pytest.raises(AnalysisError):
-        rootfile.retried(SourceFile("a", 0, "https://host/a.root", None), 4)(fails)
+        rootfile.retried(SourceFile("a", "https://host/a.root"), 4)(fails)
     assert not tries
 
 
@@ -337,14 +336,14 @@ def test_b_group_and_pointer_branches_of_a_sound_file(branch, said, leave_out, t
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     target = f"analysis.target={tmp_path}/own.py:Tiny"
     settings = config.load(path, [target, f"data.unreadable_files={leave_out}"])
-    file = SourceFile("signal", 0, str(POINTERS), None)
+    file = SourceFile("signal", str(POINTERS))
     with pytest.raises(InputError, match=re.escape(f"branch {branch!r} in tree 'tree' of {POINTERS} {said}")):
-        make_columns(settings, file)
+        columns_of(settings, file)
 
 
 def test_b_group_members_are_read_by_either_name(tmp_path):
     for name in ("branch/TObject/fBits", "fBits"):
-        source, reads = SourceFile("a", 0, str(POINTERS), None), FlatTree((name,), tree="tree")
+        source, reads = SourceFile("a", str(POINTERS)), FlatTree((name,), tree="tree")
         with rootfile.opened(source, reads) as root:
             events, _ = rootfile.events(source, reads, root, 0, 1)
         assert events[name].to_list() == [33554432]  # TObject::kNotDeleted
@@ -356,7 +355,7 @@ def test_b_a_branch_without_a_rule(tmp_path):
         file.mktree("events", {"x": "float64", "y": "float32"})
         file["events"].extend({"x": np.arange(3.0), "y": np.arange(3, dtype=np.float32)})
     path.write_bytes(path.read_bytes().replace(b"TLeafD", b"TLeafX"))  # a class that uproot does not know
-    source = SourceFile("a", 0, str(path), None)
+    source = SourceFile("a", str(path))
     said = (
         r"branch 'x' in tree 'events' of .* which uproot cannot read as arrays \(none of the rules matched\)"
     )
@@ -374,7 +373,7 @@ def test_b_names_places_and_cycles(tmp_path):
             file.mktree("d/Events", dict.fromkeys(names, "float32"))
             file["d/Events"].extend({n: scale * np.arange(3, dtype=np.float32) for n in names})
     for tree, scale in (("d/Events", 2), ("d/Events;2", 2), ("d/Events;1", 1)):
-        source, reads = SourceFile("a", 0, str(tmp_path / "a.root"), None), FlatTree(names, tree=tree)
+        source, reads = SourceFile("a", str(tmp_path / "a.root")), FlatTree(names, tree=tree)
         with rootfile.opened(source, reads) as root:
             events, _ = rootfile.events(source, reads, root, 1, 3)
         assert all(events[name].to_list() == [scale * 1.0, scale * 2.0] for name in names)

@@ -12,7 +12,7 @@ from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
 from pipeline.containers import Columns
 from pipeline.data import datasets
-from pipeline.data.store import read_columns
+from pipeline.data.column_file import read_sources
 from pipeline.errors import FitError
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import forward, pullback, value_and_grad
@@ -42,10 +42,10 @@ def largest_group(work):
 def whole(config, work, widths):
     """Objective of all events in one traced function: no chunks, groups, sweeps or cotangents."""
     tables = [
-        (work.axes.samples.index(group.sample), group.scale, read_columns(Path(file.path), fold))
+        (work.axes.samples.index(group.sample), group.scale, columns)
         for group in work.groups
         for file in group.files
-        for fold in group.folds
+        for _, columns in read_sources(Path(file.path), [file.source], group.folds, file.content)
     ]
     columns = {n: np.concatenate([t[n] for _, _, t in tables]).astype(np.float64) for n in tables[0][2]}
     sample = np.concatenate([np.full(len(t["weight"]), row) for row, _, t in tables])

@@ -1,6 +1,6 @@
 """Whole records, provenances and evaluations for tests that care for a few of their values."""
 
-from pipeline.data.column_file import Stored
+from pipeline.data.column_file import Provenance
 from pipeline.data.names import FOLDS, POINTS
 from pipeline.data.record import EpochRecord, SweepSeconds
 from pipeline.evaluate.evaluation import EvaluatedPoint, Evaluation, Place, PyhfFit, YieldTables
@@ -43,10 +43,8 @@ def provenance(sample="signal", train=60, held_out=40, **values):
         "sum_of_weights": weights,
         "sum_of_absolute_weights": weights,
         "largest_weight": 1.0,
-        "folds": {"train": "", "held_out": ""},
-        "content": "",
     }
-    return Stored(sample=sample, **usual | values)
+    return Provenance(sample=sample, **usual | values)
 
 
 def fit(labels, **values):

@@ -5,8 +5,7 @@ import math
 
 import numpy as np
 import uproot
-
-from pipeline.data import datasets
+from columnfiles import source_files
 
 
 def is_tight(muon):
@@ -67,7 +66,7 @@ def loop(config, p, scale=1.0, identified=is_tight):
         c: {s: np.zeros(len(ch.edges) - 1) for s in config.data.samples} for c, ch in config.channels.items()
     }
     for sample, settings in config.data.samples.items():
-        files = [f.path for f in datasets.source_files(config) if f.sample == sample]
+        files = [f.path for f in source_files(config) if f.sample == sample]
         events = [event for path in files for event in uproot.open(path)["Events"].arrays().to_list()]
         weight = settings.cross_section_pb * config.data.luminosity_per_pb / len(events)
         for event in events:

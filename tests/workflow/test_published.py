@@ -9,7 +9,8 @@ from messages import heard
 
 from pipeline import optimise, report
 from pipeline.cluster import InProcess
-from pipeline.data import column_file, datasets, store
+from pipeline.data import datasets, store
+from pipeline.data.run_files import provenances
 from pipeline.errors import FitError
 from pipeline.evaluate.at_point import objectives_of, verdict, work_of_all_models
 from pipeline.evaluate.stage import all_points
@@ -123,8 +124,7 @@ def test_a_start_without_a_number_does_not_end_the_run(request, tmp_path):
     assert numbers["optimised", "held_out"] > 0
     assert sum("no number, exact: objective poi_uncertainty" in line for line in lines) == 2
     page = tmp_path / "report.html"
-    provenances = [column_file.read(file) for _, file in files]
-    report.write(run, records, found, provenances, page=page, figures=tmp_path / "figures")
+    report.write(run, records, found, provenances(files), page=page, figures=tmp_path / "figures")
     assert "<b>none → " in page.read_text()
     assert "No number at the initial parameters, held-out events, exact: objective" in page.read_text()
     with pytest.raises(FitError, match=r"did not converge|nothing determines"):

@@ -1,7 +1,7 @@
-# ROOT file -> preselected, rectangular columns; once per file, whatever the number of epochs.
+# ROOT files -> preselected, rectangular columns; once, whatever the number of epochs. Small files share a job.
 rule columns:
     input:
-        root=root_file,
+        root=root_files,
         analysis=ANALYSIS,
     output:
         FOLDER.columns("{sample}/{index}"),
@@ -25,7 +25,7 @@ rule columns:
         analysis=ANALYSIS_DIGEST,
         version=pipeline.__version__,
     message:
-        "Read file {wildcards.index} of {wildcards.sample} into columns"
+        "Read ROOT files of {wildcards.sample} into columns, job {wildcards.index}"
     shell:
         "{params.thalweg} columns {params.of_run} --sample {wildcards.sample} --index {params.index}"
         " --output {output} --log {log}"

@@ -105,7 +105,7 @@ def needs_of_sweeps(minutes):
 
 CONFIG, OVERRIDES = chosen_run()
 RUN = explained(configuration.load, CONFIG, OVERRIDES)
-FILES = explained(datasets.source_files, RUN)
+COLUMNS_JOBS = explained(datasets.columns_jobs, RUN)
 FOLDER = Folder(RUN.run)
 
 
@@ -172,41 +172,50 @@ ASIDE = explained(events_aside)
 BINS = {
     name: channel.model_dump()["histogram"] for name, channel in RUN.channels.items()
 }
-RANGES = {(file.sample, file.index): file for file in FILES}
+JOBS = {(job.sample, job.index): job for job in COLUMNS_JOBS}
 
 
 def index_of(wildcards):
-    """The number of a file of its sample."""
+    """The number of a file, or of a job, of its sample."""
     return int(wildcards.index)
 
 
-def root_file(wildcards):
-    """The ROOT file of one column file; a remote one is not Snakemake's to watch, a missing one may be left out."""
-    file = RANGES[wildcards.sample, index_of(wildcards)]
-    missing = not (file.simulated or file.is_remote or Path(file.path).exists())
-    left_out = missing and RUN.data.unreadable_files == "leave_out"
-    if missing and not left_out:
-        raise WorkflowError(
-            f"sample {file.sample!r}: file {file.path} does not exist here or beside the manifest; {file.cure_if_missing}"
-        )
-    return [] if file.is_remote or left_out else file.path
+def job_of(wildcards):
+    """What one job reads into a column file."""
+    return JOBS[wildcards.sample, index_of(wildcards)]
+
+
+def root_files(wildcards):
+    """The ROOT files of one column file; remote ones are not Snakemake's to watch, missing ones may be left out."""
+    return [file.path for file in job_of(wildcards).files if is_watched(file)]
+
+
+def is_watched(file):
+    """Whether a file is, or will be, on a disk here."""
+    if file.is_remote:
+        return False
+    if file.simulated or Path(file.path).exists():
+        return True
+    if RUN.data.unreadable_files == "leave_out":
+        return False
+    raise WorkflowError(
+        f"sample {file.sample!r}: file {file.path} does not exist here or beside the manifest; {file.cure_if_missing}"
+    )
 
 
 def source(wildcards):
-    """What one column file is made from: a file, which of its entries, and what the manifest promises of it."""
-    return RANGES[wildcards.sample, index_of(wildcards)].request
+    """What one column file is made from: files, which of their entries, and what the manifest promises of them."""
+    return [file.request for file in job_of(wildcards).files]
 
 
 def generator_weight(wildcards):
     """The branch whose sum normalises the sample of one column file, where one does."""
-    return branch_of_generator_weights(
-        RUN, RANGES[wildcards.sample, index_of(wildcards)]
-    )
+    return branch_of_generator_weights(RUN, wildcards.sample)
 
 
 def column_files(wildcards):
     """All column files of the run."""
-    return [FOLDER.columns(file.name) for file in FILES]
+    return [FOLDER.columns(job.name) for job in COLUMNS_JOBS]
 
 
 def previous_block(wildcards):

@@ -5,11 +5,11 @@ from pipeline.data.written import Written
 
 
 class Sources(Written):
-    """What a run reads: ROOT files, ranges of them (a job each), entries, and how many pass the preselection."""
+    """What a run reads: ROOT files, the jobs that read them, entries, and how many pass the preselection."""
 
     files: int
     jobs: int
-    jobs_left: int  # ranges without a column file of this very run
+    jobs_left: int  # without a column file of this very run
     entries: int
     preselected: dict[Fold, int]
     groups: int  # of the training fold; a worker without one waits

@@ -22,7 +22,7 @@ from pipeline.gradient.accumulator import empty as empty_sum
 from pipeline.gradient.held import Watched, everything
 from pipeline.gradient.resident import Resident
 from pipeline.gradient.shares import forward_share, pullback_share
-from pipeline.gradient.sweeps import Executor, FreeValues, Sums
+from pipeline.gradient.sweeps import Executor, FreeValues, NamedSums
 from pipeline.gradient.work import Group, Work
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.fill import EXACT, Widths
@@ -182,7 +182,7 @@ def _epochs(
     widths: Widths,
     slopes: Templates,
     watched: Watched,
-) -> Sums:
+) -> NamedSums:
     """Return a worker's sum of a pullback, after both sweeps of an epoch so many times."""
     for _ in range(times):
         jax.block_until_ready(forward_share(resident, groups, work, parameters, widths, None, watched))
@@ -191,7 +191,7 @@ def _epochs(
     return {**found}
 
 
-def _nothing(resident: Resident, groups: Sequence[Group], work: Work, *broadcast: Any) -> Sums:
+def _nothing(resident: Resident, groups: Sequence[Group], work: Work, *broadcast: Any) -> NamedSums:
     """Return a sum of nothing: what a sweep costs when chunks cost nothing."""
     del resident, groups, work, broadcast
     return {"nothing": empty_sum((1,))}

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.analysis import analysis_of
-from pipeline.cli.estimate.sample import JobRange, Sampled
+from pipeline.cli.estimate.sample import PlannedFile, Sampled
 from pipeline.config import Config
 from pipeline.data import datasets, store
 from pipeline.data.names import FOLDS
 from pipeline.gradient.chunks import FACTOR
 from pipeline.gradient.resident import Resident, Share
-from pipeline.gradient.work import ColumnFile, Group, Work, groups_of, prepare_work, problem_of
+from pipeline.gradient.work import FileColumns, Group, Work, groups_of, prepare_work, problem_of
 from pipeline.templates.axes import axes_of
 
 
@@ -41,21 +41,23 @@ class Seen(NamedTuple):
     of_sample: dict[str, dict[ChunkShape, float]]
 
 
-def planned(config: Config, ranges: Sequence[JobRange], samples: Mapping[str, Sampled], fold: str) -> Work:
+def planned(config: Config, files: Sequence[PlannedFile], samples: Mapping[str, Sampled], fold: str) -> Work:
     """Return the work that all files of a run will be in a fold; its files need not be there."""
     folds = tuple(name for name in FOLDS if fold in (name, datasets.ALL))
     folder = store.Folder(config.run)
-    files = [
-        ColumnFile(
-            own.file.sample,
-            str(folder.columns(own.file.name).absolute()),
+    columns = [
+        FileColumns(
+            own.job.sample,
+            str(folder.columns(own.job.name).absolute()),
             "",
-            sum(own.kept(name, samples[own.file.sample]) for name in folds),
+            own.number,
+            "",
+            sum(own.kept(name, samples[own.job.sample]) for name in folds),
         )
-        for own in ranges
+        for own in files
     ]
     axes = axes_of(config, analysis_of(config).variation_names)
-    groups = groups_of(files, axes, config, dict.fromkeys(samples, 1.0), folds)
+    groups = groups_of(columns, axes, config, dict.fromkeys(samples, 1.0), folds)
     return Work(problem_of(config, groups), groups, axes)
 
 

@@ -17,7 +17,7 @@ from pipeline.cli.estimate.numbers import Disk, Estimate, Sources
 from pipeline.cli.estimate.pool import cores, process_start, together
 from pipeline.cli.estimate.prediction import Machine, Measured, predicted
 from pipeline.cli.estimate.programs import chunk_seconds, of_model, own_memory
-from pipeline.cli.estimate.sample import JobRange, Sampled, ranges_of, reading_of, samples_of
+from pipeline.cli.estimate.sample import PlannedFile, Sampled, files_of, reading_of, samples_of
 from pipeline.cli.estimate.shapes import planned, seen, small_work
 from pipeline.cluster.workers import budget, keep_programs
 from pipeline.config import Config
@@ -36,7 +36,7 @@ LOCAL = ("in_process", "local")  # executors whose workers share the cores of th
 class Plan(NamedTuple):
     """What a run reads, what is known of each sample, and the work that this makes, by fold."""
 
-    ranges: Sequence[JobRange]
+    files: Sequence[PlannedFile]
     samples: Mapping[str, Sampled]
     works: Mapping[str, Work]
 
@@ -67,11 +67,11 @@ def estimate(
 def plan_of(config: Config, folder: Path, seconds: float) -> Plan:
     """Return what a run reads and does; column files that it has not got for a sample are made in a folder."""
     samples = samples_of(config, folder, seconds)
-    ranges = ranges_of(config, samples)
+    files = files_of(config, samples)
     works = {
-        fold: planned(config, ranges, samples, fold) for fold in dict.fromkeys([*datasets.folds(config), ALL])
+        fold: planned(config, files, samples, fold) for fold in dict.fromkeys([*datasets.folds(config), ALL])
     }
-    return Plan(ranges, samples, works)
+    return Plan(files, samples, works)
 
 
 def _check(config: Config, workers: Sequence[int]) -> None:
@@ -129,12 +129,13 @@ def _measured(config: Config, plan: Plan, folder: Path, workers: Sequence[int], 
 def _columns(config: Config, plan: Plan, folder: Path, start: float, seconds: float) -> float:
     """Return seconds of a core for the ``columns`` jobs that are left."""
     readings = {name: own.reading for name, own in plan.samples.items() if own.reading is not None}
-    other = next(iter(readings.values()), None) or reading_of(config, plan.ranges, folder, seconds)
+    other = next(iter(readings.values()), None) or reading_of(config, plan.files, folder, seconds)
     total = 0.0
-    for own in plan.ranges:
+    for own in plan.files:
         reading = readings.get(own.file.sample, other)
         if own.made_of is None and reading is not None:
-            total += start + reading.first + reading.opening + reading.per_entry * own.entries
+            total += reading.opening + reading.per_entry * own.entries
+            total += start + reading.first if own.number == 0 else 0.0
     return total
 
 
@@ -149,7 +150,7 @@ def _assembled(
     alone = config.cluster.executor == "in_process"
     budgets = {n: budget(config.cluster, 1 if alone else n, memory_mb) for n in workers}
     machine = Machine(cores() if config.cluster.executor in LOCAL else None, budgets)
-    columns = sum(plan.samples[own.file.sample].bytes_per_entry * own.entries for own in plan.ranges)
+    columns = sum(plan.samples[own.file.sample].bytes_per_entry * own.entries for own in plan.files)
     kept = KEPT + config.optimise.jobs
     kept += config.optimise.epochs // config.optimise.keep_every if config.optimise.keep_every else 0
     return Estimate(
@@ -162,17 +163,17 @@ def _assembled(
         ),
         by_workers=tuple(predicted(config, plan.works, measured, machine, n) for n in workers),
         measured=tuple(words.measured(plan.samples, measured)),
-        extrapolated=tuple(words.extrapolated(config, plan.ranges, measured, machine, workers)),
+        extrapolated=tuple(words.extrapolated(config, plan.files, measured, machine, workers)),
         unknown=tuple(words.unknown(config, plan.works, measured, workers)),
     )
 
 
 def _sources(config: Config, plan: Plan) -> Sources:
     return Sources(
-        files=len({own.file.path for own in plan.ranges}),
-        jobs=len(plan.ranges),
-        jobs_left=sum(own.made_of is None for own in plan.ranges),
-        entries=sum(own.entries for own in plan.ranges),
+        files=len({own.file.path for own in plan.files}),
+        jobs=len({own.job.name for own in plan.files}),
+        jobs_left=len({own.job.name for own in plan.files if own.made_of is None}),
+        entries=sum(own.entries for own in plan.files),
         preselected={fold: plan.works[fold].events for fold in datasets.folds(config)},
         groups=len(plan.works[TRAIN].groups),
     )

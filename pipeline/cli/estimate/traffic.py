@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.cluster import InProcess
 from pipeline.gradient.accumulator import arrays_of
 from pipeline.gradient.resident import Resident
-from pipeline.gradient.sweeps import Sums
+from pipeline.gradient.sweeps import NamedSums
 from pipeline.gradient.work import Work
 
 
@@ -35,7 +35,7 @@ class Weighing:
         return self._inner.sweep(function, work, *broadcast)
 
     def total(
-        self, function: Callable[..., Sums], work: Work, *broadcast: object, precision: str = "float64"
+        self, function: Callable[..., NamedSums], work: Work, *broadcast: object, precision: str = "float64"
     ) -> dict[Any, np.ndarray]:
         """Return the arrays of ``function(resident, work.groups, work, *broadcast)``, sums by name."""
         started = time.perf_counter()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.cli.estimate.prediction import Machine, Measured, waiting
-from pipeline.cli.estimate.sample import JobRange, Sampled
+from pipeline.cli.estimate.sample import PlannedFile, Sampled
 from pipeline.config import Config
 from pipeline.gradient.work import Work
 
@@ -14,8 +14,7 @@ def measured(samples: Mapping[str, Sampled], found: Measured) -> Iterator[str]:
     """Yield what was measured."""
     for name, own in samples.items():
         how = "column file of the run" if own.reading is None else "read for this estimate"
-        kept = sum(own.made_of.entries_kept.values())
-        yield f"{name}: {own.entries} entries of {own.made_of.file} ({how}), {kept} pass the preselection"
+        yield f"{name}: {own.entries} entries of {own.place} ({how}), {own.passing} pass the preselection"
     for shape, seconds in found.chunks.items():
         warm = (seconds.forward.warm, seconds.pullback.warm, seconds.exact.warm)
         cost = ", ".join(f"{1e3 * each:.3g}" for each in warm)
@@ -36,13 +35,13 @@ def measured(samples: Mapping[str, Sampled], found: Measured) -> Iterator[str]:
 
 
 def extrapolated(
-    config: Config, ranges: Sequence[JobRange], found: Measured, machine: Machine, workers: Sequence[int]
+    config: Config, files: Sequence[PlannedFile], found: Measured, machine: Machine, workers: Sequence[int]
 ) -> Iterator[str]:
     """Yield what was concluded from the measurement."""
-    left = [own for own in ranges if own.made_of is None]
+    left = [own for own in files if own.made_of is None]
     if left:
         yield (
-            f"preselected events, disk and seconds of {len(left)} of {len(ranges)} ranges of files, by their entries, "
+            f"preselected events, disk and seconds of {len(left)} of {len(files)} files, by their entries, "
             "from those of the same sample that were read"
         )
     if any(own.file.entries is None for own in left):

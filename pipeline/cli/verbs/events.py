@@ -129,7 +129,7 @@ def manifest(
 @INDEX
 @OUTPUT
 def columns(config: Path, overrides: tuple[str, ...], sample: str, index: int, output: Path) -> None:
-    """Read one ROOT file into rectangular columns."""
+    """Read the ROOT files of one job into rectangular columns."""
     from pipeline import config as configuration
     from pipeline.columns.make import make_columns
     from pipeline.columns.rootfile import decompress_faster
@@ -138,15 +138,21 @@ def columns(config: Path, overrides: tuple[str, ...], sample: str, index: int, o
     decompress_faster()
     run = configuration.load(config, overrides)
     _check(run)
-    files = [file for file in datasets.source_files(run) if file.sample == sample]
-    if index >= len(files):
+    if (sample, index) == (datasets.sample_names(run)[0], 0):
+        _check_start(run)
+    jobs = [job for job in datasets.columns_jobs(run) if job.sample == sample]
+    if index >= len(jobs):
         known = ", ".join(map(repr, datasets.sample_names(run)))
-        there = f"{len(files)} ranges of it, counted from 0" if files else f"the samples {known}"
-        raise ConfigError(f"run {run.run!r} has no range {index} of sample {sample!r}; it has {there}")
-    file = files[index]
-    folds, provenance = make_columns(run, file)
-    column_file.write(output, folds, provenance)
-    logger.info(f"{file.place}: read {provenance.entries_read}, kept {provenance.entries_kept}")
+        there = f"{len(jobs)} of them, counted from 0" if jobs else f"the samples {known}"
+        raise ConfigError(f"run {run.run!r} has no job {index} of sample {sample!r}; it has {there}")
+    job = jobs[index]
+    folds, provenances = make_columns(run, job)
+    column_file.write(output, folds, provenances)
+    read, kept = (
+        {fold: sum(getattr(p, what)[fold] for p in provenances) for fold in folds}
+        for what in ("entries_read", "entries_kept")
+    )
+    logger.info(f"{job.place}: read {read}, kept {kept}")
 
 
 def _generator(section: "Simulate") -> Callable[..., None]:
@@ -166,10 +172,17 @@ def _generator(section: "Simulate") -> Callable[..., None]:
 
 def _check(run: "Config") -> None:
     """Refuse what can be known to be wrong before a single event is read, which may take hours."""
+    from pipeline.analysis.initial import initial_values
     from pipeline.gradient.work import check_surrogate, check_variations_used, collection_sizes
-    from pipeline.optimise.parameters import initial_parameters
 
-    initial_parameters(run)
+    initial_values(run)
     check_variations_used(run)
     check_surrogate(run)
     collection_sizes(run)
+
+
+def _check_start(run: "Config") -> None:
+    """Refuse start values that are none; only one job does, as drawing the weights of a network takes a while."""
+    from pipeline.optimise.parameters import initial_parameters
+
+    initial_parameters(run)

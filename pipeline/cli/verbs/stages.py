@@ -100,16 +100,15 @@ def report(config: Path, overrides: tuple[str, ...], output: Path, figures: Path
     """Draw everything into one HTML page."""
     from pipeline import config as configuration
     from pipeline import report as stage
-    from pipeline.data import column_file, store
+    from pipeline.data import store
     from pipeline.data.fingerprint import fingerprint_of
-    from pipeline.data.run_files import column_files, evaluation_header, records
+    from pipeline.data.run_files import column_files, evaluation_header, provenances, records
     from pipeline.evaluate import evaluation
 
     run = configuration.load(config, overrides)
     files = column_files(run)
     fingerprint = fingerprint_of(run, files)
     epochs = records(run, fingerprint)
-    provenances = [column_file.read(path) for _, path in files]
     found = evaluation.read(store.Folder(run.run).evaluation, evaluation_header(run, fingerprint))
-    stage.write(run, epochs, found, provenances, page=output, figures=figures)
+    stage.write(run, epochs, found, provenances(files), page=output, figures=figures)
     logger.info(f"wrote {output}")

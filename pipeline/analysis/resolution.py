@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from pipeline.analysis import Analysis
+from pipeline.analysis.contract import Analysis
 from pipeline.config import Anneal, Bandwidth, Config
 from pipeline.errors import ConfigError
 
