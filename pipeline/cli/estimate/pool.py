@@ -30,8 +30,9 @@ from pipeline.templates.fill import EXACT, Widths
 EMPTY_SWEEPS = 15
 ROUNDS = 3
 LONG = 1.0  # seconds of work that workers are given at once: what a task costs besides must not matter
-# What an epoch's process imports: most of the time until it begins.
-IMPORTS = "import pipeline.cluster, pipeline.columns.make, pipeline.evaluate.stage"
+# What the processes of the stages import, which is most of the time until they begin.
+OF_COLUMNS = "pipeline.columns.make, pipeline.gradient.work"
+OF_SWEEPS = "pipeline.cluster, pipeline.evaluate.stage"
 
 
 class Together(NamedTuple):
@@ -141,10 +142,10 @@ def until_all_are_done(loads: Sequence[float], pool: Together | None, machine_co
     return total
 
 
-def process_start() -> float:
-    """Return the seconds until a job's process has imported what it needs."""
+def process_start(modules: str) -> float:
+    """Return the seconds until a process has imported what it needs."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", IMPORTS], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", f"import {modules}"], check=True, capture_output=True)
     return time.perf_counter() - started
 
 

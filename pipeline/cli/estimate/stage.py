@@ -14,7 +14,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from pipeline.analysis import analysis_of
 from pipeline.cli.estimate import words
 from pipeline.cli.estimate.numbers import Disk, Estimate, Sources
-from pipeline.cli.estimate.pool import cores, process_start, together
+from pipeline.cli.estimate.pool import OF_COLUMNS, OF_SWEEPS, cores, process_start, together
 from pipeline.cli.estimate.prediction import Machine, Measured, predicted
 from pipeline.cli.estimate.programs import chunk_seconds, of_model, own_memory
 from pipeline.cli.estimate.sample import PlannedFile, Sampled, files_of, reading_of, samples_of
@@ -120,8 +120,8 @@ def _measured(config: Config, plan: Plan, folder: Path, workers: Sequence[int], 
         count = min(max(workers), cores())
         logger.info(f"the same events on {count} workers of this machine")
         pool = together(config, count, work, parameters, found, chunks, folder)
-    start = process_start()
-    columns = _columns(config, plan, folder, start, seconds)
+    start = process_start(OF_SWEEPS)
+    columns = _columns(config, plan, folder, process_start(OF_COLUMNS), seconds)
     whole, judging = (pool.memory, pool.judging) if pool else (memory, memory)
     return Measured(found, chunks, model, pool, start, read, columns, whole, judging)
 

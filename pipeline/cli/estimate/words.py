@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline.cli.estimate.prediction import Machine, Measured, waiting
+from pipeline.cli.estimate.prediction import PER_WORKER, Machine, Measured, waiting
 from pipeline.cli.estimate.sample import PlannedFile, Sampled
 from pipeline.config import Config
 from pipeline.gradient.work import Work
@@ -54,7 +54,8 @@ def extrapolated(
         where = (
             "which share its cores" if machine.cores is not None else "as if the others had cores like these"
         )
-        yield f"more than {most} workers of this machine, {where}; 3.8 ms of a sweep for each (docs/cluster.md)"
+        each = f"{1e3 * PER_WORKER:.2g} ms of a sweep for each (docs/cluster.md)"
+        yield f"more than {most} workers of this machine, {where}; {each}"
     if config.optimise.leading != "all":
         yield "epochs as if they observed all systematics: with optimise.leading most of them take less"
     if config.alternatives:
