@@ -68,7 +68,7 @@ def predicted(
         seconds=seconds,
         epoch=epoch,
         compiling=compiling,
-        core_hours=(columns * _at_once(machine, workers) + workers * (optimise + evaluate)) / 3600,
+        core_hours=_at_once(machine, workers) * (columns + optimise + evaluate) / 3600,
         memory_mb=_memory(config, works, measured, machine.budget[workers], workers),
         traffic_kb=_traffic(measured.model, workers),
     )
