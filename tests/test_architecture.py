@@ -20,8 +20,9 @@ ORDER = [
 # The same inside each folder. Those of `analyses` import at most one another.
 INSIDE = {
     "analysis": "declarations systematics contract resolution initial",
-    "cli": "progress signals reference options point tables verbs command main",
-    "cli/verbs": "events stages points workspaces schema",
+    "cli": "progress signals reference options point tables estimate verbs command main",
+    "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",
+    "cli/verbs": "events stages estimates points workspaces schema",
     "cluster": "settings security assignment workers sweeping batch",
     "columns": "padding branches rootfile bookkeeping inventory preselection selection one_file make",
     "config": "textfiles sources targets section kinds notation cluster events model quantities objective sections"

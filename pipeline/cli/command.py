@@ -3,6 +3,7 @@
 import click
 
 import pipeline
+from pipeline.cli.verbs.estimates import estimate
 from pipeline.cli.verbs.events import columns, manifest, simulate
 from pipeline.cli.verbs.points import histograms, scan, validate, yields
 from pipeline.cli.verbs.schema import schema
@@ -11,7 +12,7 @@ from pipeline.cli.verbs.workspaces import fit, hypotest, limit
 
 VERBS = (
     *(simulate, manifest, columns, optimise, evaluate, report),
-    *(yields, histograms, scan, validate),
+    *(estimate, yields, histograms, scan, validate),
     *(fit, hypotest, limit),
     schema,
 )

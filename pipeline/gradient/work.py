@@ -122,8 +122,8 @@ def prepare_work(config: Config, columns: Sequence[tuple[str, Path]], fold: str)
     templates = axes_of(config, found.variation_names)
     scales = normalisation.scales(config, provenances, fold)
     require_weights(config, provenances, scales)
-    groups = _groups(files, templates, config, scales, folds)
-    return Work(_problem(config, groups), groups, templates)
+    groups = groups_of(files, templates, config, scales, folds)
+    return Work(problem_of(config, groups), groups, templates)
 
 
 def check_variations_used(config: Config) -> None:
@@ -151,7 +151,7 @@ def check_surrogate(config: Config) -> None:
             )
 
 
-def _problem(config: Config, groups: Sequence[Group]) -> Problem:
+def problem_of(config: Config, groups: Sequence[Group]) -> Problem:
     """Return the problem, its chunks no larger than the largest group needs."""
     name, colon, cls = config.analysis.target.partition(":")
     target = f"{Path(name).absolute()}{colon}{cls}" if name.endswith(".py") else config.analysis.target
@@ -181,7 +181,7 @@ def collection_sizes(config: Config) -> tuple[tuple[tuple[str, ...], tuple[int, 
     return tuple(((name, *known[name]), sizes) for name, sizes in config.cluster.objects.items())
 
 
-def _groups(
+def groups_of(
     files: Sequence[FileColumns],
     templates: Axes,
     config: Config,

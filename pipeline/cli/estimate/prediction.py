@@ -1,0 +1,179 @@
+"""What was measured on a few files, and the plan of all of them -> what the run costs for a number of workers."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from pipeline.cli.estimate.numbers import Epoch, ForWorkers, Memory, Stages, Traffic
+from pipeline.cli.estimate.pool import Together, shares, shares_of_programs, slowdown, until_all_are_done
+from pipeline.cli.estimate.programs import ChunkSeconds, OfModel
+from pipeline.cli.estimate.shapes import ChunkShape, Seen
+from pipeline.config import Config
+from pipeline.data import datasets
+from pipeline.data.datasets import ALL, TRAIN
+from pipeline.data.names import POINTS
+from pipeline.gradient.work import Work
+
+PER_WORKER = (
+    0.0038  # seconds of a sweep for each further worker: docs/cluster.md, where up to eight were measured
+)
+MEGA, KILO = 1e6, 1e3
+
+
+class Machine(NamedTuple):
+    """Where a run will be: cores that its workers share, None for those of a batch system, which have one each."""
+
+    cores: int | None
+    budget: Mapping[int, float]  # bytes of events that a worker keeps in memory, by the number of workers
+
+
+class Measured(NamedTuple):
+    """All that was measured: of chunks, of the model, of workers, and of a job.
+
+    ``start`` is the seconds of a process until it works, ``read`` those of an event of the column files, ``columns``
+    those of all ``columns`` jobs; ``memory`` is the bytes of a process without events, ``judging`` in ``evaluate``.
+    """
+
+    found: Seen
+    chunks: Mapping[ChunkShape, ChunkSeconds]
+    model: OfModel
+    pool: Together | None
+    start: float
+    read: float
+    columns: float
+    memory: float
+    judging: float
+
+
+def predicted(
+    config: Config, works: Mapping[str, Work], measured: Measured, machine: Machine, workers: int
+) -> ForWorkers:
+    """Return what a run costs with a number of workers.
+
+    Args:
+        works: of the training fold, of the one held out, and of all events.
+    """
+    epoch = _epoch(works[TRAIN], measured, machine, workers)
+    together = slowdown(measured.pool, _at_once(machine, workers), machine.cores)
+    compiling = _compiling(works[TRAIN], measured, machine, workers)
+    reading = measured.read * together / _at_once(machine, workers)
+    begin = measured.start + (measured.pool.starting if measured.pool else 0.0)
+    jobs = config.optimise.jobs * (begin + works[TRAIN].events * reading)
+    optimise = jobs + compiling + config.optimise.epochs * epoch.whole
+    evaluate = begin + _evaluate(config, works, measured, machine, workers)
+    columns = measured.columns * together / _at_once(machine, workers)
+    seconds = Stages(columns=columns, optimise=optimise, evaluate=evaluate, run=columns + optimise + evaluate)
+    return ForWorkers(
+        workers=workers,
+        seconds=seconds,
+        epoch=epoch,
+        compiling=compiling,
+        core_hours=_at_once(machine, workers) * (columns + optimise + evaluate) / 3600,
+        memory_mb=_memory(config, works, measured, machine.budget[workers], workers),
+        traffic_kb=_traffic(measured.model, workers),
+    )
+
+
+def evaluated_folds(config: Config) -> list[str]:
+    """Return the folds that ``evaluate`` goes through: all with events, and all events for a fit to pseudodata."""
+    return [*datasets.folds(config), *([ALL] if config.model.pseudodata else [])]
+
+
+def _epoch(work: Work, measured: Measured, machine: Machine, workers: int) -> Epoch:
+    forward = _sweep(
+        work, measured, machine, workers, {s: t.forward.warm for s, t in measured.chunks.items()}
+    )
+    back = _sweep(work, measured, machine, workers, {s: t.pullback.warm for s, t in measured.chunks.items()})
+    centre = measured.model.centre.warm if measured.model.centre else 0.0
+    empty = _empty_sweep(measured, workers)
+    between = 2 * empty + measured.model.update
+    return Epoch(
+        forward=forward,
+        centre=centre,
+        pullback=back,
+        between=between,
+        whole=forward + centre + back + between,
+    )
+
+
+def _sweep(
+    work: Work, measured: Measured, machine: Machine, workers: int, seconds: Mapping[ChunkShape, float]
+) -> float:
+    """Return seconds of a sweep: until the worker with most to do is done."""
+    loads = shares(work.groups, workers, measured.found, seconds)
+    return until_all_are_done(loads, measured.pool, machine.cores)
+
+
+def _at_once(machine: Machine, workers: int) -> int:
+    """Return how many workers work at the same time."""
+    return workers if machine.cores is None else min(workers, machine.cores)
+
+
+def _empty_sweep(measured: Measured, workers: int) -> float:
+    pool = measured.pool
+    return 0.0 if pool is None else pool.empty_sweep + PER_WORKER * max(0, workers - pool.workers)
+
+
+def _compiling(work: Work, measured: Measured, machine: Machine, workers: int) -> float:
+    """Return seconds of compiling before the first epoch: both sweeps on the workers, then the objective."""
+    each = {s: t.forward.compiling + t.pullback.compiling for s, t in measured.chunks.items()}
+    loads = shares_of_programs(work.groups, workers, measured.found, each)
+    centre = measured.model.centre.compiling if measured.model.centre else 0.0
+    return until_all_are_done(loads, measured.pool, machine.cores) + centre
+
+
+def _evaluate(
+    config: Config, works: Mapping[str, Work], measured: Measured, machine: Machine, workers: int
+) -> float:
+    """Return seconds of exact and relaxed templates, of bootstrap samples and of fits."""
+    exact = {s: t.exact.warm for s, t in measured.chunks.items()}
+    relaxed = {s: t.forward.warm for s, t in measured.chunks.items()}
+    empty = _empty_sweep(measured, workers)
+    centre = measured.model.centre.warm if measured.model.centre else 0.0
+    together = slowdown(measured.pool, _at_once(machine, workers), machine.cores)
+    compiling = {s: t.exact.compiling for s, t in measured.chunks.items()}
+    loads = shares_of_programs(works[TRAIN].groups, workers, measured.found, compiling)
+    total = measured.model.fits + until_all_are_done(loads, measured.pool, machine.cores)
+    for fold in datasets.folds(config):
+        for each in (exact, relaxed):
+            total += len(POINTS) * (_sweep(works[fold], measured, machine, workers, each) + empty)
+    if config.model.pseudodata:
+        total += len(POINTS) * (_sweep(works[ALL], measured, machine, workers, exact) + empty)
+    last = works[datasets.folds(config)[-1]]
+    replica = _sweep(last, measured, machine, workers, exact) + empty + centre
+    total += config.evaluate.bootstrap * len(POINTS) * replica
+    read = sum(works[fold].events for fold in evaluated_folds(config))
+    return total + read * measured.read * together / _at_once(machine, workers)
+
+
+def _memory(
+    config: Config, works: Mapping[str, Work], measured: Measured, budget: float, workers: int
+) -> Memory:
+    sizes = {shape: float(shape.size) for shape in measured.chunks}
+    events = {fold: max(shares(work.groups, workers, measured.found, sizes)) for fold, work in works.items()}
+    train, judged = events[TRAIN], sum(events[fold] for fold in evaluated_folds(config))
+    kept, kept_judged = min(train, budget), min(judged, budget)
+    return Memory(
+        optimise=(measured.memory + kept) / MEGA,
+        optimise_events=kept / MEGA,
+        evaluate=(measured.judging + kept_judged) / MEGA,
+        evaluate_events=kept_judged / MEGA,
+        scratch=max(0.0, judged - budget) / MEGA if math.isfinite(budget) else 0.0,
+    )
+
+
+def _traffic(model: OfModel, workers: int) -> Traffic:
+    """Return what both sweeps of an epoch send; nothing of it grows with the events."""
+    sent = sum(sweep.sent for sweep in model.traffic)
+    alone = workers == 1
+    return Traffic(
+        to_worker=sent / KILO,
+        from_worker=sum(sweep.received if alone else sweep.shared for sweep in model.traffic) / KILO,
+        to_centre=sum(sweep.received for sweep in model.traffic) / KILO,
+        from_centre=sent / KILO,
+    )
+
+
+def waiting(works: Mapping[str, Work], workers: Sequence[int]) -> int | None:
+    """Return the first number of workers of which some have no group, if there is one."""
+    return next((number for number in sorted(workers) if number > len(works[TRAIN].groups)), None)
