@@ -103,6 +103,7 @@ def test_a_real_file_gives_what_coffea_gives(real_file, agc, tmp_path, overrides
             np.testing.assert_allclose(found[name]["contents"], contents, rtol=1e-9, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_real_file_has_the_events_that_are_known(real_file, tmp_path):
     """Four events in 4j1b at H_T 469.73, 302.47, 248.27 and 165.98 GeV, none in 4j2b."""
     run = real_file(*V1_STYLE, "data.samples.wjets.cross_section_pb=0.059206631142687984")  # weight 1
@@ -134,6 +135,7 @@ def site(agc, simulated, tmp_path_factory):
     return load(agc, *there, "data.max_events_per_job=10000000")
 
 
+@pytest.mark.slow
 @pytest.mark.simulate
 def test_the_manifest_as_it_is_gives_the_histograms_of_the_reference(site, reference, agc, tmp_path):
     found = exact_histograms(site, tmp_path)

@@ -84,6 +84,7 @@ def test_the_bin_holds_what_the_formulas_say(law, made):
     np.testing.assert_allclose(yields, [18, 39, 39 + sigma, 39 - sigma], rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", counting.LAWS)
 def test_the_best_trade_off_is_the_scan_s(law, made, tmp_path):
     """Near the optimum of the formula, whose background is constrained by counting; not at the best s/b, phi = 10."""

@@ -96,6 +96,7 @@ def test_the_looser_working_point_keeps_what_the_tighter_one_does(run, files):
     assert yields[0] > yields[1] > yields[3]
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_the_whole_and_of_finite_differences(run, files):
     start, widths = at({"tight_muon": 0.4, "jet_30": 0.7}), widths_at(run, 0)
     small = run.model_copy(update={"cluster": run.cluster.model_copy(update={"chunk_events": 64})})

@@ -198,6 +198,7 @@ def test_a_lost_nanny_is_replaced(run, expected, tmp_path):
         assert bits(value_and_grad(executor, *run[1:], centre(run[0], run[1].axes))) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.dask
 def test_a_worker_that_joins_in_mid_epoch_takes_part_and_changes_nothing(run, expected, tmp_path):
     at_the_centre = centre(run[0], run[1].axes)
@@ -214,6 +215,7 @@ def test_a_worker_that_joins_in_mid_epoch_takes_part_and_changes_nothing(run, ex
         assert executor.workers == 2
 
 
+@pytest.mark.slow
 @pytest.mark.dask
 def test_a_slow_worker_changes_nothing(run, expected, tmp_path):
     at_the_centre = centre(run[0], run[1].axes)
@@ -265,6 +267,7 @@ def test_a_scheduler_port_that_is_taken_is_named(run, tmp_path):
     gc.collect()
 
 
+@pytest.mark.slow
 def test_no_scheduler_at_an_address(run, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -192,6 +192,7 @@ def test_a_nearly_certain_shapesys_acts_as_a_certain_one(relative):
     np.testing.assert_allclose(found.parameters[:2], expected.parameters, atol=100 * relative + 1e-8)
 
 
+@pytest.mark.slow
 def test_active_bound_and_fixed_poi():
     workspace = shape_workspace(observed=(50.0, 40.0, 20.0))  # a deficit: mu stops at 0
     model = HistFactory.from_workspace(workspace)

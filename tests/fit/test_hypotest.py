@@ -42,6 +42,7 @@ def test_p_values_are_pyhfs_on_any_data(pair, scale, mu):
     np.testing.assert_allclose(np.exp(found.log_cls_expected), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradient_of_cls_equals_finite_differences(pair):
     model, theirs, workspace = pair
     data = jnp.asarray(workspace.data(theirs))

@@ -48,6 +48,7 @@ def test_trimmed_chunks_hold_the_same_events(miniature, miniature_columns, objec
     assert len(shapes) >= min(2, len(sizes))
 
 
+@pytest.mark.slow
 def test_trimmed_chunks_give_the_same_templates_and_gradient(miniature, miniature_columns):
     start, widths = initial_parameters(miniature), widths_at(miniature, 0)
     found = []

@@ -41,6 +41,7 @@ def around(model):
         yield jnp.asarray(np.where(rng.random(moved.size) < zeros, 0.0, moved))
 
 
+@pytest.mark.slow
 @settings(
     max_examples=6,
     deadline=None,

@@ -149,6 +149,7 @@ def test_a_missing_down_template_is_the_mirror(nominal, up):
     np.testing.assert_allclose(middle, nominal, atol=1e-9 * nominal.max())
 
 
+@pytest.mark.slow
 def test_empty_templates_have_finite_derivatives(run, templates):
     rows = axes_of(run, VARIATIONS)
     empty = jax.tree.map(lambda x: jnp.zeros_like(x), templates)

@@ -191,6 +191,7 @@ def test_asimov_significance_without_signal_has_the_slope_of_one_bin():
     np.testing.assert_allclose(gradient["bin"]["s"]["data"], [1 / 5], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_agc_sized_model():
     """The fit to its own Asimov data gives the AGC's 34 parameters back, and every objective has a gradient."""
     model = HistFactory.from_workspace(agc_workspace())
@@ -220,6 +221,7 @@ def test_penalties_are_zero_where_all_is_well():
         assert all(jnp.all(leaf == 0) for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.slow
 def test_penalties_by_hand():
     """One bin: a relative uncertainty r on a background of b is constrained to 1/sqrt(1 + (r b)^2 / (s + b))."""
     content = counting(signal=10.0, background=50.0, relative=0.3)
@@ -248,6 +250,7 @@ def test_pulls_are_those_of_the_conditional_fit():
     np.testing.assert_allclose(penalty, np.sum(np.maximum(np.abs(pulls) / 0.1 - 1, 0) ** 2), rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_penalties_steer_and_are_not_reported():
     model = HistFactory.from_workspace(two_channels())
     penalty = {"kind": "expected_events", "least": 50.0, "weight": 0.25}

@@ -65,6 +65,7 @@ def test_the_run_stops_at_that_epoch_and_keeps_the_state_before_it(run, tmp_path
     assert str(last) in message
 
 
+@pytest.mark.slow
 def test_halved_steps_go_on_and_are_the_same_after_a_restart(run, tmp_path):
     found, work = run("optimise.halvings=30")
     state, records = epochs(found, work, tmp_path / "a")

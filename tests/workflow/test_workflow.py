@@ -141,6 +141,7 @@ def test_overrides_with_a_colon_are_a_list(finished):
     assert jobs["optimise"] == 2
 
 
+@pytest.mark.slow
 def test_other_ranges_of_entries_read_again_what_they_change(finished):
     """Two jobs for each file of more than 500 events; the file of tW with 400 stays."""
     jobs = planned(snakemake(finished, "-n", "--config", "set=data.max_events_per_job=500"))
