@@ -32,7 +32,7 @@ CLOUDS = {
 }
 LAUNCHES = ("dot_general", "reduce", "scatter", "sort", "while", "custom_call")
 """Operations that XLA does not fuse with their neighbours: each is one launch at least."""
-MOST = {"neos": (30, 80), "inferno": (54, 76), "agc_ttbar": (175, 285), "many_systematics": (410, 660)}
+MOST = {"neos": (54, 76), "inferno": (30, 80), "agc_ttbar": (175, 285), "many_systematics": (410, 660)}
 """Of these per chunk, forward and back: about what there are now."""
 
 
