@@ -198,11 +198,15 @@ def _part(
 
 def _together(parts: Sequence[NamedSums]) -> NamedSums:
     """Return the sums of several workers as one."""
-    key_split.cache_clear()
-    found: NamedSums = jax.device_get(functools.reduce(union, parts))
+    found: NamedSums = jax.device_get(_merged(parts))
     return found
 
 
 def _arrays(parts: Sequence[NamedSums], precision: str) -> dict[Any, np.ndarray]:
     """Return the arrays of sums of several workers."""
-    return arrays_of(_together(parts), precision)
+    return arrays_of(_merged(parts), precision)
+
+
+def _merged(parts: Sequence[NamedSums]) -> NamedSums:
+    key_split.cache_clear()
+    return functools.reduce(union, parts)

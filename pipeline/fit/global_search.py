@@ -17,9 +17,7 @@ from pipeline.fit.starting import TRIED, elsewhere
 
 RESTARTS = 5  # from what a look shows
 SMALL = 24  # parameters but for gammas: of so few a handful of points is a sample, and a fit costs next to nothing
-ELSEWHERE = (
-    4  # further starts of a small model, spread over two standard deviations and the bounds of what is free
-)
+ELSEWHERE = 4  # further starts of a small model, two standard deviations and the bounds of what is free apart
 
 
 class _Search(eqx.Module):
@@ -28,7 +26,7 @@ class _Search(eqx.Module):
     tried: Bool[Array, "places kept"]
     found: Bool[Array, ""]
     looks: Int[Array, ""]
-    elsewhere: Int[Array, ""]
+    others: Int[Array, ""]
 
 
 def minimise(problem: FitProblem, options: FitOptions) -> NewtonState:
@@ -40,7 +38,7 @@ def minimise(problem: FitProblem, options: FitOptions) -> NewtonState:
 
     def search(seen: _Search) -> _Search:
         state = descend(eqx.tree_at(lambda p: p.init, problem, _from(problem, seen.start)), options)
-        is_first = (seen.looks == 0) & (seen.elsewhere == 0)
+        is_first = (seen.looks == 0) & (seen.others == 0)
         better = is_first | (state.point.nll < seen.best.point.nll - LOWER)
         best = jax.lax.cond(better, lambda: state, lambda: seen.best)
         view, response = look_around(problem, best.point)
@@ -51,14 +49,14 @@ def minimise(problem: FitProblem, options: FitOptions) -> NewtonState:
         follows = jnp.any(open_places) & (seen.looks < RESTARTS - 1)
         seen_start = start_at(problem, best.point, response, place, row)
         here = best.point.parameters
-        other = jnp.where(best.point.inert, here, elsewhere(problem.model, here, TRIED + seen.elsewhere))
+        other = jnp.where(best.point.inert, here, elsewhere(problem.model, here, TRIED + seen.others))
         return _Search(
             best,
             jnp.where(follows, seen_start, other),
             tried.at[place, row].set(True),
-            follows | (seen.elsewhere < others),
+            follows | (seen.others < others),
             seen.looks + follows.astype(jnp.int32),
-            seen.elsewhere + (~follows).astype(jnp.int32),
+            seen.others + (~follows).astype(jnp.int32),
         )
 
     none = jax.tree.map(

@@ -17,10 +17,9 @@ from jaxtyping import UInt64
 from pipeline.analysis import EVENT_NUMBER
 from pipeline.containers import AnyArray, Columns
 from pipeline.gradient.chunks import cut
-from pipeline.gradient.scratch import Arrays, Scratch, aligned_zeros
+from pipeline.gradient.scratch import Arrays, ArraysKind, Scratch, aligned_zeros, kind_of
 from pipeline.gradient.work import Group, Layout, Problem
 
-ArraysKind = tuple[tuple[str, tuple[int, ...], np.dtype], ...]  # names, shapes and types of a chunk's arrays
 STACK = 2**24  # bytes of a stack, about; the last one of each shape is as large, however few chunks it holds
 MOST_CHUNKS = 64  # of a stack
 
@@ -125,19 +124,16 @@ class Resident:
         waiting: dict[ArraysKind, list[tuple[ChunkId, Arrays]]] = {}
         for group in groups:
             for number, chunk in enumerate(cut(group, layout)):
-                kind = tuple((name, array.shape, array.dtype) for name, array in chunk.items())
-                own = waiting.setdefault(kind, [])
+                own = waiting.setdefault(kind_of(chunk), [])
                 own.append((ChunkId(group, number), chunk))
-                if len(own) == _room(kind):
-                    self._add(layout, waiting.pop(kind))
+                if len(own) == _room(chunk):
+                    self._add(layout, waiting.pop(kind_of(chunk)))
         for own in waiting.values():
             self._add(layout, own)
 
     def _add(self, layout: Layout, chunks: Sequence[tuple[ChunkId, Arrays]]) -> None:
         """Add a stack of chunks of one shape."""
-        first = chunks[0][1]
-        room = _room(tuple((name, array.shape, array.dtype) for name, array in first.items()))
-        stacked = _stacked([chunk for _, chunk in chunks], room)
+        stacked = _stacked([chunk for _, chunk in chunks], _room(chunks[0][1]))
         keys = stacked.pop(EVENT_NUMBER)
         stack = _Stack([place for place, _ in chunks], keys, self._kept(stacked))
         self._stacks.setdefault(layout, []).append(stack)
@@ -186,10 +182,10 @@ def _share(stack: _Stack, places: tuple[int, ...], arrays: dict[str, AnyArray]) 
     return Share(Columns(arrays), stack.keys, places, tuple(stack.owners[place] for place in places))
 
 
-def _room(kind: ArraysKind) -> int:
-    """Return the number of chunks that a stack of them has room for: a power of 2."""
-    chunk = sum(math.prod(shape) * dtype.itemsize for _, shape, dtype in kind)
-    return min(MOST_CHUNKS, 1 << max(0, math.frexp(STACK / max(chunk, 1))[1] - 1))
+def _room(chunk: Arrays) -> int:
+    """Return the number of chunks of a shape that a stack has room for: a power of 2."""
+    size = sum(array.nbytes for array in chunk.values())
+    return min(MOST_CHUNKS, 1 << max(0, math.frexp(STACK / max(size, 1))[1] - 1))
 
 
 def _stacked(chunks: Sequence[Arrays], room: int) -> Arrays:

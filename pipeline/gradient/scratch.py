@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.errors import OutputError
 
 Arrays = dict[str, np.ndarray]
+ArraysKind = tuple[tuple[str, tuple[int, ...], np.dtype], ...]  # names, shapes and types of arrays
 ALIGNMENT = 64  # bytes: XLA takes arrays that start there as they are
 
 
@@ -21,7 +22,7 @@ class OnDisk(NamedTuple):
 
     begin: int
     size: int
-    kind: tuple[tuple[str, tuple[int, ...], np.dtype], ...]
+    kind: ArraysKind
 
 
 class Scratch:
@@ -39,7 +40,7 @@ class Scratch:
         Raises:
             OutputError: there is no space, or no permission.
         """
-        kind = tuple((name, array.shape, array.dtype) for name, array in arrays.items())
+        kind = kind_of(arrays)
         size = _aligned(sum(_aligned(array.nbytes) for array in arrays.values()), mmap.ALLOCATIONGRANULARITY)
         try:
             stored = OnDisk(self._place(size), size, kind)
@@ -89,6 +90,11 @@ class Scratch:
             begin += _aligned(array.nbytes)
         file.truncate(max(self._end, stored.begin + stored.size))
         file.flush()
+
+
+def kind_of(arrays: Arrays) -> ArraysKind:
+    """Return the names, shapes and types of arrays."""
+    return tuple((name, array.shape, array.dtype) for name, array in arrays.items())
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -66,7 +66,7 @@ def forward_share(
     for variations, own in _families(groups, watched).items():
         sweep = compiled(work.problem, variations)[0]
         total = empty((len(work.axes.samples), length(no_templates(work, variations))))
-        for share in _events(resident, list(own), work, parameters, mode):
+        for share in _events(resident, own, work, parameters, mode):
             # Exact sweeps are given copies always, so that no program is compiled for replicas.
             exact = isinstance(mode, ExactCuts) or replica is not None
             times = copies(share.keys, replica) if exact else None
@@ -88,11 +88,9 @@ def pullback_share(
     parameters = jax.device_put(parameters)
     total = empty((length(parameters),))
     for variations, own in _families(groups, watched).items():
-        sweep, slopes = (
-            compiled(work.problem, variations)[1],
-            _of_variations(cotangent, variations, work.axes),
-        )
-        for share in _events(resident, list(own), work, parameters, widths):
+        sweep = compiled(work.problem, variations)[1]
+        slopes = _of_variations(cotangent, variations, work.axes)
+        for share in _events(resident, own, work, parameters, widths):
             total = sweep(total, parameters, _visit(share, work), widths, slopes)
     return {GRADIENT: total}
 
@@ -114,6 +112,13 @@ def no_templates(work: Work, variations: tuple[str, ...]) -> Templates:
         {channel: np.zeros((1 + len(variations), number)) for channel, number in bins.items()},
         {channel: np.zeros(number) for channel, number in bins.items()},
     )
+
+
+def even_templates(work: Work, value: float) -> Templates:
+    """Return templates of all samples and variations with one number everywhere."""
+    one, samples = no_templates(work, work.axes.variations[1:]), len(work.axes.samples)
+    found: Templates = jax.tree.map(lambda array: np.full((samples, *array.shape), value), one)
+    return found
 
 
 def _visit(share: Share, work: Work) -> Visit:

@@ -25,6 +25,7 @@ from pipeline.gradient.held import HeldTemplates, Watched, everything
 from pipeline.gradient.shares import (
     GRADIENT,
     bad_group,
+    even_templates,
     forward_share,
     is_sound,
     no_templates,
@@ -99,7 +100,10 @@ def forward(
     """
     watched = watched or everything(work.axes)
     found = executor.total(forward_share, work, *_as_sent(work, parameters, mode), replica, watched)
-    yields, sumw2 = _zeros(work)
+    nothing = even_templates(work, 0.0)
+    yields, sumw2 = (
+        {c: np.asarray(array) for c, array in part.items()} for part in (nothing.yields, nothing.sumw2)
+    )
     for variations, vectors in found.items():
         templates = tree_of(vectors, no_templates(work, variations))
         rows = [work.axes.variations.index(name) for name in (NOMINAL, *variations)]
@@ -121,7 +125,7 @@ def pullback(
     watched: Watched | None = None,
 ) -> FreeValues:
     """Run the second sweep: dL/dp from dL/dT, summed over all groups; through what is watched, None for all."""
-    sent = *_as_sent(work, parameters, widths), to_numpy(cotangent), watched or everything(work.axes)
+    sent = _sent_back(work, parameters, widths, cotangent, watched)
     found = executor.total(pullback_share, work, *sent, precision=work.problem.precision)
     gradient: FreeValues = tree_of(found[GRADIENT], parameters)
     return gradient
@@ -135,6 +139,13 @@ def _as_sent(work: Work, parameters: FreeValues, mode: Mode) -> tuple[FreeValues
         lambda x: np.asarray(x, dtype=work.problem.precision), (parameters, mode)
     )
     return sent
+
+
+def _sent_back(
+    work: Work, parameters: FreeValues, widths: Widths, cotangent: Templates, watched: Watched | None
+) -> tuple[object, ...]:
+    """Return what travels for a pullback."""
+    return *_as_sent(work, parameters, widths), to_numpy(cotangent), watched or everything(work.axes)
 
 
 def value_and_grad(
@@ -218,21 +229,11 @@ def _undefined(
                 "the objective is: so is its derivative with respect to the template "
                 f"{where}; is there a bin without events or without background?"
             )
-    sent = *_as_sent(work, parameters, widths), to_numpy(cotangent), watched or everything(work.axes)
-    finite = executor.sweep(is_sound, work, *sent)
+    finite = executor.sweep(is_sound, work, *_sent_back(work, parameters, widths, cotangent, watched))
     samples = {group.sample: None for group, good in zip(work.groups, finite, strict=True) if not good}
     where = f"of sample {' and '.join(map(repr, samples))} " if samples else ""
     return (
         f"every template {where}and the objective are: the root, logarithm, power or quotient of an event has no "
         "finite derivative at 0, and jnp.where around the result does not take that away; put a harmless number in as "
         "well, jnp.where(ok, jnp.sqrt(jnp.where(ok, x, 1.0)), 0.0)"
-    )
-
-
-def _zeros(work: Work) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    samples, variations = len(work.axes.samples), len(work.axes.variations)
-    bins = {binning.channel: binning.bins for binning in work.problem.binnings}
-    return (
-        {channel: np.zeros((samples, variations, n)) for channel, n in bins.items()},
-        {channel: np.zeros((samples, n)) for channel, n in bins.items()},
     )

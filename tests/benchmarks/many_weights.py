@@ -1,9 +1,10 @@
 """Epochs of networks with 1e3 to 5e6 weights: seconds beside a plain JAX program, and bytes that travel.
 
 neos with two hidden layers, 4000 events. "plain" is the same gradient of all events at once in one JAX program, with
-optax; a gradient over chunks computes templates twice, so 4/3 of it is the floor. Then two workers with the events in
-64 groups: bytes that the process of the optimisation receives in a pullback, and by how much its memory grows. From the
-repository: `.venv/bin/python tests/benchmarks/many_weights.py`.
+optax; a gradient over chunks computes templates twice, so 4/3 of it is the floor. Then one more summand of a sum that
+knows no order beside a plain addition; and two workers with the events in 64 groups: bytes that the process of the
+optimisation receives in a pullback, and by how much its memory grows. From the repository:
+`.venv/bin/python tests/benchmarks/many_weights.py`.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 import distributed.comm.tcp
+import jax.numpy as jnp
 import numpy as np
 import optax
 import psutil
@@ -34,6 +36,7 @@ from pipeline.columns.make import make_columns
 from pipeline.containers import Columns
 from pipeline.data import column_file, datasets
 from pipeline.data.jobs import ColumnsJob, SourceFile
+from pipeline.gradient.accumulator import added, empty
 from pipeline.gradient.chunks import cut, parted
 from pipeline.gradient.compiled import in_types, mixed_as_numpy_does, recipe
 from pipeline.gradient.sweeps import forward, pullback
@@ -132,6 +135,18 @@ def plain(run, work, cotangent, repetitions):
     return median(epoch, repetitions)
 
 
+def summands(size, repetitions):
+    """Seconds of one more summand of so many numbers: in an accumulator, and plain."""
+    numbers = jnp.asarray(np.random.default_rng(1).normal(size=int(size)))
+    state = [jax.device_put(empty((int(size),))), jnp.zeros(int(size))]
+    steps = jax.jit(added, donate_argnums=0), jax.jit(jnp.add, donate_argnums=0)
+
+    def more(place):
+        state[place] = jax.block_until_ready(steps[place](state[place], numbers))
+
+    return [median(lambda place=place: more(place), repetitions) for place in (0, 1)]
+
+
 class Received:
     """Counts the bytes that Dask hands to this process."""
 
@@ -184,6 +199,10 @@ def main():
             cotangent = forward(InProcess(), work, at, widths_at(run, 0))
             mine, peer = (f(run, work, cotangent, options.repetitions) for f in (ours, plain))
             print(f"{number:10.2e}{mine:10.4f}{peer:10.4f}{mine / peer:8.2f}", flush=True)
+        print(f"\n{'numbers':>10}{'sum ms':>10}{'plain ms':>10}{'ratio':>8}")
+        for size in options.weights:
+            found, peer = summands(size, options.repetitions)
+            print(f"{size:10.0e}{1e3 * found:10.3f}{1e3 * peer:10.3f}{found / peer:8.1f}", flush=True)
         print(f"\n{'weights':>10}{'groups':>8}{'MB received':>13}{'growth MB':>11}")
         for size in options.traffic:
             run = run_of(HIDDEN[size], folder, "cluster.group_events=60", "cluster.chunk_events=64",

@@ -6,14 +6,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
 from pipeline import cluster
-from pipeline.cli.estimate.programs import ChunkSeconds, ones, own_memory
+from pipeline.cli.estimate.programs import ChunkSeconds, own_memory, seconds_of
 from pipeline.cli.estimate.shapes import ChunkShape, Seen, chunks_in
 from pipeline.cluster.assignment import assign
 from pipeline.config import Config
@@ -21,7 +21,7 @@ from pipeline.containers import Templates
 from pipeline.gradient.accumulator import empty as empty_sum
 from pipeline.gradient.held import Watched, everything
 from pipeline.gradient.resident import Resident
-from pipeline.gradient.shares import forward_share, pullback_share
+from pipeline.gradient.shares import even_templates, forward_share, pullback_share
 from pipeline.gradient.sweeps import Executor, FreeValues, NamedSums
 from pipeline.gradient.work import Group, Work
 from pipeline.optimise.schedule import widths_at
@@ -79,7 +79,7 @@ def together(
     # Copies are different groups, so that each worker has one.
     copies = tuple(largest._replace(scale=largest.scale * (1 + number)) for number in range(workers))
     times = math.ceil(LONG / max(costs))
-    sent = parameters, widths_at(config, 0), ones(work), everything(work.axes)
+    sent = parameters, widths_at(config, 0), even_templates(work, 1.0), everything(work.axes)
     started = time.perf_counter()
     with cluster.executor(here, workers, folder) as executor:
         starting = time.perf_counter() - started
@@ -88,13 +88,15 @@ def together(
         judging = _memory(executor, work)
         executor.total(_epochs, work, 1, *sent)
         descending = _memory(executor, work)
-        empty = statistics.median(_seconds(lambda: executor.total(_nothing, work), EMPTY_SWEEPS))
+        empty = statistics.median(
+            seconds_of(lambda: executor.total(_nothing, work)) for _ in range(EMPTY_SWEEPS)
+        )
         all_of_them, one = work._replace(groups=copies), work._replace(groups=copies[:1])
         executor.total(_epochs, all_of_them, 1, *sent)
         ratios = []
         for _ in range(ROUNDS if workers > 1 else 0):  # in turn: what else the machine does comes and goes
-            (alone,) = _seconds(lambda: executor.total(_epochs, one, times, *sent), 1)
-            (beside,) = _seconds(lambda: executor.total(_epochs, all_of_them, times, *sent), 1)
+            alone = seconds_of(lambda: executor.total(_epochs, one, times, *sent))
+            beside = seconds_of(lambda: executor.total(_epochs, all_of_them, times, *sent))
             ratios.append((beside - empty) / (alone - empty))
     slowdown = max(1.0, statistics.median(ratios)) if ratios else 1.0
     return Together(workers, starting, empty, slowdown, descending, judging)
@@ -144,9 +146,8 @@ def until_all_are_done(loads: Sequence[float], pool: Together | None, machine_co
 
 def process_start(modules: str) -> float:
     """Return the seconds until a process has imported what it needs."""
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", f"import {modules}"], check=True, capture_output=True)
-    return time.perf_counter() - started
+    command = [sys.executable, "-c", f"import {modules}"]
+    return seconds_of(lambda: subprocess.run(command, check=True, capture_output=True))
 
 
 def _assigned(groups: Sequence[Group], workers: int) -> list[list[Group]]:
@@ -157,15 +158,6 @@ def _assigned(groups: Sequence[Group], workers: int) -> list[list[Group]]:
     for group, owner in owners.items():
         own[owner].append(groups[group])
     return list(own.values())
-
-
-def _seconds(call: Callable[[], object], repeats: int) -> list[float]:
-    found = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - started)
-    return found
 
 
 def _memory(executor: Executor, work: Work) -> float:

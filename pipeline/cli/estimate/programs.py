@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import numpy as np
 import psutil
 
 from pipeline.cli.estimate.shapes import ChunkShape, Seen
 from pipeline.cli.estimate.traffic import Weighing
 from pipeline.cluster import InProcess
 from pipeline.config import Config
-from pipeline.containers import Templates
 from pipeline.data.datasets import folds
 from pipeline.data.names import POINTS
 from pipeline.errors import FitError
@@ -22,7 +20,7 @@ from pipeline.evaluate.at_point import objectives_of, verdict
 from pipeline.gradient.held import everything
 from pipeline.gradient.loss import centre
 from pipeline.gradient.resident import Resident, Share
-from pipeline.gradient.shares import forward_share, pullback_share
+from pipeline.gradient.shares import even_templates, forward_share, pullback_share
 from pipeline.gradient.sweeps import FreeValues, forward, pullback
 from pipeline.gradient.work import Group, Problem, Work
 from pipeline.optimise import checkpoints
@@ -82,7 +80,7 @@ def chunk_seconds(
         seconds: for all of them, about, besides compiling.
     """
     widths, watched = widths_at(config, 0), everything(work.axes)
-    slopes = ones(work)
+    slopes = even_templates(work, 1.0)  # what a pullback costs does not depend on them
     each = seconds / (3 * len(found.shares))
 
     def measured(shape: ChunkShape, share: Share) -> ChunkSeconds:
@@ -112,22 +110,12 @@ def of_model(
     except FitError as error:
         reason = str(error)
     back = Weighing(resident)
-    gradient = pullback(back, work, parameters, widths_at(config, 0), ones(work))
+    gradient = pullback(back, work, parameters, widths_at(config, 0), even_templates(work, 1.0))
     state, update = initial_state(config, parameters), update_of(config, work.problem.analysis.parameters)
     path = folder / "state.npz"
     moved = _timed(lambda: checkpoints.save(path, update(state, gradient), {}), 0.0)
     fits = 0.0 if found is None else _fits(config, resident, work, parameters, found)
     return OfModel(found, reason, moved.warm, path.stat().st_size, fits, (sweeping, back))
-
-
-def ones(work: Work) -> Templates:
-    """Return a derivative of some objective; what a pullback costs does not depend on it."""
-    samples, variations = len(work.axes.samples), len(work.axes.variations)
-    bins = {binning.channel: binning.bins for binning in work.problem.binnings}
-    return Templates(
-        {channel: np.ones((samples, variations, number)) for channel, number in bins.items()},
-        {channel: np.ones((samples, number)) for channel, number in bins.items()},
-    )
 
 
 def own_memory() -> int:
@@ -155,7 +143,12 @@ def _repeated(call: Callable[[], object], seconds: float) -> list[float]:
     """Return the seconds of calls: the first, and some later ones, as many as the time is enough for."""
     found: list[float] = []
     while len(found) <= REPEATS or (len(found) <= MOST_REPEATS and sum(found[1:]) < seconds):
-        started = time.perf_counter()
-        jax.block_until_ready(call())
-        found.append(time.perf_counter() - started)
+        found.append(seconds_of(call))
     return found
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """Return the seconds of a call, until what it returns is there."""
+    started = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - started
