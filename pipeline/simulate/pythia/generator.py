@@ -11,11 +11,12 @@ import pythia8mc
 from jaxtyping import Bool, Float64, Int, Int64
 
 from pipeline.simulate.pythia.associated_top import AssociatedTop
-from pipeline.simulate.pythia.processes import COMMON_SETTINGS, PROCESSES
+from pipeline.simulate.pythia.processes import PROCESSES, Process
 
 SEED_MAXIMUM = 900_000_000  # Pythia's own limit
 EVENTS_PER_BATCH = 250  # bounds memory (about 40 MB of record); the content of a file depends on it
 NEUTRINOS = (12, 14, 16)
+W_BOSON = 24
 ETA_VISIBLE = 5.0  # end of the calorimeters
 
 
@@ -66,10 +67,16 @@ class Particles:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EventRecord(Particles):
-    """The whole event record, with status and the row of the first mother (row 0 of an event: itself)."""
+    """The whole event record, with status and the row of the first mother (row 0 of an event: itself).
+
+    ``hardness`` is the transverse momentum [GeV] of the hard process, ``shower_weights`` are Pythia's, the nominal
+    first.
+    """
 
     status: Int[np.ndarray, " particles"]
     mother: Int64[np.ndarray, " particles"]
+    hardness: Float64[np.ndarray, " events"]
+    shower_weights: Float64[np.ndarray, "events weights"]
 
     @classmethod
     def from_batch(cls, batch: ak.Array) -> "EventRecord":
@@ -88,6 +95,8 @@ class EventRecord(Particles):
             energy=ak.to_numpy(flat.p.e),
             status=ak.to_numpy(flat.status),
             mother=begins + ak.to_numpy(flat.mother1),
+            hardness=np.sqrt(ak.to_numpy(batch.info.pT2Hat)),
+            shower_weights=_weights(batch),
         )
 
     def visible(self) -> Particles:
@@ -100,6 +109,29 @@ class EventRecord(Particles):
     def neutrinos(self) -> Particles:
         """Return stable neutrinos."""
         return self.select((self.status > 0) & np.isin(np.abs(self.pdg), NEUTRINOS))
+
+
+    def to_leptons(self) -> Int64[np.ndarray, " events"]:
+        """Return how many W bosons decayed to leptons."""
+        neutrino = np.isin(np.abs(self.pdg), NEUTRINOS) & (np.abs(self.pdg[self.mother]) == W_BOSON)
+        return np.bincount(self.event[neutrino], minlength=self.events)
+
+
+def generator_weight(record: EventRecord, process: Process) -> Float64[np.ndarray, " events"]:
+    """Return what an event stands for: a bias undone, and two charges where only one was generated."""
+    weight = np.ones(record.events)
+    if process.bias is not None:
+        weight *= (process.bias.reference / record.hardness) ** process.bias.power
+    if process.one_counts_twice:
+        weight *= np.where(record.to_leptons() == 1, 2.0, 1.0)
+    return weight
+
+
+def _weights(batch: ak.Array) -> Float64[np.ndarray, "events weights"]:
+    """Return Pythia's weights; 1 where no variations were asked for."""
+    found = ak.to_regular(batch.info.weights)
+    weights = np.asarray(ak.to_numpy(found), dtype=np.float64).reshape(len(batch), -1)
+    return weights if weights.size else np.ones((len(batch), 1))
 
 
 def heaviest_quark(pdg: Int[np.ndarray, " particles"]) -> Int[np.ndarray, " particles"]:
@@ -117,7 +149,7 @@ def start(process: str, *, seed: int) -> tuple[Any, AssociatedTop | None]:
     """Return Pythia ready to generate ``process``, and the hard process in Python, to be kept as long as Pythia."""
     pythia = pythia8mc.Pythia("", False)  # built-in settings, no banner
     record = PROCESSES[process]
-    for line in (*COMMON_SETTINGS, *record.settings, "Random:setSeed = on", f"Random:seed = {seed}"):
+    for line in (*record.all_settings, "Random:setSeed = on", f"Random:seed = {seed}"):
         if not pythia.readString(line):
             raise RuntimeError(
                 f"process {process!r}: Pythia does not accept the setting {line!r}; see PROCESSES"
