@@ -163,7 +163,9 @@ def _weight_notes(config: Config, sample: str, files: Provenances) -> list[str]:
     mean, negative = total / kept, (absolute - total) / 2 / absolute if absolute else 0.0
     if uses_generator_weights(config, sample):
         generated = _generated(sample, files, ALL) / _events(files, ALL)
-        if MEAN_WEIGHT[0] <= mean / generated <= MEAN_WEIGHT[1]:
+        # Without the generator's weight those of an analysis are near 1; with it those of the events that it keeps may
+        # have another mean than all, where phase space was sampled unevenly.
+        if MEAN_WEIGHT[0] <= mean / generated <= MEAN_WEIGHT[1] or not MEAN_WEIGHT[0] <= mean <= MEAN_WEIGHT[1]:
             return []
         return [
             f"sample {sample!r} is normalised by its generator weights, of mean {generated:g}, but the analysis's "

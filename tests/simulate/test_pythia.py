@@ -32,6 +32,7 @@ NANOAOD_TYPES = {
     "luminosityBlock": "uint32_t",
     "event": "uint64_t",
     "genWeight": "float",
+    "PSWeight": "float[]",
     **{f"Jet_{name}": "float[]" for name in ("pt", "eta", "phi", "mass", "btagCSVV2")},
     **{f"Jet_{name}": "int32_t[]" for name in ("jetId", "hadronFlavour")},
     **{f"Electron_{name}": "float[]" for name in ("pt", "eta", "phi", "mass", "sip3d", "pfRelIso03_all")},
@@ -90,7 +91,7 @@ def test_the_tree_has_nanoaod_names_and_types_and_every_event(ttbar):
         counters = {name for name in tree.keys() if name.startswith("n")}  # noqa: SIM118
         assert tree.num_entries == EVENTS
     assert types == NANOAOD_TYPES
-    assert counters == {"nJet", "nElectron", "nMuon"}
+    assert counters == {"nPSWeight", "nJet", "nElectron", "nMuon"}
 
 
 def test_coffea_reads_it_in_virtual_mode(events):
@@ -99,6 +100,7 @@ def test_coffea_reads_it_in_virtual_mode(events):
     pair = events.Jet[ak.num(events.Jet) >= 2]
     assert ak.all((pair[:, 0] + pair[:, 1]).mass > 0)
     assert ak.all(events.genWeight == 1)
+    assert events.PSWeight.tolist() == [[1.0]] * EVENTS
 
 
 @pytest.mark.parametrize("name", ["Jet", "Electron", "Muon"])
@@ -281,6 +283,63 @@ def test_variations_differ_from_the_nominal_events_of_the_same_seed_as_the_coupl
     assert 0.8 < ratio["ttbar__scaleup"] < 0.95
     assert 0.8 < ratio["ttbar__PS_var"] < 0.97
     assert 0.95 < ratio["ttbar__ME_var"] < 1.05
+
+
+def one_tight_lepton(events):
+    """Whether an event has exactly one muon or electron of good quality above 25 GeV."""
+    muons = events.Muon_tightId & (events.Muon_pfRelIso04_all < 0.15) & (events.Muon_pt > 25)
+    electrons = (events.Electron_cutBased == 4) & (events.Electron_pt > 25)
+    return ak.sum(muons, axis=1) + ak.sum(electrons, axis=1) == 1
+
+
+def test_leptonic_events_stand_for_all_with_a_lepton(ttbar, tmp_path):
+    simulate("ttbar_leptonic", tmp_path / "leptonic.root", events=1200, seed=5)
+    found, inclusive = branches(tmp_path / "leptonic.root"), branches(ttbar)
+    weight = ak.to_numpy(found.genWeight)
+    assert set(weight) == {1.0, 2.0}
+    hadronic = 1 - 0.3257
+    one, two = 2 * 0.3257 * hadronic, 0.3257**2
+    assert np.mean(weight == 2) == pytest.approx(one / 2 / (one / 2 + two), abs=4 * 0.5 / np.sqrt(1200))
+    selected = ak.to_numpy(one_tight_lepton(found))
+    own = PROCESSES["ttbar_leptonic"].cross_section_pb * np.sum(weight * selected) / np.sum(weight)
+    everything = PROCESSES["ttbar"].cross_section_pb * np.mean(ak.to_numpy(one_tight_lepton(inclusive)))
+    assert own == pytest.approx(everything, rel=4 * np.hypot(1 / np.sqrt(120), 1 / np.sqrt(400)))
+
+
+def test_a_lepton_is_what_the_positive_w_always_has():
+    record = next(generate("ttbar_leptonic", events=250, seed=1))
+    assert set(record.to_leptons()) == {1, 2}
+    neutrino = np.isin(record.pdg, [12, 14, 16]) & (record.pdg[record.mother] == 24)
+    assert np.all(np.bincount(record.event[neutrino], minlength=250) == 1)
+
+
+def test_shower_weights_are_near_one_and_more_radiation_makes_more_jets(tmp_path):
+    simulate("ttbar_leptonic", tmp_path / "events.root", events=1200, seed=6)
+    found = branches(tmp_path / "events.root")
+    ratios = ak.to_numpy(found.PSWeight)
+    assert ratios.shape == (1200, 4)
+    np.testing.assert_allclose(ratios.mean(axis=0), 1, atol=5 * 0.45 / np.sqrt(1200))
+    jets = ak.to_numpy(ak.sum(found.Jet_pt > 25, axis=1))
+    more, less = (np.average(jets, weights=ratios[:, place]) for place in (0, 2))
+    assert more > jets.mean() > less
+
+
+def test_a_bias_is_undone_by_its_weights():
+    biased, plain = (PROCESSES[name] for name in ("wjets_weighted", "wjets"))
+    records = {name: list(generate(name, events=2000, seed=1)) for name in ("wjets_weighted", "wjets")}
+    hardness, weights = (
+        np.concatenate([np.ravel(of(record)) for record in records["wjets_weighted"]])
+        for of in (lambda r: r.hardness, lambda r: generator.generator_weight(r, biased))
+    )
+    np.testing.assert_allclose(weights, 100 / hardness)
+    unbiased = np.concatenate([record.hardness for record in records["wjets"]])
+    assert min(hardness.min(), unbiased.min()) > 100
+    assert np.median(hardness) > 1.1 * np.median(unbiased)
+    for power in (1, -1):
+        weighted = np.average(hardness**power, weights=weights)
+        error = np.std(unbiased**power) * np.sqrt(3 / 2000)
+        assert weighted == pytest.approx(np.mean(unbiased**power), abs=5 * error)
+    assert plain.bias is None
 
 
 @pytest.mark.parametrize("setting", ["TimeShower:alphaSwalue = 0.1", "SpaceShower:pTdampFudge = 9."])

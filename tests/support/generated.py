@@ -22,11 +22,20 @@ def make_files(run, folder, generate):
     return manifest
 
 
+def maker_of(run):
+    """What makes a file of a configuration: its generator, or the embedded data set."""
+    if run.simulate.generator is not None:
+        return functools.partial(generate.generate, run.simulate.generator)
+    from pipeline.simulate.pythia import simulate  # noqa: PLC0415, the extra `simulate`
+
+    return simulate
+
+
 def generated(path, events, folder, overrides=()):
     """The configuration with so many events of each sample, in files made here, everything in this process."""
     sizes = [f"simulate.samples.{s}={{files: 1, events_per_file: {n}}}" for s, n in events.items()]
     planned = config.load(path, [*sizes, *overrides])
-    manifest = make_files(planned, folder, functools.partial(generate.generate, planned.simulate.generator))
+    manifest = make_files(planned, folder, maker_of(planned))
     (folder / "manifest.json").write_text(json.dumps(manifest))
     here = ["simulate=null", f"data.manifest={folder / 'manifest.json'}", "cluster.executor=in_process"]
     return config.load(path, [*overrides, *here])

@@ -110,7 +110,6 @@ class EventRecord(Particles):
         """Return stable neutrinos."""
         return self.select((self.status > 0) & np.isin(np.abs(self.pdg), NEUTRINOS))
 
-
     def to_leptons(self) -> Int64[np.ndarray, " events"]:
         """Return how many W bosons decayed to leptons."""
         neutrino = np.isin(np.abs(self.pdg), NEUTRINOS) & (np.abs(self.pdg[self.mother]) == W_BOSON)

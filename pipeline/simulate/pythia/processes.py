@@ -53,9 +53,9 @@ class Bias:
 class Process:
     """One physics process: what Pythia is told, and the cross-section [pb] of the phase space generated.
 
-    ``associated_top`` adds g b -> W t, which Pythia lacks (``pipeline.simulate.associated_top``). ``one_counts_twice``:
-    of two W bosons the positive one goes to leptons, so that an event with one lepton stands for two. ``shower_weights``
-    asks for the weights of ``SHOWER_VARIATIONS``.
+    ``associated_top`` adds g b -> W t, which Pythia lacks (``pipeline.simulate.associated_top``).
+    ``one_counts_twice``: of two W bosons the positive one goes to leptons, so that an event with one lepton stands for
+    two. ``shower_weights`` asks for the weights of ``SHOWER_VARIATIONS``.
     """
 
     description: str
@@ -171,16 +171,16 @@ PROCESSES: Mapping[str, Process] = MappingProxyType(  # a variation is `process_
             shower_weights=True,
         ),
         "wjets_weighted": Process(
-            description="W boson to leptons with at least one parton above 80 GeV, more of the hard ones",
+            description="W boson to leptons with at least one parton above 100 GeV, more of the hard ones",
             settings=(
                 "WeakBosonAndParton:qqbar2Wg = on",
                 "WeakBosonAndParton:qg2Wq = on",
-                "PhaseSpace:pTHatMin = 80.",
+                "PhaseSpace:pTHatMin = 100.",
                 *LEPTONS,
             ),
-            bias=Bias(reference=100.0, power=2.0),
-            cross_section_pb=8000.0,
-            cross_section_source="by hand: Pythia has 900 pb at leading order, and too few of its W bosons have four jets",
+            bias=Bias(reference=100.0, power=1.0),
+            cross_section_pb=4000.0,
+            cross_section_source="by hand: Pythia, 475.8 pb, has too few with four jets",
         ),
         "zprime_ttbar": Process(
             description="a Z' boson of 750 GeV with the couplings of the Z boson, to top-quark pairs with a lepton",

@@ -68,8 +68,8 @@ def arrays(process: str, *, events: int, seed: int) -> Branches:
 def simulate(process: str, path: pathlib.Path, *, events: int, seed: int) -> None:
     """Write ``events`` generated events of ``process`` to ``path``, every one of them, whatever the detector saw.
 
-    So the weight of an event is cross-section x luminosity x ``genWeight`` / sum of ``genWeight``. The same (process, events,
-    seed) give the same arrays on one kind of processor; other seeds give other events and event numbers.
+    So the weight of an event is cross-section x luminosity x ``genWeight`` / sum of ``genWeight``. The same
+    (process, events, seed) give the same arrays on one kind of processor; other seeds give other events and numbers.
     """
     check(process, path, events=events, seed=seed)
     write(arrays(process, events=events, seed=seed), path)
