@@ -179,7 +179,7 @@ PROCESSES: Mapping[str, Process] = MappingProxyType(  # a variation is `process_
                 *LEPTONS,
             ),
             bias=Bias(reference=100.0, power=1.0),
-            cross_section_pb=4000.0,
+            cross_section_pb=8000.0,
             cross_section_source="by hand: Pythia, 475.8 pb, has too few with four jets",
         ),
         "zprime_ttbar": Process(
