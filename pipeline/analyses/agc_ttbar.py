@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from pipeline.analyses.generator_weights import BRANCHES, shower_variations, weight_columns
 from pipeline.analysis import Analysis, Free, Made, NanoAOD, Transform, Variation, WeightFactor
 from pipeline.columns import mask, normal, pad
 from pipeline.columns.preselection import Requirement, fulfilled, requirements
@@ -46,7 +47,8 @@ class AgcTtbar(Analysis):
 
     Options name what differs between versions of NanoAOD: ``tagger``, a field of Jet, and what electrons, muons and
     jets must fulfil besides the cut on their pt. ``corrections`` is the challenge's correctionlib file: exact weights
-    are then what it evaluates to, and it must agree with the formula that the relaxed ones are made with.
+    are then what it evaluates to, and it must agree with the formula that the relaxed ones are made with. ``weighted``
+    events have the generator's weight, and its showers are variations of it.
     """
 
     parameters: Mapping[str, Free] = {
@@ -67,6 +69,7 @@ class AgcTtbar(Analysis):
         muon: Sequence[str] = MUON,
         jet: Sequence[str] = JET,
         corrections: str | None = None,
+        weighted: bool = False,
     ) -> None:
         self.jets = _number("jets", jets, VARIED_JETS)
         self.leptons = _number("leptons", leptons, 1)
@@ -75,8 +78,10 @@ class AgcTtbar(Analysis):
         self.muon = requirements(muon, "analysis.options.muon")
         self.jet = requirements(jet, "analysis.options.jet")
         self.corrections = None if corrections is None else _corrections(corrections)
+        self.weighted = weighted
         self.reads = NanoAOD(
             branches=(
+                *(BRANCHES if weighted else ()),
                 *_branches("Electron", ("pt", "eta", "phi", "mass", "charge"), self.electron),
                 *_branches("Muon", ("pt", "eta", "phi", "mass", "charge"), self.muon),
                 *_branches("Jet", ("pt", "eta", "phi", "mass", tagger), self.jet),
@@ -96,11 +101,11 @@ class AgcTtbar(Analysis):
         loose = identified & (highest > LOOSE_PT)
         selected = ak.sum(loose, axis=1) >= 4
         loose = loose[selected]
-        leptons = leptons[possible][selected]
+        kept_events, leptons = events[possible][selected], leptons[possible][selected]
         kept = {name: jets[name][selected][loose] for name in ("pt", "eta", "phi", "mass", self.tagger)}
         return {
-            "weight": np.ones(len(leptons)),
-            "event_number": events.event[possible][selected],
+            **(weight_columns(kept_events) if self.weighted else {"weight": np.ones(len(leptons))}),
+            "event_number": kept_events.event,
             "lepton": mask(leptons.pt, self.leptons),
             **{f"lepton_{name}": pad(leptons[name], self.leptons) for name in leptons.fields},
             "jet": mask(kept["pt"], self.jets),
@@ -144,6 +149,7 @@ class AgcTtbar(Analysis):
                 lambda c: {"jet_pt": (1 + JET_RESOLUTION_UP * c.jet_resolution) * c.jet_pt}
             ),
             **{name: WeightFactor(self.factors, name) for name in WEIGHTS},
+            **(shower_variations() if self.weighted else {}),
         }
 
     def factors(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Array]:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pipeline.analyses.agc_ttbar import ELECTRON, JET, JET_ENERGY_SCALE_UP, JET_RESOLUTION_UP, MUON
+from pipeline.analyses.generator_weights import BRANCHES, shower_variations, weight_columns
 from pipeline.analysis import Analysis, Free, Made, NanoAOD, Transform, Variation, WeightFactor
 from pipeline.columns import normal
 from pipeline.columns.preselection import fulfilled, requirements
@@ -22,7 +23,6 @@ from pipeline.relax import Exact, Relaxed
 JETS = 4
 LEPTON_PT, JET_PT = 25.0, 22.0  # GeV; of the preselection: below every allowed cut
 BTAG_PER_JET = 0.04  # uncertainty of the efficiency of a b-tag
-SHOWERS = ("isr_up", "fsr_up", "isr_down", "fsr_down")  # NanoAOD's order of PSWeight
 TAGGER = "btagCSVV2"
 VECTOR = ("pt", "eta", "phi", "mass")
 
@@ -45,7 +45,7 @@ class Resonance(Analysis):
             *(f"{kind}_{name}" for kind in ("Electron", "Muon") for name in (*VECTOR, "charge", "sip3d")),
             *("Electron_cutBased", "Muon_tightId", "Muon_pfRelIso04_all"),
             *(f"Jet_{name}" for name in (*VECTOR, "jetId", TAGGER)),
-            *("MET_pt", "MET_phi", "genWeight", "PSWeight"),
+            *("MET_pt", "MET_phi", *BRANCHES),
         )
     )
 
@@ -66,7 +66,7 @@ class Resonance(Analysis):
         events, leptons, jets, resolution = events[kept], leptons[kept], jets[kept], resolution[kept]
         tags = np.sort(np.asarray(ak.to_numpy(jets[TAGGER])), axis=1)
         return {
-            "weight": events.genWeight,
+            **weight_columns(events),
             "event_number": events.event,
             **{f"lepton_{name}": leptons[name][:, 0] for name in ("pt", "eta", "phi")},
             **{f"jet_{name}": np.asarray(ak.to_numpy(jets[name])) for name in ("pt", "eta", "phi", "mass")},
@@ -75,7 +75,6 @@ class Resonance(Analysis):
             "second_btag": tags[:, -2],
             "met_x": events.MET.pt * np.cos(events.MET.phi),
             "met_y": events.MET.pt * np.sin(events.MET.phi),
-            "shower": _shower_weights(events),
         }
 
     def variations(self) -> Mapping[str, Variation]:
@@ -86,7 +85,7 @@ class Resonance(Analysis):
             "pt_res_up": Transform(lambda c: _scaled(1 + JET_RESOLUTION_UP * c.jet_resolution, c)),
             "btag_up": WeightFactor(lambda p, c, relax: 1 + BTAG_PER_JET * _tagged(p, c, relax)),
             "btag_down": WeightFactor(lambda p, c, relax: 1 - BTAG_PER_JET * _tagged(p, c, relax)),
-            **{name: WeightFactor(_showers, name) for name in SHOWERS},
+            **shower_variations(),
         }
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
@@ -119,12 +118,6 @@ def _leptons(events: ak.Array) -> ak.Array:
     )
 
 
-def _shower_weights(events: ak.Array) -> Float[np.ndarray, "events showers"]:
-    """Return the weights of other showers; 1 in a sample that has none."""
-    padded = ak.fill_none(ak.pad_none(events.PSWeight, len(SHOWERS), clip=True), 1.0)
-    return np.asarray(ak.to_numpy(padded), dtype=np.float32)
-
-
 def _scaled(by: Array | float, c: Columns) -> Mapping[str, Array]:
     """Return jets of another pt, and the missing momentum that balances them."""
     change = (by - 1) * c.jet_pt
@@ -133,12 +126,6 @@ def _scaled(by: Array | float, c: Columns) -> Mapping[str, Array]:
         "met_x": c.met_x - jnp.sum(change * jnp.cos(c.jet_phi), axis=1),
         "met_y": c.met_y - jnp.sum(change * jnp.sin(c.jet_phi), axis=1),
     }
-
-
-def _showers(p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Array]:
-    """Return the weights of other showers by name."""
-    del p, relax
-    return dict(zip(SHOWERS, c.shower.T, strict=True))
 
 
 def _tagged(p: Parameters, c: Columns, relax: Relaxed | Exact) -> Float[Array, " events"]:

@@ -165,7 +165,10 @@ def _weight_notes(config: Config, sample: str, files: Provenances) -> list[str]:
         generated = _generated(sample, files, ALL) / _events(files, ALL)
         # Without the generator's weight those of an analysis are near 1; with it those of the events that it keeps may
         # have another mean than all, where phase space was sampled unevenly.
-        if MEAN_WEIGHT[0] <= mean / generated <= MEAN_WEIGHT[1] or not MEAN_WEIGHT[0] <= mean <= MEAN_WEIGHT[1]:
+        if (
+            MEAN_WEIGHT[0] <= mean / generated <= MEAN_WEIGHT[1]
+            or not MEAN_WEIGHT[0] <= mean <= MEAN_WEIGHT[1]
+        ):
             return []
         return [
             f"sample {sample!r} is normalised by its generator weights, of mean {generated:g}, but the analysis's "

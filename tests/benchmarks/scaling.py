@@ -1,6 +1,6 @@
 """Epochs from 1e5 to 3e7 events: time, memory, bytes that travel, what is not XLA's; and the cost of a worker.
 
-`config/agc_ttbar.yaml`'s ttbar columns with all its variations, replicated with smeared jets. The peer is XLA itself:
+`config/agc_samples.yaml`'s ttbar columns with all its variations, replicated with smeared jets. The peer is XLA itself:
 the time that workers spend inside compiled programs. Prints tables. From the repository:
 `.venv/bin/python tests/benchmarks/scaling.py` (about 45 minutes; `--events 1e5 1e6` is quicker).
 """
@@ -98,9 +98,9 @@ def resident_mb():
 
 
 def settings_of(memory_mb):
-    """config/agc_ttbar.yaml on ttbar alone, with every variation that is not a sample."""
+    """config/agc_samples.yaml on ttbar alone, with every variation that is not a sample."""
     run = config.load(
-        ROOT / "config" / "agc_ttbar.yaml", ["data.held_out_fraction=0", "data.allow_repeated=true"]
+        ROOT / "config" / "agc_samples.yaml", ["data.held_out_fraction=0", "data.allow_repeated=true"]
     )
     ttbar = run.data.samples["ttbar"].model_copy(update={"variations": ()})
     own = analysis_of(run).variation_names

@@ -93,7 +93,7 @@ def events_of(number, jets):
 def measured(kind, number, events, jets, repetitions, memory):
     """One line of the table."""
     jax.config.update("jax_enable_x64", True)
-    run = load(ROOT / "config/agc_ttbar.yaml")
+    run = load(ROOT / "config/agc_samples.yaml")
     target = f"{Path(__file__).resolve()}:Many"
     problem = Problem(
         target,

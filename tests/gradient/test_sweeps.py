@@ -77,7 +77,7 @@ def whole(config, work, widths):
 
 def test_the_miniature_has_all_that_the_shipped_analysis_has(miniature, request):
     """Every variation the analysis makes, one that is a sample of its own, a normalisation, MC statistics."""
-    shipped = config_module.load(request.config.rootpath / "config" / "agc_ttbar.yaml")
+    shipped = config_module.load(request.config.rootpath / "config" / "agc_samples.yaml")
     for sample in miniature.data.samples:
         assert set(variations_of(shipped, sample)) <= set(variations_of(miniature, sample))
     for run in (shipped, miniature):
