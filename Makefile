@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := $(or $(shell cat .venv/ready 2>/dev/null),envs/requirements-cpu.txt)
 REQUIREMENTS ?= $(INSTALLED)
 # The configuration of `make run`, and what to override in it: make CONFIG=... ARGS='--config set="optimise.epochs=5"'
-CONFIG ?= config/agc_ttbar.yaml
+CONFIG ?= config/resonance.yaml
 ARGS ?=
 
 TEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder

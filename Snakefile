@@ -1,4 +1,4 @@
-# Entry of the workflow: `snakemake --cores all` runs config/agc_ttbar.yaml; another run by --configfile FILE. Also from any
+# Entry of the workflow: `snakemake --cores all` runs config/resonance.yaml; another run by --configfile FILE. Also from any
 # other folder, and as a module of a Snakefile of your own: docs/workflow.md.
 from snakemake.utils import min_version
 

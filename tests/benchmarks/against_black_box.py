@@ -25,7 +25,6 @@ import numpy as np
 from pipeline import config
 from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
-from pipeline.data.run_files import Folder
 from pipeline.errors import FitError
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import forward
@@ -128,7 +127,7 @@ def main():
     options.add_argument("--set", nargs="*", default=[])
     given = options.parse_args()
     settings = config.load(given.config, given.set)
-    folder = Folder(settings.run).root / "columns"
+    folder = ROOT / "results" / settings.run / "columns"
     columns = [(path.parent.name, path) for path in sorted(folder.glob("*/*.parquet"))]
     if not columns:
         raise SystemExit(f"{folder} has no column files; run `make` first")

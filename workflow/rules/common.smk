@@ -27,7 +27,7 @@ def chosen_run():
                 f"(got {sorted(config)})"
             )
         return Path(config["configfile"]), overrides_in(config.get("set") or "")
-    files = workflow.overwrite_configfiles or [CLONE / "config/agc_ttbar.yaml"]
+    files = workflow.overwrite_configfiles or [CLONE / "config/resonance.yaml"]
     given = workflow.config_settings.config or {}
     if len(files) > 1 or (set(given) - {"set"} and not is_module):
         raise WorkflowError(
