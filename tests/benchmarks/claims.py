@@ -1,0 +1,79 @@
+"""Is what is claimed true? The relaxed training value of shipped analyses beside exact values on held-out events.
+
+Runs the workflow for each analysis, half of the events held out, and prints one line each: the objective before and
+after, the change on held-out events, and the gap between what the optimiser ends with (relaxed, training) and what is
+true (exact, held-out), in errors: those of a bootstrap of the held-out events, times sqrt(2) as the training events are
+as many. From the repository: `.venv/bin/python tests/benchmarks/claims.py` (half an hour on two cores).
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent.parent
+ANALYSES = {
+    "resonance": [],
+    "agc_ttbar": [],
+    "agc_edges": [],
+    "agc_network": [],
+    "hep_tutorial": ["data.held_out_fraction=0.5"],
+    "single_top": ["data.held_out_fraction=0.5"],
+    "inferno": ["data.held_out_fraction=0.5"],
+    "neos": ["data.held_out_fraction=0.5"],
+}
+
+
+def run(name, overrides):
+    """The folder of the workflow's results."""
+    folder = ROOT / "results" / f"claim_{name}"
+    given = " ".join([f"run={folder.name}", "evaluate.bootstrap=40", *overrides])
+    target = f"results/{folder.name}/summary.json"
+    command = [sys.executable, "-m", "snakemake", target, "--cores", "all", "--quiet", "all"]
+    command += ["--configfile", f"config/{name}.yaml", "--config", f"set={given}"]
+    subprocess.run(command, check=True, cwd=ROOT)
+    return folder
+
+
+def row(name, folder):
+    """One line of the table."""
+    values = json.loads((folder / "summary.json").read_text())["values"]
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    evaluation = evaluation.get("evaluation", evaluation)
+    before, after = (np.array(evaluation["bootstrap"]["values"][point]) for point in ("initial", "optimised"))
+    change, error = (after / before - 1), after.std(ddof=1)
+
+    def value(point, fold, kind):
+        return values[point][fold][kind]["value"]
+
+    true, claimed = value("optimised", "held_out", "exact"), value("optimised", "train", "relaxed")
+    cells = [
+        f"{value('initial', fold, kind):.4g} → {value('optimised', fold, kind):.4g}"
+        for fold, kind in (("train", "relaxed"), ("train", "exact"), ("held_out", "exact"))
+    ]
+    moved = true / value("initial", "held_out", "exact") - 1
+    gap = (claimed - true) / (np.sqrt(2) * error)
+    return (
+        f"| {name} | " + " | ".join(cells) + f" ± {error:.2g} | {100 * moved:+.1f} ± "
+        f"{100 * change.std(ddof=1):.1f} % | {gap:+.1f} |"
+    )
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--analyses", nargs="*", choices=ANALYSES, default=list(ANALYSES))
+    options.add_argument("--set", nargs="*", default=[])
+    given = options.parse_args()
+    print(
+        "| analysis | relaxed, training | exact, training | exact, held-out | change, held-out | gap in errors |"
+    )
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name in given.analyses:
+        print(row(name, run(name, [*ANALYSES[name], *given.set])), flush=True)
+
+
+if __name__ == "__main__":
+    main()
