@@ -23,7 +23,7 @@ INSIDE = {
     "cli": "progress signals reference options point tables estimate verbs command main",
     "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",
     "cli/verbs": "events stages estimates points workspaces schema",
-    "cluster": "settings security assignment workers sweeping batch",
+    "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding branches rootfile bookkeeping inventory preselection selection one_file make",
     "config": "textfiles sources targets section kinds notation cluster events model quantities objective sections"
     " reader",

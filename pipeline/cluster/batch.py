@@ -13,8 +13,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from distributed import Client, SpecCluster
+from distributed.deploy.adaptive import Adaptive
 
 from pipeline.cluster.security import given_or_made, private_folder, shared
 from pipeline.cluster.settings import EXTENSIONS
@@ -25,6 +27,17 @@ from pipeline.errors import ClusterError, ConfigError
 SERVING_TASKS = 2  # of an allocation: the scheduler, and the process that goes on
 UNSEEN = {"dashboard_address": "127.0.0.1:0"}  # Dask's web pages know no encryption
 IDLE_ROUNDS = 60  # seconds without work before a worker beyond the minimum is given back
+
+
+class WhileThereIsWork(Adaptive):
+    """As many workers as may be while a sweep runs: for Dask it is one task, which it would give to one worker."""
+
+    async def target(self) -> int:
+        """Return how many workers there should be; Dask asks every second."""
+        made: Any = self.cluster
+        states = made.scheduler.workers.values()
+        busy = made.scheduler.unrunnable or any(state.processing for state in states)
+        return int(self.maximum if busy else self.minimum)
 
 
 def slurm(cluster: Cluster, folder: Path) -> SpecCluster:
@@ -89,7 +102,10 @@ def _started(
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(f"cluster.executor {cluster.executor!r}: {error}") from error
     made.adapt(
-        minimum=cluster.workers, maximum=cluster.max_workers or cluster.workers, wait_count=IDLE_ROUNDS
+        Adaptive=WhileThereIsWork,
+        minimum=cluster.workers,
+        maximum=cluster.max_workers or cluster.workers,
+        wait_count=IDLE_ROUNDS,
     )
     return made
 

@@ -25,6 +25,7 @@ from tornado.ioloop import IOLoop
 
 from pipeline.cluster.security import given_or_made
 from pipeline.cluster.settings import EXTENSIONS, KEEP_MEMORY, quiet
+from pipeline.cluster.tree import Member
 from pipeline.config import Cluster
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.gradient.resident import Resident
@@ -61,12 +62,19 @@ class Worker(WorkerPlugin):
         jax.config.update("jax_enable_x64", True)
         keep_programs(self._programs)
         self.resident = Resident(min(self._budget, _on_device()), self._scratch)
+        self.member = Member(worker, self.resident)
 
 
 def resident_of(worker: Any) -> Resident:
     """Return the events that a worker's process holds."""
     resident: Resident = worker.plugins[Worker.name].resident
     return resident
+
+
+def member_of(worker: Any) -> Member:
+    """Return a worker as part of the trees of sums."""
+    member: Member = worker.plugins[Worker.name].member
+    return member
 
 
 def set_up(client: Client, plugin: Worker) -> None:

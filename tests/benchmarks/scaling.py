@@ -6,6 +6,7 @@ the time that workers spend inside compiled programs. Prints tables. From the re
 """
 
 import argparse
+import math
 import os
 import pickle
 import platform
@@ -28,6 +29,7 @@ from distributed import Client, LocalCluster
 from pipeline import cluster, config
 from pipeline.analysis import analysis_of
 from pipeline.cluster import Distributed
+from pipeline.cluster.workers import Worker, set_up
 from pipeline.columns.make import make_columns
 from pipeline.data import column_file, datasets
 from pipeline.data.jobs import ColumnsJob, SourceFile
@@ -246,6 +248,7 @@ def overhead(folder, per_event):
             LocalCluster(processes=kind == "processes", silence_logs="CRITICAL", **options) as made,
             Client(made) as client,
         ):
+            set_up(client, Worker(math.inf, None, folder / "programs"))
             executor = Distributed(client, 60.0)
             seconds = []
             for _ in range(16):
