@@ -25,7 +25,7 @@ from jax.interpreters import ad, batching, mlir
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int
 
-from pipeline.relax.cells import Cells, evaluate_polynomials, sum_moments
+from pipeline.relax.cells import BLOCK, GPU_BLOCK, Cells, evaluate_polynomials, sum_moments
 
 Operand = Any  # an array, a tracer, or one of JAX's own: a literal, a zero, what is to be transposed
 
@@ -76,10 +76,9 @@ def sums(
 
 
 def _slopes(
-    shape: tuple[int, ...], width: Float[Array, " grids"], dtype: DTypeLike
+    number: int, order: int, width: Float[Array, " grids"], dtype: DTypeLike
 ) -> Float[Array, "grids cells lower"]:
     """Return ``d u^k / dx`` in units of ``u^(k-1)``, ``2 k / width``; 0 in the outermost cells, where u is 0."""
-    _, number, order = shape
     cell = jnp.arange(number)[:, None]
     inner = (cell > 0) & (cell < number - 1)
     degree = jnp.where(inner, jnp.arange(1, order)[None, :], 0).astype(dtype)
@@ -88,17 +87,18 @@ def _slopes(
 
 def _lowered(
     coefficients: Float[Array, "grids cells order"], width: Float[Array, " grids"]
-) -> Float[Array, "grids cells order"]:
-    """Return the coefficients of the derivative in ``x``."""
-    derivative = coefficients[..., 1:] * _slopes(coefficients.shape, width, coefficients.dtype)
-    return jnp.pad(derivative, ((0, 0), (0, 0), (0, 1)))
+) -> Float[Array, "grids cells lower"]:
+    """Return the coefficients of the derivative in ``x``, one fewer."""
+    _, number, order = coefficients.shape
+    return coefficients[..., 1:] * _slopes(number, order, width, coefficients.dtype)
 
 
 def _raised(
-    moments: Float[Array, "grids cells order"], width: Float[Array, " grids"]
+    moments: Float[Array, "grids cells lower"], width: Float[Array, " grids"]
 ) -> Float[Array, "grids cells order"]:
-    """Return the change of the moments with ``x``, from the moments of ``w dx``: the transpose of the above."""
-    change = moments[..., :-1] * _slopes(moments.shape, width, moments.dtype)
+    """Return the change of the moments with ``x``, from those of ``w dx``, one fewer: the transpose of the above."""
+    _, number, lower = moments.shape
+    change = moments * _slopes(number, lower + 1, width, moments.dtype)
     return jnp.pad(change, ((0, 0), (0, 0), (1, 0)))
 
 
@@ -108,15 +108,15 @@ def _moments_jvp(
     values, factor, weights, *constants = primals
     d_values, d_factor, d_weights = tangents[:3]
     cells = Cells(*constants)
-    of = partial(moments, values, cells=cells, number=number, order=order)
-    out = of(weights, factor=factor)
+    of = partial(moments, values, cells=cells, number=number)
+    out = of(weights, factor=factor, order=order)
     change = jnp.zeros_like(out)
     if not isinstance(d_weights, ad.Zero):
-        change = change + of(d_weights, factor=factor)
+        change = change + of(d_weights, factor=factor, order=order)
     if not isinstance(d_factor, ad.Zero):
-        change = change + of(d_factor, factor=weights)
-    if not isinstance(d_values, ad.Zero):
-        change = change + _raised(of(d_values, factor=factor * weights), cells.width)
+        change = change + of(d_factor, factor=weights, order=order)
+    if order > 1 and not isinstance(d_values, ad.Zero):
+        change = change + _raised(of(d_values, factor=factor * weights, order=order - 1), cells.width)
     return out, change
 
 
@@ -131,7 +131,7 @@ def _polynomials_jvp(primals: Sequence[Operand], tangents: Sequence[Operand]) ->
         change = change + of(d_coefficients, factor=factor)
     if not isinstance(d_factor, ad.Zero):
         change = change + of(coefficients, factor=d_factor)
-    if not isinstance(d_values, ad.Zero):
+    if coefficients.shape[-1] > 1 and not isinstance(d_values, ad.Zero):
         change = change + of(_lowered(coefficients, cells.width), factor=factor * d_values)
     return out, change
 
@@ -180,11 +180,13 @@ def _one_after_the_other(
     return lax.map(one, mapped), 0
 
 
-def _lowering(function: Callable[..., Array]) -> Callable[..., Any]:
+def _lowering(function: Callable[..., Array], block: int) -> Callable[..., Any]:
+    run = partial(function, block=block)
+
     def rule(context: mlir.LoweringRuleContext, *arguments: object, **params: int) -> Any:
         dtype = context.avals_out[0].dtype
         with jax.enable_x64(True):
-            lower = mlir.lower_fun(lambda *a, **p: function(*a, **p).astype(dtype), multiple_results=False)
+            lower = mlir.lower_fun(lambda *a, **p: run(*a, **p).astype(dtype), multiple_results=False)
             return lower(context, *arguments, **params)
 
     return rule
@@ -194,7 +196,9 @@ for _primitive, _function, _jvp, _transpose in (
     (_moments_p, sum_moments, _moments_jvp, _moments_transpose),
     (_polynomials_p, evaluate_polynomials, _polynomials_jvp, _polynomials_transpose),
 ):
-    mlir.register_lowering(_primitive, _lowering(_function))
+    mlir.register_lowering(_primitive, _lowering(_function, BLOCK))
+    for _gpu in ("cuda", "rocm"):
+        mlir.register_lowering(_primitive, _lowering(_function, GPU_BLOCK), platform=_gpu)
     ad.primitive_jvps[_primitive] = _jvp
     ad.primitive_transposes[_primitive] = _transpose
     batching.primitive_batchers[_primitive] = partial(_one_after_the_other, _primitive)
