@@ -29,7 +29,8 @@ INSIDE = {
     " reader",
     "data": "names atomic written record event_random store results checksums manifest jobs datasets column_file"
     " normalisation provenance run_files fingerprint",
-    "evaluate": "evaluation change summary pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point"
+    "evaluate": "variation_noise evaluation change flags summary"
+    " pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point"
     " stage histograms scan given_workspace workspace_results workspace_fits pyhf_beside",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps suspects loss",
@@ -38,7 +39,7 @@ INSIDE = {
     " specifier run_workspace",
     "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
     " weighted_sum bounds",
-    "optimise": "schedule parameters given_values width_names first_step leading checkpoints update"
+    "optimise": "schedule parameters given_values width_names first_step kept leading checkpoints update"
     " surrogate_calls"
     " epochs blocks",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"

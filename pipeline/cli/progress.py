@@ -159,9 +159,11 @@ def bar(what: str, total: int, start: int = 0) -> Iterator[Callable[[str], None]
 
 
 def epoch_line(record: EpochRecord) -> str:
-    """Return epoch, objective, gradient norm, seconds, events/s."""
+    """Return epoch, objective, gradient norm, seconds, events/s; the exact objective where it was checked."""
+    checks = [check for check in (record.check, record.last_check) if check is not None]
+    exact = "".join(f"  exact {check.objective:.6f}" for check in checks)
     return (
-        f"epoch {record.epoch:5d}  objective {record.objective:.6f}  |gradient| {record.gradient_norm:.3e}  "
+        f"epoch {record.epoch:5d}  objective {record.objective:.6f}{exact}  |gradient| {record.gradient_norm:.3e}  "
         f"{record.seconds:6.2f} s  {record.events_per_second:.3g} events/s"
     )
 

@@ -37,6 +37,18 @@ class Optimise(Section):
         description="adam: memory of the gradient's size; short, because full gradients have no noise to average "
         "and their size changes by orders of magnitude as widths shrink",
     )
+    values: Literal["relaxed", "exact"] = Field(
+        default="relaxed",
+        description="the templates at which the objective is differentiated: smooth ones, or those of exact cuts with "
+        "the smooth ones' derivative behind them; the cost is the same",
+    )
+    check_every: int | None = Field(
+        default=None,
+        ge=1,
+        description="look at the objective with exact cuts on training events every so many epochs, at the start and "
+        "at the end, half a pass over the events each, and keep the best of these epochs, penalties included; absent: "
+        "the last epoch is kept",
+    )
     anneal_fraction: float = Field(
         default=0.8, gt=0, le=1, description="widths are final after this share of epochs"
     )

@@ -1,5 +1,8 @@
 """The record of an epoch: what the report shows of it."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 from pipeline.data.written import Written
 
 
@@ -27,8 +30,18 @@ class Leading(Written):
     share: float
 
 
+class Check(Written):
+    """The objective with exact cuts on training events, and what is minimised there, penalties included."""
+
+    objective: float
+    minimised: float
+
+
 class EpochRecord(Written):
-    """An epoch: the objective and its gradient at the parameters before the update; arrays are in the norm only."""
+    """An epoch: the objective and its gradient at the parameters before the update; arrays are in the norm only.
+
+    ``check`` is of the same parameters, ``last_check`` of those after the update, at the end of the run.
+    """
 
     epoch: int
     objective: float
@@ -42,3 +55,19 @@ class EpochRecord(Written):
     surrogate: Counts | None = None
     halvings: int = 0
     leading: Leading | None = None
+    values: Literal["relaxed", "exact"] = "relaxed"  # what the objective is of
+    check: Check | None = None
+    last_check: Check | None = None
+
+
+def checks(records: Sequence[EpochRecord]) -> dict[int, Check]:
+    """Return the checks of a run by epoch, of the parameters before its update."""
+    found = {record.epoch: record.check for record in records if record.check is not None}
+    last = {record.epoch + 1: record.last_check for record in records if record.last_check is not None}
+    return found | last
+
+
+def kept_epoch(records: Sequence[EpochRecord]) -> int:
+    """Return the epoch whose parameters are the result: the first of the best that were checked, else the last."""
+    found = checks(records)
+    return min(found, key=lambda epoch: (found[epoch].minimised, epoch), default=records[-1].epoch + 1)

@@ -8,6 +8,7 @@ from pipeline.data import results
 from pipeline.data.names import Fold, Point
 from pipeline.data.written import Written, parsed
 from pipeline.errors import InputError
+from pipeline.evaluate.variation_noise import VariationNoise
 from pipeline.fit.impacts import Impact
 from pipeline.fit.interval import Method
 from pipeline.gradient.loss import Described
@@ -106,10 +107,14 @@ class Place(Written):
 
 
 class Bootstrap(Written):
-    """The exact objective of each point on resampled events; ``failed`` resamplings without a fit are left out."""
+    """The exact objective of each point on resampled events; ``failed`` resamplings without a fit are left out.
+
+    ``variations`` is what they say of the templates at the last point.
+    """
 
     values: dict[Point, tuple[float, ...]]
     failed: int
+    variations: tuple[VariationNoise, ...] = ()
 
 
 class Evaluation(Written):

@@ -12,6 +12,7 @@ from pipeline.containers import Templates
 from pipeline.data import datasets, store
 from pipeline.data.datasets import NOMINAL
 from pipeline.data.names import INITIAL, Fold, Point
+from pipeline.data.record import EpochRecord
 from pipeline.errors import FitError
 from pipeline.evaluate import evaluation
 from pipeline.evaluate.at_point import Verdict, objectives_of, verdict, work_of_all_models
@@ -26,6 +27,7 @@ from pipeline.evaluate.evaluation import (
 )
 from pipeline.evaluate.pyhf_fit import fit_table
 from pipeline.evaluate.summary import Seconds, summary
+from pipeline.evaluate.variation_noise import variation_noise
 from pipeline.gradient.loss import described
 from pipeline.gradient.sweeps import Centre, Executor, FreeValues, forward
 from pipeline.gradient.work import Work, prepare_work
@@ -101,7 +103,7 @@ def all_points(
             for point, parameters in points.items()
         },
         rows=tuple(_row(config, *key, *entry, cautious[key]) for key, entry in found.items()),
-        bootstrap=_bootstrap(config, executor, list(works.values())[-1], points, objectives.own.centre),
+        bootstrap=_bootstrap(config, executor, *list(found.values())[-1], points, objectives.own.centre),
     )
     workspaces = {key: e.workspace for key, (_, e) in found.items() if e.workspace is not None}
     return Evaluations(everywhere, workspaces | {(p, PSEUDODATA): spec for p, (spec, _) in fitted.items()})
@@ -115,14 +117,22 @@ def _apart(result: Verdict) -> float:
 
 
 def write(
-    config: Config, found: Evaluations, path: Path, header: Mapping[str, str], seconds: Seconds
+    config: Config,
+    found: Evaluations,
+    path: Path,
+    header: Mapping[str, str],
+    seconds: Seconds,
+    records: Sequence[EpochRecord],
 ) -> None:
-    """Write the workspaces, the evaluation to a path, and the summary."""
+    """Write the workspaces, the evaluation to a path, and the summary; log its flags."""
     folder = store.Folder(config.run)
     for (point, fold), spec in found.workspaces.items():
         store.write_json(folder.workspace(point, fold), spec)
     evaluation.write(path, found.evaluation, header)
-    store.write_json(folder.summary, summary(config, found.evaluation, seconds).as_json())
+    made = summary(config, found.evaluation, seconds, records)
+    for flag in made.flags:
+        logger.info(f"note: {flag.text}")
+    store.write_json(folder.summary, made.as_json())
 
 
 def _fit_pseudodata(
@@ -143,10 +153,13 @@ def _bootstrap(
     config: Config,
     executor: Executor,
     fold_work: Work,
+    result: Verdict,
     points: Mapping[Point, FreeValues],
     objective: Centre,
 ) -> Bootstrap | None:
-    """Return the exact objective at every point on resampled events, the same ones for all points.
+    """Return the exact objective at every point on resampled events, the same ones for all points, and noise.
+
+    The noise is that of the variations of ``result``, at the last point.
 
     A replica in which a fit fails, as one may that has emptied a bin, is left out and counted.
     """
@@ -154,14 +167,15 @@ def _bootstrap(
         return None
     values: dict[Point, list[float]] = {point: [] for point in points}
     failed = 0
+    resampled: list[Templates] = []
     for replica in range(config.evaluate.bootstrap):
         try:
-            row = {
-                point: objective(
-                    forward(executor, fold_work, parameters, EXACT, replica=replica), parameters
-                )[0]
+            templates = {
+                point: forward(executor, fold_work, parameters, EXACT, replica=replica)
                 for point, parameters in points.items()
             }
+            resampled.append(list(templates.values())[-1])
+            row = {point: objective(templates[point], points[point])[0] for point in points}
         except FitError:
             failed += 1
             continue
@@ -170,7 +184,13 @@ def _bootstrap(
     logger.info(
         f"bootstrap: {config.evaluate.bootstrap - failed} replicas of the events, {failed} without a fit left out"
     )
-    return Bootstrap(values={point: tuple(own) for point, own in values.items()}, failed=failed)
+    noise = variation_noise(config, fold_work.axes, result.templates, resampled)
+    if noise:
+        unseen = sum(not own.is_seen for own in noise)
+        logger.info(f"variations: {unseen} of {len(noise)} are compatible with no effect in their channel")
+    return Bootstrap(
+        values={point: tuple(own) for point, own in values.items()}, failed=failed, variations=noise
+    )
 
 
 def yields(config: Config, executor: Executor, fold_work: Work, parameters: FreeValues) -> dict[str, object]:

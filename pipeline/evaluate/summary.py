@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import platform
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -10,9 +11,11 @@ from pydantic import Field
 from pipeline.analysis import analysis_of
 from pipeline.config import Config
 from pipeline.data.names import INITIAL, OPTIMISED, Fold, Point
+from pipeline.data.record import EpochRecord, kept_epoch
 from pipeline.data.written import Written
 from pipeline.evaluate.change import Change, change
 from pipeline.evaluate.evaluation import EvaluatedKind, EvaluatedPoint, Evaluation, Number
+from pipeline.evaluate.flags import Flag, flags
 from pipeline.gradient.loss import Described
 from pipeline.likelihood.run_workspace import beyond_pyhf
 
@@ -83,9 +86,15 @@ class Summary(Written):
     events: dict[Fold, int] = Field(description="preselected events by fold")
     versions: dict[str, str] = Field(description="versions of the packages and of Python")
     seconds: Seconds = Field(description="what it took")
+    kept_epoch: int = Field(
+        description="the epoch whose parameters are the result, counted from 0, the start"
+    )
+    flags: tuple[Flag, ...] = Field(description="what to know before the number: bounds, derivatives, errors")
 
 
-def summary(config: Config, evaluation: Evaluation, seconds: Seconds) -> Summary:
+def summary(
+    config: Config, evaluation: Evaluation, seconds: Seconds, records: Sequence[EpochRecord]
+) -> Summary:
     """Return the summary of an evaluated run."""
     free = analysis_of(config).parameters
     initial, optimised = (evaluation.points[point] for point in (INITIAL, OPTIMISED))
@@ -114,6 +123,8 @@ def summary(config: Config, evaluation: Evaluation, seconds: Seconds) -> Summary
         events={row.fold: row.events for row in evaluation.rows},
         versions=versions(),
         seconds=seconds,
+        kept_epoch=kept_epoch(records),
+        flags=flags(config, evaluation, records),
     )
 
 

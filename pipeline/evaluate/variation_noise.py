@@ -43,6 +43,15 @@ class VariationNoise(Written):
         return self.statistic > self.likely
 
     @property
+    def largest(self) -> int | None:
+        """The filled bin whose effect is largest in units of its error; None where there is none."""
+        ratios = [
+            abs(d) / e if e > 0 and n != 0 else -1.0
+            for d, e, n in zip(self.effect, self.error, self.nominal, strict=True)
+        ]
+        return ratios.index(max(ratios)) if max(ratios) >= 0 else None
+
+    @property
     def bins_seen(self) -> tuple[int, ...]:
         """The bins with an effect of more than two errors."""
         return tuple(

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -38,8 +39,34 @@ class Described(Written):
         return after < before if self.sense == "minimise" else after > before
 
 
+class Evaluated(NamedTuple):
+    """The objective, what is minimised (penalties included) and its derivatives: through templates, and the rest."""
+
+    objective: float
+    minimised: float
+    slopes: Templates
+    direct: FreeValues
+
+
 def centre(config: Config, axes: Axes, specifier: Specifier | None = None) -> Centre:
-    """Return, compiled, the objective of templates with the derivative of what is minimised, penalties included.
+    """Return, compiled, the objective of templates with the derivative of what is minimised, penalties included."""
+    return centre_of(judge(config, axes, specifier))
+
+
+def centre_of(judged: Callable[[Templates, FreeValues], Evaluated]) -> Centre:
+    """Return what the gradient needs of an evaluation."""
+
+    def evaluate(templates: Templates, parameters: FreeValues) -> tuple[float, Templates, FreeValues]:
+        found = judged(templates, parameters)
+        return found.objective, found.slopes, found.direct
+
+    return evaluate
+
+
+def judge(
+    config: Config, axes: Axes, specifier: Specifier | None = None
+) -> Callable[[Templates, FreeValues], Evaluated]:
+    """Return, compiled, the evaluation of templates.
 
     Only an analysis's own figure of merit looks at the parameters too.
 
@@ -55,7 +82,7 @@ def centre(config: Config, axes: Axes, specifier: Specifier | None = None) -> Ce
 
     compiled = eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))
 
-    def evaluate(templates: Templates, parameters: FreeValues) -> tuple[float, Templates, FreeValues]:
+    def evaluate(templates: Templates, parameters: FreeValues) -> Evaluated:
         given = _Given(
             None if specifier is None else specifier.side_by_side(templates),
             _without(templates, specifier),
@@ -67,7 +94,8 @@ def centre(config: Config, axes: Axes, specifier: Specifier | None = None) -> Ce
             raise FitError(
                 f"objective {config.objective.kind}: {_why(config, specifier, axes, templates, result)}"
             )
-        return float(result.value), _by_channel(slopes, specifier, templates), slopes.parameters
+        found = _by_channel(slopes, specifier, templates)
+        return Evaluated(float(result.value), float(value), found, slopes.parameters)
 
     return evaluate
 

@@ -35,7 +35,7 @@ from pipeline.gradient.shares import (
 from pipeline.gradient.vectors import tree_of
 from pipeline.gradient.work import Work
 from pipeline.templates.axes import Axes
-from pipeline.templates.fill import ExactCuts, Mode, Widths
+from pipeline.templates.fill import EXACT, ExactCuts, Mode, Widths
 
 Found = TypeVar("Found")
 NamedSums = dict[Any, Accumulator]
@@ -155,12 +155,16 @@ def value_and_grad(
     widths: Widths,
     centre: Centre,
     held: HeldTemplates | None = None,
+    *,
+    exact: bool = False,
 ) -> Step:
     """Return objective over all events and its exact gradient.
 
     Args:
         held: templates that are not observed but held relative to the nominal: the gradient is that of the objective
             with them.
+        exact: whether objective and its derivative are at the templates of exact cuts; those of the templates in the
+            parameters are relaxed in any case.
 
     Raises:
         FitError: a template, the objective or the gradient is not finite; the message says which.
@@ -171,7 +175,7 @@ def value_and_grad(
         )
     started = time.perf_counter()
     watched = None if held is None else held.watched
-    templates = forward(executor, work, parameters, widths, watched=watched)
+    templates = forward(executor, work, parameters, EXACT if exact else widths, watched=watched)
     templates = templates if held is None else held.completed(templates)
     swept = time.perf_counter()
     objective, slopes, direct = centre(templates, parameters)

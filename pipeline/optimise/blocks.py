@@ -37,11 +37,11 @@ def load(
 
 
 def optimised(config: Config, files: ColumnFiles) -> FreeValues:
-    """Return the parameters that the run ended with."""
+    """Return the parameters that are the result of the run."""
     start = initial_parameters(config)
     fingerprint = fingerprint_of(config, files)
     last = config.optimise.jobs
-    return load(blocks(config)[-1], config, start, fingerprint, last)[0].parameters
+    return load(blocks(config)[-1], config, start, fingerprint, last)[0].result
 
 
 def both_points(config: Config, files: ColumnFiles) -> dict[Point, FreeValues]:

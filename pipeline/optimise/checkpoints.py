@@ -21,6 +21,7 @@ from pipeline.data.record import EpochRecord
 from pipeline.data.written import parsed
 from pipeline.errors import InputError
 from pipeline.gradient.sweeps import FreeValues
+from pipeline.optimise.kept import Best
 from pipeline.optimise.leading import Chosen
 
 KEPT = 2  # states: the latest, and one more for where that is damaged
@@ -30,7 +31,8 @@ RECORDS = "records.jsonl"
 class State(NamedTuple):
     """Everything the next epoch depends on.
 
-    ``before`` are the parameters one update ago, ``chosen`` the last choice of systematics, where not all are observed.
+    ``before`` are the parameters one update ago, ``chosen`` the last choice of systematics, where not all are observed,
+    ``best`` the best epoch that was checked, where some are.
     """
 
     epoch: int
@@ -38,6 +40,12 @@ class State(NamedTuple):
     optimiser: optax.OptState
     before: FreeValues
     chosen: Chosen | None = None
+    best: Best | None = None
+
+    @property
+    def result(self) -> FreeValues:
+        """The parameters that a run hands on: of the best epoch, or these."""
+        return self.parameters if self.best is None else self.best.parameters
 
 
 def save(path: Path, state: State, header: Mapping[str, object]) -> None:

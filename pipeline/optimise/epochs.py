@@ -15,13 +15,13 @@ import numpy as np
 
 from pipeline.analysis import Free
 from pipeline.config import Config
-from pipeline.data.record import Counts, EpochRecord, Leading, SweepSeconds
+from pipeline.data.record import Check, Counts, EpochRecord, Leading, SweepSeconds
 from pipeline.errors import FitError
 from pipeline.gradient.held import HeldTemplates
-from pipeline.gradient.loss import centre
+from pipeline.gradient.loss import centre_of, judge
 from pipeline.gradient.sweeps import Centre, Executor, Step, value_and_grad
 from pipeline.gradient.work import Work
-from pipeline.optimise import first_step, leading
+from pipeline.optimise import first_step, kept, leading
 from pipeline.optimise.checkpoints import Checkpoints, State
 from pipeline.optimise.schedule import widths_at
 from pipeline.optimise.surrogate_calls import Calls
@@ -37,6 +37,8 @@ class _Noted(NamedTuple):
     surrogate: Counts | None = None
     halvings: int = 0
     leading: Leading | None = None
+    check: Check | None = None
+    last_check: Check | None = None
 
 
 def each_epoch(
@@ -57,7 +59,8 @@ def each_epoch(
         FitError: no finite objective and gradient, also after ``optimise.halvings``; or no parameter has a derivative.
     """
     free = work.problem.analysis.parameters
-    evaluate, update = centre(config, work.axes), update_of(config, free)
+    judged, update = judge(config, work.axes), update_of(config, free)
+    evaluate = centre_of(judged)
     if state.epoch < until:
         logger.info(first_step.compiling())
     while state.epoch < until:
@@ -65,12 +68,17 @@ def each_epoch(
         state, step, at, noted = _evaluated(config, executor, work, state, evaluate, calls)
         if state.epoch == 0:
             first_step.look(config, executor, work, (state.parameters, at), step)
+        state, noted = _checked(config, executor, work, state, step, judged, noted)
         before, state = state, update(state, step.gradient)
+        if state.epoch == config.optimise.epochs and state.best is not None:
+            last = kept.check(executor, work, state.parameters, judged)
+            state = state._replace(best=kept.better(state.best, state.epoch, last, state.parameters))
+            noted = noted._replace(last_check=last)
         if state.chosen is not None and leading.is_choice(config, before.epoch):
             chosen, found = leading.choose(config, executor, work, step, state.chosen, state.parameters, at)
             state, noted = state._replace(chosen=chosen), noted._replace(leading=found)
         seconds = time.perf_counter() - started
-        yield state, _record(free, before, step, noted, work.events, seconds)
+        yield state, _record(config, free, before, step, noted, work.events, seconds)
 
 
 def _evaluated(
@@ -82,7 +90,10 @@ def _evaluated(
     while True:
         try:
             at, calls_made = _smoothed(config, executor, work, state, calls)
-            step = value_and_grad(executor, work, state.parameters, at, evaluate, _held(config, work, state))
+            step = value_and_grad(
+                executor, work, state.parameters, at, evaluate, _held(config, work, state),
+                exact=config.optimise.values == "exact",
+            )  # fmt: skip
             return state, step, at, _Noted(calls_made, halvings)
         except FitError as error:
             if halvings == allowed:
@@ -92,6 +103,24 @@ def _evaluated(
         halvings += 1
         half = {name: (p + state.before[name]) / 2 for name, p in state.parameters.items()}
         state = state._replace(parameters=half)
+
+
+def _checked(
+    config: Config,
+    executor: Executor,
+    work: Work,
+    state: State,
+    step: Step,
+    judged: kept.Judge,
+    noted: _Noted,
+) -> tuple[State, _Noted]:
+    """Return the state with the better of its best epoch and this one, where this one is checked."""
+    if state.best is None or not kept.is_check(config, state.epoch):
+        return state, noted
+    at_hand = config.optimise.values == "exact" and _held(config, work, state) is None
+    found = kept.check(executor, work, state.parameters, judged, step.templates if at_hand else None)
+    best = kept.better(state.best, state.epoch, found, state.parameters)
+    return state._replace(best=best), noted._replace(check=found)
 
 
 def _held(config: Config, work: Work, state: State) -> HeldTemplates | None:
@@ -147,7 +176,13 @@ def run(
 
 
 def _record(
-    free: Mapping[str, Free], state: State, step: Step, noted: _Noted, events: int, seconds: float
+    config: Config,
+    free: Mapping[str, Free],
+    state: State,
+    step: Step,
+    noted: _Noted,
+    events: int,
+    seconds: float,
 ) -> EpochRecord:
     """Return the record of an epoch; arrays that are no cut appear by their norm only."""
     scaled = in_ranges(step.gradient, free)
@@ -164,4 +199,7 @@ def _record(
         surrogate=noted.surrogate,
         halvings=noted.halvings,
         leading=noted.leading,
+        values=config.optimise.values,
+        check=noted.check,
+        last_check=noted.last_check,
     )

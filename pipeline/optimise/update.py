@@ -13,6 +13,7 @@ from pipeline.config import Config, Optimise
 from pipeline.containers import AnyArray
 from pipeline.gradient.sweeps import FreeValues
 from pipeline.optimise.checkpoints import State
+from pipeline.optimise.kept import unchecked
 from pipeline.optimise.leading import undecided
 
 Update = Callable[[State, FreeValues], State]
@@ -21,7 +22,7 @@ Update = Callable[[State, FreeValues], State]
 def initial_state(config: Config, parameters: FreeValues) -> State:
     """Return the state before the first epoch."""
     optimiser = _transformation(config.optimise).init(parameters)
-    return State(0, parameters, optimiser, parameters, undecided(config))
+    return State(0, parameters, optimiser, parameters, undecided(config), unchecked(config, parameters))
 
 
 def update_of(config: Config, free: Mapping[str, Free]) -> Update:
@@ -42,7 +43,7 @@ def update_of(config: Config, free: Mapping[str, Free]) -> Update:
     def update(state: State, gradient: FreeValues) -> State:
         parameters, optimiser = moved(state.parameters, state.optimiser, gradient)
         arrays: FreeValues = jax.device_get(parameters)
-        return State(state.epoch + 1, arrays, optimiser, state.parameters, state.chosen)
+        return State(state.epoch + 1, arrays, optimiser, state.parameters, state.chosen, state.best)
 
     return update
 

@@ -16,7 +16,7 @@ from pipeline.analysis import Free
 from pipeline.config import Config
 from pipeline.data.datasets import NOMINAL
 from pipeline.data.names import INITIAL, OPTIMISED, POINTS, TRAIN, Fold
-from pipeline.data.record import EpochRecord
+from pipeline.data.record import EpochRecord, checks, kept_epoch
 from pipeline.evaluate.evaluation import Evaluation
 from pipeline.fit.impacts import Impact
 
@@ -37,15 +37,19 @@ STYLE = {
 
 
 def objective(records: Sequence[EpochRecord], evaluation: Evaluation) -> Figure:
-    """Draw the relaxed objective over the epochs, and the exact values before and after on every fold."""
+    """Draw the objective over the epochs, its checks, and the values of exact cuts before and after on every fold."""
     figure, (axes,) = _panels(1)
+    checked = checks(records)
     axes.plot(
         [r.epoch for r in records],
         [r.objective for r in records],
         color=AFTER,
-        label="relaxed, training",
+        label=f"{records[0].values}, training",
     )
-    last = records[-1].epoch + 1
+    if checked:
+        values = [found.objective for found in checked.values()]
+        axes.plot([*checked], values, ".", color="#E69F00", label="exact, training, checked")
+    last = kept_epoch(records)
     for row in evaluation.rows:
         fill = "full" if row.fold == TRAIN else "none"
         colour = BEFORE if row.point == INITIAL else "#D55E00"
@@ -60,13 +64,13 @@ def objective(records: Sequence[EpochRecord], evaluation: Evaluation) -> Figure:
 
 
 def parameters(records: Sequence[EpochRecord], evaluation: Evaluation, free: Mapping[str, Free]) -> Figure:
-    """Draw every free parameter over the epochs, its allowed range shaded at the ends."""
+    """Draw every free parameter over the epochs, a point at the result, lines at the ends of its allowed range."""
     names = list(records[0].parameters)
     figure, panels = _panels(len(names))
-    epochs = [*(r.epoch for r in records), records[-1].epoch + 1]
+    epochs, kept = [r.epoch for r in records], kept_epoch(records)
     for axes, name in zip(panels, names, strict=True):
-        path = [*(r.parameters[name] for r in records), evaluation.points[OPTIMISED].parameters[name]]
-        axes.plot(epochs, path, color=AFTER)
+        axes.plot(epochs, [r.parameters[name] for r in records], color=AFTER)
+        axes.plot([kept], [evaluation.points[OPTIMISED].parameters[name]], "o", color="#D55E00")
         if name in free:
             for bound in free[name].bounds:
                 axes.axhline(bound, color=BEFORE, linestyle="--", linewidth=1)

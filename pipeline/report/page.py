@@ -16,10 +16,11 @@ from pipeline.config import Config, written
 from pipeline.data import datasets, normalisation
 from pipeline.data.column_file import Provenance
 from pipeline.data.names import INITIAL, OPTIMISED
-from pipeline.data.record import EpochRecord
+from pipeline.data.record import EpochRecord, checks, kept_epoch
 from pipeline.data.store import write_text
 from pipeline.evaluate.change import change
 from pipeline.evaluate.evaluation import EvaluatedPoint, Evaluation, PyhfFit
+from pipeline.evaluate.flags import flags
 from pipeline.evaluate.summary import versions
 from pipeline.fit.interval import Method
 from pipeline.report import figures as draw
@@ -82,6 +83,9 @@ def write(
         "parameters": _parameter_rows(config, evaluation),
         "moved_edges": _moved_edges(evaluation),
         "change": change(evaluation),
+        "flags": flags(config, evaluation, records),
+        "kept": kept_epoch(records) if checks(records) else None,
+        "noise": evaluation.bootstrap.variations if evaluation.bootstrap else (),
         "cautions": _cautions(evaluation),
         "interval": _interval(evaluation),
         "samples": _sample_rows(config, provenances),

@@ -8,10 +8,12 @@ import jsonschema
 import pytest
 
 from pipeline import config as configuration
+from pipeline.data.record import Check, EpochRecord, SweepSeconds, kept_epoch
 from pipeline.data.written import parsed
 from pipeline.errors import InputError
 from pipeline.evaluate.change import change
 from pipeline.evaluate.evaluation import Bootstrap, Evaluation, Missing, Place
+from pipeline.evaluate.flags import flags
 from pipeline.evaluate.summary import Seconds, Summary, schema, summary
 
 SECONDS = Seconds(optimise=3.0, evaluate=2.0)
@@ -41,8 +43,65 @@ def evaluated():
     return contracts.evaluation(rows, points, resampled)
 
 
+def record(epoch, **more):
+    """An epoch of no interest but for some values."""
+    nothing = dict.fromkeys(("forward", "centre", "pullback"), 0.0)
+    return EpochRecord(
+        epoch=epoch, objective=1.0, gradient_norm=1.0, parameters={"jet_pt": 30.0}, gradient={"jet_pt": 1.0},
+        sweeps=SweepSeconds(**nothing), events=70, seconds=1.0, events_per_second=70.0,
+    ).changed(**more)  # fmt: skip
+
+
+RECORDS = (record(0), record(1))
+
+
+def check(value):
+    return Check(objective=value, minimised=value)
+
+
+def test_the_kept_epoch_is_the_first_of_the_best_that_were_checked():
+    assert kept_epoch(RECORDS) == 2
+    values = [3.0, 1.0, 2.0, 1.0]
+    checked = [record(epoch, check=check(value)) for epoch, value in enumerate(values)]
+    assert kept_epoch(checked) == 1
+    assert kept_epoch([*checked[:-1], record(3, last_check=check(0.5))]) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "kinds"),
+    [
+        ({}, []),
+        ({"optimised": (0.19, 0.1, 0.3)}, ["within_error"]),
+        ({"pyhf": 0.3}, ["not_better"]),
+        ({"jet_pt": 60.0}, ["at_bound"]),
+        ({"gradient": 0.0}, ["no_derivative"]),
+        ({"kept": True}, ["start_kept"]),
+    ],
+    ids=str,
+)
+def test_flags_say_what_to_know_before_the_number(run, evaluated, changes, kinds):
+    found, records = evaluated, RECORDS
+    if "optimised" in changes:
+        found = found.changed(
+            bootstrap=Bootstrap(
+                values={"initial": (0.2, 0.2, 0.2), "optimised": changes["optimised"]}, failed=0
+            )
+        )
+        found = contracts.with_rows(found, lambda row: row.point == "optimised", pyhf=0.21)
+    if "pyhf" in changes:
+        found = contracts.with_rows(found, lambda row: row.point == "optimised", pyhf=changes["pyhf"])
+    if "jet_pt" in changes:
+        place = found.points["optimised"].changed(parameters={"jet_pt": changes["jet_pt"]})
+        found = found.changed(points={**found.points, "optimised": place})
+    if "gradient" in changes:
+        records = [record(epoch, gradient={"jet_pt": changes["gradient"]}) for epoch in range(2)]
+    if "kept" in changes:
+        records = [record(0, check=check(1.0)), record(1, last_check=check(2.0))]
+    assert [flag.kind for flag in flags(run, found, records)] == kinds
+
+
 def test_the_numbers_are_those_of_the_evaluation(run, evaluated):
-    found = summary(run, evaluated, SECONDS).as_json()
+    found = summary(run, evaluated, SECONDS, RECORDS).as_json()
     jsonschema.validate(found, json.loads(schema()))
     assert found["run"] == "miniature"
     assert found["parameters"]["jet_pt"] == {
@@ -63,7 +122,7 @@ def test_what_is_missing_says_why(run, evaluated, request):
     rows = contracts.with_rows(
         evaluated, lambda row: row.point == "initial", exact=None, pyhf=None, missing=(other, gone)
     )
-    found = summary(run, rows, SECONDS)
+    found = summary(run, rows, SECONDS, RECORDS)
     assert found.values["initial"]["train"].exact.reason == "the fit did not converge"
     assert (found.change.value, found.change.is_better) == (None, None)
     cross_entropy = configuration.load(
@@ -71,7 +130,7 @@ def test_what_is_missing_says_why(run, evaluated, request):
         ["channels.loss={in_fit: false}", "objective={kind: cross_entropy, channel: loss}"],
     )
     rows = contracts.with_rows(evaluated, lambda row: True, pyhf=None)
-    found = summary(cross_entropy, rows, SECONDS)
+    found = summary(cross_entropy, rows, SECONDS, RECORDS)
     assert found.values["optimised"]["train"].pyhf.reason.startswith("cross_entropy: no number of a fit")
     assert found.change.by == "exact"
 
@@ -83,7 +142,7 @@ def test_without_a_bootstrap_there_is_no_error(evaluated):
 
 
 def test_keys_of_a_later_version_pass_the_schema(run, evaluated):
-    found = summary(run, evaluated, SECONDS).as_json()
+    found = summary(run, evaluated, SECONDS, RECORDS).as_json()
     found["values"]["optimised"]["train"]["later"] = found["later"] = 1
     jsonschema.validate(found, json.loads(schema()))
 

@@ -14,11 +14,16 @@ from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
 from pipeline.data.fingerprint import fingerprint_of
+from pipeline.data.record import checks, kept_epoch
 from pipeline.errors import InputError
+from pipeline.gradient.loss import centre
+from pipeline.gradient.sweeps import forward, pullback, value_and_grad
 from pipeline.gradient.work import prepare_work
+from pipeline.optimise.checkpoints import load, save
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 from pipeline.optimise.update import update_of
+from pipeline.templates.fill import EXACT
 
 pytestmark = pytest.mark.simulate
 
@@ -141,3 +146,54 @@ def test_widths_shrink_to_the_final_ones(quick):
         assert values[0] == anneal.initial
         np.testing.assert_allclose(values[-1], anneal.final, rtol=1e-12)
         assert all(a >= b for a, b in itertools.pairwise(values))
+
+
+@pytest.fixture(scope="module")
+def checked(quick):
+    """The same with a look at exact cuts at every other epoch, and steps so large that the last is not the best."""
+    update = {"check_every": 2, "learning_rate": 0.4, "epochs": 7}
+    return quick.model_copy(update={"optimise": quick.optimise.model_copy(update=update)})
+
+
+def test_the_best_checked_epoch_is_kept_also_over_blocks_and_restarts(checked, miniature_columns, tmp_path):
+    work = prepare_work(checked, miniature_columns, datasets.TRAIN)
+    state, records, _ = run(checked, miniature_columns, tmp_path / "whole", 7)
+    found = checks(records)
+    assert sorted(found) == [0, 2, 4, 6, 7]
+    kept = kept_epoch(records)
+    assert state.best.epoch == kept
+    assert found[kept].minimised == min(check.minimised for check in found.values())
+    exact = centre(checked, work.axes)(forward(InProcess(), work, state.result, EXACT), state.result)[0]
+    assert exact == found[kept].objective
+    assert found[kept].objective >= found[0].objective  # a significance
+    first, _, _ = run(checked, miniature_columns, tmp_path / "parts", 3)
+    save(tmp_path / "block.npz", first, {"kind": "block"})
+    again, _ = load(tmp_path / "block.npz", optimise.initial_state(checked, initial_parameters(checked)), {})
+    second, _, _ = run(checked, miniature_columns, tmp_path / "others", 7, again)
+    assert second.best.epoch == kept
+    assert bits(second) == bits(state)
+    for name, value in second.result.items():
+        assert np.asarray(value).tobytes() == np.asarray(state.result[name]).tobytes()
+
+
+def test_exact_values_are_differentiated_at_exact_templates(quick, miniature_columns):
+    work = prepare_work(quick, miniature_columns, datasets.TRAIN)
+    parameters, widths = initial_parameters(quick), widths_at(quick, 0)
+    evaluate = centre(quick, work.axes)
+    step = value_and_grad(InProcess(), work, parameters, widths, evaluate, exact=True)
+    templates = forward(InProcess(), work, parameters, EXACT)
+    value, slopes, _ = evaluate(templates, parameters)
+    assert step.objective == value
+    expected = pullback(InProcess(), work, parameters, widths, slopes)
+    relaxed = value_and_grad(InProcess(), work, parameters, widths, evaluate)
+    for name, gradient in expected.items():
+        assert np.array_equal(step.gradient[name], gradient)
+    assert relaxed.objective != step.objective
+
+
+def test_a_run_of_exact_values_says_so_and_needs_no_more_sweeps(checked, miniature_columns, tmp_path):
+    update = {"values": "exact", "epochs": 2}
+    settings = checked.model_copy(update={"optimise": checked.optimise.model_copy(update=update)})
+    _, records, _ = run(settings, miniature_columns, tmp_path, 2)
+    assert {record.values for record in records} == {"exact"}
+    assert records[0].objective == records[0].check.objective

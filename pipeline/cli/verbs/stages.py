@@ -87,9 +87,11 @@ def evaluate(
         points = both_points(run, files)
         check_names(run, prepare_work(run, files, datasets.TRAIN), points[INITIAL], relaxed=False)
         result = all_points(run, executor, files, points)
-    epochs = sum(record.seconds for record in records(run, fingerprint))
-    seconds = Seconds(optimise=epochs, evaluate=time.perf_counter() - started)
-    write(run, result, output, evaluation_header(run, fingerprint), seconds)
+    epochs = records(run, fingerprint)
+    seconds = Seconds(
+        optimise=sum(record.seconds for record in epochs), evaluate=time.perf_counter() - started
+    )
+    write(run, result, output, evaluation_header(run, fingerprint), seconds, epochs)
 
 
 @verb
