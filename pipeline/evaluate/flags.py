@@ -14,13 +14,13 @@ from pipeline.evaluate.evaluation import Evaluation
 SURE = 2.0  # errors: a smaller change is none
 AT_BOUND = 1e-9  # of the allowed range
 
-Kind = Literal["at_bound", "no_derivative", "start_kept", "within_error", "not_better"]
+FlagKind = Literal["at_bound", "no_derivative", "start_kept", "within_error", "not_better"]
 
 
 class Flag(Written):
     """One thing to know, for programs and for readers; the parameter that it is about, if it is about one."""
 
-    kind: Kind
+    kind: FlagKind
     parameter: str | None
     text: str
 
@@ -74,5 +74,5 @@ def _words(fold: str) -> str:
     return fold.replace("_", "-").replace("train", "training")
 
 
-def _flag(kind: Kind, text: str, parameter: str | None = None) -> Flag:
+def _flag(kind: FlagKind, text: str, parameter: str | None = None) -> Flag:
     return Flag(kind=kind, parameter=parameter, text=text)
