@@ -1,7 +1,7 @@
 """Relaxed yields against exact ones as all widths shrink together: the largest relative difference of a bin.
 
 Run from the repository once the run's columns are there: `.venv/bin/python tests/benchmarks/convergence.py
-config/agc_ttbar.yaml`.
+config/agc_samples.yaml`.
 """
 
 import argparse
