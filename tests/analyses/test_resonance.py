@@ -138,7 +138,12 @@ def test_exact_cuts_are_what_a_loop_over_the_events_gives(run):
             if name.startswith("isr") and sample not in ("ttbar_leptonic", "zprime_ttbar"):
                 continue
             contents, total = by_hand(path, CUTS, edges, **options)
-            expected = contents * settings.data.samples[sample].cross_section_pb * 30 / total
+            expected = (
+                contents
+                * settings.data.samples[sample].cross_section_pb
+                * settings.data.luminosity_per_pb
+                / total
+            )
             own = found[work.axes.samples.index(sample), work.axes.variations.index(name)]
             np.testing.assert_allclose(own, expected, rtol=2e-6, atol=1e-9, err_msg=f"{sample} {name}")
 
