@@ -6,7 +6,7 @@ more, the mass of the three jets with the largest summed pt of which at least on
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import awkward as ak
@@ -117,13 +117,9 @@ class AgcTtbar(Analysis):
     def loose_leptons(self, events: ak.Array) -> ak.Array:
         """Return electrons, then muons, that fulfil the options, above 20 GeV: records of their fields."""
         kinds = ((events.Electron, self.electron, False), (events.Muon, self.muon, True))
-        kept = [
-            ak.zip(dict(self.lepton_fields(objects, muon=muon)))[
-                fulfilled(objects, required, objects.pt > LOOSE_PT)
-            ]
-            for objects, required, muon in kinds
-        ]
-        return ak.concatenate(kept, axis=1)
+        return passing(
+            ((o, required, self.lepton_fields(o, muon=muon)) for o, required, muon in kinds), LOOSE_PT
+        )
 
     def lepton_fields(self, objects: ak.Array, *, muon: bool) -> Mapping[str, ak.Array]:
         """Return the lepton columns, by their name behind ``lepton_``, of electrons or muons."""
@@ -178,6 +174,14 @@ class AgcTtbar(Analysis):
                 weight=selected * relax.at_least(tags, 2), value=_triplet_mass(c, jets, tags, relax)
             ),
         }
+
+
+def passing(
+    kinds: Iterable[tuple[ak.Array, Sequence[Requirement], Mapping[str, ak.Array]]], least: float
+) -> ak.Array:
+    """Return the objects of all kinds that fulfil their requirements, above ``least`` [GeV]: records of fields."""
+    kept = [ak.zip(dict(fields))[fulfilled(o, required, o.pt > least)] for o, required, fields in kinds]
+    return ak.concatenate(kept, axis=1)
 
 
 def _triplet_mass(

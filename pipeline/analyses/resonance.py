@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pipeline.analyses.agc_ttbar import ELECTRON, JET, JET_ENERGY_SCALE_UP, JET_RESOLUTION_UP, MUON
+from pipeline.analyses.agc_ttbar import ELECTRON, JET, JET_ENERGY_SCALE_UP, JET_RESOLUTION_UP, MUON, passing
 from pipeline.analyses.generator_weights import BRANCHES, shower_variations, weight_columns
 from pipeline.analysis import Analysis, Free, Made, NanoAOD, Transform, Variation, WeightFactor
 from pipeline.columns import normal
@@ -107,14 +107,10 @@ class Resonance(Analysis):
 def _leptons(events: ak.Array) -> ak.Array:
     """Return electrons, then muons, that pass the challenge's requirements."""
     kinds = ((events.Electron, ELECTRON), (events.Muon, MUON))
-    return ak.concatenate(
-        [
-            ak.zip({name: kind[name] for name in ("pt", "eta", "phi")})[
-                fulfilled(kind, requirements(required, "lepton"), kind.pt > LEPTON_PT)
-            ]
-            for kind, required in kinds
-        ],
-        axis=1,
+    fields = ("pt", "eta", "phi")
+    return passing(
+        ((o, requirements(required, "lepton"), {name: o[name] for name in fields}) for o, required in kinds),
+        LEPTON_PT,
     )
 
 

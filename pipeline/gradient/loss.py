@@ -48,12 +48,15 @@ class Evaluated(NamedTuple):
     direct: FreeValues
 
 
+Judge = Callable[[Templates, FreeValues], Evaluated]
+
+
 def centre(config: Config, axes: Axes, specifier: Specifier | None = None) -> Centre:
     """Return, compiled, the objective of templates with the derivative of what is minimised, penalties included."""
     return centre_of(judge(config, axes, specifier))
 
 
-def centre_of(judged: Callable[[Templates, FreeValues], Evaluated]) -> Centre:
+def centre_of(judged: Judge) -> Centre:
     """Return what the gradient needs of an evaluation."""
 
     def evaluate(templates: Templates, parameters: FreeValues) -> tuple[float, Templates, FreeValues]:
@@ -63,9 +66,7 @@ def centre_of(judged: Callable[[Templates, FreeValues], Evaluated]) -> Centre:
     return evaluate
 
 
-def judge(
-    config: Config, axes: Axes, specifier: Specifier | None = None
-) -> Callable[[Templates, FreeValues], Evaluated]:
+def judge(config: Config, axes: Axes, specifier: Specifier | None = None) -> Judge:
     """Return, compiled, the evaluation of templates.
 
     Only an analysis's own figure of merit looks at the parameters too.

@@ -18,7 +18,7 @@ from pipeline.config import Config
 from pipeline.data.record import Check, Counts, EpochRecord, Leading, SweepSeconds
 from pipeline.errors import FitError
 from pipeline.gradient.held import HeldTemplates
-from pipeline.gradient.loss import centre_of, judge
+from pipeline.gradient.loss import Judge, centre_of, judge
 from pipeline.gradient.sweeps import Centre, Executor, Step, value_and_grad
 from pipeline.gradient.work import Work
 from pipeline.optimise import first_step, kept, leading
@@ -111,7 +111,7 @@ def _checked(
     work: Work,
     state: State,
     step: Step,
-    judged: kept.Judge,
+    judged: Judge,
     noted: _Noted,
 ) -> tuple[State, _Noted]:
     """Return the state with the better of its best epoch and this one, where this one is checked."""

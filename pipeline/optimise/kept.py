@@ -3,7 +3,6 @@
 The start is checked too, so what is kept is never worse there. Epochs go on from the last one, not from the best.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +11,10 @@ from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.data.record import Check
 from pipeline.errors import FitError
-from pipeline.gradient.loss import Evaluated
+from pipeline.gradient.loss import Judge
 from pipeline.gradient.sweeps import Executor, FreeValues, forward
 from pipeline.gradient.work import Work
 from pipeline.templates.fill import EXACT
-
-Judge = Callable[[Templates, FreeValues], Evaluated]
 
 
 class Best(NamedTuple):
@@ -36,9 +33,9 @@ def unchecked(config: Config, parameters: FreeValues) -> Best | None:
 
 
 def is_check(config: Config, epoch: int) -> bool:
-    """Return whether the parameters at an epoch are checked: every so many epochs, and at the end."""
+    """Return whether the parameters before an epoch's update are checked; those after the last one always are."""
     every = config.optimise.check_every
-    return every is not None and (epoch % every == 0 or epoch == config.optimise.epochs)
+    return every is not None and epoch % every == 0
 
 
 def check(

@@ -102,30 +102,33 @@ TTBAR = Process(
     cross_section_source="AGC, utils/file_input.py",
 )
 
+T_CHANNEL = ("Top:qq2tq(t:W) = on",)
+T_CHANNEL_PB, TW_PB = (36.993 + 22.175) / 0.252, 37.936 + 37.906
+WJETS = (
+    "WeakBosonAndParton:qqbar2Wg = on",
+    "WeakBosonAndParton:qg2Wq = on",
+    "PhaseSpace:pTHatMin = 100.",  # lower ones hardly ever make four jets: docs/simulation.md
+    *LEPTONS,
+)
+
 PROCESSES: Mapping[str, Process] = MappingProxyType(  # a variation is `process__variation`, as in the AGC
     {
         "ttbar": TTBAR,
         "single_top_t_chan": Process(
             description="single top quark by W exchange, q b -> q' t, all decays",
-            settings=("Top:qq2tq(t:W) = on",),
-            cross_section_pb=(36.993 + 22.175) / 0.252,
+            settings=T_CHANNEL,
+            cross_section_pb=T_CHANNEL_PB,
             cross_section_source="AGC, utils/file_input.py",
         ),
         "single_top_tW": Process(
             description="single top quark with a W boson, g b -> W t at leading order, all decays",
             associated_top=True,
-            cross_section_pb=37.936 + 37.906,
+            cross_section_pb=TW_PB,
             cross_section_source="AGC, utils/file_input.py",
         ),
         "wjets": Process(
             description="W boson with at least one parton of transverse momentum above 100 GeV, to leptons",
-            settings=(
-                "WeakBosonAndParton:qqbar2Wg = on",
-                "WeakBosonAndParton:qg2Wq = on",
-                "PhaseSpace:pTHatMin = 100.",  # lower ones hardly ever make four jets: docs/simulation.md
-                "24:onMode = off",
-                "24:onIfAny = 11 13 15",
-            ),
+            settings=WJETS,
             cross_section_pb=475.8,
             cross_section_source="Pythia 8.317, leading order, this phase space and leptonic decays only",
         ),
@@ -156,8 +159,8 @@ PROCESSES: Mapping[str, Process] = MappingProxyType(  # a variation is `process_
         ),
         "single_top_t_leptonic": Process(
             description="single top quark by W exchange, to a lepton",
-            settings=("Top:qq2tq(t:W) = on", *LEPTONS),
-            cross_section_pb=round((36.993 + 22.175) / 0.252 * W_TO_LEPTONS, 2),
+            settings=(*T_CHANNEL, *LEPTONS),
+            cross_section_pb=round(T_CHANNEL_PB * W_TO_LEPTONS, 2),
             cross_section_source="AGC, utils/file_input.py, times the share of these decays",
             shower_weights=True,
         ),
@@ -165,19 +168,14 @@ PROCESSES: Mapping[str, Process] = MappingProxyType(  # a variation is `process_
             description="single top quark with a W boson at leading order, with at least one lepton",
             settings=LEPTONS_OF_ONE,
             associated_top=True,
-            cross_section_pb=round((37.936 + 37.906) * OF_TWO_TO_LEPTONS, 2),
+            cross_section_pb=round(TW_PB * OF_TWO_TO_LEPTONS, 2),
             cross_section_source="AGC, utils/file_input.py, times the share of these decays",
             one_counts_twice=True,
             shower_weights=True,
         ),
         "wjets_weighted": Process(
             description="W boson to leptons with at least one parton above 100 GeV, more of the hard ones",
-            settings=(
-                "WeakBosonAndParton:qqbar2Wg = on",
-                "WeakBosonAndParton:qg2Wq = on",
-                "PhaseSpace:pTHatMin = 100.",
-                *LEPTONS,
-            ),
+            settings=WJETS,
             bias=Bias(reference=100.0, power=1.0),
             cross_section_pb=8000.0,
             cross_section_source="by hand: Pythia, 475.8 pb, has too few with four jets",
