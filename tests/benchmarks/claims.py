@@ -27,24 +27,24 @@ ANALYSES = {
 }
 
 
-def run(name, overrides):
-    """The folder of the workflow's results."""
-    folder = ROOT / "results" / f"claim_{name}"
-    given = " ".join([f"run={folder.name}", "evaluate.bootstrap=40", *overrides])
-    target = f"results/{folder.name}/summary.json"
-    command = [sys.executable, "-m", "snakemake", target, "--cores", "all", "--quiet", "all"]
-    command += ["--configfile", f"config/{name}.yaml", "--config", f"set={given}"]
+def run(config, name, overrides):
+    """The folder of the workflow's results for a configuration, under a name."""
+    given = " ".join([f"run={name}", *overrides])
+    command = [sys.executable, "-m", "snakemake", f"results/{name}/summary.json", "--cores", "all"]
+    command += ["--quiet", "all", "--configfile", config, "--config", f"set={given}"]
     subprocess.run(command, check=True, cwd=ROOT)
-    return folder
+    return ROOT / "results" / name
+
+
+def summary_of(folder):
+    return json.loads((folder / "summary.json").read_text())
 
 
 def row(name, folder):
     """One line of the table."""
-    values = json.loads((folder / "summary.json").read_text())["values"]
-    evaluation = json.loads((folder / "evaluation.json").read_text())
-    evaluation = evaluation.get("evaluation", evaluation)
-    before, after = (np.array(evaluation["bootstrap"]["values"][point]) for point in ("initial", "optimised"))
-    change, error = (after / before - 1), after.std(ddof=1)
+    summary, evaluation = summary_of(folder), json.loads((folder / "evaluation.json").read_text())
+    values, change = summary["values"], summary["change"]
+    error = np.std(evaluation["bootstrap"]["values"]["optimised"], ddof=1)
 
     def value(point, fold, kind):
         return values[point][fold][kind]["value"]
@@ -54,11 +54,10 @@ def row(name, folder):
         f"{value('initial', fold, kind):.4g} → {value('optimised', fold, kind):.4g}"
         for fold, kind in (("train", "relaxed"), ("train", "exact"), ("held_out", "exact"))
     ]
-    moved = true / value("initial", "held_out", "exact") - 1
     gap = (claimed - true) / (np.sqrt(2) * error)
     return (
-        f"| {name} | " + " | ".join(cells) + f" ± {error:.2g} | {100 * moved:+.1f} ± "
-        f"{100 * change.std(ddof=1):.1f} % | {gap:+.1f} |"
+        f"| {name} | " + " | ".join(cells) + f" ± {error:.2g} | {100 * change['value']:+.1f} ± "
+        f"{100 * change['error']:.1f} % | {gap:+.1f} |"
     )
 
 
@@ -72,7 +71,8 @@ def main():
     )
     print("| --- | --- | --- | --- | --- | --- |")
     for name in given.analyses:
-        print(row(name, run(name, [*ANALYSES[name], *given.set])), flush=True)
+        overrides = ["evaluate.bootstrap=40", *ANALYSES[name], *given.set]
+        print(row(name, run(f"config/{name}.yaml", f"claim_{name}", overrides)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What the differentiable histogram costs: against relaxed.hist, boost-histogram and the memory's bandwidth.
 
-The same float32 arrays for all, kernels of half a bin. Value and gradient are with respect to values, weights, edges
-and bandwidth (relaxed.hist has no weights). Contenders take turns, so that other users of the machine slow all of
-them; medians. Peers: `.uv/bin/uv pip install --group benchmarks`. Run from the repository:
+The same arrays for all, float32, with `--x64` float64 too; kernels of half a bin. Value and gradient are with respect
+to values, weights, edges and bandwidth (relaxed.hist has no weights). Contenders take turns, so that other users of the
+machine slow all of them; medians. Peers: `.uv/bin/uv pip install --group benchmarks`. Run from the repository:
 `.venv/bin/python tests/benchmarks/histogram.py`; with `--x64` in the setting of the pipeline.
 """
 
@@ -66,18 +66,19 @@ def boost_fill(values, weights, axis, threads):
     return peer.fill(values, weight=weights, threads=threads).view()
 
 
-def against_peers(n, repetitions):
-    values, weights = events(n)
+def against_peers(n, repetitions, dtype):
+    values, weights = (array.astype(dtype) for array in events(n))
     x, w = jnp.asarray(values), jnp.asarray(weights)
     print(
-        f"\n{n} events, float32, milliseconds; boost-histogram's fill in units of our forward, and ours in its"
+        f"\n{n} events, {np.dtype(dtype).name}, milliseconds; "
+        "boost-histogram's fill in units of our forward, and ours in its"
     )
     print(
         f"{'bins':>5}{'forward':>9}{'boost':>10}{'/ ours':>8}{'2 threads':>10}{'/ ours':>8}"
         f"{'any edges':>10}{'/ ours':>8}{'value+grad':>13}{'/ boost':>9}"
     )
     for bins in BINS:
-        edges, s = binning(bins)
+        edges, s = (np.asarray(array, dtype=dtype) for array in binning(bins))
         at = x, w, jnp.asarray(edges), jnp.asarray(s)
         regular, variable = bh.axis.Regular(bins, 0, 1), bh.axis.Variable(edges)
         found = taking_turns(
@@ -228,7 +229,8 @@ def main():
         f"machine: {platform.machine()}, {os.cpu_count()} cores, {jax.devices()[0].device_kind}; jax {jax.__version__}"
     )
     print(f"medians of {options.repetitions} repetitions; jax_enable_x64 {options.x64}")
-    against_peers(options.events, options.repetitions)
+    for dtype in (np.float32, np.float64) if options.x64 else (np.float32,):
+        against_peers(options.events, options.repetitions, dtype)
     accuracy(options.events)
     sizes = [n for n in (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000) if n <= options.largest]
     peak_memory([n for n in sizes if n >= 1_000_000])

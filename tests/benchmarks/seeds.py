@@ -5,33 +5,9 @@ Prints a table. From the repository: `.venv/bin/python tests/benchmarks/seeds.py
 """
 
 import argparse
-import json
-import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
-
-
-def run(config, seed, overrides):
-    """The summary of the workflow on the data set of a seed."""
-    name = f"{Path(config).stem}_seed{seed}"
-    given = " ".join([f"run={name}", f"simulate.seed={seed}", *overrides])
-    target = f"results/{name}/summary.json"
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        target,
-        "--cores",
-        "all",
-        "--quiet",
-        "all",
-        "--configfile",
-        config,
-    ]
-    subprocess.run([*command, "--config", f"set={given}"], check=True, cwd=ROOT)
-    return json.loads((ROOT / target).read_text())
+from claims import run, summary_of
 
 
 def row(seed, summary):
@@ -63,7 +39,9 @@ def main():
     print("| seed | " + " | ".join(columns) + " | change, held-out | in errors |")
     print("| --- " * (len(columns) + 3) + "|")
     for seed in given.seeds:
-        print(row(seed, run(given.config, seed, given.set)), flush=True)
+        name = f"{Path(given.config).stem}_seed{seed}"
+        folder = run(given.config, name, [f"simulate.seed={seed}", *given.set])
+        print(row(seed, summary_of(folder)), flush=True)
 
 
 if __name__ == "__main__":
