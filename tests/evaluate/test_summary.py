@@ -8,7 +8,8 @@ import jsonschema
 import pytest
 
 from pipeline import config as configuration
-from pipeline.data.record import Check, EpochRecord, SweepSeconds, kept_epoch
+from pipeline.data.progress import kept
+from pipeline.data.record import Check, EpochRecord, SweepSeconds
 from pipeline.data.written import parsed
 from pipeline.errors import InputError
 from pipeline.evaluate.change import change
@@ -60,11 +61,11 @@ def check(value):
 
 
 def test_the_kept_epoch_is_the_first_of_the_best_that_were_checked():
-    assert kept_epoch(RECORDS) == 2
+    assert kept(RECORDS) == (0, 2, 0)
     values = [3.0, 1.0, 2.0, 1.0]
     checked = [record(epoch, check=check(value)) for epoch, value in enumerate(values)]
-    assert kept_epoch(checked) == 1
-    assert kept_epoch([*checked[:-1], record(3, last_check=check(0.5))]) == 4
+    assert kept(checked).epoch == 1
+    assert kept([*checked[:-1], record(3, last_check=check(0.5))]).epoch == 4
 
 
 @pytest.mark.parametrize(
