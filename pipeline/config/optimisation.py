@@ -97,8 +97,8 @@ class Optimise(Section):
         for key, value, least in (("patience", self.patience, None), ("starts", self.starts, 1)):
             if self.check_every is None and value != least:
                 raise ValueError(
-                    f"optimise.{key}: {value} needs checks of the exact objective, and optimise.check_every is null; "
-                    f"set it, or remove {key}"
+                    f"{key}: {value} needs checks of the exact objective, and check_every is null; set it to a number "
+                    f"of epochs, or remove {key}"
                 )
         return self
 

@@ -120,7 +120,10 @@ def _vanished(name: str, own: Sequence[EpochRecord], moment: Moment, free: Free 
     allowed = free.bounds if free else None
     span = allowed[1] - allowed[0] if allowed else 1.0
     if len(path) > 1 and max(path) - min(path) <= STILL * span and path[0] not in (allowed or ()):
-        return f"{name}: its derivative, {largest:.3g} at most, was too small to move it"
+        return (
+            f"{name}: its derivative, {largest:.3g} at most, and the steps were too small to move it by {STILL:g} of "
+            "its range"
+        )
     return None
 
 

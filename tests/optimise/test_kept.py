@@ -30,7 +30,12 @@ NOTHING_ABOVE = """
 import jax.numpy as jnp
 c = c.replace(weight=c.weight * jnp.where(p.cut > 0.6, jnp.nan, 1.0))
 """
-TWO = ["parameters.cut=0.3", "widths.cut={initial: 0.04, final: 0.02}", "optimise.learning_rate=0.03"]
+TWO = [
+    "optimise.seed=2",
+    "parameters.cut=0.3",
+    "widths.cut={initial: 0.04, final: 0.02}",
+    "optimise.learning_rate=0.03",
+]
 TWO += ["optimise.epochs=8", "optimise.check_every=2"]
 STUCK = ["optimise.learning_rate=1e-9", "optimise.check_every=1", "optimise.patience=2"]
 
@@ -41,7 +46,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     path = write_run(folder, optimise={"epochs": 7, "epochs_per_job": 7, "learning_rate": 0.08}, events=400)
     rng = np.random.default_rng(3)
-    twice = np.concatenate([rng.uniform(0.35, 0.45, 200), rng.uniform(0.9, 1.0, 200)]).astype(np.float32)
+    twice = np.concatenate([rng.uniform(0.35, 0.45, 130), rng.uniform(0.9, 1.0, 270)]).astype(np.float32)
     write(folder / "signal.root", events=400, x=twice)
     with_gap = np.concatenate([rng.uniform(0, 0.6, 200), rng.uniform(0.7, 1, 200)]).astype(np.float32)
     write(folder / "background.root", events=400, x=with_gap)
@@ -138,7 +143,7 @@ def test_patience_ends_a_run_and_what_comes_later_does_nothing(made, tmp_path):
 
 
 def test_a_run_that_improves_is_not_ended(made, tmp_path):
-    found, work = made("optimise.patience=1", *TWO)
+    found, work = made("optimise.patience=1", *TWO, "parameters.cut=0.1")
     _, records = run(found, work, tmp_path)
     values = [check.minimised for check in progress.checks(records).values()]
     assert len(values) > 2
@@ -153,9 +158,9 @@ def test_an_unfinished_block_is_refused(made, tmp_path):
         optimise.load(tmp_path / "block_1.npz", found, initial_parameters(found), "", 1)
 
 
-@pytest.mark.parametrize("settings", [["optimise.starts=3", "optimise.patience=2", "optimise.check_every=1"]])
-@pytest.mark.parametrize("job", [1, 3, 4, 8])
-def test_starts_and_patience_are_the_same_after_a_kill_and_over_blocks(made, tmp_path, settings, job):
+@pytest.mark.parametrize("job", [3, 8])
+def test_starts_and_patience_are_the_same_after_a_kill_and_over_blocks(made, tmp_path, job):
+    settings = ["optimise.starts=3", "optimise.patience=2", "optimise.check_every=1"]
     found, work = made(*TWO, *settings, f"optimise.epochs_per_job={job}")
     whole, records = run(found, work, tmp_path / "whole")
     assert {r.start for r in records} == {0, 1, 2}
@@ -236,7 +241,7 @@ def test_drawn_starts_are_inside_the_bounds_and_of_the_seed(made, request):
     assert len(set(cuts)) == 20
     assert all(0 <= cut <= 1 for cut in cuts)
     assert np.ptp(cuts) > 0.5
-    other, _ = made("optimise.seed=2")
+    other, _ = made("optimise.seed=3")
     assert not set(cuts[1:]) & {float(start_parameters(other, n)["cut"]) for n in range(20)}
     folder = request.config.rootpath / "config"
     edges = config.load(folder / "bin_edges.yaml")
@@ -253,7 +258,9 @@ def test_drawn_starts_are_inside_the_bounds_and_of_the_seed(made, request):
 
 @pytest.mark.parametrize("key", ["patience", "starts"])
 def test_what_needs_checks_says_so(made, key):
-    with pytest.raises(ConfigError, match=rf"{key}: 3 needs checks .* check_every is null"):
+    with pytest.raises(
+        ConfigError, match=rf"{key}: 3 needs checks of the exact objective, and check_every is null"
+    ):
         made(f"optimise.{key}=3", "optimise.check_every=null")
 
 
