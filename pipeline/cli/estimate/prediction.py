@@ -153,6 +153,8 @@ def _evaluate(
     if config.model.pseudodata:
         total += len(POINTS) * (_sweep(works[ALL], measured, machine, workers, exact) + empty)
     last = works[datasets.folds(config)[-1]]
+    cuts = len(config.widths)  # of which a plateau is looked for
+    total += cuts * (_sweep(works[TRAIN], measured, machine, workers, exact) + empty)
     replica = _sweep(last, measured, machine, workers, exact) + empty + centre
     total += config.evaluate.bootstrap * len(POINTS) * replica
     read = sum(works[fold].events for fold in evaluated_folds(config))
