@@ -11,7 +11,8 @@ from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.data import datasets, store
 from pipeline.data.datasets import NOMINAL
-from pipeline.data.names import INITIAL, Fold, Point
+from pipeline.data.names import INITIAL, OPTIMISED, Fold, Point
+from pipeline.data.progress import Moment
 from pipeline.data.record import EpochRecord
 from pipeline.errors import FitError
 from pipeline.evaluate import evaluation
@@ -35,6 +36,7 @@ from pipeline.likelihood.run_workspace import beyond_pyhf, workspace
 from pipeline.likelihood.workspace import Workspace
 from pipeline.optimise import first_step
 from pipeline.optimise.parameters import edges_at
+from pipeline.optimise.plateaus import Plateau, plateaus
 from pipeline.templates import cautions
 from pipeline.templates.axes import variations_of
 from pipeline.templates.fill import EXACT
@@ -56,10 +58,14 @@ def all_points(
     executor: Executor,
     columns: Sequence[tuple[str, Path]],
     points: Mapping[Point, FreeValues],
+    kept: Moment | None = None,
 ) -> Evaluations:
     """Evaluate every point on every fold that holds events, and fit the pseudodata where there are such.
 
     At the point ``initial`` numbers may be missing.
+
+    Args:
+        kept: the epoch that the optimised point is of; absent: no plateaus are looked for.
     """
     found, fitted = {}, {}
     works = {fold: work_of_all_models(config, columns, fold) for fold in datasets.folds(config)}
@@ -104,9 +110,23 @@ def all_points(
         },
         rows=tuple(_row(config, *key, *entry, cautious[key]) for key, entry in found.items()),
         bootstrap=_bootstrap(config, executor, *list(found.values())[-1], points, objectives.own.centre),
+        plateaus=()
+        if kept is None
+        else _plateaus(config, executor, *found[OPTIMISED, datasets.TRAIN], points, kept),
     )
     workspaces = {key: e.workspace for key, (_, e) in found.items() if e.workspace is not None}
     return Evaluations(everywhere, workspaces | {(p, PSEUDODATA): spec for p, (spec, _) in fitted.items()})
+
+
+def _plateaus(
+    config: Config,
+    executor: Executor,
+    training: Work,
+    result: Verdict,
+    points: Mapping[Point, FreeValues],
+    kept: Moment,
+) -> tuple[Plateau, ...]:
+    return plateaus(config, executor, training, points[OPTIMISED], kept, result.templates)
 
 
 def _apart(result: Verdict) -> float:

@@ -11,7 +11,8 @@ from pydantic import Field
 from pipeline.analysis import analysis_of
 from pipeline.config import Config
 from pipeline.data.names import INITIAL, OPTIMISED, Fold, Point
-from pipeline.data.record import EpochRecord, kept_epoch
+from pipeline.data.progress import Reached, kept, reached
+from pipeline.data.record import EpochRecord
 from pipeline.data.written import Written
 from pipeline.evaluate.change import Change, change
 from pipeline.evaluate.evaluation import EvaluatedKind, EvaluatedPoint, Evaluation, Number
@@ -89,6 +90,8 @@ class Summary(Written):
     kept_epoch: int = Field(
         description="the epoch whose parameters are the result, counted from 0, the start"
     )
+    kept_start: int = Field(description="the start that it is of, counted from 0, the configured one")
+    starts: tuple[Reached, ...] = Field(description="how far each start came, and what it reached")
     flags: tuple[Flag, ...] = Field(description="what to know before the number: bounds, derivatives, errors")
 
 
@@ -123,7 +126,9 @@ def summary(
         events={row.fold: row.events for row in evaluation.rows},
         versions=versions(),
         seconds=seconds,
-        kept_epoch=kept_epoch(records),
+        kept_epoch=kept(records).epoch,
+        kept_start=kept(records).start,
+        starts=reached(config.optimise, records),
         flags=flags(config, evaluation, records),
     )
 
