@@ -28,10 +28,10 @@ INSIDE = {
     "config": "textfiles sources targets section kinds notation cluster events model quantities objective sections"
     " reader",
     "data": "names atomic written record event_random store results checksums manifest jobs datasets column_file"
-    " normalisation provenance run_files fingerprint",
-    "evaluate": "variation_noise evaluation change flags summary"
-    " pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point"
-    " stage histograms scan given_workspace workspace_results workspace_fits pyhf_beside",
+    " normalisation provenance fingerprint run_files",
+    "evaluate": "variation_noise evaluation change flags fold_results summary"
+    " pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit pieces at_point rows"
+    " stage cross_fitting histograms scan given_workspace workspace_results workspace_fits pyhf_beside",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps suspects loss",
     "likelihood": "interpolation workspace paramsets layout multipliers stacked terms histfactory"

@@ -10,12 +10,13 @@ from pydantic import Field
 
 from pipeline.analysis import analysis_of
 from pipeline.config import Config
-from pipeline.data.names import INITIAL, OPTIMISED, Fold, Point
+from pipeline.data.names import INITIAL, OPTIMISED, Fold, Part, Point
 from pipeline.data.record import EpochRecord, kept_epoch
 from pipeline.data.written import Written
 from pipeline.evaluate.change import Change, change
 from pipeline.evaluate.evaluation import EvaluatedKind, EvaluatedPoint, Evaluation, Number
-from pipeline.evaluate.flags import Flag, flags
+from pipeline.evaluate.flags import Flag
+from pipeline.evaluate.fold_results import flags_of_all
 from pipeline.gradient.loss import Described
 from pipeline.likelihood.run_workspace import beyond_pyhf
 
@@ -73,6 +74,17 @@ class Seconds(Written):
     evaluate: float
 
 
+class FoldSummary(Written):
+    """The optimisation that never saw a fold: what it found, its epoch, and the exact objective on what it did see."""
+
+    fold: Part
+    parameters: dict[str, float]
+    edges: dict[str, tuple[float, ...] | None]
+    kept_epoch: int
+    training: Number
+    training_events: int
+
+
 class Summary(Written):
     """The result of a run."""
 
@@ -86,16 +98,21 @@ class Summary(Written):
     events: dict[Fold, int] = Field(description="preselected events by fold")
     versions: dict[str, str] = Field(description="versions of the packages and of Python")
     seconds: Seconds = Field(description="what it took")
-    kept_epoch: int = Field(
-        description="the epoch whose parameters are the result, counted from 0, the start"
+    kept_epoch: int | None = Field(
+        description="the epoch whose parameters are the result, counted from 0, the start; null with data.folds"
     )
     flags: tuple[Flag, ...] = Field(description="what to know before the number: bounds, derivatives, errors")
+    folds: tuple[FoldSummary, ...] = Field(description="with data.folds, the optimisation outside of each")
 
 
 def summary(
-    config: Config, evaluation: Evaluation, seconds: Seconds, records: Sequence[EpochRecord]
+    config: Config, evaluation: Evaluation, seconds: Seconds, *optimisations: Sequence[EpochRecord]
 ) -> Summary:
-    """Return the summary of an evaluated run."""
+    """Return the summary of an evaluated run.
+
+    Args:
+        optimisations: the records of each, one where there are no folds.
+    """
     free = analysis_of(config).parameters
     initial, optimised = (evaluation.points[point] for point in (INITIAL, OPTIMISED))
     values: dict[Point, dict[Fold, Values]] = {}
@@ -123,8 +140,23 @@ def summary(
         events={row.fold: row.events for row in evaluation.rows},
         versions=versions(),
         seconds=seconds,
-        kept_epoch=kept_epoch(records),
-        flags=flags(config, evaluation, records),
+        kept_epoch=None if evaluation.folds else kept_epoch(optimisations[0]),
+        flags=flags_of_all(config, evaluation, optimisations),
+        folds=_folds(evaluation, optimisations),
+    )
+
+
+def _folds(evaluation: Evaluation, optimisations: Sequence[Sequence[EpochRecord]]) -> tuple[FoldSummary, ...]:
+    return tuple(
+        FoldSummary(
+            fold=own.fold,
+            parameters=own.optimised.parameters,
+            edges=own.optimised.edges,
+            kept_epoch=kept_epoch(records),
+            training=own.training[OPTIMISED].exact,
+            training_events=own.outside,
+        )
+        for own, records in zip(evaluation.folds, optimisations, strict=False)
     )
 
 
