@@ -94,13 +94,16 @@ def _training(
     at: tuple[Point, Sequence[FreeValues]],
     objectives: Objectives,
 ) -> list[EvaluatedPoint]:
-    """Return what a point is worth to each optimisation, on the events outside of its fold."""
+    """Return what a point is worth to each optimisation, on the events outside of its fold.
+
+    A number may be missing: an optimisation that knows its events too well may leave a bin without background.
+    """
     point, parameters = at
     found = []
     for number, own in enumerate(parameters):
         pieces = _outside(config, columns, works, number, own)
-        where = f"training outside of fold {number + 1}"
-        result = verdict_in_words(config, executor, point, where, pieces, objectives)
+        where = f"{point}, training outside of fold {number + 1}"
+        result = verdict_in_words(config, executor, where, pieces, objectives, needed=False)
         found.append(row(config, point, TRAIN, pieces, result, ()))
     return found
 

@@ -82,7 +82,9 @@ def evaluated(
 ) -> Evaluations:
     """Evaluate what is judged, the last fold last, and fit the pseudodata to everything at each point."""
     found = {
-        (point, fold): verdict_in_words(config, executor, point, fold, own, objectives)
+        (point, fold): verdict_in_words(
+            config, executor, f"{point}, {fold}", own, objectives, needed=point != INITIAL
+        )
         for (point, fold), own in judged.items()
     }
     axes = next(iter(judged.values()))[0].work.axes
@@ -106,23 +108,23 @@ def evaluated(
 
 
 def verdict_in_words(
-    config: Config, executor: Executor, point: Point, where: str, pieces: Pieces, objectives: Objectives
+    config: Config, executor: Executor, where: str, pieces: Pieces, objectives: Objectives, *, needed: bool
 ) -> Verdict:
     """Return the verdict on some events at a point, and log it."""
-    result = verdict_of(config, executor, pieces, objectives, needed=point != INITIAL)
+    result = verdict_of(config, executor, pieces, objectives, needed=needed)
     logger.info(
-        f"{point}, {where}: exact {_shown(result.exact)}, relaxed {_shown(result.relaxed)}, "
+        f"{where}: exact {_shown(result.exact)}, relaxed {_shown(result.relaxed)}, "
         f"pyhf {_shown(result.pyhf)}"
     )
     if (apart := _apart(result)) > WORTH_A_WORD:
         logger.info(
-            f"note: {point}, {where}: the final number is {100 * apart:.0f} % from the one that is optimised: "
+            f"note: {where}: the final number is {100 * apart:.0f} % from the one that is optimised: "
             "the likelihood is no parabola there, or a parameter meets a bound; see docs/objectives.md"
         )
     for missing in result.missing:
-        logger.info(f"note: {point}, {where}: no number, {missing}")
+        logger.info(f"note: {where}: no number, {missing}")
     if result.fit is not None and result.fit.interval_missing:
-        logger.info(f"note: {point}, {where}: no interval, {result.fit.interval_missing}")
+        logger.info(f"note: {where}: no interval, {result.fit.interval_missing}")
     return result
 
 
