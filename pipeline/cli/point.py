@@ -17,7 +17,7 @@ from pipeline.data.provenance import outdated
 from pipeline.data.run_files import ColumnFiles, notes
 from pipeline.errors import ConfigError
 from pipeline.evaluate.cross_fitting import paired, works_of_folds
-from pipeline.evaluate.pieces import Pieces
+from pipeline.gradient.pieces import Pieces
 from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.optimise.blocks import optimised

@@ -19,7 +19,7 @@ from pipeline.data.names import ALL, Part
 from pipeline.errors import InputError
 
 Provenances = Sequence[Provenance]
-Parts = tuple[Part, ...] | None  # of the column files; None: all
+PartNames = tuple[Part, ...] | None  # of the column files; None: all
 # An analysis's mean weight is its scale factors, which are near 1, or a generator's weight in some unit, which is not.
 MEAN_WEIGHT = (0.5, 2.0)
 NEGATIVE_SHARE = (
@@ -102,7 +102,7 @@ def _dividing(config: Config) -> str:
     return "data.held_out_fraction" if config.data.folds is None else "data.folds"
 
 
-def _events(files: Provenances, parts: Parts) -> int:
+def _events(files: Provenances, parts: PartNames) -> int:
     return sum(n for file in files for part, n in file.entries_read.items() if parts is None or part in parts)
 
 
@@ -119,7 +119,7 @@ def _made_up_for(sample: str, files: Provenances, total: int, aside: int | None)
     return total + sum(filter(None, lost)) + aside
 
 
-def _generated(sample: str, files: Provenances, parts: Parts) -> float:
+def _generated(sample: str, files: Provenances, parts: PartNames) -> float:
     """Sum of the generator weights of the events processed in some parts.
 
     Of files with a tree ``Runs`` it is the sum there, once per file, times the share of the file's entries that was
@@ -143,11 +143,11 @@ def _of_a_file(ranges: Provenances) -> float:
     return float(in_runs * _events(ranges, None) / ranges[0].entries_in_file)
 
 
-def _named(parts: Parts) -> str:
+def _named(parts: PartNames) -> str:
     return "all folds" if parts is None else f"fold {', '.join(map(repr, parts))}"
 
 
-def _share(files: Provenances, parts: Parts) -> float:
+def _share(files: Provenances, parts: PartNames) -> float:
     """Return the share of parts in a sample, by generator weights where all its files have them, else by events."""
     if parts is None:
         return 1.0

@@ -8,9 +8,9 @@ from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.errors import FitError
 from pipeline.evaluate.evaluation import EvaluatedKind, Missing, Number, Numbers, PyhfFit
-from pipeline.evaluate.pieces import Piece, Pieces, added, value
 from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreement
 from pipeline.gradient.loss import centre
+from pipeline.gradient.pieces import Piece, Pieces, added, value
 from pipeline.gradient.sweeps import Centre, Executor, FreeValues
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.likelihood.run_workspace import beyond_pyhf, workspace

@@ -18,11 +18,18 @@ from pipeline.data import column_file, datasets, normalisation
 from pipeline.data.column_file import Provenance
 from pipeline.data.names import CROSS_FITTED, INITIAL, OPTIMISED, POINTS, TRAIN, Point
 from pipeline.evaluate.at_point import Objectives, objectives_of, work_of_all_models
-from pipeline.evaluate.evaluation import EvaluatedPoint, FoldResult, Numbers, Place
-from pipeline.evaluate.fold_results import mean_place, mean_row
-from pipeline.evaluate.pieces import Piece, Pieces
+from pipeline.evaluate.evaluation import (
+    EvaluatedPoint,
+    FoldResult,
+    Further,
+    Number,
+    Numbers,
+    Place,
+    YieldTables,
+)
 from pipeline.evaluate.rows import place, row
 from pipeline.evaluate.stage import Evaluations, Judged, evaluated, started, verdict_in_words
+from pipeline.gradient.pieces import Piece, Pieces
 from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work, prepare_work
 
@@ -52,7 +59,7 @@ def cross_fitted(
     whole: dict[Point, Pieces] = {point: paired(works, points[point]) for point in POINTS}
     judged: Judged = {(point, CROSS_FITTED): own for point, own in whole.items()}
     found = [place(config, parameters) for parameters in optimised]
-    places: dict[Point, Place] = {INITIAL: place(config, start), OPTIMISED: mean_place(found)}
+    places: dict[Point, Place] = {INITIAL: place(config, start), OPTIMISED: _mean_place(found)}
     everything = whole if config.model.pseudodata else {}
     made = evaluated(config, executor, objectives, judged, everything, places)
     folds = tuple(
@@ -65,7 +72,7 @@ def cross_fitted(
         )
         for number, part in enumerate(datasets.parts(config))
     )
-    rows = (*(mean_row(own) for own in trained.values()), *made.evaluation.rows)
+    rows = (*(_mean_row(own) for own in trained.values()), *made.evaluation.rows)
     return made._replace(evaluation=made.evaluation.changed(rows=rows, folds=folds))
 
 
@@ -134,3 +141,70 @@ def _factors(
 
 def _numbers(own: EvaluatedPoint) -> Numbers:
     return Numbers(exact=own.exact, relaxed=own.relaxed, pyhf=own.pyhf)
+
+
+def _mean_row(rows: Sequence[EvaluatedPoint]) -> EvaluatedPoint:
+    """Return the mean of what several optimisations are worth, each on its own events; a mean has no fit."""
+    return EvaluatedPoint(
+        point=rows[0].point,
+        fold=rows[0].fold,
+        events=round(np.mean([row.events for row in rows])),
+        missing=tuple(
+            missing.changed(reason=f"fold {number}: {missing.reason}")
+            for number, row in enumerate(rows, start=1)
+            for missing in row.missing
+        ),
+        also={
+            name: Further(label=own.label, **_means([row.also[name] for row in rows]))
+            for name, own in rows[0].also.items()
+        },
+        cautions=(),
+        templates=_mean_tables([row.templates for row in rows]),
+        fit=None,
+        **_means(rows),
+    )
+
+
+def _mean_place(places: Sequence[Place]) -> Place:
+    """Return the means of parameters and of bin edges."""
+    edges = {
+        channel: None if own is None else _mean([place.edges[channel] for place in places])
+        for channel, own in places[0].edges.items()
+    }
+    parameters = {
+        name: float(np.mean([place.parameters[name] for place in places])) for name in places[0].parameters
+    }
+    return Place(parameters=parameters, edges=edges, pseudodata=None)
+
+
+def _means(rows: Sequence[Numbers]) -> dict[str, Number]:
+    """Return the mean of each kind of number; none where one of them is missing."""
+    found = {
+        "exact": [row.exact for row in rows],
+        "relaxed": [row.relaxed for row in rows],
+        "pyhf": [row.pyhf for row in rows],
+    }
+    return {kind: None if None in own else float(np.mean([*own])) for kind, own in found.items()}
+
+
+def _mean(arrays: Sequence[object]) -> tuple[float, ...]:
+    return tuple(np.mean(np.array(arrays, dtype=np.float64), axis=0).tolist())
+
+
+def _mean_tables(tables: Sequence[YieldTables]) -> YieldTables:
+    first = tables[0]
+    return YieldTables(
+        yields={
+            channel: {
+                sample: {
+                    name: _mean([table.yields[channel][sample][name] for table in tables]) for name in named
+                }
+                for sample, named in samples.items()
+            }
+            for channel, samples in first.yields.items()
+        },
+        sumw2={
+            channel: {sample: _mean([table.sumw2[channel][sample] for table in tables]) for sample in samples}
+            for channel, samples in first.sumw2.items()
+        },
+    )

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from pipeline.config import Config
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, InputError
-from pipeline.evaluate.pieces import Piece, Pieces, added
+from pipeline.gradient.pieces import Piece, Pieces, added
 from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work
 from pipeline.optimise.parameters import edges_at

@@ -10,8 +10,8 @@ from pipeline.data.datasets import NOMINAL
 from pipeline.data.names import Fold, Point
 from pipeline.evaluate.at_point import Verdict
 from pipeline.evaluate.evaluation import EvaluatedPoint, Further, Place, YieldTables
-from pipeline.evaluate.pieces import Pieces, events
 from pipeline.gradient.loss import described
+from pipeline.gradient.pieces import Pieces, events
 from pipeline.gradient.sweeps import FreeValues
 from pipeline.optimise.parameters import edges_at
 from pipeline.templates import cautions

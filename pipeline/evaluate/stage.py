@@ -14,12 +14,12 @@ from pipeline.errors import FitError
 from pipeline.evaluate import evaluation
 from pipeline.evaluate.at_point import Objectives, Verdict, objectives_of, verdict_of, work_of_all_models
 from pipeline.evaluate.evaluation import Bootstrap, Evaluation, FittedParameter, Place
-from pipeline.evaluate.pieces import Piece, Pieces, added
 from pipeline.evaluate.pyhf_fit import fit_table
 from pipeline.evaluate.rows import place, row, scalars, tables
 from pipeline.evaluate.summary import Seconds, summary
 from pipeline.evaluate.variation_noise import variation_noise
 from pipeline.gradient.loss import described
+from pipeline.gradient.pieces import Piece, Pieces, added
 from pipeline.gradient.sweeps import Executor, FreeValues, forward
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.likelihood.run_workspace import beyond_pyhf, workspace
@@ -113,8 +113,7 @@ def verdict_in_words(
     """Return the verdict on some events at a point, and log it."""
     result = verdict_of(config, executor, pieces, objectives, needed=needed)
     logger.info(
-        f"{where}: exact {_shown(result.exact)}, relaxed {_shown(result.relaxed)}, "
-        f"pyhf {_shown(result.pyhf)}"
+        f"{where}: exact {_shown(result.exact)}, relaxed {_shown(result.relaxed)}, pyhf {_shown(result.pyhf)}"
     )
     if (apart := _apart(result)) > WORTH_A_WORD:
         logger.info(

@@ -15,8 +15,7 @@ from pipeline.data.record import EpochRecord, kept_epoch
 from pipeline.data.written import Written
 from pipeline.evaluate.change import Change, change
 from pipeline.evaluate.evaluation import EvaluatedKind, EvaluatedPoint, Evaluation, Number
-from pipeline.evaluate.flags import Flag
-from pipeline.evaluate.fold_results import flags_of_all
+from pipeline.evaluate.flags import Flag, flags_of_all
 from pipeline.gradient.loss import Described
 from pipeline.likelihood.run_workspace import beyond_pyhf
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jinja2
 import matplotlib as mpl
+import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -20,7 +21,7 @@ from pipeline.data.record import EpochRecord, checks, kept_epoch
 from pipeline.data.store import write_text
 from pipeline.evaluate.change import change
 from pipeline.evaluate.evaluation import EvaluatedPoint, Evaluation, PyhfFit
-from pipeline.evaluate.fold_results import flags_of_all, spreads
+from pipeline.evaluate.flags import flags_of_all
 from pipeline.evaluate.summary import versions
 from pipeline.fit.interval import Method
 from pipeline.report import figures as draw
@@ -92,7 +93,7 @@ def write(
         "flags": flags_of_all(config, evaluation, optimisations),
         "kept": kept_epoch(records) if checks(records) and not others else None,
         "kept_of_folds": [kept_epoch(own) for own in optimisations],
-        "spreads": spreads(evaluation),
+        "spreads": _spreads(evaluation),
         "edges_of_folds": _edges_of_folds(evaluation),
         "noise": evaluation.bootstrap.variations if evaluation.bootstrap else (),
         "cautions": _cautions(evaluation),
@@ -167,6 +168,12 @@ def _moved_edges(evaluation: Evaluation) -> dict[str, dict[str, str]]:
         for channel, edges in points[INITIAL].edges.items()
         if edges != points[OPTIMISED].edges[channel]
     }
+
+
+def _spreads(evaluation: Evaluation) -> dict[str, float]:
+    """Return the standard deviation of each parameter over the folds."""
+    found = [own.optimised.parameters for own in evaluation.folds]
+    return {name: float(np.std([own[name] for own in found], ddof=1)) for name in found[0]} if found else {}
 
 
 def _edges_of_folds(evaluation: Evaluation) -> dict[str, list[str]]:

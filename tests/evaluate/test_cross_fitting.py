@@ -209,7 +209,39 @@ def test_the_state_of_one_fold_is_none_of_another(results, tmp_path):
         optimise.load(tmp_path / "block.npz", run, found[0], of_optimisation(fingerprint, 2), 1)
 
 
-EDGES = ["channels.all.edges=[0.0, 0.3, 0.7, 1.0]", "channels.all.free_edges=true"]
+BINNED = 'return {"all": Observation(weight=c.weight * relax.greater(c.x, p.cut), value=c.x)}'
+EDGES = [
+    "channels.all={edges: [0.0, 0.3, 0.7, 1.0], free_edges: {smallest: 0.05}, bandwidth: {initial: 0.1, final: 0.1}}"
+]
+
+
+def test_bins_are_added_one_by_one_whatever_their_edges(folder, tmp_path):
+    target = rootfiles.write_analysis(tmp_path, "binned.py", observe=BINNED)
+    run = tiny(folder, f"analysis.target={target}", *EDGES)
+    files, start = write_columns(run, tmp_path / "columns"), initial_parameters(run)
+    (free,) = (name for name, array in start.items() if np.ndim(array))
+    shift = np.array([0.0, 0.4, -0.3])
+    found = [start, {**start, free: start[free] + shift}]
+    made = cross_fitted(run, InProcess(), files, start, found).evaluation
+    edges = [np.array(own.optimised.edges["all"]) for own in made.folds]
+    assert np.abs(edges[0] - edges[1])[1:-1].min() > 0.01
+    np.testing.assert_allclose(made.points["optimised"].edges["all"], np.mean(edges, axis=0))
+    row, expected = made.at("optimised", "cross_fitted"), {}
+    for sample, seed in (("signal", 0), ("background", 1)):
+        given = rootfiles.arrays(EVENTS, seed)
+        weight = given["w"].astype(np.float64) * CROSS_SECTION[sample] * LUMINOSITY / EVENTS
+        fold = np.array([fold_of(int(n), 2) for n in given["number"]])
+        expected[sample] = sum(
+            np.histogram(given["x"][chosen], own, weights=weight[chosen])[0]
+            for number, own in enumerate(edges, start=1)
+            for chosen in [(fold == number) & (given["x"] > 0.5)]
+        )
+        np.testing.assert_allclose(
+            row.templates.yields["all"][sample]["nominal"], expected[sample], rtol=1e-12
+        )
+    shown = histograms_of(run, InProcess(), paired(works_of_folds(run, files), found))["all_signal"]
+    np.testing.assert_allclose(shown["contents"][1:-1], expected["signal"], rtol=1e-12)
+    np.testing.assert_allclose(shown["edges"], np.mean(edges, axis=0))
 
 
 @pytest.mark.parametrize("folds", [2, 3, 7])

@@ -44,7 +44,7 @@ def histograms(
     from pipeline.cli.point import sweeping
     from pipeline.data import store
     from pipeline.evaluate.histograms import histograms_of
-    from pipeline.evaluate.pieces import events
+    from pipeline.gradient.pieces import events
 
     with sweeping(config, overrides, point, fold, workers, memory_mb) as (run, executor, pieces):
         found = histograms_of(run, executor, pieces)
