@@ -211,7 +211,8 @@ def test_the_state_of_one_fold_is_none_of_another(results, tmp_path):
 
 BINNED = 'return {"all": Observation(weight=c.weight * relax.greater(c.x, p.cut), value=c.x)}'
 EDGES = [
-    "channels.all={edges: [0.0, 0.3, 0.7, 1.0], free_edges: {smallest: 0.05}, bandwidth: {initial: 0.1, final: 0.1}}"
+    "channels.all={edges: [0.0, 0.3, 0.7, 1.0], free_edges: {smallest: 0.05}}",
+    "channels.all.bandwidth={initial: 0.1, final: 0.1}",
 ]
 
 
