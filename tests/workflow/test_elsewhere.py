@@ -85,11 +85,18 @@ def test_in_another_folder_a_whole_run(folder):
 @pytest.mark.slow
 def test_in_folds_a_whole_run(folder):
     """An optimisation for each fold, whose values are the verbs' own, and nothing is called held-out."""
-    given = ("--snakefile", ROOT / "Snakefile", "--configfile", "tiny.yaml", "--config", "set=data.folds=2")
-    result = snakemake(folder, *given)
+    given = (
+        "--snakefile",
+        ROOT / "Snakefile",
+        "--configfile",
+        "tiny.yaml",
+        "--config",
+        "set=data.folds=2 optimise.epochs=2",
+    )
+    result = snakemake(folder, *given, f"set=data.folds=2 {setting}")
     assert result.returncode == 0, result.stdout
     results = folder / "results/tiny"
-    assert {path.parts[-3] for path in results.rglob("block_1.npz")} == {"fold_1", "fold_2"}
+    assert {path.parts[-3] for path in results.rglob("block_2.npz")} == {"fold_1", "fold_2"}
     assert {path.name for path in (results / "workspaces").iterdir()} == {
         "initial_cross_fitted.json", "optimised_cross_fitted.json",
     }  # fmt: skip
@@ -103,10 +110,11 @@ def test_in_folds_a_whole_run(folder):
     page = (results / "report.html").read_text()
     assert "cross-fitted" in page
     assert "held-out" not in page
-    result = snakemake(folder, *given)
+    result = snakemake(folder, *given, f"set=data.folds=2 {setting}")
     assert "Nothing to be done" in result.stdout, result.stdout
-    result = snakemake(folder, *given[:-1], "set=data.folds=2 optimise.epochs=2", "--dry-run")
-    assert "optimise          4" in result.stdout, result.stdout
+    result = snakemake(folder, *given, f"set=data.folds=3 {setting}", "--dry-run")
+    jobs = dict(line.split() for line in result.stdout.splitlines() if len(line.split()) == 2)
+    assert (jobs["columns"], jobs["optimise"]) == ("2", "6"), result.stdout
 
 
 @pytest.mark.slow
