@@ -85,14 +85,8 @@ def test_in_another_folder_a_whole_run(folder):
 @pytest.mark.slow
 def test_in_folds_a_whole_run(folder):
     """An optimisation for each fold, whose values are the verbs' own, and nothing is called held-out."""
-    given = (
-        "--snakefile",
-        ROOT / "Snakefile",
-        "--configfile",
-        "tiny.yaml",
-        "--config",
-        "set=data.folds=2 optimise.epochs=2",
-    )
+    given = ("--snakefile", ROOT / "Snakefile", "--configfile", "tiny.yaml", "--config")
+    setting = "optimise.epochs=2 optimise.epochs_per_job=1"
     result = snakemake(folder, *given, f"set=data.folds=2 {setting}")
     assert result.returncode == 0, result.stdout
     results = folder / "results/tiny"
