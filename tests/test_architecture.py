@@ -28,12 +28,13 @@ INSIDE = {
     "config": "textfiles sources targets section kinds notation cluster events model quantities objective"
     " optimisation sections reader",
     "data": "names atomic written record progress event_random store results checksums manifest jobs datasets"
-    " column_file normalisation provenance run_files fingerprint",
+    " column_file normalisation provenance fingerprint run_files",
     "evaluate": "variation_noise evaluation change flags summary"
-    " pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point"
-    " stage histograms scan given_workspace workspace_results workspace_fits pyhf_beside",
+    " pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point rows"
+    " stage cross_fitting histograms scan given_workspace workspace_results workspace_fits pyhf_beside",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
-    "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps suspects loss",
+    "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"
+    " pieces suspects loss",
     "likelihood": "interpolation workspace paramsets layout multipliers stacked terms histfactory"
     " cells bordered derivatives"
     " specifier run_workspace",

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from click.types import OptionHelpExtra
 from pipeline.data.names import ALL, FOLDS, INITIAL, POINTS
 
 CORES = os.cpu_count() or 1
+OF_FOLDS = r"fold_[1-9]\d*"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -48,6 +50,14 @@ class PathOption(click.ParamType[Path]):
         if wrong := impossible(path):
             self.fail(f"{shown(str(value))} can be no path: {wrong}", param, ctx)
         return path
+
+
+class FoldOption(click.Choice[str]):
+    """A fold by its name, or one of ``data.folds``, of which the configuration says how many there are."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name."""
+        return value if re.fullmatch(OF_FOLDS, str(value)) else super().convert(value, param, ctx)
 
 
 class Several(click.ParamType[tuple[str, ...]]):
@@ -172,8 +182,9 @@ def at_a_point(function: Function) -> Function:
     )
     fold = click.option(
         "--fold",
-        type=click.Choice((ALL, *FOLDS)),
+        type=FoldOption((ALL, *FOLDS)),
         default=ALL,
-        help="events to count, each fold normalised to the whole luminosity (default: all)",
+        help="events to count, each fold normalised to the whole luminosity; fold_1, fold_2, ... of a run with "
+        "data.folds (default: all)",
     )
     return point(fold(function))

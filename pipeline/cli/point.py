@@ -12,9 +12,12 @@ from pipeline.columns.make import make_columns
 from pipeline.config import Config
 from pipeline.config.textfiles import LONGEST_SHOWN
 from pipeline.data import column_file, datasets, store
-from pipeline.data.names import OPTIMISED
+from pipeline.data.names import ALL, OPTIMISED, fold_name
 from pipeline.data.provenance import outdated
 from pipeline.data.run_files import ColumnFiles, notes
+from pipeline.errors import ConfigError
+from pipeline.evaluate.cross_fitting import paired, works_of_folds
+from pipeline.gradient.pieces import Pieces
 from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.optimise.blocks import optimised
@@ -37,40 +40,59 @@ def config_and_values(path: Path, overrides: Sequence[str]) -> tuple[Config, dic
     }
 
 
+@contextlib.contextmanager
 def looking(
     path: Path, overrides: Sequence[str], point: str, fold: str
-) -> contextlib.AbstractContextManager[tuple[Config, Work, FreeValues]]:
+) -> Iterator[tuple[Config, Work, FreeValues]]:
     """Return configuration, events of a fold, and the initial or optimised parameters, with some set by hand."""
-    return _at(*config_and_values(path, overrides), point, fold)
+    config, values = config_and_values(path, overrides)
+    with _at(config, values, point, fold) as pieces:
+        yield config, *only(config, pieces)
 
 
 @contextlib.contextmanager
 def sweeping(
     path: Path, overrides: Sequence[str], point: str, fold: str, workers: int, memory_mb: int | None
-) -> Iterator[tuple[Config, Executor, Work, FreeValues]]:
-    """Look at a point as ``looking`` does, with workers to go through all events."""
+) -> Iterator[tuple[Config, Executor, Pieces]]:
+    """Look at a point as ``looking`` does, with workers to go through all events, which may be in pieces."""
     config, values = config_and_values(path, overrides)
-    with (
-        executor_of(config, workers, memory_mb) as executor,
-        _at(config, values, point, fold) as (_, work, parameters),
-    ):
-        yield config, executor, work, parameters
+    with executor_of(config, workers, memory_mb) as executor, _at(config, values, point, fold) as pieces:
+        yield config, executor, pieces
+
+
+def only(config: Config, pieces: Pieces) -> tuple[Work, FreeValues]:
+    """Return events and parameters where all events have the same.
+
+    Raises:
+        ConfigError: they have not.
+    """
+    if len(pieces) > 1:
+        raise ConfigError(
+            f"run {config.run!r} has data.folds: {config.data.folds}, and optimised parameters for each of them; say "
+            "which are meant by --fold fold_1: those of the optimisation outside of it, and its events"
+        )
+    return pieces[0].work, pieces[0].parameters
 
 
 @contextlib.contextmanager
-def _at(
-    config: Config, values: dict[str, Value], point: str, fold: str
-) -> Iterator[tuple[Config, Work, FreeValues]]:
-    start = with_values(config, initial_parameters(config), values)
+def _at(config: Config, values: dict[str, Value], point: str, fold: str) -> Iterator[Pieces]:
+    datasets.chosen(config, fold)
+    initial = with_values(config, initial_parameters(config), values)
     with tempfile.TemporaryDirectory() as scratch:
         files = _current_columns(config, Path(scratch))
+        wanted = [
+            own for own in datasets.optimisations(config) if own is None or fold in (ALL, fold_name(own))
+        ]
         if point == OPTIMISED:
-            start = optimised(config, files)
-        work, parameters = prepare_work(config, files, fold), with_values(config, start, values)
-        check_names(config, work, parameters, relaxed=False)
+            found = [with_values(config, optimised(config, files, own), values) for own in wanted]
+        else:
+            found = [initial]
+        works = works_of_folds(config, files) if len(found) > 1 else [prepare_work(config, files, fold)]
+        pieces = paired(works, found)
+        check_names(config, pieces[0].work, pieces[0].parameters, relaxed=False)
         for note in notes(config, files):
             logger.info(note)
-        yield config, work, parameters
+        yield pieces
 
 
 def executor_of(

@@ -16,7 +16,7 @@ from pipeline.columns.branches import key_of
 from pipeline.columns.rootfile import blaming, damaged, where
 from pipeline.data import checksums
 from pipeline.data.jobs import SourceFile
-from pipeline.data.names import FOLDS, HELD_OUT, TRAIN, Fold
+from pipeline.data.names import Part
 from pipeline.errors import InputError, nearest
 
 RUNS = "Runs"  # NanoAOD's tree with an entry per run and file; sums of the events before any skim
@@ -93,9 +93,9 @@ def weights(
     root: uproot.ReadOnlyDirectory,
     branch: str,
     start: int,
-    held_out: np.ndarray,
-) -> dict[Fold, float] | None:
-    """Return sums of the generator weights of the entries from ``start`` on, per fold.
+    parts: Mapping[Part, np.ndarray],
+) -> dict[Part, float] | None:
+    """Return sums of the generator weights of the entries from ``start`` on, of each part of them.
 
     None where only the tree ``Runs`` has their sum.
 
@@ -113,23 +113,23 @@ def weights(
             f"{SUMS[0]!r} in a tree {RUNS!r}; {nearest(branch, tree.keys())}; or use data.normalise: events"
         )
     with blaming(file):
-        found = tree[key].array(entry_start=start, entry_stop=start + len(held_out))
+        stop = start + len(next(iter(parts.values())))
+        found = tree[key].array(entry_start=start, entry_stop=stop)
         numbers = ak.to_numpy(found) if found.ndim == 1 else np.empty(0, dtype=object)
     if numbers.dtype.kind not in "fiu" or not np.isfinite(numbers).all():
         raise InputError(
             f"{where(file)}: data.generator_weight {branch!r} of {file.path} holds {found.type}; it must "
             "hold one finite number per event"
         )
-    chosen: dict[Fold, np.ndarray] = {TRAIN: ~held_out, HELD_OUT: held_out}
-    return {fold: float(np.sum(numbers[own], dtype=np.float64)) for fold, own in chosen.items()}
+    return {fold: float(np.sum(numbers[own], dtype=np.float64)) for fold, own in parts.items()}
 
 
-def added(parts: Sequence[Mapping[Fold, float] | None]) -> dict[Fold, float] | None:
+def added(parts: Sequence[Mapping[Part, float] | None]) -> dict[Part, float] | None:
     """Return the sums per fold of all parts of a range; None where they are not known."""
     known = [part for part in parts if part is not None]
     if not parts or len(known) < len(parts):
         return None
-    return {fold: math.fsum(part[fold] for part in known) for fold in FOLDS}
+    return {fold: math.fsum(part[fold] for part in known) for fold in known[0]}
 
 
 def sum_in_runs(file: SourceFile, reads: NanoAOD | FlatTree, root: uproot.ReadOnlyDirectory) -> float | None:

@@ -141,8 +141,8 @@ def _sum_of_weights(
     entries = int(root[reads.tree].num_entries)
     total = 0.0
     for start in range(0, entries, STEP_EVENTS):
-        everything = np.zeros(min(STEP_EVENTS, entries - start), dtype=bool)  # nothing held out
-        sums = bookkeeping.weights(file, reads, root, wanted, start, everything)
+        everything = np.ones(min(STEP_EVENTS, entries - start), dtype=bool)
+        sums = bookkeeping.weights(file, reads, root, wanted, start, {TRAIN: everything})
         total += sums[TRAIN] if sums else 0.0
     return total
 

@@ -14,9 +14,9 @@ from pipeline.columns.one_file import Folds, contents_of, kinds, read_events
 from pipeline.columns.rootfile import UnreadableFile, where
 from pipeline.columns.selection import NumpyColumns
 from pipeline.config import Config
+from pipeline.data import datasets
 from pipeline.data.column_file import Contents, Provenance
 from pipeline.data.jobs import ColumnsJob, SourceFile
-from pipeline.data.names import FOLDS, HELD_OUT, TRAIN
 from pipeline.data.provenance import branch_of_generator_weights, recipes
 from pipeline.errors import InputError
 
@@ -52,7 +52,7 @@ def make_columns(config: Config, job: ColumnsJob) -> tuple[Folds, list[Provenanc
         )
     stored = _common_types(job.files, [folds for folds, _ in read])
     provenances = [
-        Provenance(**{**dict(contents), "types": _other_types(folds[TRAIN], stored)}, **dict(recipe))
+        Provenance(**{**dict(contents), "types": _other_types(_any(folds), stored)}, **dict(recipe))
         for (folds, contents), recipe in zip(read, made_of, strict=True)
     ]
     return _joined([folds for folds, _ in read], stored), provenances
@@ -67,6 +67,7 @@ def _of_file(config: Config, analysis: Analysis, file: SourceFile) -> tuple[Fold
                 file,
                 analysis,
                 held_out_fraction=config.data.held_out_fraction,
+                folds=config.data.folds,
                 generator_weight=branch_of_generator_weights(config, file.sample),
             )
         )
@@ -74,7 +75,7 @@ def _of_file(config: Config, analysis: Analysis, file: SourceFile) -> tuple[Fold
         if config.data.unreadable_files == "fail":
             raise
         logger.warning(f"left out: {error}")
-        folds: Folds = {TRAIN: {}, HELD_OUT: {}}
+        folds: Folds = {part: {} for part in datasets.parts(config)}
         return folds, contents_of(file, folds, dict.fromkeys(folds, 0)).changed(left_out=str(error))
 
 
@@ -84,18 +85,23 @@ def _common_types(files: Sequence[SourceFile], read: Sequence[Folds]) -> dict[st
     Raises:
         InputError: there is none, or the files give other columns, or other numbers of objects.
     """
-    there = [(file, folds) for file, folds in zip(files, read, strict=True) if folds[TRAIN]]
+    there = [(file, folds) for file, folds in zip(files, read, strict=True) if _any(folds)]
     types: dict[str, set[np.dtype]] = {}
     for file, folds in there:
-        if _shapes(folds[TRAIN]) != _shapes(there[0][1][TRAIN]):
+        if _shapes(_any(folds)) != _shapes(_any(there[0][1])):
             _refuse(there[0], (file, folds))
-        for name, array in folds[TRAIN].items():
+        for name, array in _any(folds).items():
             types.setdefault(name, set()).add(array.dtype)
     common = {name: _common(found) for name, found in types.items()}
     for file, folds in there:
         if not all(_is_held(part[name], kind) for part in folds.values() for name, kind in common.items()):
             _refuse(there[0], (file, folds))
     return common
+
+
+def _any(folds: Folds) -> NumpyColumns:
+    """Return the columns of a fold: those of all have the same names and types."""
+    return next(iter(folds.values()))
 
 
 def _shapes(columns: NumpyColumns) -> dict[str, tuple[int, ...]]:
@@ -115,7 +121,7 @@ def _is_held(array: np.ndarray, kind: np.dtype) -> bool:
 
 def _refuse(one: tuple[SourceFile, Folds], other: tuple[SourceFile, Folds]) -> NoReturn:
     """Raise what is said of two files whose columns do not fit into one column file."""
-    (first, known), (file, found) = ((source, kinds(folds[TRAIN])) for source, folds in (one, other))
+    (first, known), (file, found) = ((source, kinds(_any(folds))) for source, folds in (one, other))
     apart = [name for name in {**found, **known} if found.get(name) != known.get(name)]
     here, there = ({name: own[name] for name in apart if name in own} for own in (found, known))
     raise InputError(
@@ -131,7 +137,7 @@ def _other_types(columns: NumpyColumns, stored: dict[str, np.dtype]) -> dict[str
 
 def _joined(read: Sequence[Folds], stored: dict[str, np.dtype]) -> Folds:
     """Return the columns of all files, one after the other; no columns where every file was left out."""
-    there = [folds for folds in read if folds[TRAIN]]
+    there = [folds for folds in read if _any(folds)]
     if len(there) == 1:
         return there[0]
     return {
@@ -139,5 +145,5 @@ def _joined(read: Sequence[Folds], stored: dict[str, np.dtype]) -> Folds:
             name: np.concatenate([folds[fold][name].astype(kind, copy=False) for folds in there])
             for name, kind in stored.items()
         }
-        for fold in FOLDS
+        for fold in read[0]
     }

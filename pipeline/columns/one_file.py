@@ -12,12 +12,12 @@ from pipeline.columns.rootfile import where
 from pipeline.columns.selection import WEIGHT, NumpyColumns, selected
 from pipeline.data import store
 from pipeline.data.column_file import Contents
-from pipeline.data.datasets import is_held_out
+from pipeline.data.datasets import divided
 from pipeline.data.jobs import SourceFile
-from pipeline.data.names import HELD_OUT, TRAIN, Fold
+from pipeline.data.names import TRAIN, Part
 from pipeline.errors import InputError
 
-Folds = dict[Fold, NumpyColumns]
+Folds = dict[Part, NumpyColumns]
 
 
 def read_events(
@@ -25,6 +25,7 @@ def read_events(
     analysis: Analysis,
     *,
     held_out_fraction: float,
+    folds: int | None = None,
     generator_weight: str | None = None,
     step_events: int = 200_000,
 ) -> tuple[Folds, Contents]:
@@ -32,6 +33,7 @@ def read_events(
 
     Args:
         held_out_fraction: share of events, by event number, that go to the held-out fold.
+        folds: number of those that events go to by their number instead; None: of training and held-out ones.
         generator_weight: branch whose sum per fold goes into the provenance, if any.
         step_events: entries read at a time; bounds the memory, changes no result.
 
@@ -39,8 +41,8 @@ def read_events(
         UnreadableFile: missing or damaged file, another checksum than the manifest's, fewer entries than it promises.
         InputError: missing tree or branch, values that are not finite.
     """
-    pieces: dict[Fold, list[NumpyColumns]] = {TRAIN: [], HELD_OUT: []}
-    numbers_given: dict[Fold, list[np.ndarray]] = {fold: [] for fold in pieces}
+    pieces: dict[Part, list[NumpyColumns]] = {part: [] for part in divided(np.empty(0, np.int64), 0.0, folds)}
+    numbers_given: dict[Part, list[np.ndarray]] = {fold: [] for fold in pieces}
     weights = []
     first = "", False
     bookkeeping.verify(file)
@@ -54,21 +56,20 @@ def read_events(
                 first = bookkeeping.first_events(file, analysis.reads, root, events)
             if EVENT_NUMBER not in events.fields:
                 events = ak.with_field(events, numbers, EVENT_NUMBER)
-            held_out = is_held_out(numbers, held_out_fraction)
+            parts = divided(numbers, held_out_fraction, folds)
             if generator_weight is not None:
                 weights.append(
-                    bookkeeping.weights(file, analysis.reads, root, generator_weight, start, held_out)
+                    bookkeeping.weights(file, analysis.reads, root, generator_weight, start, parts)
                 )
-            parts: dict[Fold, np.ndarray] = {TRAIN: ~held_out, HELD_OUT: held_out}
             for fold, chosen in parts.items():
                 if chosen.any():
                     numbers_given[fold].append(numbers[chosen])
                     pieces[fold].append(selected(file, analysis, events[chosen]))
         identity = root.file.uuid.hex
     read_per_fold = {fold: sum(map(len, numbers)) for fold, numbers in numbers_given.items()}
-    folds, origin = _numbered(file, _joined(file, pieces), numbers_given, identity)
-    subnormal = {name: _flushed(folds, name) for name in next(iter(folds.values()))}
-    contents = contents_of(file, folds, read_per_fold).changed(
+    made, origin = _numbered(file, _joined(file, pieces), numbers_given, identity)
+    subnormal = {name: _flushed(made, name) for name in next(iter(made.values()))}
+    contents = contents_of(file, made, read_per_fold).changed(
         **facts._asdict(),
         event_numbers_of=origin,
         subnormal={name: number for name, number in subnormal.items() if number},
@@ -76,11 +77,11 @@ def read_events(
         distinctive=first[1],
         generator_weights=bookkeeping.added(weights),
     )
-    return folds, contents
+    return made, contents
 
 
-def _joined(file: SourceFile, pieces: Mapping[Fold, list[NumpyColumns]]) -> Folds:
-    """Return the pieces of each fold in one; a fold without events has the columns of the other."""
+def _joined(file: SourceFile, pieces: Mapping[Part, list[NumpyColumns]]) -> Folds:
+    """Return the pieces of each fold in one; a fold without events has the columns of the others."""
     first = next(parts[0] for parts in pieces.values() if parts)
     expected = kinds(first)
     for piece in (piece for parts in pieces.values() for piece in parts):
@@ -105,26 +106,35 @@ def kinds(columns: NumpyColumns) -> dict[str, str]:
 
 
 def _numbered(
-    file: SourceFile, folds: Folds, given: Mapping[Fold, list[np.ndarray]], identity: str
+    file: SourceFile, folds: Folds, given: Mapping[Part, list[np.ndarray]], identity: str
 ) -> tuple[Folds, str]:
     """Return the columns with the numbers that the bootstrap knows the events by, and what these are numbers in.
 
     Those of the column that the analysis returns; or of the events, where it keeps all; or else the row's place among
-    those kept of this range and fold. In a file the numbers are its own: a copy of it has the same.
+    those kept of this range and fold, see ``_places``. In a file the numbers are its own: a copy of it has the same.
     """
     if not int(identity, 16):  # written by a program that gives files no identity
-        identity = store.digest(folds[TRAIN]) + store.digest(folds[HELD_OUT])
-    if EVENT_NUMBER in folds[TRAIN]:
+        identity = "".join(map(store.digest, folds.values()))
+    if EVENT_NUMBER in next(iter(folds.values())):
         return folds, identity
     numbers = {fold: np.concatenate(parts or [np.empty(0, np.int64)]) for fold, parts in given.items()}
     rows = {fold: len(columns[WEIGHT]) for fold, columns in folds.items()}
     if rows == {fold: len(array) for fold, array in numbers.items()}:
         made, origin = numbers, identity
     else:
-        made, origin = {fold: np.arange(number) for fold, number in rows.items()}, f"{identity} {file.start}"
+        made, origin = _places(rows), f"{identity} {file.start}"
     kept = [array for array in made.values() if len(array)]
     kind = np.result_type(*kept) if kept else np.dtype(np.int64)
     return {f: {**c, EVENT_NUMBER: made[f].astype(kind)} for f, c in folds.items()}, origin
+
+
+def _places(rows: Mapping[Part, int]) -> dict[Part, np.ndarray]:
+    """Return the place of each row in its fold; in all of ``data.folds``, which one bootstrap sees together."""
+    ends = np.cumsum([*rows.values()])
+    firsts = {
+        part: 0 if TRAIN in rows else int(end) - rows[part] for part, end in zip(rows, ends, strict=True)
+    }
+    return {part: np.arange(first, first + rows[part]) for part, first in firsts.items()}
 
 
 def _flushed(folds: Folds, name: str) -> int:
@@ -139,7 +149,7 @@ def _flushed(folds: Folds, name: str) -> int:
     return number
 
 
-def contents_of(file: SourceFile, folds: Folds, read_per_fold: Mapping[Fold, int]) -> Contents:
+def contents_of(file: SourceFile, folds: Folds, read_per_fold: Mapping[Part, int]) -> Contents:
     """Return the numbers of events and the sums of weights of a range."""
     weights = {fold: np.asarray(columns.get(WEIGHT, ())) for fold, columns in folds.items()}
     return Contents(

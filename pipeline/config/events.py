@@ -12,6 +12,8 @@ from pipeline.config import targets
 from pipeline.config.section import MOST, Name, Section
 from pipeline.errors import ConfigError
 
+MOST_FOLDS = 100  # each is an optimisation of its own
+
 
 class AnalysisSection(Section):
     """Which analysis, and what it is told."""
@@ -135,6 +137,13 @@ class Data(Section):
         lt=1,
         description="share of events, chosen by event number, that the optimisation never sees",
     )
+    folds: int | None = Field(
+        default=None,
+        ge=2,
+        le=MOST_FOLDS,
+        description="cross-fitting: so many optimisations, each on the events outside its fold, and every event is "
+        "judged by the one that never saw it; in place of `held_out_fraction` (docs/cross_fitting.md)",
+    )
     max_files_per_process: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
         default="all", description="use only so many files, the first, of each entry of the manifest"
     )
@@ -166,6 +175,22 @@ class Data(Section):
         description="`true`: one file, or one content under two names, may be read twice, also by two samples; else "
         "it is an error, as its events would count twice",
     )
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _in_folds_nothing_else_is_held_out(cls, given: object) -> object:
+        if isinstance(given, dict) and given.get("folds") is not None:
+            return {"held_out_fraction": 0.0, **given}
+        return given
+
+    @pydantic.model_validator(mode="after")
+    def _one_division(self) -> "Data":
+        if self.folds is not None and self.held_out_fraction > 0:
+            raise ValueError(
+                f"folds: {self.folds} and held_out_fraction: {self.held_out_fraction:g} exclude each other: in folds "
+                "every event is held out once; remove held_out_fraction, or set it to 0"
+            )
+        return self
 
     @pydantic.model_validator(mode="after")
     def _something_to_normalise(self) -> "Data":

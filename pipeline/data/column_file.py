@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from pipeline.data import store
-from pipeline.data.names import Fold
+from pipeline.data.names import Part
 from pipeline.data.written import Written, parsed
 
 
@@ -17,6 +17,7 @@ class ColumnRecipe(Written):
     version: str
     analysis: str
     held_out_fraction: float
+    folds: int | None = None
     sample: str
     file: str
     range: tuple[int, int | None]
@@ -35,10 +36,10 @@ class Contents(Written):
     """
 
     entries_promised: int | None
-    entries_read: dict[Fold, int]
-    entries_kept: dict[Fold, int]
-    sum_of_weights: dict[Fold, float]
-    sum_of_absolute_weights: dict[Fold, float]
+    entries_read: dict[Part, int]
+    entries_kept: dict[Part, int]
+    sum_of_weights: dict[Part, float]
+    sum_of_absolute_weights: dict[Part, float]
     largest_weight: float  # whatever its sign
     left_out: str | None = None
     event_numbers_of: str | None = None  # the file in which its events have the numbers of their column
@@ -51,7 +52,7 @@ class Contents(Written):
     weights_in_runs: float | None = None
     first_events: str = ""
     distinctive: bool = False
-    generator_weights: dict[Fold, float] | None = None
+    generator_weights: dict[Part, float] | None = None
     digest: str = ""  # of its columns
     types: dict[str, str] = Field(
         default_factory=dict
@@ -66,12 +67,12 @@ class Stored(Written):
     """What a column file that is there holds: that of its ROOT files, one after the other, and digests of them all."""
 
     sources: tuple[Provenance, ...]
-    folds: dict[Fold, str]
+    folds: dict[Part, str]
     content: str
 
 
 def write(
-    path: Path, folds: Mapping[Fold, Mapping[str, np.ndarray]], provenances: Sequence[Provenance]
+    path: Path, folds: Mapping[Part, Mapping[str, np.ndarray]], provenances: Sequence[Provenance]
 ) -> None:
     """Write the columns of ROOT files, one after the other, with their provenances."""
     store.write_columns(path, folds, {"sources": [provenance.as_json() for provenance in provenances]})
@@ -88,7 +89,7 @@ def read(path: Path) -> Stored:
 
 
 def read_sources(
-    path: Path, numbers: Iterable[int], folds: Iterable[Fold], content: str
+    path: Path, numbers: Iterable[int], folds: Iterable[Part], content: str
 ) -> Iterator[tuple[Provenance, dict[str, np.ndarray]]]:
     """Yield the columns of some ROOT files of a column file, fold by fold, in the types that they were made in.
 

@@ -15,7 +15,7 @@ from pipeline.data import event_random, manifest
 from pipeline.data.jobs import ColumnsJob, jobs_of
 from pipeline.data.manifest import Listed, Manifest, Planned
 from pipeline.data.names import ALL as ALL
-from pipeline.data.names import FOLDS, Fold
+from pipeline.data.names import CROSS_FITTED, FOLDS, OUTSIDE, Fold, Part, fold_name
 from pipeline.data.names import HELD_OUT as HELD_OUT
 from pipeline.data.names import TRAIN as TRAIN
 from pipeline.errors import ConfigError, InputError
@@ -90,15 +90,85 @@ def file_seed(seed: int, process: str, index: int) -> int:
 
 
 def folds(config: Config) -> list[Fold]:
-    """Return the folds that hold events: with nothing held out there is only the training one."""
+    """Return the folds that are judged: with nothing held out there is only the training one."""
+    if config.data.folds is not None:
+        return [CROSS_FITTED]
     return [*FOLDS] if config.data.held_out_fraction > 0 else [TRAIN]
 
 
-def is_held_out(event_numbers: np.ndarray, fraction: float) -> np.ndarray:
-    """Return whether each event is held out: a hash of its number, uniform in [0, 1), is below the fraction.
+def parts(config: Config) -> tuple[Part, ...]:
+    """Return what a column file keeps apart."""
+    if config.data.folds is None:
+        return FOLDS
+    return tuple(fold_name(number + 1) for number in range(config.data.folds))
+
+
+def optimisations(config: Config) -> list[int | None]:
+    """Return the fold that each optimisation never sees, counted from 1; None for the one of a run without folds."""
+    return [None] if config.data.folds is None else [number + 1 for number in range(config.data.folds)]
+
+
+def training(config: Config, fold: int | None) -> str:
+    """Return the events of an optimisation: the training fold, or those outside of one of ``data.folds``.
+
+    Raises:
+        ConfigError: the run has no such optimisation.
+    """
+    known = optimisations(config)
+    if fold not in known:
+        have = (
+            "no data.folds: one optimisation"
+            if known == [None]
+            else f"the folds 1 to {known[-1]}: one for each"
+        )
+        raise ConfigError(
+            f"--fold {'is missing' if fold is None else fold}: run {config.run!r} has {have}; "
+            + ("leave the option out" if known == [None] else "name one of them")
+        )
+    return TRAIN if fold is None else f"{OUTSIDE}{fold_name(fold)}"
+
+
+def normalised(config: Config) -> list[str]:
+    """Return events that are each normalised to the whole luminosity somewhere in a run."""
+    own = [training(config, fold) for fold in optimisations(config)]
+    return [*folds(config)] if config.data.folds is None else [*own, ALL]
+
+
+def chosen(config: Config, events: str) -> tuple[Part, ...]:
+    """Return the parts of column files that are meant: one by its name, those outside of it, or all.
+
+    Raises:
+        ConfigError: there is no such part in this run.
+    """
+    known = parts(config)
+    if events == ALL:
+        return known
+    name = events.removeprefix(OUTSIDE)
+    if name not in known:
+        raise ConfigError(f"run {config.run!r} has no fold {name!r}; choose from {', '.join((ALL, *known))}")
+    return tuple(part for part in known if (part == name) == (events == name))
+
+
+def divided(
+    event_numbers: np.ndarray, held_out_fraction: float, number: int | None
+) -> dict[Part, np.ndarray]:
+    """Return which events are in each part: a hash of an event's number decides.
 
     So neither the order of the files nor a pattern in the numbers matters.
+
+    Args:
+        number: of folds; None: those of training and held-out events.
     """
+    if number is None:
+        held_out = is_held_out(event_numbers, held_out_fraction)
+        return {TRAIN: ~held_out, HELD_OUT: held_out}
+    # The largest hashes are 1 in float64.
+    fold = np.minimum(event_random.uniform(event_numbers) * number, number - 1).astype(np.int64)
+    return {fold_name(own + 1): np.asarray(fold == own) for own in range(number)}
+
+
+def is_held_out(event_numbers: np.ndarray, fraction: float) -> np.ndarray:
+    """Return whether each event is held out: a hash of its number, uniform in [0, 1), is below the fraction."""
     return np.asarray(event_random.uniform(event_numbers) < fraction)
 
 

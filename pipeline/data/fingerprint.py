@@ -26,6 +26,11 @@ def fingerprint_of(config: Config, columns: Iterable[tuple[str, Path]]) -> str:
     content = {
         "physics": config.physics(),
         "columns": [(provenance.digest, provenance.version) for _, provenance in found],
-        "scales": {fold: normalisation.scales(config, samples, fold) for fold in datasets.folds(config)},
+        "scales": {fold: normalisation.scales(config, samples, fold) for fold in datasets.normalised(config)},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def of_optimisation(fingerprint: str, fold: int | None) -> str:
+    """Return the digest of the optimisation that never sees a fold; None: of the run's only one."""
+    return fingerprint if fold is None else hashlib.sha256(f"{fingerprint} {fold}".encode()).hexdigest()

@@ -1,9 +1,13 @@
 """The points of a run and the folds of its events, by the names that they have in files and options."""
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
 
 Point = Literal["initial", "optimised"]
-Fold = Literal["train", "held_out"]
+Fold = Literal["train", "held_out", "cross_fitted"]  # what a number is of
+# What a column file keeps apart: the first two folds, or those of `data.folds`, counted from 1.
+Part = Annotated[str, Field(pattern=r"^(train|held_out|fold_[1-9][0-9]*)$")]
 
 INITIAL: Final = "initial"
 OPTIMISED: Final = "optimised"
@@ -11,4 +15,11 @@ POINTS: tuple[Point, ...] = (INITIAL, OPTIMISED)
 TRAIN: Final = "train"
 HELD_OUT: Final = "held_out"
 FOLDS: tuple[Fold, ...] = (TRAIN, HELD_OUT)
-ALL: Final = "all"  # the events of both folds
+CROSS_FITTED: Final = "cross_fitted"  # all events, each by parameters that never saw it
+ALL: Final = "all"  # the events of all folds
+OUTSIDE: Final = "outside_"  # before the name of a fold: the events of all others
+
+
+def fold_name(number: int) -> Part:
+    """Return the name of a fold of ``data.folds``, counted from 1."""
+    return f"fold_{number}"

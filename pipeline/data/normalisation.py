@@ -14,11 +14,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from pipeline.config import Config
 from pipeline.data import datasets
 from pipeline.data.column_file import Provenance
-from pipeline.data.datasets import ALL, sample_names
-from pipeline.data.names import FOLDS, Fold
+from pipeline.data.datasets import sample_names
+from pipeline.data.names import ALL, Part
 from pipeline.errors import InputError
 
 Provenances = Sequence[Provenance]
+PartNames = tuple[Part, ...] | None  # of the column files; None: all
 # An analysis's mean weight is its scale factors, which are near 1, or a generator's weight in some unit, which is not.
 MEAN_WEIGHT = (0.5, 2.0)
 NEGATIVE_SHARE = (
@@ -82,26 +83,27 @@ def _scale(config: Config, sample: str, files: Provenances, fold: str, aside: in
             f"sample {sample!r}: every file was left out (data.unreadable_files); the first because "
             f"{files[0].left_out}"
         )
-    total, here = _events(files, ALL), _events(files, fold)
+    parts = None if fold == ALL else datasets.chosen(config, fold)
+    total, here = _events(files, None), _events(files, parts)
     if here == 0:
-        raise InputError(f"sample {sample!r} has no event in fold {fold!r}; see data.held_out_fraction")
+        raise InputError(f"sample {sample!r} has no event in fold {fold!r}; see {_dividing(config)}")
     cross_section = _cross_section(config, sample)
     if cross_section is None:
         return _made_up_for(sample, files, total, aside) / here
     expected = cross_section * config.data.luminosity_per_pb
-    return expected / (_generated(sample, files, fold) if uses_generator_weights(config, sample) else here)
+    return expected / (_generated(sample, files, parts) if uses_generator_weights(config, sample) else here)
 
 
 def _cross_section(config: Config, sample: str) -> float | None:
     return config.data.samples[sample.partition("__")[0]].cross_section_pb
 
 
-def _events(files: Provenances, fold: str) -> int:
-    return sum(file.entries_read[name] for file in files for name in _folds(fold))
+def _dividing(config: Config) -> str:
+    return "data.held_out_fraction" if config.data.folds is None else "data.folds"
 
 
-def _folds(fold: str) -> tuple[Fold, ...]:
-    return tuple(name for name in FOLDS if fold in (name, ALL))
+def _events(files: Provenances, parts: PartNames) -> int:
+    return sum(n for file in files for part, n in file.entries_read.items() if parts is None or part in parts)
 
 
 def _made_up_for(sample: str, files: Provenances, total: int, aside: int | None) -> int:
@@ -117,18 +119,18 @@ def _made_up_for(sample: str, files: Provenances, total: int, aside: int | None)
     return total + sum(filter(None, lost)) + aside
 
 
-def _generated(sample: str, files: Provenances, fold: str) -> float:
-    """Sum of the generator weights of the events processed in a fold.
+def _generated(sample: str, files: Provenances, parts: PartNames) -> float:
+    """Sum of the generator weights of the events processed in some parts.
 
     Of files with a tree ``Runs`` it is the sum there, once per file, times the share of the file's entries that was
-    read and the share of the fold in the sample.
+    read and the share of the parts in the sample.
     """
     read = [file for file in files if file.left_out is None]
     by_file = itertools.groupby(read, key=lambda file: file.file)
-    here = math.fsum(_of_a_file(list(ranges)) for _, ranges in by_file) * _share(read, fold)
+    here = math.fsum(_of_a_file(list(ranges)) for _, ranges in by_file) * _share(read, parts)
     if not here > 0:
         raise InputError(
-            f"sample {sample!r}: the generator weights of its events in fold {fold!r} add up to {here:g}, nothing to "
+            f"sample {sample!r}: the generator weights of its events in {_named(parts)} add up to {here:g}, nothing to "
             "normalise by; see data.generator_weight, or use data.normalise: events"
         )
     return here
@@ -138,18 +140,22 @@ def _of_a_file(ranges: Provenances) -> float:
     in_runs = ranges[0].weights_in_runs
     if in_runs is None:
         return math.fsum(w for file in ranges for w in (file.generator_weights or {}).values())
-    return float(in_runs * _events(ranges, ALL) / ranges[0].entries_in_file)
+    return float(in_runs * _events(ranges, None) / ranges[0].entries_in_file)
 
 
-def _share(files: Provenances, fold: str) -> float:
-    """Return the share of a fold in a sample, by generator weights where all its files have them, else by events."""
-    if fold == ALL:
+def _named(parts: PartNames) -> str:
+    return "all folds" if parts is None else f"fold {', '.join(map(repr, parts))}"
+
+
+def _share(files: Provenances, parts: PartNames) -> float:
+    """Return the share of parts in a sample, by generator weights where all its files have them, else by events."""
+    if parts is None:
         return 1.0
     known = [file.generator_weights for file in files if file.generator_weights is not None]
     if len(known) < len(files):
-        return _events(files, fold) / _events(files, ALL)
+        return _events(files, parts) / _events(files, None)
     everything = math.fsum(weight for weights in known for weight in weights.values())
-    own = math.fsum(weights[name] for weights in known for name in _folds(fold))
+    own = math.fsum(weights[name] for weights in known for name in parts)
     return float(own / everything) if everything else 0.0
 
 
@@ -162,7 +168,7 @@ def _weight_notes(config: Config, sample: str, files: Provenances) -> list[str]:
     absolute = sum(sum(file.sum_of_absolute_weights.values()) for file in files)
     mean, negative = total / kept, (absolute - total) / 2 / absolute if absolute else 0.0
     if uses_generator_weights(config, sample):
-        generated = _generated(sample, files, ALL) / _events(files, ALL)
+        generated = _generated(sample, files, None) / _events(files, None)
         # Without the generator's weight those of an analysis are near 1; with it those of the events that it keeps may
         # have another mean than all, where phase space was sampled unevenly.
         if (
@@ -207,7 +213,7 @@ def _surplus_notes(sample: str, files: Provenances) -> list[str]:
         if None in promised or any(file.left_out is not None for file in parts):
             continue
         total = sum(filter(None, promised))
-        if (surplus := _events(parts, ALL) - total) > 0:
+        if (surplus := _events(parts, None) - total) > 0:
             found.append(
                 f"sample {sample!r}: {name} has {surplus} events more than the {total} that the manifest "
                 "promises; all are read"

@@ -28,6 +28,7 @@ def _recipe(config: Config, analysis: str, file: SourceFile) -> ColumnRecipe:
         version=pipeline.__version__,
         analysis=analysis,
         held_out_fraction=config.data.held_out_fraction,
+        folds=config.data.folds,
         sample=file.sample,
         file=file.path,
         range=(file.start, file.stop),

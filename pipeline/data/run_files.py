@@ -9,6 +9,8 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.data import column_file, datasets, normalisation, store
 from pipeline.data.column_file import Provenance
+from pipeline.data.fingerprint import of_optimisation
+from pipeline.data.names import fold_name
 from pipeline.data.progress import is_whole
 from pipeline.data.provenance import outdated
 from pipeline.data.record import EpochRecord
@@ -45,22 +47,29 @@ def notes(config: Config, files: ColumnFiles) -> list[str]:
     return [f"left out: {reason}" for reason in reasons] + normalisation.notes(config, made_of)
 
 
-def records(config: Config, fingerprint: str) -> list[EpochRecord]:
-    """Return the records of all epochs, from the blocks of this very run.
+def records_of_all(config: Config, fingerprint: str) -> list[list[EpochRecord]]:
+    """Return the records of each optimisation of a run."""
+    return [
+        records(config, of_optimisation(fingerprint, fold), fold) for fold in datasets.optimisations(config)
+    ]
+
+
+def records(config: Config, fingerprint: str, fold: int | None = None) -> list[EpochRecord]:
+    """Return the records of all epochs, from the blocks of this very run, or of the optimisation outside of a fold.
 
     Raises:
         InputError: a block is missing, damaged, or of another run or place in it.
     """
     found: list[EpochRecord] = []
     end = 0
-    for number, path in enumerate(blocks(config), start=1):
+    for number, path in enumerate(blocks(config, fold), start=1):
         expected = {"kind": "block", "block": number, store.FINGERPRINT: fingerprint}
         header = store.read_state(path, expected)[1]
         found, end = [*found, *records_in(path, header)], header["epoch"]
     if not is_whole(config.optimise, found, end):
         raise InputError(
-            f"{blocks(config)[0].parent} does not hold the epochs 0 to {config.optimise.all_epochs - 1} in blocks of "
-            f"{config.optimise.epochs_per_job}; delete it and run again"
+            f"{blocks(config, fold)[0].parent} does not hold the epochs 0 to {config.optimise.all_epochs - 1} in "
+            f"blocks of {config.optimise.epochs_per_job}; delete it and run again"
         )
     return found
 
@@ -82,6 +91,11 @@ def evaluation_header(config: Config, fingerprint: str) -> dict[str, str]:
     return {"kind": "evaluation", store.FINGERPRINT: whole}
 
 
-def blocks(config: Config) -> list[Path]:
-    """Return the states at the end of each block of epochs."""
-    return [store.Folder(config.run).block(number + 1) for number in range(config.optimise.jobs)]
+def folder_of(config: Config, fold: int | None = None) -> store.Folder:
+    """Return the folder of a run, and of its optimisation outside of a fold where it is given."""
+    return store.Folder(config.run, "" if fold is None else fold_name(fold))
+
+
+def blocks(config: Config, fold: int | None = None) -> list[Path]:
+    """Return the states at the end of each block of epochs, of the optimisation outside of a fold where it is given."""
+    return [folder_of(config, fold).block(number + 1) for number in range(config.optimise.jobs)]

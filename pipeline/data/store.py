@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pipeline.config import textfiles
 from pipeline.data.atomic import replacing as replacing
 from pipeline.data.atomic import unwritable as unwritable
-from pipeline.data.names import Fold
+from pipeline.data.names import Part
 from pipeline.errors import InputError
 
 _PROVENANCE = b"thalweg"
@@ -33,9 +33,10 @@ _DAMAGED = Exception
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """Where the files of one run are."""
+    """Where the files of one run are, and of its optimisation outside of a fold."""
 
     run: str
+    part: str = ""
 
     @property
     def root(self) -> Path:
@@ -45,7 +46,7 @@ class Folder:
     @property
     def checkpoints(self) -> Path:
         """The latest states and a record per epoch; no output of a rule: Snakemake leaves them when a job fails."""
-        return self.root / "checkpoints"
+        return self.root / self.part / "checkpoints"
 
     @property
     def evaluation(self) -> Path:
@@ -63,7 +64,7 @@ class Folder:
 
     def block(self, number: int) -> Path:
         """Return the path of state and records at the end of a block of epochs, numbered from 1."""
-        return self.root / "optimise" / f"block_{number}.npz"
+        return self.root / self.part / "optimise" / f"block_{number}.npz"
 
     def workspace(self, point: str, fold: str) -> Path:
         """Return the path of the pyhf workspace of one point on one fold."""
@@ -101,7 +102,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_columns(
-    path: Path, folds: Mapping[Fold, Mapping[str, np.ndarray]], provenance: Mapping[str, object]
+    path: Path, folds: Mapping[Part, Mapping[str, np.ndarray]], provenance: Mapping[str, object]
 ) -> None:
     """Write columns, one row group per fold; ``folds`` and ``content`` are their digests.
 
@@ -246,12 +247,12 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
     return total.hexdigest()
 
 
-def digest_of_folds(folds: Mapping[Fold, Mapping[str, np.ndarray]]) -> str:
+def digest_of_folds(folds: Mapping[Part, Mapping[str, np.ndarray]]) -> str:
     """Return the fingerprint of the columns of all folds."""
     return _of_folds({fold: digest(columns) for fold, columns in folds.items()})
 
 
-def _of_folds(digests: Mapping[Fold, str]) -> str:
+def _of_folds(digests: Mapping[Part, str]) -> str:
     return _sha256(json.dumps(digests).encode())
 
 

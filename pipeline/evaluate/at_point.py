@@ -10,7 +10,8 @@ from pipeline.errors import FitError
 from pipeline.evaluate.evaluation import EvaluatedKind, Missing, Number, Numbers, PyhfFit
 from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreement
 from pipeline.gradient.loss import centre
-from pipeline.gradient.sweeps import Centre, Executor, FreeValues, forward
+from pipeline.gradient.pieces import Piece, Pieces, added, value
+from pipeline.gradient.sweeps import Centre, Executor, FreeValues
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.likelihood.run_workspace import beyond_pyhf, workspace
 from pipeline.likelihood.specifier import Specifier
@@ -27,6 +28,11 @@ class ModelPieces(NamedTuple):
 
     centre: Centre
     specifier: Specifier | None
+    of_parameters: bool  # whether the objective looks at them, too
+
+    def at(self, templates: Templates, pieces: Pieces) -> float:
+        """Return the objective of templates, those of all pieces together."""
+        return value(self.centre, templates, pieces, of_parameters=self.of_parameters)
 
 
 class Objectives(NamedTuple):
@@ -65,12 +71,15 @@ def objectives_of(config: Config, axes: Axes) -> Objectives:
 
 def _pieces(config: Config, axes: Axes) -> ModelPieces:
     specifier = Specifier.of_run(config, axes)
-    return ModelPieces(centre(config, axes, specifier), None if beyond_pyhf(config) else specifier)
+    judged = centre(config, axes, specifier)
+    return ModelPieces(judged, None if beyond_pyhf(config) else specifier, config.objective.is_merit)
 
 
-def work_of_all_models(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work:
-    """Return the events of a fold, with the variations that any of the run's models needs."""
-    return prepare_work(with_all_variations(config), columns, fold)
+def work_of_all_models(
+    config: Config, columns: Sequence[tuple[str, Path]], fold: str, *, part_of: str | None = None
+) -> Work:
+    """Return the events of a fold as ``prepare_work`` does, with the variations that any of the run's models needs."""
+    return prepare_work(with_all_variations(config), columns, fold, part_of=part_of)
 
 
 def verdict(
@@ -82,9 +91,16 @@ def verdict(
     *,
     needed: bool = True,
 ) -> Verdict:
+    """Return what some events are worth at parameters, see ``verdict_of``."""
+    return verdict_of(config, executor, (Piece(events, parameters),), objectives, needed=needed)
+
+
+def verdict_of(
+    config: Config, executor: Executor, pieces: Pieces, objectives: Objectives, *, needed: bool = True
+) -> Verdict:
     """Return pyhf's value of the workspace of hard cuts, and the objective of exact and of relaxed templates.
 
-    The relaxed value is at the final widths, those the optimisation ended with.
+    Templates are those of all pieces together, relaxed ones at the final widths, those the optimisation ended with.
 
     Args:
         needed: whether the run's own numbers have to be there. Where an optimisation starts they need not: a network
@@ -93,20 +109,20 @@ def verdict(
     Raises:
         FitError: a fit that is needed, ours or pyhf's, did not converge, or the two differ.
     """
-    exact = forward(executor, events, parameters, EXACT)
-    relaxed = forward(executor, events, parameters, widths_at(config, config.optimise.epochs))
+    axes = pieces[0].work.axes
+    exact = added(executor, pieces, EXACT)
+    relaxed = added(executor, pieces, widths_at(config, config.optimise.epochs))
     missing: list[Missing] = []
-    attempt, own = _Attempt(None, needed, missing), _at(objectives.own, parameters)
-    spec = attempt("pyhf", lambda: _workspace(config, objectives.own, events.axes, exact))
-    number = attempt("exact", lambda: own(exact))
-    soft = attempt("relaxed", lambda: own(relaxed))
+    attempt = _Attempt(None, needed, missing)
+    spec = attempt("pyhf", lambda: _workspace(config, objectives.own, axes, exact))
+    number = attempt("exact", lambda: objectives.own.at(exact, pieces))
+    soft = attempt("relaxed", lambda: objectives.own.at(relaxed, pieces))
     fit = None if spec is None else attempt("pyhf", lambda: _fit(config, spec, number))
     also = {
         name: _numbers(
             other,
             objectives.others[name],
-            parameters,
-            events.axes,
+            pieces,
             exact,
             relaxed,
             _Attempt(name, False, missing),
@@ -133,10 +149,6 @@ class _Attempt(NamedTuple):
             return None
 
 
-def _at(model: ModelPieces, parameters: FreeValues) -> Callable[[Templates], float]:
-    return lambda templates: model.centre(templates, parameters)[0]
-
-
 def _workspace(config: Config, model: ModelPieces, axes: Axes, exact: Templates) -> Workspace | None:
     if model.specifier is None:
         return None
@@ -152,17 +164,15 @@ def _fit(config: Config, spec: Workspace, ours: Number) -> PyhfFit:
 def _numbers(
     config: Config,
     model: ModelPieces,
-    parameters: FreeValues,
-    axes: Axes,
+    pieces: Pieces,
     exact: Templates,
     relaxed: Templates,
     attempt: _Attempt,
 ) -> Numbers:
     """Return the value of the templates in a further model."""
-    objective = _at(model, parameters)
-    ours = attempt("exact", lambda: objective(exact))
-    soft = attempt("relaxed", lambda: objective(relaxed))
-    judged = attempt("pyhf", lambda: _judged(config, model, axes, exact, ours))
+    ours = attempt("exact", lambda: model.at(exact, pieces))
+    soft = attempt("relaxed", lambda: model.at(relaxed, pieces))
+    judged = attempt("pyhf", lambda: _judged(config, model, pieces[0].work.axes, exact, ours))
     return Numbers(exact=ours, relaxed=soft, pyhf=judged)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.data import results
-from pipeline.data.names import Fold, Point
+from pipeline.data.names import Fold, Part, Point
 from pipeline.data.written import Written, parsed
 from pipeline.errors import InputError
 from pipeline.evaluate.variation_noise import VariationNoise
@@ -118,14 +118,32 @@ class Bootstrap(Written):
     variations: tuple[VariationNoise, ...] = ()
 
 
+class FoldResult(Written):
+    """The optimisation that never saw a fold: so many events inside and outside of it, preselected, and what it found.
+
+    ``training`` is what a point is worth on the events outside, those that it was optimised on.
+    """
+
+    fold: Part
+    inside: int
+    outside: int
+    optimised: Place
+    training: dict[Point, Numbers]
+
+
 class Evaluation(Written):
-    """Everything that the stage ``evaluate`` finds."""
+    """Everything that the stage ``evaluate`` finds.
+
+    With ``data.folds`` there is a result of each; the optimised point has the means of their parameters and edges, and
+    the rows of training events are means over the optimisations.
+    """
 
     objective: Described
     points: dict[Point, Place]
     rows: tuple[EvaluatedPoint, ...]
     bootstrap: Bootstrap | None
     plateaus: tuple[Plateau, ...] = ()
+    folds: tuple[FoldResult, ...] = ()
 
     def at(self, point: Point, fold: Fold) -> EvaluatedPoint:
         """Return the row of a point and a fold."""
@@ -133,7 +151,7 @@ class Evaluation(Written):
 
     @property
     def last_fold(self) -> Fold:
-        """The held-out events, or the training events where none are held out."""
+        """The held-out events, all of them cross-fitted, or the training events where none are held out."""
         return self.rows[-1].fold
 
 

@@ -48,6 +48,25 @@ def flags(config: Config, evaluation: Evaluation, records: Sequence[EpochRecord]
     )
 
 
+def flags_of_all(
+    config: Config, evaluation: Evaluation, optimisations: Sequence[Sequence[EpochRecord]]
+) -> tuple[Flag, ...]:
+    """Return the flags of a run: what is true of every optimisation once, the others with the fold they are about."""
+    if not evaluation.folds:
+        return flags(config, evaluation, optimisations[0])
+    found = [
+        flags(config, evaluation.changed(points={**evaluation.points, OPTIMISED: own.optimised}), records)
+        for own, records in zip(evaluation.folds, optimisations, strict=True)
+    ]
+    everywhere = tuple(flag for flag in found[0] if all(flag in own for own in found))
+    return everywhere + tuple(
+        flag.changed(text=f"fold {number}: {flag.text}")
+        for number, own in enumerate(found, start=1)
+        for flag in own
+        if flag not in everywhere
+    )
+
+
 def _of_change(evaluation: Evaluation) -> list[Flag]:
     found = change(evaluation)
     if found.is_better is False:

@@ -15,7 +15,8 @@ from jaxtyping import Float
 from pipeline.config import Config
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, InputError
-from pipeline.gradient.sweeps import Executor, FreeValues, forward
+from pipeline.gradient.pieces import Piece, Pieces, added
+from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work
 from pipeline.optimise.parameters import edges_at
 from pipeline.templates.axes import variations_of
@@ -33,21 +34,25 @@ SHAPE = '{name: {"edges": [...], "contents": [underflow, bins ..., overflow]}}'
 def histograms(
     config: Config, executor: Executor, work: Work, parameters: FreeValues
 ) -> dict[str, Histogram]:
-    """Return histograms of all samples with hard cuts at one point, and those of the pseudodata.
+    """Return histograms of some events at one point, see ``histograms_of``."""
+    return histograms_of(config, executor, (Piece(work, parameters),))
 
-    Their bins are ``channels.*.histogram``. A value at the upper edge of the last bin is in the overflow.
+
+def histograms_of(config: Config, executor: Executor, pieces: Pieces) -> dict[str, Histogram]:
+    """Return histograms of all samples with hard cuts, and those of the pseudodata.
+
+    Their bins are ``channels.*.histogram``. A value at the upper edge of the last bin is in the overflow. Where pieces
+    have bins of their own, these are added one by one, and the edges are the means.
     """
-    edges = {name: _edges(config, name, parameters) for name in config.channels}
-    open_ended = tuple(
-        Binning(
-            name,
-            None if config.channels[name].edges is None else (-math.inf, *inner, math.inf),
-            shares=config.channels[name].shares,
-        )
-        for name, inner in edges.items()
-    )
-    flowing = work._replace(problem=dataclasses.replace(work.problem, binnings=open_ended))
-    found = forward(executor, flowing, parameters, EXACT).yields
+    of_pieces = [{name: _edges(config, name, own.parameters) for name in config.channels} for own in pieces]
+    edges = {
+        name: tuple(np.mean([own[name] for own in of_pieces], axis=0).tolist()) for name in config.channels
+    }
+    flowing = [
+        own._replace(work=_open_ended(config, own.work, inner))
+        for own, inner in zip(pieces, of_pieces, strict=True)
+    ]
+    found, work = added(executor, flowing, EXACT).yields, pieces[0].work
     named: dict[str, Histogram] = {}
     for channel in config.channels:
         rows = {
@@ -69,6 +74,19 @@ def histograms(
             mixed = sum(factor * rows[sample, NOMINAL] for sample, factor in config.model.pseudodata.items())
             named[f"{channel}_pseudodata"] = _histogram(edges[channel], np.asarray(mixed))
     return named
+
+
+def _open_ended(config: Config, work: Work, edges: Mapping[str, tuple[float, ...]]) -> Work:
+    """Return the same events, to be filled into bins with under- and overflow."""
+    binnings = tuple(
+        Binning(
+            name,
+            None if config.channels[name].edges is None else (-math.inf, *inner, math.inf),
+            shares=config.channels[name].shares,
+        )
+        for name, inner in edges.items()
+    )
+    return work._replace(problem=dataclasses.replace(work.problem, binnings=binnings))
 
 
 def differences(found: Mapping[str, Histogram], reference: Mapping[str, Histogram]) -> dict[str, str]:

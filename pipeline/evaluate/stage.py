@@ -5,45 +5,37 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.data import datasets, store
-from pipeline.data.datasets import NOMINAL
 from pipeline.data.names import INITIAL, OPTIMISED, Fold, Point
 from pipeline.data.progress import Moment
 from pipeline.data.record import EpochRecord
 from pipeline.errors import FitError
 from pipeline.evaluate import evaluation
-from pipeline.evaluate.at_point import Verdict, objectives_of, verdict, work_of_all_models
-from pipeline.evaluate.evaluation import (
-    Bootstrap,
-    EvaluatedPoint,
-    Evaluation,
-    FittedParameter,
-    Further,
-    Place,
-    YieldTables,
-)
+from pipeline.evaluate.at_point import Objectives, Verdict, objectives_of, verdict_of, work_of_all_models
+from pipeline.evaluate.evaluation import Bootstrap, Evaluation, FittedParameter, Place
 from pipeline.evaluate.pyhf_fit import fit_table
+from pipeline.evaluate.rows import place, row, scalars, tables
 from pipeline.evaluate.summary import Seconds, summary
 from pipeline.evaluate.variation_noise import variation_noise
 from pipeline.gradient.loss import described
-from pipeline.gradient.sweeps import Centre, Executor, FreeValues, forward
+from pipeline.gradient.pieces import Piece, Pieces, added
+from pipeline.gradient.sweeps import Executor, FreeValues, forward
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.likelihood.run_workspace import beyond_pyhf, workspace
 from pipeline.likelihood.workspace import Workspace
 from pipeline.optimise import first_step
 from pipeline.optimise.parameters import edges_at
-from pipeline.optimise.plateaus import Plateau, plateaus
+from pipeline.optimise.plateaus import plateaus
 from pipeline.templates import cautions
-from pipeline.templates.axes import variations_of
+from pipeline.templates.axes import Axes
 from pipeline.templates.fill import EXACT
 
 PSEUDODATA = "pseudodata"
 WORTH_A_WORD = 0.1  # relative, between the objective with exact cuts and pyhf's number
 logger = logging.getLogger(__name__)
+Judged = Mapping[tuple[Point, Fold], Pieces]
 
 
 class Evaluations(NamedTuple):
@@ -67,66 +59,84 @@ def all_points(
     Args:
         kept: the epoch that the optimised point is of; absent: no plateaus are looked for.
     """
-    found, fitted = {}, {}
     works = {fold: work_of_all_models(config, columns, fold) for fold in datasets.folds(config)}
     objectives = objectives_of(config, works[datasets.TRAIN].axes)
+    started(config)
+    judged = {(point, fold): (Piece(own, points[point]),) for fold, own in works.items() for point in points}
+    everything: dict[Point, Pieces] = {}
+    if config.model.pseudodata:
+        whole = prepare_work(config, columns, datasets.ALL)
+        everything = {point: (Piece(whole, parameters),) for point, parameters in points.items()}
+    places = {point: place(config, parameters) for point, parameters in points.items()}
+    made = evaluated(config, executor, objectives, judged, everything, places)
+    if kept is None:
+        return made
+    result, training = points[OPTIMISED], works[datasets.TRAIN]
+    exact = forward(executor, training, result, EXACT)
+    flat = plateaus(config, executor, training, result, kept, exact)
+    return made._replace(evaluation=made.evaluation.changed(plateaus=flat))
+
+
+def started(config: Config) -> None:
+    """Say what is waited for, and whether pyhf has no number."""
     logger.info(first_step.compiling())
     if reason := beyond_pyhf(config):
         logger.info(f"note: no pyhf. {reason}")
-    for fold, own in works.items():
-        for point, parameters in points.items():
-            result = verdict(config, executor, own, parameters, objectives, needed=point != INITIAL)
-            logger.info(
-                f"{point}, {fold}: exact {_shown(result.exact)}, relaxed {_shown(result.relaxed)}, "
-                f"pyhf {_shown(result.pyhf)}"
-            )
-            if (apart := _apart(result)) > WORTH_A_WORD:
-                logger.info(
-                    f"note: {point}, {fold}: the final number is {100 * apart:.0f} % from the one that is optimised: "
-                    "the likelihood is no parabola there, or a parameter meets a bound; see docs/objectives.md"
-                )
-            for missing in result.missing:
-                logger.info(f"note: {point}, {fold}: no number, {missing}")
-            if result.fit is not None and result.fit.interval_missing:
-                logger.info(f"note: {point}, {fold}: no interval, {result.fit.interval_missing}")
-            found[point, fold] = (own, result)
-    cautious = {key: _cautions(config, *entry) for key, entry in found.items()}
+
+
+def evaluated(
+    config: Config,
+    executor: Executor,
+    objectives: Objectives,
+    judged: Judged,
+    everything: Mapping[Point, Pieces],
+    places: Mapping[Point, Place],
+) -> Evaluations:
+    """Evaluate what is judged, the last fold last, and fit the pseudodata to everything at each point."""
+    found = {
+        (point, fold): verdict_in_words(
+            config, executor, f"{point}, {fold}", own, objectives, needed=point != INITIAL
+        )
+        for (point, fold), own in judged.items()
+    }
+    axes = next(iter(judged.values()))[0].work.axes
+    cautious = {key: _cautions(config, axes, result) for key, result in found.items()}
     for line in cautions.summary(list(cautious.values())[-1], first_step.MOST_LINES):
         logger.info(f"note: {line}")
-    if config.model.pseudodata:
-        everything = prepare_work(config, columns, datasets.ALL)
-        for point, parameters in points.items():
-            fitted[point] = _fit_pseudodata(config, executor, everything, parameters)
-            logger.info(f"{point}, pseudodata: {_poi_of(config, fitted[point][1])}")
+    fitted = {}
+    for point, own in everything.items():
+        fitted[point] = _fit_pseudodata(config, executor, own)
+        logger.info(f"{point}, pseudodata: {_poi_of(config, fitted[point][1])}")
+    _, last = list(found)[-1]
+    resampled = {point: own for (point, fold), own in judged.items() if fold == last}
     everywhere = Evaluation(
         objective=described(config),
-        points={
-            point: Place(
-                parameters=_scalars(parameters),
-                edges=_edges(config, parameters),
-                pseudodata=fitted[point][1] if point in fitted else None,
-            )
-            for point, parameters in points.items()
-        },
-        rows=tuple(_row(config, *key, *entry, cautious[key]) for key, entry in found.items()),
-        bootstrap=_bootstrap(config, executor, *list(found.values())[-1], points, objectives.own.centre),
-        plateaus=()
-        if kept is None
-        else _plateaus(config, executor, *found[OPTIMISED, datasets.TRAIN], points, kept),
+        points={p: at.changed(pseudodata=fitted[p][1] if p in fitted else None) for p, at in places.items()},
+        rows=tuple(row(config, *key, judged[key], result, cautious[key]) for key, result in found.items()),
+        bootstrap=_bootstrap(config, executor, list(found.values())[-1], resampled, objectives),
     )
-    workspaces = {key: e.workspace for key, (_, e) in found.items() if e.workspace is not None}
+    workspaces = {key: e.workspace for key, e in found.items() if e.workspace is not None}
     return Evaluations(everywhere, workspaces | {(p, PSEUDODATA): spec for p, (spec, _) in fitted.items()})
 
 
-def _plateaus(
-    config: Config,
-    executor: Executor,
-    training: Work,
-    result: Verdict,
-    points: Mapping[Point, FreeValues],
-    kept: Moment,
-) -> tuple[Plateau, ...]:
-    return plateaus(config, executor, training, points[OPTIMISED], kept, result.templates)
+def verdict_in_words(
+    config: Config, executor: Executor, where: str, pieces: Pieces, objectives: Objectives, *, needed: bool
+) -> Verdict:
+    """Return the verdict on some events at a point, and log it."""
+    result = verdict_of(config, executor, pieces, objectives, needed=needed)
+    logger.info(
+        f"{where}: exact {_shown(result.exact)}, relaxed {_shown(result.relaxed)}, pyhf {_shown(result.pyhf)}"
+    )
+    if (apart := _apart(result)) > WORTH_A_WORD:
+        logger.info(
+            f"note: {where}: the final number is {100 * apart:.0f} % from the one that is optimised: "
+            "the likelihood is no parabola there, or a parameter meets a bound; see docs/objectives.md"
+        )
+    for missing in result.missing:
+        logger.info(f"note: {where}: no number, {missing}")
+    if result.fit is not None and result.fit.interval_missing:
+        logger.info(f"note: {where}: no interval, {result.fit.interval_missing}")
+    return result
 
 
 def _apart(result: Verdict) -> float:
@@ -142,25 +152,29 @@ def write(
     path: Path,
     header: Mapping[str, str],
     seconds: Seconds,
-    records: Sequence[EpochRecord],
+    *optimisations: Sequence[EpochRecord],
 ) -> None:
-    """Write the workspaces, the evaluation to a path, and the summary; log its flags."""
+    """Write the workspaces, the evaluation to a path, and the summary; log its flags.
+
+    Args:
+        optimisations: the records of each, one where there are no folds.
+    """
     folder = store.Folder(config.run)
     for (point, fold), spec in found.workspaces.items():
         store.write_json(folder.workspace(point, fold), spec)
     evaluation.write(path, found.evaluation, header)
-    made = summary(config, found.evaluation, seconds, records)
+    made = summary(config, found.evaluation, seconds, *optimisations)
     for flag in made.flags:
         logger.info(f"note: {flag.text}")
     store.write_json(folder.summary, made.as_json())
 
 
 def _fit_pseudodata(
-    config: Config, executor: Executor, everything: Work, parameters: FreeValues
+    config: Config, executor: Executor, everything: Pieces
 ) -> tuple[Workspace, tuple[FittedParameter, ...]]:
     """Return the workspace of all events with the pseudodata as observations, and the parameters that fit them best."""
-    exact = forward(executor, everything, parameters, EXACT)
-    spec = workspace(exact, everything.axes, config, pseudodata=True)
+    exact = added(executor, everything, EXACT)
+    spec = workspace(exact, everything[0].work.axes, config, pseudodata=True)
     return spec, tuple(fit_table(spec))
 
 
@@ -172,10 +186,9 @@ def _poi_of(config: Config, table: Sequence[FittedParameter]) -> str:
 def _bootstrap(
     config: Config,
     executor: Executor,
-    fold_work: Work,
     result: Verdict,
-    points: Mapping[Point, FreeValues],
-    objective: Centre,
+    points: Mapping[Point, Pieces],
+    objectives: Objectives,
 ) -> Bootstrap | None:
     """Return the exact objective at every point on resampled events, the same ones for all points, and noise.
 
@@ -186,16 +199,13 @@ def _bootstrap(
     if config.evaluate.bootstrap == 0:
         return None
     values: dict[Point, list[float]] = {point: [] for point in points}
-    failed = 0
+    axes, failed = next(iter(points.values()))[0].work.axes, 0
     resampled: list[Templates] = []
     for replica in range(config.evaluate.bootstrap):
         try:
-            templates = {
-                point: forward(executor, fold_work, parameters, EXACT, replica=replica)
-                for point, parameters in points.items()
-            }
+            templates = {point: added(executor, own, EXACT, replica=replica) for point, own in points.items()}
             resampled.append(list(templates.values())[-1])
-            row = {point: objective(templates[point], points[point])[0] for point in points}
+            row = {point: objectives.own.at(templates[point], own) for point, own in points.items()}
         except FitError:
             failed += 1
             continue
@@ -204,7 +214,7 @@ def _bootstrap(
     logger.info(
         f"bootstrap: {config.evaluate.bootstrap - failed} replicas of the events, {failed} without a fit left out"
     )
-    noise = variation_noise(config, fold_work.axes, result.templates, resampled)
+    noise = variation_noise(config, axes, result.templates, resampled)
     if noise:
         unseen = sum(not own.is_seen for own in noise)
         logger.info(f"variations: {unseen} of {len(noise)} are compatible with no effect in their channel")
@@ -217,76 +227,20 @@ def yields(config: Config, executor: Executor, fold_work: Work, parameters: Free
     """Return exact yields at one point: parameters, bin edges, yields and sums of squared weights."""
     exact = forward(executor, fold_work, parameters, EXACT)
     return {
-        "parameters": _scalars(parameters),
+        "parameters": scalars(parameters),
         "edges": edges_at(config, parameters),
-        **_tables(config, exact, fold_work).as_json(),
+        **tables(config, exact, fold_work.axes).as_json(),
     }
 
 
-def _row(
-    config: Config,
-    point: Point,
-    fold: Fold,
-    fold_work: Work,
-    result: Verdict,
-    cautious: Sequence[cautions.Caution],
-) -> EvaluatedPoint:
-    return EvaluatedPoint(
-        point=point,
-        fold=fold,
-        events=fold_work.events,
-        exact=result.exact,
-        relaxed=result.relaxed,
-        pyhf=result.pyhf,
-        missing=tuple(result.missing),
-        also={
-            name: Further(label=described(config.alternatives[name]).label, **dict(numbers))
-            for name, numbers in result.also.items()
-        },
-        cautions=tuple(cautious),
-        templates=_tables(config, result.templates, fold_work),
-        fit=result.fit,
-    )
-
-
-def _cautions(config: Config, fold_work: Work, result: Verdict) -> list[cautions.Caution]:
+def _cautions(config: Config, axes: Axes, result: Verdict) -> list[cautions.Caution]:
     """Return the cautions on the uncertainties of the run's models, on exact templates."""
-    found = cautions.cautions(result.templates, fold_work.axes, config)
+    found = cautions.cautions(result.templates, axes, config)
     for name, other in config.alternatives.items():
-        own = cautions.cautions(result.templates, fold_work.axes, other)
+        own = cautions.cautions(result.templates, axes, other)
         said = {c.text for c in found} | {""}
         found += [c.changed(text=f"{c.text} (in model {name!r})", noise=0) for c in own if c.text not in said]
     return found
-
-
-def _scalars(parameters: FreeValues) -> dict[str, float]:
-    return {name: float(value) for name, value in parameters.items() if np.ndim(value) == 0}
-
-
-def _edges(config: Config, parameters: FreeValues) -> dict[str, tuple[float, ...] | None]:
-    found = edges_at(config, parameters)
-    return {channel: None if edges is None else tuple(edges) for channel, edges in found.items()}
-
-
-def _tables(config: Config, templates: Templates, fold_work: Work) -> YieldTables:
-    """Return the variations in the model, and the sums of squared weights."""
-    axes = fold_work.axes
-    return YieldTables(
-        yields={
-            channel: {
-                sample: {
-                    name: tuple(array[axes.row(sample, name)].tolist())
-                    for name in (NOMINAL, *variations_of(config, sample))
-                }
-                for sample in axes.samples
-            }
-            for channel, array in templates.yields.items()
-        },
-        sumw2={
-            channel: {sample: tuple(array[axes.samples.index(sample)].tolist()) for sample in axes.samples}
-            for channel, array in templates.sumw2.items()
-        },
-    )
 
 
 def _shown(number: float | None) -> str:

@@ -10,13 +10,13 @@ from pydantic import Field
 
 from pipeline.analysis import analysis_of
 from pipeline.config import Config
-from pipeline.data.names import INITIAL, OPTIMISED, Fold, Point
+from pipeline.data.names import INITIAL, OPTIMISED, Fold, Part, Point
 from pipeline.data.progress import Reached, kept, reached
 from pipeline.data.record import EpochRecord
 from pipeline.data.written import Written
 from pipeline.evaluate.change import Change, change
 from pipeline.evaluate.evaluation import EvaluatedKind, EvaluatedPoint, Evaluation, Number
-from pipeline.evaluate.flags import Flag, flags
+from pipeline.evaluate.flags import Flag, flags_of_all
 from pipeline.gradient.loss import Described
 from pipeline.likelihood.run_workspace import beyond_pyhf
 
@@ -74,6 +74,17 @@ class Seconds(Written):
     evaluate: float
 
 
+class FoldSummary(Written):
+    """The optimisation that never saw a fold: what it found, its epoch, and the exact objective on what it did see."""
+
+    fold: Part
+    parameters: dict[str, float]
+    edges: dict[str, tuple[float, ...] | None]
+    kept_epoch: int
+    training: Number
+    training_events: int
+
+
 class Summary(Written):
     """The result of a run."""
 
@@ -87,18 +98,27 @@ class Summary(Written):
     events: dict[Fold, int] = Field(description="preselected events by fold")
     versions: dict[str, str] = Field(description="versions of the packages and of Python")
     seconds: Seconds = Field(description="what it took")
-    kept_epoch: int = Field(
-        description="the epoch whose parameters are the result, counted from 0, the start"
+    kept_epoch: int | None = Field(
+        description="the epoch whose parameters are the result, counted from 0, the start; null with data.folds"
     )
-    kept_start: int = Field(description="the start that it is of, counted from 0, the configured one")
-    starts: tuple[Reached, ...] = Field(description="how far each start came, and what it reached")
+    kept_start: int | None = Field(
+        description="the start that it is of, counted from 0, the configured one; null with data.folds"
+    )
+    starts: tuple[Reached, ...] = Field(
+        description="how far each start came, and what it reached; empty with data.folds"
+    )
     flags: tuple[Flag, ...] = Field(description="what to know before the number: bounds, derivatives, errors")
+    folds: tuple[FoldSummary, ...] = Field(description="with data.folds, the optimisation outside of each")
 
 
 def summary(
-    config: Config, evaluation: Evaluation, seconds: Seconds, records: Sequence[EpochRecord]
+    config: Config, evaluation: Evaluation, seconds: Seconds, *optimisations: Sequence[EpochRecord]
 ) -> Summary:
-    """Return the summary of an evaluated run."""
+    """Return the summary of an evaluated run.
+
+    Args:
+        optimisations: the records of each, one where there are no folds.
+    """
     free = analysis_of(config).parameters
     initial, optimised = (evaluation.points[point] for point in (INITIAL, OPTIMISED))
     values: dict[Point, dict[Fold, Values]] = {}
@@ -126,10 +146,25 @@ def summary(
         events={row.fold: row.events for row in evaluation.rows},
         versions=versions(),
         seconds=seconds,
-        kept_epoch=kept(records).epoch,
-        kept_start=kept(records).start,
-        starts=reached(config.optimise, records),
-        flags=flags(config, evaluation, records),
+        kept_epoch=None if evaluation.folds else kept(optimisations[0]).epoch,
+        kept_start=None if evaluation.folds else kept(optimisations[0]).start,
+        starts=() if evaluation.folds else reached(config.optimise, optimisations[0]),
+        flags=flags_of_all(config, evaluation, optimisations),
+        folds=_folds(evaluation, optimisations),
+    )
+
+
+def _folds(evaluation: Evaluation, optimisations: Sequence[Sequence[EpochRecord]]) -> tuple[FoldSummary, ...]:
+    return tuple(
+        FoldSummary(
+            fold=own.fold,
+            parameters=own.optimised.parameters,
+            edges=own.optimised.edges,
+            kept_epoch=kept(records).epoch,
+            training=own.training[OPTIMISED].exact,
+            training_events=own.outside,
+        )
+        for own, records in zip(evaluation.folds, optimisations, strict=False)
     )
 
 

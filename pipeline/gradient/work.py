@@ -12,7 +12,7 @@ from pipeline.config import Config
 from pipeline.config.targets import Content
 from pipeline.data import column_file, datasets, normalisation
 from pipeline.data.column_file import Provenance
-from pipeline.data.names import FOLDS, Fold
+from pipeline.data.names import Part
 from pipeline.data.provenance import require_weights
 from pipeline.errors import ConfigError, InputError, nearest
 from pipeline.templates.axes import Axes, axes_of, variations_of, with_all_variations
@@ -73,7 +73,7 @@ class Group(NamedTuple):
     """Columns of ROOT files of one sample whose events move between workers and are summed together."""
 
     files: tuple[FileColumns, ...]
-    folds: tuple[Fold, ...]
+    folds: tuple[Part, ...]
     scale: float
     variations: tuple[str, ...]
 
@@ -101,16 +101,19 @@ class Work(NamedTuple):
         return sum(group.events for group in self.groups)
 
 
-def prepare_work(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work:
-    """Return the work of one fold ('train', 'held_out' or 'all').
+def prepare_work(
+    config: Config, columns: Sequence[tuple[str, Path]], fold: str, *, part_of: str | None = None
+) -> Work:
+    """Return the work of the events of a fold, as ``datasets.chosen`` names them: 'train', 'held_out', 'all', ...
 
     Args:
         columns: (sample, column file), in any order.
+        part_of: events that together are normalised to the whole luminosity; None: those of the fold.
     """
     found = analysis_of(config)
     check_variations_used(config)
     check_surrogate(config)
-    folds = tuple(name for name in FOLDS if fold in (name, datasets.ALL))
+    folds = datasets.chosen(config, fold)
     files = []
     provenances: dict[str, list[Provenance]] = {}
     for sample, path in columns:
@@ -120,7 +123,7 @@ def prepare_work(config: Config, columns: Sequence[tuple[str, Path]], fold: str)
             events = sum(source.entries_kept[name] for name in folds)
             files.append(FileColumns(sample, place, found_there.content, number, source.digest, events))
     templates = axes_of(config, found.variation_names)
-    scales = normalisation.scales(config, provenances, fold)
+    scales = normalisation.scales(config, provenances, part_of or fold)
     require_weights(config, provenances, scales)
     groups = groups_of(files, templates, config, scales, folds)
     return Work(problem_of(config, groups), groups, templates)
@@ -186,7 +189,7 @@ def groups_of(
     templates: Axes,
     config: Config,
     scales: Mapping[str, float],
-    folds: tuple[Fold, ...],
+    folds: tuple[Part, ...],
 ) -> tuple[Group, ...]:
     """Return columns of files of one sample, in the order of their paths, until a group holds its share of events.
 

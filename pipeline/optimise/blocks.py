@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.data import store
-from pipeline.data.fingerprint import fingerprint_of
+from pipeline.data.fingerprint import fingerprint_of, of_optimisation
 from pipeline.data.names import INITIAL, OPTIMISED, Point
 from pipeline.data.record import EpochRecord
 from pipeline.data.run_files import ColumnFiles, blocks, records_in
@@ -45,12 +45,12 @@ def end_of(config: Config, block: int) -> int:
     return min(block * config.optimise.epochs_per_job, config.optimise.all_epochs)
 
 
-def optimised(config: Config, files: ColumnFiles) -> FreeValues:
-    """Return the parameters that are the result of the run."""
+def optimised(config: Config, files: ColumnFiles, fold: int | None = None) -> FreeValues:
+    """Return the parameters that are the result of the run, or of its optimisation outside of a fold."""
     start = initial_parameters(config)
-    fingerprint = fingerprint_of(config, files)
+    fingerprint = of_optimisation(fingerprint_of(config, files), fold)
     last = config.optimise.jobs
-    return load(blocks(config)[-1], config, start, fingerprint, last)[0].result
+    return load(blocks(config, fold)[-1], config, start, fingerprint, last)[0].result
 
 
 def both_points(config: Config, files: ColumnFiles) -> dict[Point, FreeValues]:

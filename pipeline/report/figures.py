@@ -24,6 +24,7 @@ from pipeline.fit.impacts import Impact
 # Okabe and Ito's palette, distinguishable with every kind of colour vision.
 COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#999999")
 BEFORE, AFTER = "#999999", "#0072B2"
+THIN = 0.6  # points
 STYLE = {
     **{key: value for key, value in mplhep.style.ATLAS.items() if key in mpl.rcParams and "font" not in key},
     "font.size": 11.0,
@@ -37,8 +38,14 @@ STYLE = {
 }
 
 
-def objective(records: Sequence[EpochRecord], evaluation: Evaluation) -> Figure:
-    """Draw the objective over the epochs, its checks, and the values of exact cuts before and after on every fold."""
+def objective(
+    records: Sequence[EpochRecord], *others: Sequence[EpochRecord], evaluation: Evaluation
+) -> Figure:
+    """Draw the objective over the epochs, its checks, and the values of exact cuts before and after on every fold.
+
+    Args:
+        others: the records of further optimisations, outside of other folds, as thin lines.
+    """
     figure, (axes,) = _panels(1)
     checked = checks(records)
     axes.plot(
@@ -47,16 +54,13 @@ def objective(records: Sequence[EpochRecord], evaluation: Evaluation) -> Figure:
         color=AFTER,
         label=f"{records[0].values}, training",
     )
+    for own in others:
+        axes.plot([r.epoch for r in own], [r.objective for r in own], color=AFTER, linewidth=THIN)
     if checked:
         values = [found.objective for found in checked.values()]
-        axes.plot(
-            [moment.of_run for moment in checked],
-            values,
-            ".",
-            color="#E69F00",
-            label="exact, training, checked",
-        )
-    last = kept(records).of_run
+        places = [moment.of_run for moment in checked]
+        axes.plot(places, values, ".", color="#E69F00", label="exact, training, checked")
+    last = len(records) if others else kept(records).of_run
     for row in evaluation.rows:
         fill = "full" if row.fold == TRAIN else "none"
         colour = BEFORE if row.point == INITIAL else "#D55E00"
@@ -70,13 +74,24 @@ def objective(records: Sequence[EpochRecord], evaluation: Evaluation) -> Figure:
     return figure
 
 
-def parameters(records: Sequence[EpochRecord], evaluation: Evaluation, free: Mapping[str, Free]) -> Figure:
-    """Draw every free parameter over the epochs, a point at the result, lines at the ends of its allowed range."""
+def parameters(
+    records: Sequence[EpochRecord],
+    *others: Sequence[EpochRecord],
+    evaluation: Evaluation,
+    free: Mapping[str, Free],
+) -> Figure:
+    """Draw every free parameter over the epochs, a point at the result, lines at the ends of its allowed range.
+
+    Args:
+        others: the records of further optimisations, outside of other folds, as thin lines.
+    """
     names = list(records[0].parameters)
     figure, panels = _panels(len(names))
-    epochs, last = [r.epoch for r in records], kept(records).of_run
+    epochs, last = [r.epoch for r in records], len(records) if others else kept(records).of_run
     for axes, name in zip(panels, names, strict=True):
         axes.plot(epochs, [r.parameters[name] for r in records], color=AFTER)
+        for own in others:
+            axes.plot(epochs, [r.parameters[name] for r in own], color=AFTER, linewidth=THIN)
         axes.plot([last], [evaluation.points[OPTIMISED].parameters[name]], "o", color="#D55E00")
         if name in free:
             for bound in free[name].bounds:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jinja2
 import matplotlib as mpl
+import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -21,7 +22,7 @@ from pipeline.data.record import EpochRecord
 from pipeline.data.store import write_text
 from pipeline.evaluate.change import change
 from pipeline.evaluate.evaluation import EvaluatedPoint, Evaluation, PyhfFit
-from pipeline.evaluate.flags import flags
+from pipeline.evaluate.flags import flags_of_all
 from pipeline.evaluate.summary import versions
 from pipeline.fit.interval import Method
 from pipeline.report import figures as draw
@@ -66,10 +67,16 @@ def write(
     *,
     page: Path,
     figures: Path,
+    others: Sequence[Sequence[EpochRecord]] = (),
 ) -> None:
-    """Write the page, and every figure as a file of its own."""
+    """Write the page, and every figure as a file of its own.
+
+    Args:
+        others: the records of the further optimisations, outside of the second fold and so on.
+    """
+    optimisations = [records, *others]
     with mpl.rc_context(draw.STYLE):
-        drawn = {name: _svg(figure) for name, figure in _figures(config, records, evaluation).items()}
+        drawn = {name: _svg(figure) for name, figure in _figures(config, optimisations, evaluation).items()}
     shutil.rmtree(figures, ignore_errors=True)
     for name, svg in drawn.items():
         write_text(figures / f"{name}.svg", svg)
@@ -84,9 +91,12 @@ def write(
         "parameters": _parameter_rows(config, evaluation),
         "moved_edges": _moved_edges(evaluation),
         "change": change(evaluation),
-        "flags": flags(config, evaluation, records),
-        "kept": kept(records) if checks(records) else None,
-        "starts": reached(config.optimise, records),
+        "flags": flags_of_all(config, evaluation, optimisations),
+        "kept": kept(records) if checks(records) and not others else None,
+        "starts": () if others else reached(config.optimise, records),
+        "kept_of_folds": [kept(own).epoch for own in optimisations],
+        "spreads": _spreads(evaluation),
+        "edges_of_folds": _edges_of_folds(evaluation),
         "noise": evaluation.bootstrap.variations if evaluation.bootstrap else (),
         "cautions": _cautions(evaluation),
         "interval": _interval(evaluation),
@@ -95,7 +105,7 @@ def write(
         "left_out": [p for p in provenances if p.left_out is not None],
         "notes": normalisation.notes(config, provenances),
         "versions": versions(),
-        "seconds": sum(record.seconds for record in records),
+        "seconds": sum(record.seconds for own in optimisations for record in own),
     }
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
@@ -103,12 +113,14 @@ def write(
     write_text(page, environment.get_template("page.html.j2").render(content))
 
 
-def _figures(config: Config, records: Sequence[EpochRecord], evaluation: Evaluation) -> dict[str, Figure]:
+def _figures(
+    config: Config, optimisations: Sequence[Sequence[EpochRecord]], evaluation: Evaluation
+) -> dict[str, Figure]:
     fold = evaluation.last_fold
     free = analysis_of(config).parameters
-    drawn = {"objective": draw.objective(records, evaluation)}
+    drawn = {"objective": draw.objective(*optimisations, evaluation=evaluation)}
     if evaluation.points[OPTIMISED].parameters:
-        drawn["parameters"] = draw.parameters(records, evaluation, free)
+        drawn["parameters"] = draw.parameters(*optimisations, evaluation=evaluation, free=free)
     for name in config.regions:
         drawn[f"templates_{name}"] = draw.templates(config, name, evaluation, fold)
     fit = _final_fit(evaluation)
@@ -157,6 +169,25 @@ def _moved_edges(evaluation: Evaluation) -> dict[str, dict[str, str]]:
         }
         for channel, edges in points[INITIAL].edges.items()
         if edges != points[OPTIMISED].edges[channel]
+    }
+
+
+def _spreads(evaluation: Evaluation) -> dict[str, float]:
+    """Return the standard deviation of each parameter over the folds."""
+    found = [own.optimised.parameters for own in evaluation.folds]
+    return {name: float(np.std([own[name] for own in found], ddof=1)) for name in found[0]} if found else {}
+
+
+def _edges_of_folds(evaluation: Evaluation) -> dict[str, list[str]]:
+    """Bin edges of each fold, of the channels in which they are not the same."""
+    found = {
+        channel: [own.optimised.edges[channel] for own in evaluation.folds]
+        for channel in evaluation.points[OPTIMISED].edges
+    }
+    return {
+        channel: [", ".join(f"{edge:.4g}" for edge in edges or ()) for edges in own]
+        for channel, own in found.items()
+        if len(set(own)) > 1
     }
 
 

@@ -1,6 +1,5 @@
 """What a run claims over many seeds, where it is known what there is to gain: nothing, or what a real effect allows."""
 
-import numpy as np
 import pytest
 from columnfiles import write_columns
 from generated import generated
@@ -16,8 +15,8 @@ from pipeline.optimise.parameters import initial_parameters
 
 pytestmark = pytest.mark.slow
 
-# The signal has the density 2x and the background a flat one, so S^2 / B is best at a cut of 1/3. Every fourth event has
-# the weight -1/2, so both signs are there and the sum is 5/8 of the events.
+# The signal has the density 2x and the background a flat one, so S^2 / B is best at a cut of 1/3. Every fourth event
+# has the weight -1/2, so both signs are there and the sum is 5/8 of the events.
 ANALYSIS = """
 import numpy as np
 import jax.numpy as jnp

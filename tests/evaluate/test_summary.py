@@ -13,8 +13,8 @@ from pipeline.data.record import Check, EpochRecord, SweepSeconds
 from pipeline.data.written import parsed
 from pipeline.errors import InputError
 from pipeline.evaluate.change import change
-from pipeline.evaluate.evaluation import Bootstrap, Evaluation, Missing, Place
-from pipeline.evaluate.flags import flags
+from pipeline.evaluate.evaluation import Bootstrap, Evaluation, FoldResult, Missing, Numbers, Place
+from pipeline.evaluate.flags import flags, flags_of_all
 from pipeline.evaluate.summary import Seconds, Summary, schema, summary
 from pipeline.optimise.plateaus import Plateau
 
@@ -222,3 +222,45 @@ def test_an_evaluation_comes_back_as_it_was(evaluated):
     assert parsed(Evaluation, content, "a.json", "run again") == evaluated
     with pytest.raises(InputError, match=r"a\.json: key 'luck' is not known; another version .*, run again"):
         parsed(Evaluation, {**content, "luck": 7}, "a.json", "run again")
+
+
+def in_folds(evaluated, *cuts):
+    """The same, cross-fitted, with a value of the cut for each fold."""
+    rows = [row.changed(fold="cross_fitted") if row.fold == "held_out" else row for row in evaluated.rows]
+    folds = [
+        FoldResult(
+            fold=f"fold_{number}", inside=15, outside=35,
+            optimised=Place(parameters={"jet_pt": cut}, edges={"4j1b": (0.0, 1.0)}, pseudodata=None),
+            training=dict.fromkeys(("initial", "optimised"), Numbers(exact=0.1 * number, relaxed=0.1, pyhf=None)),
+        )
+        for number, cut in enumerate(cuts, start=1)
+    ]  # fmt: skip
+    return evaluated.changed(rows=tuple(rows), folds=tuple(folds))
+
+
+def test_flags_of_folds_are_said_once_or_with_the_fold(run, evaluated):
+    found = flags_of_all(run, in_folds(evaluated, 60.0, 60.0), (RECORDS, RECORDS))
+    assert [(flag.kind, flag.text.startswith("jet_pt is at its upper bound")) for flag in found] == [
+        ("at_bound", True)
+    ]
+    found = flags_of_all(run, in_folds(evaluated, 35.0, 60.0), (RECORDS, RECORDS))
+    assert [flag.text.split(",")[0] for flag in found] == ["fold 2: jet_pt is at its upper bound"]
+    worse = contracts.with_rows(
+        in_folds(evaluated, 35.0, 40.0), lambda row: row.point == "optimised", pyhf=0.3
+    )
+    assert [flag.text for flag in flags_of_all(run, worse, (RECORDS, RECORDS))] == [
+        "no improvement on cross-fitted events"
+    ]
+
+
+def test_the_summary_of_folds_has_what_each_found(run, evaluated):
+    checked = [record(0, check=check(1.0)), record(1, check=check(2.0))]
+    found = summary(run, in_folds(evaluated, 35.0, 45.0), SECONDS, RECORDS, checked).as_json()
+    jsonschema.validate(found, json.loads(schema()))
+    assert found["kept_epoch"] is None
+    assert [own["kept_epoch"] for own in found["folds"]] == [2, 0]
+    assert [own["parameters"]["jet_pt"] for own in found["folds"]] == [35.0, 45.0]
+    assert [own["training"] for own in found["folds"]] == [0.1, 0.2]
+    assert [own["training_events"] for own in found["folds"]] == [35, 35]
+    assert set(found["values"]["optimised"]) == {"train", "cross_fitted"}
+    assert "held_out" not in json.dumps(found)

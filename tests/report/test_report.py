@@ -8,7 +8,16 @@ import pytest
 from pipeline import config as configuration
 from pipeline import report
 from pipeline.data.record import Check
-from pipeline.evaluate.evaluation import Bootstrap, FittedParameter, Further, Missing, Place, YieldTables
+from pipeline.evaluate.evaluation import (
+    Bootstrap,
+    FittedParameter,
+    FoldResult,
+    Further,
+    Missing,
+    Numbers,
+    Place,
+    YieldTables,
+)
 from pipeline.fit.impacts import Impact
 
 BINS = 3
@@ -206,3 +215,44 @@ def test_a_model_beyond_pyhf_with_nothing_but_arrays_free_and_further_models(run
     assert page.count("<td>0.0902</td>") == 2
     drawn = {p.name for p in (tmp_path / "figures").iterdir()}
     assert drawn == {"objective.svg", "templates_4j1b.svg", "templates_4j2b.svg"}
+
+
+def test_the_page_of_folds_has_them_side_by_side(run, tmp_path):
+    """Nothing on it is called held-out."""
+    cross = run.model_copy(
+        update={"data": run.data.model_copy(update={"folds": 2, "held_out_fraction": 0.0})}
+    )
+    plain = evaluation_of(run)
+    rows = [
+        r.changed(fold="cross_fitted") if r.fold == "held_out" else r.changed(fit=None) for r in plain.rows
+    ]
+    numbers = Numbers(exact=0.0777, relaxed=0.07, pyhf=0.07)
+    folds = [
+        FoldResult(
+            fold=f"fold_{number}", inside=110 + number, outside=220 + number,
+            optimised=Place(
+                parameters={"lepton_pt": 30.0, "jet_pt": 30.0 + number, "btag": 0.5},
+                edges=dict.fromkeys(run.channels, (0.0, 1.0, 2.0 + 0.25 * number, 3.0)),
+                pseudodata=None,
+            ),
+            training={"initial": numbers, "optimised": numbers},
+        )
+        for number in (1, 2)
+    ]  # fmt: skip
+    report.write(
+        cross,
+        records_of(**CUTS),
+        plain.changed(rows=tuple(rows), folds=tuple(folds)),
+        provenances_of(run),
+        page=tmp_path / "report.html",
+        figures=tmp_path / "figures",
+        others=[records_of(**CUTS)],
+    )
+    page = (tmp_path / "report.html").read_text()
+    text = " ".join(re.sub("<[^>]*>", " ", page[: page.index("<summary>Configuration")]).split())
+    assert "held" not in text.replace("held_out_fraction", "")
+    assert "cross-fitted events, fitted with pyhf" in text
+    assert "jet_pt 31 32 0.71" in text  # the standard deviation of 31 and 32
+    assert "1 111 221 0.0777 0.0777" in text
+    assert "0, 1, 2.25, 3 0, 1, 2.5, 3" in text
+    assert "the events are in 2 folds by event number" in text

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import jsonschema
 import pytest
 import rootfiles
 from clones import ROOT
@@ -79,6 +80,35 @@ def test_in_another_folder_a_whole_run(folder):
     assert json.loads((results / "summary.json").read_text())["values"]
     result = snakemake(folder / "here", *given)
     assert "Nothing to be done" in result.stdout, result.stdout
+
+
+@pytest.mark.slow
+def test_in_folds_a_whole_run(folder):
+    """An optimisation for each fold, whose values are the verbs' own, and nothing is called held-out."""
+    given = ("--snakefile", ROOT / "Snakefile", "--configfile", "tiny.yaml", "--config")
+    setting = "optimise.epochs=2 optimise.epochs_per_job=1"
+    result = snakemake(folder, *given, f"set=data.folds=2 {setting}")
+    assert result.returncode == 0, result.stdout
+    results = folder / "results/tiny"
+    assert {path.parts[-3] for path in results.rglob("block_2.npz")} == {"fold_1", "fold_2"}
+    assert {path.name for path in (results / "workspaces").iterdir()} == {
+        "initial_cross_fitted.json", "optimised_cross_fitted.json",
+    }  # fmt: skip
+    summary = json.loads((results / "summary.json").read_text())
+    jsonschema.validate(summary, json.loads((ROOT / "config/summary.schema.json").read_text()))
+    assert summary["change"]["fold"] == "cross_fitted"
+    assert summary["events"] == {"train": 200, "cross_fitted": 400}
+    assert [own["fold"] for own in summary["folds"]] == ["fold_1", "fold_2"]
+    cuts = [own["parameters"]["cut"] for own in summary["folds"]]
+    assert summary["parameters"]["cut"]["optimised"] == pytest.approx(sum(cuts) / 2)
+    page = (results / "report.html").read_text()
+    assert "cross-fitted" in page
+    assert "held-out" not in page
+    result = snakemake(folder, *given, f"set=data.folds=2 {setting}")
+    assert "Nothing to be done" in result.stdout, result.stdout
+    result = snakemake(folder, *given, f"set=data.folds=3 {setting}", "--dry-run")
+    jobs = dict(line.split() for line in result.stdout.splitlines() if len(line.split()) == 2)
+    assert (jobs["columns"], jobs["optimise"]) == ("2", "6"), result.stdout
 
 
 @pytest.mark.slow

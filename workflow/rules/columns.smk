@@ -21,6 +21,7 @@ rule columns:
         source=source,
         unreadable_files=RUN.data.unreadable_files,
         held_out_fraction=RUN.data.held_out_fraction,
+        folds=RUN.data.folds,
         generator_weight=generator_weight,
         analysis=ANALYSIS_DIGEST,
         version=pipeline.__version__,

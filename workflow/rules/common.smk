@@ -6,6 +6,7 @@ import pipeline
 from pipeline.data import datasets
 from pipeline.data.names import OPTIMISED, POINTS
 from pipeline.data.provenance import branch_of_generator_weights
+from pipeline.data.run_files import blocks
 from pipeline.data.store import Folder
 
 
@@ -157,6 +158,7 @@ wildcard_constraints:
     folder=r"([\w.-]+/)?seed\d+",
     index=r"\d\d\d\d+",
     block=r"[1-9]\d*",
+    optimisation=r"(fold_[1-9]\d*/)?",  # outside of a fold of data.folds, else the run's only one
     point="|".join(POINTS),
     sample=r"[A-Za-z0-9][A-Za-z0-9_+.-]*",
 
@@ -223,7 +225,14 @@ def column_files(wildcards):
 def previous_block(wildcards):
     """The state that a block of epochs starts from; the first one starts from the configuration."""
     block = int(wildcards.block)
-    return [FOLDER.block(block - 1)] if block > 1 else []
+    own = Folder(RUN.run, wildcards.optimisation)
+    return [own.block(block - 1)] if block > 1 else []
+
+
+def outside_of(wildcards, threads):
+    """The fold that an optimisation never sees, as its verb takes it."""
+    number = wildcards.optimisation.strip("/").removeprefix("fold_")
+    return f"--fold {number}" if number else ""
 
 
 def last_epoch(wildcards):
@@ -234,8 +243,8 @@ def last_epoch(wildcards):
 
 
 def all_blocks(wildcards):
-    """The states at the end of every block."""
-    return [FOLDER.block(number + 1) for number in range(RUN.optimise.jobs)]
+    """The states at the end of every block, of every optimisation."""
+    return [path for fold in datasets.optimisations(RUN) for path in blocks(RUN, fold)]
 
 
 def workspaces():

@@ -6,11 +6,11 @@ rule optimise:
         previous=previous_block,
         analysis=ANALYSIS,
     output:
-        FOLDER.block("{block}"),
+        FOLDER.root / "{optimisation}optimise/block_{block}.npz",
     log:
-        FOLDER.root / "logs/optimise/block_{block}.log",
+        FOLDER.root / "logs/{optimisation}optimise/block_{block}.log",
     benchmark:
-        FOLDER.root / "benchmarks/optimise/block_{block}.tsv"
+        FOLDER.root / "benchmarks/{optimisation}optimise/block_{block}.tsv"
     conda:
         "../../envs/thalweg.yaml"
     threads: SWEEP_THREADS  # at most; Snakemake takes what --cores or the profile allows
@@ -20,10 +20,11 @@ rule optimise:
         sweep=sweep,
         of_run=of_run,
         physics=fingerprint([RUN.physics(), ASIDE]),
+        outside_of=outside_of,
         epochs=last_epoch,
         version=pipeline.__version__,
     message:
-        "Optimise: block {wildcards.block} of epochs on {threads} workers"
+        "Optimise: block {wildcards.optimisation}{wildcards.block} of epochs on {threads} workers"
     shell:
-        "{params.sweep} optimise {params.of_run} --block {wildcards.block} --output {output} --log {log}"
+        "{params.sweep} optimise {params.of_run} {params.outside_of} --block {wildcards.block} --output {output} --log {log}"
         " --workers {threads} --memory-mb {resources.mem_mb}"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pipeline.cli.estimate.numbers import Epoch, ForWorkers, Memory, Stages, Traffic
 from pipeline.cli.estimate.pool import Together, shares, shares_of_programs, slowdown, until_all_are_done
-from pipeline.cli.estimate.programs import ChunkSeconds, OfModel
+from pipeline.cli.estimate.programs import ChunkSeconds, OfModel, judged
 from pipeline.cli.estimate.shapes import ChunkShape, Seen
 from pipeline.config import Config
 from pipeline.data import datasets
@@ -51,7 +51,7 @@ def predicted(
     """Return what a run costs with a number of workers.
 
     Args:
-        works: of the training fold, of the one held out, and of all events.
+        works: of the events of an optimisation, of those that are judged, and of all.
     """
     epoch = _epoch(works[TRAIN], measured, machine, workers)
     settings = config.optimise
@@ -61,7 +61,8 @@ def predicted(
     begin = measured.start + (measured.pool.starting if measured.pool else 0.0)
     jobs = settings.jobs * (begin + works[TRAIN].events * reading)
     looks = settings.starts * settings.checks * _look(works[TRAIN], measured, machine, workers)
-    optimise = jobs + compiling + settings.all_epochs * epoch.whole + looks
+    each = jobs + settings.all_epochs * epoch.whole + looks
+    optimise = compiling + len(datasets.optimisations(config)) * each
     evaluate = begin + _evaluate(config, works, measured, machine, workers)
     columns = measured.columns * together / _at_once(machine, workers)
     seconds = Stages(columns=columns, optimise=optimise, evaluate=evaluate, run=columns + optimise + evaluate)
@@ -77,8 +78,12 @@ def predicted(
 
 
 def evaluated_folds(config: Config) -> list[str]:
-    """Return the folds that ``evaluate`` goes through: all with events, and all events for a fit to pseudodata."""
-    return [*datasets.folds(config), *([ALL] if config.model.pseudodata else [])]
+    """Return the events that ``evaluate`` holds: of all folds, and once more for a fit to pseudodata.
+
+    Those of ``data.folds`` are held once.
+    """
+    again = config.model.pseudodata and config.data.folds is None
+    return [*datasets.folds(config), *([ALL] if again else [])]
 
 
 def _epoch(work: Work, measured: Measured, machine: Machine, workers: int) -> Epoch:
@@ -147,7 +152,7 @@ def _evaluate(
     compiling = {s: t.exact.compiling for s, t in measured.chunks.items()}
     loads = shares_of_programs(works[TRAIN].groups, workers, measured.found, compiling)
     total = measured.model.fits + until_all_are_done(loads, measured.pool, machine.cores)
-    for fold in datasets.folds(config):
+    for fold in judged(config):
         for each in (exact, relaxed):
             total += len(POINTS) * (_sweep(works[fold], measured, machine, workers, each) + empty)
     if config.model.pseudodata:

@@ -13,8 +13,8 @@ from pipeline.cli.estimate.shapes import ChunkShape, Seen
 from pipeline.cli.estimate.traffic import Weighing
 from pipeline.cluster import InProcess
 from pipeline.config import Config
-from pipeline.data.datasets import folds
-from pipeline.data.names import POINTS
+from pipeline.data import datasets
+from pipeline.data.names import POINTS, TRAIN
 from pipeline.errors import FitError
 from pipeline.evaluate.at_point import objectives_of, verdict
 from pipeline.gradient.held import everything
@@ -130,7 +130,13 @@ def _fits(config: Config, resident: Resident, work: Work, parameters: FreeValues
     started = time.perf_counter()
     verdict(config, sweeping, work, parameters, objectives, needed=False)
     once = time.perf_counter() - started - sweeping.seconds - known.compiling
-    return max(0.0, once) * len(POINTS) * len(folds(config))
+    return max(0.0, once) * len(POINTS) * len(judged(config))
+
+
+def judged(config: Config) -> list[str]:
+    """Return the events of every verdict of ``evaluate``."""
+    own = [] if config.data.folds is None else [TRAIN] * config.data.folds
+    return [*own, *datasets.folds(config)]
 
 
 def _timed(call: Callable[[], object], seconds: float) -> Timed:

@@ -14,7 +14,7 @@ from pipeline.config import Config
 from pipeline.data import column_file, datasets, store
 from pipeline.data.column_file import Provenance, Stored
 from pipeline.data.jobs import ColumnsJob, SourceFile
-from pipeline.data.names import Fold
+from pipeline.data.names import Part
 from pipeline.data.provenance import outdated
 from pipeline.errors import InputError
 
@@ -53,7 +53,7 @@ class Sampled(NamedTuple):
         """Those of them that pass the preselection."""
         return sum(sum(source.entries_kept.values()) for source in self.sources)
 
-    def kept(self, fold: Fold) -> float:
+    def kept(self, fold: Part) -> float:
         """Return the share of the entries that are in a fold and pass the preselection."""
         return sum(source.entries_kept[fold] for source in self.sources) / max(1, self.entries)
 
@@ -76,7 +76,7 @@ class PlannedFile(NamedTuple):
         """The file."""
         return self.job.files[self.number]
 
-    def kept(self, fold: Fold, sample: Sampled) -> int:
+    def kept(self, fold: Part, sample: Sampled) -> int:
         """Return the preselected events of a fold: of its column file, else as many as in the sample's other file."""
         if self.made_of is not None:
             return self.made_of.entries_kept[fold]
@@ -137,9 +137,14 @@ def _existing(config: Config, jobs: Sequence[ColumnsJob]) -> Sampled | None:
         if made_of is None:
             continue
         found = Sampled(store.Folder(config.run).columns(job.name), made_of.sources, None)
-        if all(found.kept(fold) > 0 for fold in datasets.folds(config)):
+        if all(found.kept(fold) > 0 for fold in _filled(config)):
             return found
     return None
+
+
+def _filled(config: Config) -> tuple[Part, ...]:
+    """Return the parts of a column file that hold events."""
+    return datasets.parts(config) if config.data.folds is not None else tuple(datasets.folds(config))
 
 
 def _warming(config: Config, jobs: Sequence[ColumnsJob], folder: Path) -> float:

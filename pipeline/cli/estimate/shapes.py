@@ -10,7 +10,6 @@ from pipeline.analysis import analysis_of
 from pipeline.cli.estimate.sample import PlannedFile, Sampled
 from pipeline.config import Config
 from pipeline.data import datasets, store
-from pipeline.data.names import FOLDS
 from pipeline.gradient.chunks import FACTOR
 from pipeline.gradient.resident import Resident, Share
 from pipeline.gradient.work import FileColumns, Group, Work, groups_of, prepare_work, problem_of
@@ -43,7 +42,7 @@ class Seen(NamedTuple):
 
 def planned(config: Config, files: Sequence[PlannedFile], samples: Mapping[str, Sampled], fold: str) -> Work:
     """Return the work that all files of a run will be in a fold; its files need not be there."""
-    folds = tuple(name for name in FOLDS if fold in (name, datasets.ALL))
+    folds = datasets.chosen(config, fold)
     folder = store.Folder(config.run)
     columns = [
         FileColumns(

@@ -23,6 +23,7 @@ from pipeline.cluster.workers import budget, keep_programs
 from pipeline.config import Config
 from pipeline.data import datasets
 from pipeline.data.datasets import ALL, TRAIN
+from pipeline.data.names import CROSS_FITTED
 from pipeline.errors import ConfigError
 from pipeline.gradient.resident import Resident
 from pipeline.gradient.work import Work, check_surrogate, check_variations_used
@@ -68,10 +69,16 @@ def plan_of(config: Config, folder: Path, seconds: float) -> Plan:
     """Return what a run reads and does; column files that it has not got for a sample are made in a folder."""
     samples = samples_of(config, folder, seconds)
     files = files_of(config, samples)
-    works = {
-        fold: planned(config, files, samples, fold) for fold in dict.fromkeys([*datasets.folds(config), ALL])
-    }
+    events = {fold: fold for fold in [*datasets.folds(config), ALL]}
+    if config.data.folds is not None:
+        events |= {TRAIN: first_training(config), CROSS_FITTED: ALL}
+    works = {fold: planned(config, files, samples, own) for fold, own in events.items()}
     return Plan(files, samples, works)
+
+
+def first_training(config: Config) -> str:
+    """Return the events of the first optimisation; those of others are about as many."""
+    return datasets.training(config, datasets.optimisations(config)[0])
 
 
 def _check(config: Config, workers: Sequence[int]) -> None:
@@ -104,7 +111,7 @@ def _programs_in(folder: Path) -> Iterator[None]:
 
 def _measured(config: Config, plan: Plan, folder: Path, workers: Sequence[int], seconds: float) -> Measured:
     parameters, resident = initial_parameters(config), Resident()
-    work = small_work(config, plan.samples, plan.works[TRAIN], TRAIN)
+    work = small_work(config, plan.samples, plan.works[TRAIN], first_training(config))
     started = time.perf_counter()
     found = seen(resident, work)
     read = (time.perf_counter() - started) / work.events
@@ -159,7 +166,9 @@ def _assembled(
         epochs=config.optimise.all_epochs,
         events=_sources(config, plan),
         disk_mb=Disk(
-            columns=columns / 1e6, programs=programs / 1e6, states=kept * measured.model.state_bytes / 1e6
+            columns=columns / 1e6,
+            programs=programs / 1e6,
+            states=len(datasets.optimisations(config)) * kept * measured.model.state_bytes / 1e6,
         ),
         by_workers=tuple(predicted(config, plan.works, measured, machine, n) for n in workers),
         measured=tuple(words.measured(plan.samples, measured)),

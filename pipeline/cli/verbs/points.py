@@ -43,12 +43,13 @@ def histograms(
     """Write the exact histograms of every sample and variation as JSON, in the Analysis Grand Challenge's form."""
     from pipeline.cli.point import sweeping
     from pipeline.data import store
-    from pipeline.evaluate.histograms import histograms
+    from pipeline.evaluate.histograms import histograms_of
+    from pipeline.gradient.pieces import events
 
-    with sweeping(config, overrides, point, fold, workers, memory_mb) as (run, executor, work, parameters):
-        found = histograms(run, executor, work, parameters)
+    with sweeping(config, overrides, point, fold, workers, memory_mb) as (run, executor, pieces):
+        found = histograms_of(run, executor, pieces)
     store.write_json(output, found)
-    logger.info(f"{len(found)} histograms of {work.events} preselected events in {output}")
+    logger.info(f"{len(found)} histograms of {events(pieces)} preselected events in {output}")
 
 
 @verb
@@ -74,12 +75,13 @@ def scan(
     memory_mb: int | None,
 ) -> None:
     """Write the objective, with exact cuts and relaxed, on a grid of free parameters as JSON."""
-    from pipeline.cli.point import sweeping
+    from pipeline.cli.point import only, sweeping
     from pipeline.data import store
     from pipeline.evaluate.scan import grid, scan
     from pipeline.optimise.width_names import check_names
 
-    with sweeping(config, overrides, point, fold, workers, memory_mb) as (run, executor, work, parameters):
+    with sweeping(config, overrides, point, fold, workers, memory_mb) as (run, executor, pieces):
+        work, parameters = only(run, pieces)
         check_names(run, work, parameters, relaxed=True)
         found = scan(run, executor, work, parameters, grid(run, over))
     store.write_json(output, {"fold": fold, **found})

@@ -15,19 +15,30 @@ logger = logging.getLogger(__name__)
 @verb
 @of_a_run
 @click.option("--block", type=Whole(1), default=1, help="block of epochs, from 1 (default: 1)")
+@click.option(
+    "--fold",
+    type=Whole(1),
+    help="of data.folds, from 1: optimise on the events outside of it (default: a run without folds)",
+)
 @OUTPUT
 @with_workers
 def optimise(
-    config: Path, overrides: tuple[str, ...], block: int, output: Path, workers: int, memory_mb: int | None
+    config: Path,
+    overrides: tuple[str, ...],
+    block: int,
+    fold: int | None,
+    output: Path,
+    workers: int,
+    memory_mb: int | None,
 ) -> None:
     """Run one block of epochs."""
     from pipeline import config as configuration
     from pipeline import optimise as epochs
     from pipeline.cli.point import executor_of
     from pipeline.cli.progress import bar, epoch_line
-    from pipeline.data import datasets, store
-    from pipeline.data.fingerprint import fingerprint_of
-    from pipeline.data.run_files import blocks, column_files, notes
+    from pipeline.data import datasets
+    from pipeline.data.fingerprint import fingerprint_of, of_optimisation
+    from pipeline.data.run_files import blocks, column_files, folder_of, notes
     from pipeline.gradient.work import prepare_work
     from pipeline.optimise.blocks import end_of
     from pipeline.optimise.parameters import initial_parameters
@@ -37,11 +48,11 @@ def optimise(
     run = configuration.load(config, overrides)
     if block > len(blocks(run)):
         raise ConfigError(f"--block {block}: run {run.run!r} has the blocks 1 to {len(blocks(run))}")
-    folder = store.Folder(run.run)
+    seen, folder = datasets.training(run, fold), folder_of(run, fold)
     with executor_of(run, workers, memory_mb) as executor:
         files = column_files(run)
-        work = prepare_work(run, files, datasets.TRAIN)
-        fingerprint = fingerprint_of(run, files)
+        work = prepare_work(run, files, seen)
+        fingerprint = of_optimisation(fingerprint_of(run, files), fold)
         start = initial_parameters(run)
         check_names(run, work, start, relaxed=True)
         state = epochs.initial_state(run, start)
@@ -73,13 +84,14 @@ def evaluate(
     from pipeline.cli.point import executor_of
     from pipeline.data import datasets
     from pipeline.data.fingerprint import fingerprint_of
-    from pipeline.data.names import INITIAL
     from pipeline.data.progress import kept
-    from pipeline.data.run_files import column_files, evaluation_header, notes, records
+    from pipeline.data.run_files import column_files, evaluation_header, notes, records_of_all
+    from pipeline.evaluate.cross_fitting import cross_fitted
     from pipeline.evaluate.stage import all_points, write
     from pipeline.evaluate.summary import Seconds
     from pipeline.gradient.work import prepare_work
-    from pipeline.optimise.blocks import both_points
+    from pipeline.optimise.blocks import both_points, optimised
+    from pipeline.optimise.parameters import initial_parameters
     from pipeline.optimise.width_names import check_names
 
     run, started = configuration.load(config, overrides), time.perf_counter()
@@ -88,14 +100,19 @@ def evaluate(
         for note in notes(run, files):
             logger.info(note)
         fingerprint = fingerprint_of(run, files)
-        points = both_points(run, files)
-        check_names(run, prepare_work(run, files, datasets.TRAIN), points[INITIAL], relaxed=False)
-        epochs = records(run, fingerprint)
-        result = all_points(run, executor, files, points, kept(epochs))
+        start, folds = initial_parameters(run), datasets.optimisations(run)
+        check_names(run, prepare_work(run, files, datasets.training(run, folds[0])), start, relaxed=False)
+        epochs = records_of_all(run, fingerprint)
+        if run.data.folds is None:
+            result = all_points(run, executor, files, both_points(run, files), kept(epochs[0]))
+        else:
+            found = [optimised(run, files, fold) for fold in folds]
+            result = cross_fitted(run, executor, files, start, found)
     seconds = Seconds(
-        optimise=sum(record.seconds for record in epochs), evaluate=time.perf_counter() - started
+        optimise=sum(record.seconds for own in epochs for record in own),
+        evaluate=time.perf_counter() - started,
     )
-    write(run, result, output, evaluation_header(run, fingerprint), seconds, epochs)
+    write(run, result, output, evaluation_header(run, fingerprint), seconds, *epochs)
 
 
 @verb
@@ -108,13 +125,13 @@ def report(config: Path, overrides: tuple[str, ...], output: Path, figures: Path
     from pipeline import report as stage
     from pipeline.data import store
     from pipeline.data.fingerprint import fingerprint_of
-    from pipeline.data.run_files import column_files, evaluation_header, provenances, records
+    from pipeline.data.run_files import column_files, evaluation_header, provenances, records_of_all
     from pipeline.evaluate import evaluation
 
     run = configuration.load(config, overrides)
     files = column_files(run)
     fingerprint = fingerprint_of(run, files)
-    epochs = records(run, fingerprint)
+    epochs = records_of_all(run, fingerprint)
     found = evaluation.read(store.Folder(run.run).evaluation, evaluation_header(run, fingerprint))
-    stage.write(run, epochs, found, provenances(files), page=output, figures=figures)
+    stage.write(run, epochs[0], found, provenances(files), page=output, figures=figures, others=epochs[1:])
     logger.info(f"wrote {output}")

@@ -1,0 +1,80 @@
+"""Verdicts and points in the words of an evaluation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.config import Config
+from pipeline.containers import Templates
+from pipeline.data.datasets import NOMINAL
+from pipeline.data.names import Fold, Point
+from pipeline.evaluate.at_point import Verdict
+from pipeline.evaluate.evaluation import EvaluatedPoint, Further, Place, YieldTables
+from pipeline.gradient.loss import described
+from pipeline.gradient.pieces import Pieces, events
+from pipeline.gradient.sweeps import FreeValues
+from pipeline.optimise.parameters import edges_at
+from pipeline.templates import cautions
+from pipeline.templates.axes import Axes, variations_of
+
+
+def row(
+    config: Config,
+    point: Point,
+    fold: Fold,
+    pieces: Pieces,
+    result: Verdict,
+    cautious: Sequence[cautions.Caution],
+) -> EvaluatedPoint:
+    """Return what an evaluation says of a verdict."""
+    return EvaluatedPoint(
+        point=point,
+        fold=fold,
+        events=events(pieces),
+        exact=result.exact,
+        relaxed=result.relaxed,
+        pyhf=result.pyhf,
+        missing=tuple(result.missing),
+        also={
+            name: Further(label=described(config.alternatives[name]).label, **dict(numbers))
+            for name, numbers in result.also.items()
+        },
+        cautions=tuple(cautious),
+        templates=tables(config, result.templates, pieces[0].work.axes),
+        fit=result.fit,
+    )
+
+
+def place(config: Config, parameters: FreeValues) -> Place:
+    """Return parameters and bin edges at a point."""
+    return Place(parameters=scalars(parameters), edges=_edges(config, parameters), pseudodata=None)
+
+
+def scalars(parameters: FreeValues) -> dict[str, float]:
+    """Return the parameters that are no arrays."""
+    return {name: float(value) for name, value in parameters.items() if np.ndim(value) == 0}
+
+
+def _edges(config: Config, parameters: FreeValues) -> dict[str, tuple[float, ...] | None]:
+    found = edges_at(config, parameters)
+    return {channel: None if edges is None else tuple(edges) for channel, edges in found.items()}
+
+
+def tables(config: Config, templates: Templates, axes: Axes) -> YieldTables:
+    """Return the variations in the model, and the sums of squared weights."""
+    return YieldTables(
+        yields={
+            channel: {
+                sample: {
+                    name: tuple(array[axes.row(sample, name)].tolist())
+                    for name in (NOMINAL, *variations_of(config, sample))
+                }
+                for sample in axes.samples
+            }
+            for channel, array in templates.yields.items()
+        },
+        sumw2={
+            channel: {sample: tuple(array[axes.samples.index(sample)].tolist()) for sample in axes.samples}
+            for channel, array in templates.sumw2.items()
+        },
+    )
