@@ -25,13 +25,14 @@ INSIDE = {
     "cli/verbs": "events stages estimates points workspaces schema",
     "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding branches rootfile bookkeeping inventory preselection selection one_file make",
-    "config": "textfiles sources targets section kinds notation cluster events model quantities objective sections"
+    "config": "textfiles sources targets section kinds notation cluster events model quantities objective judging sections"
     " reader",
     "data": "names atomic written record event_random store results checksums manifest jobs datasets column_file"
     " normalisation provenance run_files fingerprint",
-    "evaluate": "variation_noise evaluation change flags summary"
+    "evaluate": "variation_noise robustness evaluation change flags summary"
     " pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point"
     " stage histograms scan given_workspace workspace_results workspace_fits pyhf_beside",
+    "evaluate/robustness": "certificate polish refits together brief",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps suspects loss",
     "likelihood": "interpolation workspace paramsets layout multipliers stacked terms histfactory"

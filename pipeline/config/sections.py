@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pipeline.config.cluster import Cluster
 from pipeline.config.events import AnalysisSection, Data, Simulate
+from pipeline.config.judging import Alternative, Evaluate
 from pipeline.config.model import Channel, Model
 from pipeline.config.objective import McStatistics, Objective, OfNuisanceParameters
 from pipeline.config.quantities import OfStrength, ProfileInterval
@@ -115,29 +116,6 @@ class Surrogate(Section):
     )
 
 
-class Alternative(Section):
-    """Another model and its objective, for the events and parameters of the run."""
-
-    model: Model
-    objective: Objective
-
-
-class Evaluate(Section):
-    """How the result is judged."""
-
-    also: dict[Name, Alternative] = Field(
-        default={},
-        description="further models by name: what the same parameters are worth in them, on the same templates",
-    )
-    bootstrap: int = Field(
-        default=0,
-        ge=0,
-        le=MOST,
-        description="replicas of the events, each event weighted by a Poisson number of mean 1, that give the "
-        "statistical uncertainty of the improvement; 0: none",
-    )
-
-
 class Config(Section):
     """A run: one analysis on one data set."""
 
@@ -169,6 +147,14 @@ class Config(Section):
             "simulate.samples",
             [name.partition("__")[0] for name in self.simulate.samples] if self.simulate else (),
         )
+        if self.evaluate.polish and not self.evaluate.certificate:
+            raise ValueError(
+                "evaluate.polish: it moves to points of the certificate; set evaluate.certificate"
+            )
+        if self.evaluate.refits and self.surrogate is not None:
+            raise ValueError(
+                "evaluate.refits: not for a stage without a derivative, whose calls are for the run's events; set 0"
+            )
         self._model_fits_data()
         for name, other in self.alternatives.items():
             try:

@@ -15,7 +15,7 @@ from pipeline.data import event_random, manifest
 from pipeline.data.jobs import ColumnsJob, jobs_of
 from pipeline.data.manifest import Listed, Manifest, Planned
 from pipeline.data.names import ALL as ALL
-from pipeline.data.names import FOLDS, Fold
+from pipeline.data.names import FOLDS, POINTS, POLISHED, Fold, Point
 from pipeline.data.names import HELD_OUT as HELD_OUT
 from pipeline.data.names import TRAIN as TRAIN
 from pipeline.errors import ConfigError, InputError
@@ -92,6 +92,11 @@ def file_seed(seed: int, process: str, index: int) -> int:
 def folds(config: Config) -> list[Fold]:
     """Return the folds that hold events: with nothing held out there is only the training one."""
     return [*FOLDS] if config.data.held_out_fraction > 0 else [TRAIN]
+
+
+def evaluated_points(config: Config) -> tuple[Point, ...]:
+    """Return the points that ``evaluate`` goes to."""
+    return (*POINTS, POLISHED) if config.evaluate.polish else POINTS
 
 
 def is_held_out(event_numbers: np.ndarray, fraction: float) -> np.ndarray:

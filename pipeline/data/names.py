@@ -2,12 +2,13 @@
 
 from typing import Final, Literal
 
-Point = Literal["initial", "optimised"]
+Point = Literal["initial", "optimised", "polished"]
 Fold = Literal["train", "held_out"]
 
 INITIAL: Final = "initial"
 OPTIMISED: Final = "optimised"
-POINTS: tuple[Point, ...] = (INITIAL, OPTIMISED)
+POLISHED: Final = "polished"  # only in `evaluate`, where `evaluate.polish` asks for it
+POINTS: tuple[Point, ...] = (INITIAL, OPTIMISED)  # of every run
 TRAIN: Final = "train"
 HELD_OUT: Final = "held_out"
 FOLDS: tuple[Fold, ...] = (TRAIN, HELD_OUT)

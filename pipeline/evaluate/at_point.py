@@ -9,8 +9,8 @@ from pipeline.containers import Templates
 from pipeline.errors import FitError
 from pipeline.evaluate.evaluation import EvaluatedKind, Missing, Number, Numbers, PyhfFit
 from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreement
-from pipeline.gradient.loss import centre
-from pipeline.gradient.sweeps import Centre, Executor, FreeValues, forward
+from pipeline.gradient.loss import Judge, judge
+from pipeline.gradient.sweeps import Executor, FreeValues, forward
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.likelihood.run_workspace import beyond_pyhf, workspace
 from pipeline.likelihood.specifier import Specifier
@@ -25,7 +25,7 @@ Found = TypeVar("Found")
 class ModelPieces(NamedTuple):
     """What is made once for a model: its objective, compiled, and the structure of its workspaces, if it has any."""
 
-    centre: Centre
+    judge: Judge
     specifier: Specifier | None
 
 
@@ -65,7 +65,7 @@ def objectives_of(config: Config, axes: Axes) -> Objectives:
 
 def _pieces(config: Config, axes: Axes) -> ModelPieces:
     specifier = Specifier.of_run(config, axes)
-    return ModelPieces(centre(config, axes, specifier), None if beyond_pyhf(config) else specifier)
+    return ModelPieces(judge(config, axes, specifier), None if beyond_pyhf(config) else specifier)
 
 
 def work_of_all_models(config: Config, columns: Sequence[tuple[str, Path]], fold: str) -> Work:
@@ -134,7 +134,7 @@ class _Attempt(NamedTuple):
 
 
 def _at(model: ModelPieces, parameters: FreeValues) -> Callable[[Templates], float]:
-    return lambda templates: model.centre(templates, parameters)[0]
+    return lambda templates: model.judge(templates, parameters).objective
 
 
 def _workspace(config: Config, model: ModelPieces, axes: Axes, exact: Templates) -> Workspace | None:

@@ -1,20 +1,21 @@
 """What a reader has to know of a result before its number: parameters at bounds, no derivative, no improvement."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from pipeline.analysis import analysis_of
+from pipeline.analysis import Free, analysis_of
 from pipeline.config import Config
 from pipeline.data.names import INITIAL, OPTIMISED
 from pipeline.data.record import EpochRecord, kept_epoch
 from pipeline.data.written import Written
 from pipeline.evaluate.change import change
 from pipeline.evaluate.evaluation import Evaluation
+from pipeline.evaluate.robustness.certificate import Better, Certificate
 
 SURE = 2.0  # errors: a smaller change is none
 AT_BOUND = 1e-9  # of the allowed range
 
-FlagKind = Literal["at_bound", "no_derivative", "start_kept", "within_error", "not_better"]
+FlagKind = Literal["at_bound", "no_derivative", "start_kept", "within_error", "not_better", "better_nearby"]
 
 
 class Flag(Written):
@@ -27,7 +28,12 @@ class Flag(Written):
 
 def flags(config: Config, evaluation: Evaluation, records: Sequence[EpochRecord]) -> tuple[Flag, ...]:
     """Return the flags of a run."""
-    return (*_of_change(evaluation), *_of_epochs(records), *_of_parameters(config, evaluation, records))
+    return (
+        *_of_change(evaluation),
+        *_of_epochs(records),
+        *_of_parameters(config, evaluation, records),
+        *_of_certificate(config, evaluation),
+    )
 
 
 def _of_change(evaluation: Evaluation) -> list[Flag]:
@@ -68,6 +74,25 @@ def _of_parameters(config: Config, evaluation: Evaluation, records: Sequence[Epo
                     )
                     found.append(_flag("at_bound", text, name))
     return found
+
+
+def _of_certificate(config: Config, evaluation: Evaluation) -> list[Flag]:
+    certificate, free = evaluation.robustness.certificate, analysis_of(config).parameters
+    return [] if certificate is None else [_nearby(certificate, found, free) for found in certificate.better]
+
+
+def _nearby(certificate: Certificate, found: Better, free: Mapping[str, Free]) -> Flag:
+    """Return the flag of a point that is better along one parameter."""
+    name, value = found.parameter, found.scanned.value
+    unit = free[name].unit and f" {free[name].unit}"
+    numbers = [("training", certificate.objective, found.scanned.objective)]
+    numbers += (
+        [("held-out", certificate.held_out, found.held_out)] if certificate.held_out is not None else []
+    )
+    shown = (f"{a:.5g} → {'none' if b is None else f'{b:.5g}'} on {fold} events" for fold, a, b in numbers)
+    here = next(curve.centre for curve in certificate.curves if curve.parameter == name)
+    better = f"{value:.5g}{unit} is better than {here:.5g}{unit} beyond its error"
+    return _flag("better_nearby", f"{name}: {better}, exact cuts: {', '.join(shown)}", name)
 
 
 def _words(fold: str) -> str:

@@ -11,7 +11,7 @@ from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.data import datasets, store
 from pipeline.data.datasets import NOMINAL
-from pipeline.data.names import INITIAL, Fold, Point
+from pipeline.data.names import INITIAL, OPTIMISED, Fold, Point
 from pipeline.data.record import EpochRecord
 from pipeline.errors import FitError
 from pipeline.evaluate import evaluation
@@ -26,10 +26,12 @@ from pipeline.evaluate.evaluation import (
     YieldTables,
 )
 from pipeline.evaluate.pyhf_fit import fit_table
+from pipeline.evaluate.robustness.certificate import ExactLooks
+from pipeline.evaluate.robustness.together import Judged, robustness_of, with_polished
 from pipeline.evaluate.summary import Seconds, summary
 from pipeline.evaluate.variation_noise import variation_noise
-from pipeline.gradient.loss import described
-from pipeline.gradient.sweeps import Centre, Executor, FreeValues, forward
+from pipeline.gradient.loss import Judge, described
+from pipeline.gradient.sweeps import Executor, FreeValues, forward
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.likelihood.run_workspace import beyond_pyhf, workspace
 from pipeline.likelihood.workspace import Workspace
@@ -59,7 +61,7 @@ def all_points(
 ) -> Evaluations:
     """Evaluate every point on every fold that holds events, and fit the pseudodata where there are such.
 
-    At the point ``initial`` numbers may be missing.
+    At the point ``initial`` numbers may be missing. The polished point is made here, where it is asked for.
     """
     found, fitted = {}, {}
     works = {fold: work_of_all_models(config, columns, fold) for fold in datasets.folds(config)}
@@ -67,25 +69,16 @@ def all_points(
     logger.info(first_step.compiling())
     if reason := beyond_pyhf(config):
         logger.info(f"note: no pyhf. {reason}")
+    looks = ExactLooks(config, executor, works[datasets.TRAIN], objectives.own.judge)
+    points, moves = with_polished(looks, points)
     for fold, own in works.items():
         for point, parameters in points.items():
             result = verdict(config, executor, own, parameters, objectives, needed=point != INITIAL)
-            logger.info(
-                f"{point}, {fold}: exact {_shown(result.exact)}, relaxed {_shown(result.relaxed)}, "
-                f"pyhf {_shown(result.pyhf)}"
-            )
-            if (apart := _apart(result)) > WORTH_A_WORD:
-                logger.info(
-                    f"note: {point}, {fold}: the final number is {100 * apart:.0f} % from the one that is optimised: "
-                    "the likelihood is no parabola there, or a parameter meets a bound; see docs/objectives.md"
-                )
-            for missing in result.missing:
-                logger.info(f"note: {point}, {fold}: no number, {missing}")
-            if result.fit is not None and result.fit.interval_missing:
-                logger.info(f"note: {point}, {fold}: no interval, {result.fit.interval_missing}")
+            _tell(point, fold, result)
             found[point, fold] = (own, result)
     cautious = {key: _cautions(config, *entry) for key, entry in found.items()}
-    for line in cautions.summary(list(cautious.values())[-1], first_step.MOST_LINES):
+    own, result = found[OPTIMISED, last := list(works)[-1]]
+    for line in cautions.summary(cautious[OPTIMISED, last], first_step.MOST_LINES):
         logger.info(f"note: {line}")
     if config.model.pseudodata:
         everything = prepare_work(config, columns, datasets.ALL)
@@ -103,10 +96,30 @@ def all_points(
             for point, parameters in points.items()
         },
         rows=tuple(_row(config, *key, *entry, cautious[key]) for key, entry in found.items()),
-        bootstrap=_bootstrap(config, executor, *list(found.values())[-1], points, objectives.own.centre),
+        bootstrap=_bootstrap(config, executor, own, result, points, objectives.own.judge),
+        robustness=robustness_of(
+            looks, columns, Judged(works, objectives.own.judge), points[OPTIMISED], moves
+        ),
     )
     workspaces = {key: e.workspace for key, (_, e) in found.items() if e.workspace is not None}
     return Evaluations(everywhere, workspaces | {(p, PSEUDODATA): spec for p, (spec, _) in fitted.items()})
+
+
+def _tell(point: Point, fold: Fold, result: Verdict) -> None:
+    """Log what a point is worth on a fold, and what there is to know about it."""
+    logger.info(
+        f"{point}, {fold}: exact {_shown(result.exact)}, relaxed {_shown(result.relaxed)}, "
+        f"pyhf {_shown(result.pyhf)}"
+    )
+    if (apart := _apart(result)) > WORTH_A_WORD:
+        logger.info(
+            f"note: {point}, {fold}: the final number is {100 * apart:.0f} % from the one that is optimised: "
+            "the likelihood is no parabola there, or a parameter meets a bound; see docs/objectives.md"
+        )
+    for missing in result.missing:
+        logger.info(f"note: {point}, {fold}: no number, {missing}")
+    if result.fit is not None and result.fit.interval_missing:
+        logger.info(f"note: {point}, {fold}: no interval, {result.fit.interval_missing}")
 
 
 def _apart(result: Verdict) -> float:
@@ -155,11 +168,11 @@ def _bootstrap(
     fold_work: Work,
     result: Verdict,
     points: Mapping[Point, FreeValues],
-    objective: Centre,
+    judge: Judge,
 ) -> Bootstrap | None:
     """Return the exact objective at every point on resampled events, the same ones for all points, and noise.
 
-    The noise is that of the variations of ``result``, at the last point.
+    The noise is that of the variations of ``result``, at the optimised point.
 
     A replica in which a fit fails, as one may that has emptied a bin, is left out and counted.
     """
@@ -174,8 +187,8 @@ def _bootstrap(
                 point: forward(executor, fold_work, parameters, EXACT, replica=replica)
                 for point, parameters in points.items()
             }
-            resampled.append(list(templates.values())[-1])
-            row = {point: objective(templates[point], points[point])[0] for point in points}
+            resampled.append(templates[OPTIMISED])
+            row = {point: judge(templates[point], points[point]).objective for point in points}
         except FitError:
             failed += 1
             continue

@@ -10,12 +10,18 @@ from pydantic import Field
 
 from pipeline.analysis import analysis_of
 from pipeline.config import Config
-from pipeline.data.names import INITIAL, OPTIMISED, Fold, Point
+from pipeline.data.names import INITIAL, OPTIMISED, POLISHED, Fold, Point
 from pipeline.data.record import EpochRecord, kept_epoch
 from pipeline.data.written import Written
 from pipeline.evaluate.change import Change, change
 from pipeline.evaluate.evaluation import EvaluatedKind, EvaluatedPoint, Evaluation, Number
 from pipeline.evaluate.flags import Flag, flags
+from pipeline.evaluate.robustness.brief import (
+    CertificateSummary,
+    RefitsSummary,
+    brief_certificate,
+    brief_refits,
+)
 from pipeline.gradient.loss import Described
 from pipeline.likelihood.run_workspace import beyond_pyhf
 
@@ -42,6 +48,7 @@ class FreeParameter(Written):
     unit: str
     initial: float
     optimised: float
+    polished: float | None
 
 
 class Edges(Written):
@@ -89,6 +96,12 @@ class Summary(Written):
     kept_epoch: int = Field(
         description="the epoch whose parameters are the result, counted from 0, the start"
     )
+    certificate: CertificateSummary | None = Field(
+        description="whether a better point lies near the result, along one parameter; null where it was not looked for"
+    )
+    refits: RefitsSummary | None = Field(
+        description="optimisations of bootstrap samples of the training events; null where there are none"
+    )
     flags: tuple[Flag, ...] = Field(description="what to know before the number: bounds, derivatives, errors")
 
 
@@ -98,6 +111,7 @@ def summary(
     """Return the summary of an evaluated run."""
     free = analysis_of(config).parameters
     initial, optimised = (evaluation.points[point] for point in (INITIAL, OPTIMISED))
+    polished = evaluation.points.get(POLISHED)
     values: dict[Point, dict[Fold, Values]] = {}
     for row in evaluation.rows:
         values.setdefault(row.point, {})[row.fold] = _values(config, row)
@@ -111,6 +125,7 @@ def summary(
                 unit=free[name].unit if name in free else "",
                 initial=value,
                 optimised=optimised.parameters[name],
+                polished=None if polished is None else polished.parameters[name],
             )
             for name, value in initial.parameters.items()
         },
@@ -124,6 +139,8 @@ def summary(
         versions=versions(),
         seconds=seconds,
         kept_epoch=kept_epoch(records),
+        certificate=brief_certificate(evaluation.robustness.certificate),
+        refits=brief_refits(evaluation.robustness.refits),
         flags=flags(config, evaluation, records),
     )
 
