@@ -25,8 +25,8 @@ INSIDE = {
     "cli/verbs": "events stages estimates points workspaces schema",
     "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding branches rootfile bookkeeping inventory preselection selection one_file make",
-    "config": "textfiles sources targets section kinds notation cluster events model quantities objective judging sections"
-    " reader",
+    "config": "textfiles sources targets section kinds notation cluster events model quantities objective judging"
+    " sections reader",
     "data": "names atomic written record event_random store results checksums manifest jobs datasets column_file"
     " normalisation provenance run_files fingerprint",
     "evaluate": "variation_noise robustness evaluation change flags summary"
@@ -45,7 +45,7 @@ INSIDE = {
     " epochs blocks",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",
-    "report": "figures page",
+    "report": "figures robustness page",
     "simulate": "generate program pythia",
     "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
     "templates": "binning axes shapes surrogate variations blocks fill varied cautions",

@@ -15,7 +15,7 @@ from matplotlib.mathtext import MathTextParser
 from pipeline.analysis import Free
 from pipeline.config import Config
 from pipeline.data.datasets import NOMINAL
-from pipeline.data.names import INITIAL, OPTIMISED, POINTS, TRAIN, Fold
+from pipeline.data.names import INITIAL, OPTIMISED, POINTS, POLISHED, TRAIN, Fold, Point
 from pipeline.data.record import EpochRecord, checks, kept_epoch
 from pipeline.evaluate.evaluation import Evaluation
 from pipeline.fit.impacts import Impact
@@ -23,6 +23,7 @@ from pipeline.fit.impacts import Impact
 # Okabe and Ito's palette, distinguishable with every kind of colour vision.
 COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#999999")
 BEFORE, AFTER = "#999999", "#0072B2"
+COLOUR_OF: Mapping[Point, str] = {INITIAL: BEFORE, OPTIMISED: "#D55E00", POLISHED: "#009E73"}
 STYLE = {
     **{key: value for key, value in mplhep.style.ATLAS.items() if key in mpl.rcParams and "font" not in key},
     "font.size": 11.0,
@@ -38,7 +39,7 @@ STYLE = {
 
 def objective(records: Sequence[EpochRecord], evaluation: Evaluation) -> Figure:
     """Draw the objective over the epochs, its checks, and the values of exact cuts before and after on every fold."""
-    figure, (axes,) = _panels(1)
+    figure, (axes,) = panels_of(1)
     checked = checks(records)
     axes.plot(
         [r.epoch for r in records],
@@ -52,13 +53,13 @@ def objective(records: Sequence[EpochRecord], evaluation: Evaluation) -> Figure:
     last = kept_epoch(records)
     for row in evaluation.rows:
         fill = "full" if row.fold == TRAIN else "none"
-        colour = BEFORE if row.point == INITIAL else "#D55E00"
+        colour = COLOUR_OF[row.point]
         x = 0 if row.point == INITIAL else last
         label = f"exact, {row.point}, {row.fold.replace('_', '-')}"
         exact = math.nan if row.exact is None else row.exact
         axes.plot([x], [exact], "o", color=colour, fillstyle=fill, label=label, clip_on=False)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(_with_unit(evaluation.objective.label, evaluation.objective.unit))
+    axes.set_ylabel(with_unit(evaluation.objective.label, evaluation.objective.unit))
     axes.legend()
     return figure
 
@@ -66,7 +67,7 @@ def objective(records: Sequence[EpochRecord], evaluation: Evaluation) -> Figure:
 def parameters(records: Sequence[EpochRecord], evaluation: Evaluation, free: Mapping[str, Free]) -> Figure:
     """Draw every free parameter over the epochs, a point at the result, lines at the ends of its allowed range."""
     names = list(records[0].parameters)
-    figure, panels = _panels(len(names))
+    figure, panels = panels_of(len(names))
     epochs, kept = [r.epoch for r in records], kept_epoch(records)
     for axes, name in zip(panels, names, strict=True):
         axes.plot(epochs, [r.parameters[name] for r in records], color=AFTER)
@@ -75,14 +76,14 @@ def parameters(records: Sequence[EpochRecord], evaluation: Evaluation, free: Map
             for bound in free[name].bounds:
                 axes.axhline(bound, color=BEFORE, linestyle="--", linewidth=1)
         axes.set_xlabel("epoch")
-        axes.set_ylabel(_with_unit(name, free[name].unit if name in free else ""))
+        axes.set_ylabel(with_unit(name, free[name].unit if name in free else ""))
         axes.margins(y=0.08)
     return figure
 
 
 def templates(config: Config, channel: str, evaluation: Evaluation, fold: Fold) -> Figure:
     """Draw stacked templates with exact cuts, before and after, with the total uncertainty before the fit."""
-    figure, panels = _panels(2, sharey=True)
+    figure, panels = panels_of(2, sharey=True)
     edges_of = {point: found.edges[channel] or (0.0, 1.0) for point, found in evaluation.points.items()}
     for axes, point in zip(panels, POINTS, strict=True):
         edges = edges_of[point]
@@ -156,7 +157,7 @@ def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _panels(count: int, *, sharey: bool = False, most: int = 4) -> tuple[Figure, list[Axes]]:
+def panels_of(count: int, *, sharey: bool = False, most: int = 4) -> tuple[Figure, list[Axes]]:
     """Return panels of equal size, so many beside each other at most; places that are left over stay empty."""
     columns, rows = min(count, most), -(-count // most)
     figure = Figure(figsize=(4.6 * max(columns, 1.5), 3.8 * rows), layout="constrained")
@@ -186,7 +187,8 @@ def _per_bin(edges: Sequence[float], label: str) -> str:
     return settable(f"events / {widths.pop():g} {unit}") if unit and len(widths) == 1 else "events per bin"
 
 
-def _with_unit(name: str, unit: str) -> str:
+def with_unit(name: str, unit: str) -> str:
+    """Return a name with its unit, as matplotlib can draw it."""
     return settable(f"{name} [{unit}]" if unit else name)
 
 

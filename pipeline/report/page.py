@@ -15,7 +15,7 @@ from pipeline.analysis import analysis_of
 from pipeline.config import Config, written
 from pipeline.data import datasets, normalisation
 from pipeline.data.column_file import Provenance
-from pipeline.data.names import INITIAL, OPTIMISED
+from pipeline.data.names import INITIAL, OPTIMISED, POLISHED
 from pipeline.data.record import EpochRecord, checks, kept_epoch
 from pipeline.data.store import write_text
 from pipeline.evaluate.change import change
@@ -24,6 +24,7 @@ from pipeline.evaluate.flags import flags
 from pipeline.evaluate.summary import versions
 from pipeline.fit.interval import Method
 from pipeline.report import figures as draw
+from pipeline.report import robustness
 from pipeline.templates import cautions
 
 
@@ -80,6 +81,7 @@ def write(
         "further": any(row.also for row in evaluation.rows),
         "fitted": any(row.fit is not None for row in evaluation.rows),
         "figures": {name: Markup(svg[svg.index("<svg") :]) for name, svg in drawn.items()},
+        "polished": evaluation.points.get(POLISHED),
         "parameters": _parameter_rows(config, evaluation),
         "moved_edges": _moved_edges(evaluation),
         "change": change(evaluation),
@@ -113,7 +115,7 @@ def _figures(config: Config, records: Sequence[EpochRecord], evaluation: Evaluat
     if fit is not None and fit.impacts:
         drawn["pulls"] = draw.pulls(evaluation, fold)
         drawn["ranking"] = draw.ranking(config, fit.impacts)
-    return drawn
+    return drawn | robustness.figures(config, evaluation)
 
 
 def _svg(figure: Figure) -> str:

@@ -114,9 +114,9 @@ def result(looks: ExactLooks, parameters: FreeValues) -> Result | None:
     return None if found is None else Result(parameters, found, looks.resampled(parameters))
 
 
-def scalars(config: Config, parameters: FreeValues) -> list[str]:
-    """Return the parameters that can be scanned: those that the analysis declares and that are one number."""
-    return [name for name in analysis_of(config).parameters if np.ndim(parameters[name]) == 0]
+def scalars(config: Config) -> list[str]:
+    """Return the parameters that can be scanned: those that the analysis declares, each one number with bounds."""
+    return list(analysis_of(config).parameters)
 
 
 def values_around(config: Config, name: str, centre: float) -> list[float]:
@@ -161,7 +161,7 @@ def certificate(looks: ExactLooks, parameters: FreeValues, held_out: Work | None
     if here is None:
         return None
     unseen = None if held_out is None else looks._replace(work=held_out)
-    curves = tuple(_curve(looks, here, name) for name in scalars(looks.config, parameters))
+    curves = tuple(_curve(looks, here, name) for name in scalars(looks.config))
     better = tuple(filter(None, (_better(curve, parameters, unseen) for curve in curves)))
     return Certificate(
         objective=here.found.objective,

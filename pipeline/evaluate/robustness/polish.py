@@ -43,7 +43,7 @@ def polished(looks: ExactLooks, start: FreeValues) -> Polished:
     here = result(looks, start)
     for number in range(1, looks.config.evaluate.polish + 1):
         before = len(moves)
-        for name in scalars(looks.config, start) if here is not None else ():
+        for name in scalars(looks.config) if here is not None else ():
             found = here and _best(looks, here, name)
             if here and found:
                 moves.append(
