@@ -1,7 +1,7 @@
 """The figures of the result's robustness: the curves around it, and where refits end."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -41,8 +41,15 @@ def _curves(certificate: Certificate, free: Mapping[str, Free]) -> Figure:
         axes.plot(np.array(values)[better], np.array(differences)[better], "o", color=AFTER)
         axes.plot([curve.centre], [0.0], "o", color=COLOUR_OF[OPTIMISED])
         axes.set_xlabel(with_unit(curve.parameter, free[curve.parameter].unit))
+        axes.set_yscale("symlog", linthresh=_typical(errors))  # a hard cut far away costs orders of magnitude
         axes.set_ylabel("minimised, less the result's")
     return figure
+
+
+def _typical(errors: Sequence[float]) -> float:
+    """Return the median of the errors that there are, 1 without any."""
+    there = [error for error in errors if error > 0]
+    return float(np.median(there)) if there else 1.0
 
 
 def _refits(refits: Refits, optimised: Mapping[str, float], free: Mapping[str, Free]) -> Figure:

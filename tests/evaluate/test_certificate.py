@@ -138,6 +138,7 @@ def test_polish_stays_at_the_optimum_and_keeps_to_its_rounds(squares):
     assert [(move.round, move.parameter) for move in once.moves] == [(1, "p"), (1, "q")]
 
 
+@pytest.mark.dask
 def test_the_bits_do_not_depend_on_workers(squares, tmp_path):
     run, files = squares
     settings = run.model_copy(
