@@ -62,12 +62,12 @@ endif
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv uv==$(UV_VERSION)
 
 requirements: | .uv/bin/uv ## resolve the locked requirements anew, from pyproject.toml
-	$(COMPILE) --extra simulate --extra xrootd --extra slurm --output-file envs/requirements-cpu.txt
-	$(COMPILE) --extra simulate --extra xrootd --extra slurm --extra gpu --output-file envs/requirements-gpu.txt
-	$(COMPILE) --extra simulate --extra xrootd --extra slurm --extra htcondor --output-file envs/requirements-htcondor.txt
+	$(COMPILE) --python-version 3.11 --output-file envs/requirements-cpu.txt
+	$(COMPILE) --python-version 3.11 --extra htcondor --output-file envs/requirements-htcondor.txt
+	$(COMPILE) --python-version 3.12 --extra gpu --output-file envs/requirements-gpu.txt
 
-COMPILE = .uv/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
-  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
+COMPILE = .uv/bin/uv pip compile pyproject.toml --group dev --extra simulate --extra xrootd --extra slurm --universal \
+  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
 clean: ## remove the environment (results stay)
 	rm -rf .venv .uv

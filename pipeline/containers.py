@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
-import numpy.typing as npt
+import numpy as np
 from jaxtyping import Array, Float, Real
 
-AnyArray = Array | npt.NDArray[Any]  # JAX inside a process, NumPy between processes
+AnyArray = Array | np.ndarray  # JAX inside a process, NumPy between processes
 
 
 class Message(eqx.Module):

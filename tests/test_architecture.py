@@ -25,10 +25,10 @@ INSIDE = {
     "cli/verbs": "events stages estimates points workspaces schema",
     "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding branches rootfile bookkeeping inventory preselection selection one_file make",
-    "config": "textfiles sources targets section kinds notation cluster events model quantities objective judging"
-    " sections reader",
-    "data": "names atomic written record event_random store results checksums manifest jobs datasets column_file"
-    " normalisation provenance run_files fingerprint",
+    "config": "textfiles sources targets section kinds notation cluster events model quantities objective"
+    " optimisation judging sections reader",
+    "data": "names atomic written record progress event_random store results checksums manifest jobs datasets"
+    " column_file normalisation provenance run_files fingerprint",
     "evaluate": "variation_noise robustness evaluation change flags summary"
     " pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point"
     " stage histograms scan given_workspace workspace_results workspace_fits pyhf_beside",
@@ -40,15 +40,14 @@ INSIDE = {
     " specifier run_workspace",
     "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
     " weighted_sum bounds",
-    "optimise": "schedule parameters given_values width_names first_step kept leading checkpoints update"
-    " surrogate_calls"
-    " epochs blocks",
+    "optimise": "schedule parameters given_values width_names first_step kept leading checkpoints update starts"
+    " surrogate_calls epochs blocks plateaus",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",
     "report": "figures robustness page",
     "simulate": "generate program pythia",
     "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
-    "templates": "binning axes shapes surrogate variations blocks fill varied cautions",
+    "templates": "binning axes shapes smoothing surrogate variations blocks fill varied cautions",
 }
 MOST_ENTRIES = 20  # of the package and of each folder, besides __init__ and __main__
 MODULE_LINES, FUNCTION_LINES, MEDIAN_MODULE, MEDIAN_FUNCTION = 300, 60, 160, 12

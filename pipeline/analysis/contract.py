@@ -101,15 +101,15 @@ class Analysis:
         return {}
 
 
-def start_arrays(analysis: Analysis, seed: int) -> dict[str, np.ndarray]:
-    """Start values of the analysis's free arrays.
+def start_arrays(analysis: Analysis, key: jax.Array) -> dict[str, np.ndarray]:
+    """Start values of the analysis's free arrays, by a random key.
 
     Raises:
         ConfigError: ``init`` returns something else than finite floating-point numbers by name.
     """
     name = f"{type(analysis).__name__}.init(key)"
     with Noting(f"in {name}"):
-        made = analysis.init(jax.random.key(seed))
+        made = analysis.init(key)
     if not isinstance(made, Mapping):
         raise ConfigError(f"{name} returns {short(made)}; it must return {{name: array}}")
     with Noting(f"in the arrays of {name}"):

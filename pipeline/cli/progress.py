@@ -162,9 +162,10 @@ def epoch_line(record: EpochRecord) -> str:
     """Return epoch, objective, gradient norm, seconds, events/s; the exact objective where it was checked."""
     checks = [check for check in (record.check, record.last_check) if check is not None]
     exact = "".join(f"  exact {check.objective:.6f}" for check in checks)
+    start = f"start {record.start}  " if record.start else ""
     return (
-        f"epoch {record.epoch:5d}  objective {record.objective:.6f}{exact}  |gradient| {record.gradient_norm:.3e}  "
-        f"{record.seconds:6.2f} s  {record.events_per_second:.3g} events/s"
+        f"{start}epoch {record.epoch - record.begun:5d}  objective {record.objective:.6f}{exact}  "
+        f"|gradient| {record.gradient_norm:.3e}  {record.seconds:6.2f} s  {record.events_per_second:.3g} events/s"
     )
 
 

@@ -9,10 +9,11 @@ from pipeline.config.events import Sample, Simulate
 from pipeline.config.model import LUMINOSITY, Channel, Model, NormalizationSystematic, NormPlusShapeSystematic
 from pipeline.config.notation import parse_value, written
 from pipeline.config.objective import PENALTIES, Objective, Penalty
+from pipeline.config.optimisation import Optimise
 from pipeline.config.quantities import OBJECTIVES, Quantity
 from pipeline.config.reader import load, parse, read_yaml
 from pipeline.config.section import Anneal, Bandwidth, Section
-from pipeline.config.sections import Config, Optimise, Surrogate
+from pipeline.config.sections import Config, Surrogate
 
 __all__ = [
     "LUMINOSITY",

@@ -7,6 +7,10 @@ from pydantic import Field
 
 from pipeline.config.section import MOST, Section
 
+# Of a GPU as many as its cores want; the largest arrays of so many stay below 1 GB, for `variations_mb` bounds them.
+CHUNK_EVENTS = {"cpu": 2048, "gpu": 65536}
+GROUP_EVENTS, GROUP_CHUNKS = 32768, 8
+
 
 class Tls(Section):
     """Certificates for the traffic between scheduler, workers and this process."""
@@ -93,20 +97,22 @@ class Cluster(Section):
         description="certificates; absent: made for each run; `address` has to be given its scheduler's",
     )
     job: BatchJob = BatchJob()
-    chunk_events: int = Field(
-        default=2048,
+    chunk_events: int | None = Field(
+        default=None,
         ge=1,
-        description="events per compiled call; the largest array of the analysis should stay in the processor's cache",
+        description="events per compiled call; the largest array of the analysis should stay in a processor's cache, "
+        f"and fill a GPU. Absent: {CHUNK_EVENTS['cpu']}, on a GPU {CHUNK_EVENTS['gpu']}",
     )
     objects: dict[str, tuple[Annotated[int, Field(ge=1)], ...]] = Field(
         default={},
         description="per collection of the analysis, numbers of objects that chunks are trimmed to: events with fewer "
         "objects go into narrower chunks; one more compilation each",
     )
-    group_events: int = Field(
-        default=32768,
+    group_events: int | None = Field(
+        default=None,
         ge=1,
-        description="events, about, that are cut into chunks together and move together between workers",
+        description="events, about, that are cut into chunks together and move together between workers. Absent: "
+        f"{GROUP_EVENTS}, or {GROUP_CHUNKS} chunks where that is more",
     )
 
     @pydantic.model_validator(mode="after")
@@ -123,7 +129,17 @@ class Cluster(Section):
         return self
 
     @property
+    def events_per_chunk(self) -> int:
+        """``chunk_events``, or what the device wants."""
+        return self.chunk_events or CHUNK_EVENTS[self.device]
+
+    @property
+    def events_per_group(self) -> int:
+        """``group_events``, or enough for several chunks."""
+        return self.group_events or max(GROUP_EVENTS, GROUP_CHUNKS * self.events_per_chunk)
+
+    @property
     def numerics(self) -> dict[str, object]:
         """What decides the last bits of the result, as plain JSON; where it runs does not."""
-        kept = ("device", "precision", "variations_mb", "chunk_events", "objects", "group_events")
-        return self.model_dump(mode="json", include=set(kept))
+        kept = self.model_dump(mode="json", include={"device", "precision", "variations_mb", "objects"})
+        return {**kept, "chunk_events": self.events_per_chunk, "group_events": self.events_per_group}

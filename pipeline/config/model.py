@@ -168,6 +168,15 @@ class NormalizationSystematic(_Systematic):
         )
 
 
+class Smoothing(Section):
+    """How the noise of simulated events in varied templates is averaged over neighbouring bins."""
+
+    algorithm: Literal["gaussian"] = Field(
+        description="the relative change of a bin becomes the mean of those around it, by a Gaussian of their distance"
+    )
+    width: float = Field(gt=0, le=100, description="standard deviation of the Gaussian, in bins")
+
+
 class NormPlusShapeSystematic(_Systematic):
     """A systematic uncertainty with templates of its own (pyhf: normsys and histosys of one parameter)."""
 
@@ -180,6 +189,11 @@ class NormPlusShapeSystematic(_Systematic):
         default=None,
         description="what takes the place of the two templates, in each bin: nominal plus and minus half of up - down, "
         "the larger of the two changes, that of `up`, that of `down`; absent: they stay as they are",
+    )
+
+    smoothing: Smoothing | None = Field(
+        default=None,
+        description="of the two templates, before `symmetrise`; yields of a channel stay. Absent: none",
     )
 
     @pydantic.model_validator(mode="after")

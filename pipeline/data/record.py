@@ -1,6 +1,5 @@
 """The record of an epoch: what the report shows of it."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 from pipeline.data.written import Written
@@ -40,7 +39,8 @@ class Check(Written):
 class EpochRecord(Written):
     """An epoch: the objective and its gradient at the parameters before the update; arrays are in the norm only.
 
-    ``check`` is of the same parameters, ``last_check`` of those after the update, at the end of the run.
+    ``check`` is of the same parameters, ``last_check`` of those after the update, at the end of a start. ``epoch``
+    counts through all starts of the run, ``begun`` is that at which its own began.
     """
 
     epoch: int
@@ -58,16 +58,5 @@ class EpochRecord(Written):
     values: Literal["relaxed", "exact"] = "relaxed"  # what the objective is of
     check: Check | None = None
     last_check: Check | None = None
-
-
-def checks(records: Sequence[EpochRecord]) -> dict[int, Check]:
-    """Return the checks of a run by epoch, of the parameters before its update."""
-    found = {record.epoch: record.check for record in records if record.check is not None}
-    last = {record.epoch + 1: record.last_check for record in records if record.last_check is not None}
-    return found | last
-
-
-def kept_epoch(records: Sequence[EpochRecord]) -> int:
-    """Return the epoch whose parameters are the result: the first of the best that were checked, else the last."""
-    found = checks(records)
-    return min(found, key=lambda epoch: (found[epoch].minimised, epoch), default=records[-1].epoch + 1)
+    start: int = 0
+    begun: int = 0

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.data import column_file, datasets, normalisation, store
 from pipeline.data.column_file import Provenance
+from pipeline.data.progress import is_whole
 from pipeline.data.provenance import outdated
 from pipeline.data.record import EpochRecord
 from pipeline.data.written import parsed
@@ -51,12 +52,14 @@ def records(config: Config, fingerprint: str) -> list[EpochRecord]:
         InputError: a block is missing, damaged, or of another run or place in it.
     """
     found: list[EpochRecord] = []
+    end = 0
     for number, path in enumerate(blocks(config), start=1):
         expected = {"kind": "block", "block": number, store.FINGERPRINT: fingerprint}
-        found += records_in(path, store.read_state(path, expected)[1])
-    if [record.epoch for record in found] != list(range(config.optimise.epochs)):
+        header = store.read_state(path, expected)[1]
+        found, end = [*found, *records_in(path, header)], header["epoch"]
+    if not is_whole(config.optimise, found, end):
         raise InputError(
-            f"{blocks(config)[0].parent} does not hold the epochs 0 to {config.optimise.epochs - 1} in blocks of "
+            f"{blocks(config)[0].parent} does not hold the epochs 0 to {config.optimise.all_epochs - 1} in blocks of "
             f"{config.optimise.epochs_per_job}; delete it and run again"
         )
     return found

@@ -13,6 +13,7 @@ from pipeline.evaluate.variation_noise import VariationNoise
 from pipeline.fit.impacts import Impact
 from pipeline.fit.interval import Method
 from pipeline.gradient.loss import Described
+from pipeline.optimise.plateaus import Plateau
 from pipeline.templates.cautions import Caution
 
 Number = float | None  # None where there is none
@@ -125,6 +126,7 @@ class Evaluation(Written):
     points: dict[Point, Place]
     rows: tuple[EvaluatedPoint, ...]
     bootstrap: Bootstrap | None
+    plateaus: tuple[Plateau, ...] = ()
     robustness: Robustness = Robustness()
 
     def at(self, point: Point, fold: Fold) -> EvaluatedPoint:

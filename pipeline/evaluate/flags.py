@@ -6,16 +6,31 @@ from typing import Literal
 from pipeline.analysis import Free, analysis_of
 from pipeline.config import Config
 from pipeline.data.names import INITIAL, OPTIMISED
-from pipeline.data.record import EpochRecord, kept_epoch
+from pipeline.data.progress import Moment, checks, kept
+from pipeline.data.record import EpochRecord
 from pipeline.data.written import Written
 from pipeline.evaluate.change import change
 from pipeline.evaluate.evaluation import Evaluation
 from pipeline.evaluate.robustness.certificate import Better, Certificate
+from pipeline.optimise.plateaus import FAR
 
 SURE = 2.0  # errors: a smaller change is none
 AT_BOUND = 1e-9  # of the allowed range
 
-FlagKind = Literal["at_bound", "no_derivative", "start_kept", "within_error", "not_better", "better_nearby"]
+VANISHED = 1e-9  # of a parameter's largest derivative in the run: below, it is none
+STILL = 1e-6  # of the allowed range: a parameter that moved less did not move
+
+FlagKind = Literal[
+    "at_bound",
+    "no_derivative",
+    "vanished_gradient",
+    "plateau",
+    "start_kept",
+    "no_exact_objective",
+    "within_error",
+    "not_better",
+    "better_nearby",
+]
 
 
 class Flag(Written):
@@ -30,7 +45,7 @@ def flags(config: Config, evaluation: Evaluation, records: Sequence[EpochRecord]
     """Return the flags of a run."""
     return (
         *_of_change(evaluation),
-        *_of_epochs(records),
+        *_of_epochs(config, records),
         *_of_parameters(config, evaluation, records),
         *_of_certificate(config, evaluation),
     )
@@ -50,30 +65,81 @@ def _of_change(evaluation: Evaluation) -> list[Flag]:
     ]
 
 
-def _of_epochs(records: Sequence[EpochRecord]) -> list[Flag]:
-    if not any(record.check for record in records) or kept_epoch(records):
+def _of_epochs(config: Config, records: Sequence[EpochRecord]) -> list[Flag]:
+    if config.optimise.check_every is None:
+        return []
+    if not checks(records):
+        why = "no check had an exact objective on training events, so the last epoch is kept"
+        return [_flag("no_exact_objective", why)]
+    if kept(records)[:2] != (0, 0):
         return []
     return [_flag("start_kept", "no epoch that was checked is better than the start, which is kept")]
 
 
 def _of_parameters(config: Config, evaluation: Evaluation, records: Sequence[EpochRecord]) -> list[Flag]:
     found = []
-    free = analysis_of(config).parameters
+    free, moment = analysis_of(config).parameters, kept(records)
+    own = [record for record in records if record.start == moment.start]
     initial, optimised = (evaluation.points[point].parameters for point in (INITIAL, OPTIMISED))
     for name, value in optimised.items():
         if all(record.gradient.get(name) == 0.0 for record in records):
             text = f"{name}: its derivative is 0 at every epoch, so it stayed where it was"
             found.append(_flag("no_derivative", text, name))
         elif name in free and value != initial[name]:
-            bounds, unit = free[name].bounds, free[name].unit and f" {free[name].unit}"
-            room = AT_BOUND * (bounds[1] - bounds[0])
-            for side, bound in zip(("lower", "upper"), bounds, strict=True):
-                if abs(value - bound) <= room:
-                    text = (
-                        f"{name} is at its {side} bound, {bound:g}{unit}: perhaps a better value lies beyond"
-                    )
-                    found.append(_flag("at_bound", text, name))
-    return found
+            found += _at_bound(name, value, free[name])
+        if why := _vanished(name, own, moment, free.get(name)):
+            found.append(_flag("vanished_gradient", why, name))
+    return [*found, *_of_plateaus(evaluation)]
+
+
+def _at_bound(name: str, value: float, free: Free) -> list[Flag]:
+    room, unit = AT_BOUND * (free.bounds[1] - free.bounds[0]), free.unit and f" {free.unit}"
+    text = f"{name} is at its {{}} bound, {{:g}}{unit}: perhaps a better value lies beyond"
+    bounds = zip(("lower", "upper"), free.bounds, strict=True)
+    return [
+        _flag("at_bound", text.format(side, bound), name)
+        for side, bound in bounds
+        if abs(value - bound) <= room
+    ]
+
+
+def _vanished(name: str, own: Sequence[EpochRecord], moment: Moment, free: Free | None) -> str | None:
+    """Return what is to be said where a derivative was there and is not any more, or never was large enough.
+
+    Args:
+        own: the records of the start that is kept.
+        moment: the epoch that is kept; where that is the end, the last record stands for it.
+    """
+    slopes = [abs(record.gradient.get(name, 0.0)) for record in own]
+    largest, here = max(slopes), slopes[min(moment.epoch, len(own) - 1)]
+    if largest == 0:
+        return None
+    if here <= VANISHED * largest:
+        return (
+            f"{name}: its derivative, up to {largest:.3g} during the run, is {here:.3g} at the epoch that is kept: no "
+            "event is near it there; look at what it is worth elsewhere (thalweg scan), or start with larger widths"
+        )
+    path = [record.parameters[name] for record in own]
+    allowed = free.bounds if free else None
+    span = allowed[1] - allowed[0] if allowed else 1.0
+    if len(path) > 1 and max(path) - min(path) <= STILL * span and path[0] not in (allowed or ()):
+        return (
+            f"{name}: its derivative, {largest:.3g} at most, and the steps were too small to move it by {STILL:g} of "
+            "its range"
+        )
+    return None
+
+
+def _of_plateaus(evaluation: Evaluation) -> list[Flag]:
+    return [
+        _flag(
+            "plateau",
+            f"{own.parameter} is on a plateau: no training event that counts is within {FAR:g} widths "
+            f"({FAR * own.width:.3g}) of {own.value:.6g}; start elsewhere or with a larger width",
+            own.parameter,
+        )
+        for own in evaluation.plateaus
+    ]
 
 
 def _of_certificate(config: Config, evaluation: Evaluation) -> list[Flag]:

@@ -12,6 +12,7 @@ from pipeline.containers import Templates
 from pipeline.data import datasets, store
 from pipeline.data.datasets import NOMINAL
 from pipeline.data.names import INITIAL, OPTIMISED, Fold, Point
+from pipeline.data.progress import Moment
 from pipeline.data.record import EpochRecord
 from pipeline.errors import FitError
 from pipeline.evaluate import evaluation
@@ -37,6 +38,7 @@ from pipeline.likelihood.run_workspace import beyond_pyhf, workspace
 from pipeline.likelihood.workspace import Workspace
 from pipeline.optimise import first_step
 from pipeline.optimise.parameters import edges_at
+from pipeline.optimise.plateaus import Plateau, plateaus
 from pipeline.templates import cautions
 from pipeline.templates.axes import variations_of
 from pipeline.templates.fill import EXACT
@@ -58,10 +60,14 @@ def all_points(
     executor: Executor,
     columns: Sequence[tuple[str, Path]],
     points: Mapping[Point, FreeValues],
+    kept: Moment | None = None,
 ) -> Evaluations:
     """Evaluate every point on every fold that holds events, and fit the pseudodata where there are such.
 
     At the point ``initial`` numbers may be missing. The polished point is made here, where it is asked for.
+
+    Args:
+        kept: the epoch that the optimised point is of; absent: no plateaus are looked for.
     """
     found, fitted = {}, {}
     works = {fold: work_of_all_models(config, columns, fold) for fold in datasets.folds(config)}
@@ -97,9 +103,8 @@ def all_points(
         },
         rows=tuple(_row(config, *key, *entry, cautious[key]) for key, entry in found.items()),
         bootstrap=_bootstrap(config, executor, own, result, points, objectives.own.judge),
-        robustness=robustness_of(
-            looks, columns, Judged(works, objectives.own.judge), points[OPTIMISED], moves
-        ),
+        robustness=robustness_of(looks, columns, Judged(works, looks.judge), points[OPTIMISED], moves),
+        plateaus=_plateaus(looks, found[OPTIMISED, datasets.TRAIN][1], points[OPTIMISED], kept),
     )
     workspaces = {key: e.workspace for key, (_, e) in found.items() if e.workspace is not None}
     return Evaluations(everywhere, workspaces | {(p, PSEUDODATA): spec for p, (spec, _) in fitted.items()})
@@ -120,6 +125,14 @@ def _tell(point: Point, fold: Fold, result: Verdict) -> None:
         logger.info(f"note: {point}, {fold}: no number, {missing}")
     if result.fit is not None and result.fit.interval_missing:
         logger.info(f"note: {point}, {fold}: no interval, {result.fit.interval_missing}")
+
+
+def _plateaus(
+    looks: ExactLooks, training: Verdict, optimised: FreeValues, kept: Moment | None
+) -> tuple[Plateau, ...]:
+    if kept is None:
+        return ()
+    return plateaus(looks.config, looks.executor, looks.work, optimised, kept, training.templates)
 
 
 def _apart(result: Verdict) -> float:

@@ -11,7 +11,8 @@ from pydantic import Field
 from pipeline.analysis import analysis_of
 from pipeline.config import Config
 from pipeline.data.names import INITIAL, OPTIMISED, POLISHED, Fold, Point
-from pipeline.data.record import EpochRecord, kept_epoch
+from pipeline.data.progress import Reached, kept, reached
+from pipeline.data.record import EpochRecord
 from pipeline.data.written import Written
 from pipeline.evaluate.change import Change, change
 from pipeline.evaluate.evaluation import EvaluatedKind, EvaluatedPoint, Evaluation, Number
@@ -96,6 +97,8 @@ class Summary(Written):
     kept_epoch: int = Field(
         description="the epoch whose parameters are the result, counted from 0, the start"
     )
+    kept_start: int = Field(description="the start that it is of, counted from 0, the configured one")
+    starts: tuple[Reached, ...] = Field(description="how far each start came, and what it reached")
     certificate: CertificateSummary | None = Field(
         description="whether a better point lies near the result, along one parameter; null where it was not looked for"
     )
@@ -138,7 +141,9 @@ def summary(
         events={row.fold: row.events for row in evaluation.rows},
         versions=versions(),
         seconds=seconds,
-        kept_epoch=kept_epoch(records),
+        kept_epoch=kept(records).epoch,
+        kept_start=kept(records).start,
+        starts=reached(config.optimise, records),
         certificate=brief_certificate(evaluation.robustness.certificate),
         refits=brief_refits(evaluation.robustness.refits),
         flags=flags(config, evaluation, records),

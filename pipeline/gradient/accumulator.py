@@ -4,7 +4,8 @@ A number is cut, without an error, into whole multiples of units on a grid that 
 powers of 2^32, four of them from the largest summand down. Whole numbers add without an order, and rounding happens
 once, at the end. After the binned sums of P. Ahrens, J. Demmel, H. D. Nguyen, ACM Trans. Math. Softw. 46, 3 (2020), 22,
 with int64 in place of their floating-point bins, so that 2^31 summands need no carry. The error of a sum of n numbers
-is n 2^-97 of the largest one at most, besides that of the result's own rounding.
+is n 2^-97 of the largest one at most, besides that of the result's own rounding. Summands that know 24 bits only, as
+float32's, need two units: n 2^-33.
 """
 
 import functools
@@ -18,7 +19,7 @@ from jaxtyping import Array, Float, Int, Int8
 from pipeline.containers import AnyArray
 
 DIGIT = 32  # bits between two units
-DIGITS = 4
+DIGITS = {"float64": 4, "float32": 2}  # of sums of numbers that come from this precision
 LOWEST, HIGHEST = 4, 62  # levels: below 2^-895 bits are lost, from 2^993 on numbers count as infinite
 MANTISSA = 52  # bits of float64's; above them is the exponent, 1023 more than that of 2
 HALF = 1 << (MANTISSA - 1)  # the mantissa of 1.5
@@ -37,9 +38,9 @@ class Accumulator(NamedTuple):
     digits: tuple[Int[AnyArray, "*shape"], ...]
 
 
-def empty(shape: tuple[int, ...]) -> Accumulator:
-    """Return the sum of nothing."""
-    digits = tuple(np.zeros(shape, dtype=np.int64) for _ in range(DIGITS))
+def empty(shape: tuple[int, ...], precision: str = "float64") -> Accumulator:
+    """Return the sum of nothing, for summands that are computed in a precision and given in float64."""
+    digits = tuple(np.zeros(shape, dtype=np.int64) for _ in range(DIGITS[precision]))
     return Accumulator(np.full(shape, LOWEST, dtype=np.int8), np.zeros(shape, dtype=np.int8), digits)
 
 
@@ -80,7 +81,7 @@ def merged(one: Accumulator, other: Accumulator) -> Accumulator:
 def rounded(total: Accumulator) -> Float[Array, "*shape"]:
     """Return the sum in float64: NaN where a summand is, or where both infinities are."""
     digits = list(total.digits)
-    for place in range(DIGITS - 1, 0, -1):
+    for place in range(len(digits) - 1, 0, -1):
         carry = (digits[place] + (1 << (DIGIT - 1))) >> DIGIT
         digits[place] = digits[place] - (carry << DIGIT)
         digits[place - 1] = digits[place - 1] + carry
@@ -115,7 +116,7 @@ def _lowered(total: Accumulator, level: Int8[Array, "*shape"]) -> list[Array]:
     """Return the digits as they are counted from a higher level: those below the last unit go."""
     by = level - total.level
     found = []
-    for place in range(DIGITS):
+    for place in range(len(total.digits)):
         digit = jnp.zeros_like(total.digits[0])
         for former in range(place + 1):
             digit = jnp.where(by == place - former, total.digits[former], digit)

@@ -58,8 +58,8 @@ class _Held(NamedTuple):
 class _Stack:
     """Chunks of one shape; and what a stage without a derivative made of them last."""
 
-    def __init__(self, owners: Sequence[ChunkId], keys: np.ndarray, held: _Held) -> None:
-        self.owners, self.keys, self.held = tuple(owners), keys, held
+    def __init__(self, owners: Sequence[ChunkId], room: int, held: _Held) -> None:
+        self.owners, self.room, self.held = tuple(owners), room, held
         self.made: tuple[Hashable, _Held] | None = None
 
 
@@ -101,7 +101,7 @@ class Resident:
                 self._forget_made(stack)
                 chunk = _share(stack, (), stack.held.arrays()).chunk
                 made = [make(owner, chunk(place)) for place, owner in enumerate(stack.owners)]
-                stack.made = version, self._kept(_stacked(made, len(stack.keys)))
+                stack.made = version, self._kept(_stacked(made, stack.room))
             yield _share(stack, places, {**stack.held.arrays(), **stack.made[1].arrays()})
 
     def _at(self, groups: Iterable[Group], layout: Layout) -> Iterator[tuple[_Stack, tuple[int, ...]]]:
@@ -133,19 +133,22 @@ class Resident:
 
     def _add(self, layout: Layout, chunks: Sequence[tuple[ChunkId, Arrays]]) -> None:
         """Add a stack of chunks of one shape."""
-        stacked = _stacked([chunk for _, chunk in chunks], _room(chunks[0][1]))
-        keys = stacked.pop(EVENT_NUMBER)
-        stack = _Stack([place for place, _ in chunks], keys, self._kept(stacked))
+        room = _room(chunks[0][1])
+        held = self._kept(_stacked([chunk for _, chunk in chunks], room))
+        stack = _Stack([owner for owner, _ in chunks], room, held)
         self._stacks.setdefault(layout, []).append(stack)
 
     def _kept(self, arrays: Arrays) -> _Held:
-        """Return arrays in memory, on the device where there is one; on disk where the budget has no room for them."""
+        """Return arrays in memory, on the device where there is one; on disk where the budget has no room for them.
+
+        No program is given the keys: they stay out of the device.
+        """
         size = sum(array.nbytes for array in arrays.values())
         if self.used + size > self.budget:
             stored = self._scratch.write(arrays)
             return _Held(lambda: {**self._scratch.read(stored)}, 0, lambda: self._scratch.release(stored))
         self.used += size
-        held: dict[str, AnyArray] = {name: jnp.asarray(array) for name, array in arrays.items()}
+        held = {n: array if n == EVENT_NUMBER else jnp.asarray(array) for n, array in arrays.items()}
         return _Held(lambda: held, size, lambda: None)
 
     def _forget_former(self, groups: Iterable[Group]) -> None:
@@ -179,7 +182,9 @@ def in_order(shares: Iterable[Share]) -> list[Columns]:
 
 
 def _share(stack: _Stack, places: tuple[int, ...], arrays: dict[str, AnyArray]) -> Share:
-    return Share(Columns(arrays), stack.keys, places, tuple(stack.owners[place] for place in places))
+    columns = {name: array for name, array in arrays.items() if name != EVENT_NUMBER}
+    keys = np.asarray(arrays[EVENT_NUMBER])
+    return Share(Columns(columns), keys, places, tuple(stack.owners[place] for place in places))
 
 
 def _room(chunk: Arrays) -> int:

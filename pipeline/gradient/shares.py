@@ -86,7 +86,7 @@ def pullback_share(
 ) -> dict[str, Accumulator]:
     """Return dL/dp of some groups, through what is watched of them: a sum [numbers of the gradient]."""
     parameters = jax.device_put(parameters)
-    total = empty((length(parameters),))
+    total = empty((length(parameters),), work.problem.precision)
     for variations, own in _families(groups, watched).items():
         sweep = compiled(work.problem, variations)[1]
         slopes = _of_variations(cotangent, variations, work.axes)

@@ -161,7 +161,7 @@ def problem_of(config: Config, groups: Sequence[Group]) -> Problem:
     name, colon, cls = config.analysis.target.partition(":")
     target = f"{Path(name).absolute()}{colon}{cls}" if name.endswith(".py") else config.analysis.target
     largest = 1 << (max(group.events for group in groups) - 1).bit_length()
-    chunk_events = min(config.cluster.chunk_events, largest)
+    chunk_events = min(config.cluster.events_per_chunk, largest)
     return Problem(
         target,
         config.analysis.options_json,
@@ -202,7 +202,11 @@ def groups_of(
     packs: list[list[FileColumns]] = []
     held = 0
     for file in sorted(files, key=lambda file: (file.sample, file.path, file.source)):
-        if packs and packs[-1][0].sample == file.sample and held + file.events <= config.cluster.group_events:
+        if (
+            packs
+            and packs[-1][0].sample == file.sample
+            and held + file.events <= config.cluster.events_per_group
+        ):
             packs[-1].append(file)
             held += file.events
         else:

@@ -8,10 +8,12 @@ from pipeline.data.fingerprint import fingerprint_of
 from pipeline.data.names import INITIAL, OPTIMISED, Point
 from pipeline.data.record import EpochRecord
 from pipeline.data.run_files import ColumnFiles, blocks, records_in
+from pipeline.errors import InputError
 from pipeline.gradient.sweeps import FreeValues
 from pipeline.optimise import checkpoints
 from pipeline.optimise.checkpoints import State
 from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.starts import is_over
 from pipeline.optimise.update import initial_state
 
 
@@ -30,10 +32,17 @@ def load(
     Raises:
         InputError: damaged, or written by another configuration, analysis or data set, or at another epoch.
     """
-    until = min(block * config.optimise.epochs_per_job, config.optimise.epochs)
-    expected = {store.FINGERPRINT: fingerprint, "kind": "block", "block": block, "epoch": until}
+    until = end_of(config, block)
+    expected = {store.FINGERPRINT: fingerprint, "kind": "block", "block": block}
     state, header = checkpoints.load(path, initial_state(config, parameters), expected)
+    if state.epoch != until and not (state.epoch < until and is_over(config, state)):
+        raise InputError(f"state file {path} holds epoch {state.epoch}, not {until}; delete it and run again")
     return state, records_in(path, header)
+
+
+def end_of(config: Config, block: int) -> int:
+    """Return the epoch that a block ends before; earlier where the run is over."""
+    return min(block * config.optimise.epochs_per_job, config.optimise.all_epochs)
 
 
 def optimised(config: Config, files: ColumnFiles) -> FreeValues:

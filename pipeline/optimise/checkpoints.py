@@ -32,7 +32,8 @@ class State(NamedTuple):
     """Everything the next epoch depends on.
 
     ``before`` are the parameters one update ago, ``chosen`` the last choice of systematics, where not all are observed,
-    ``best`` the best epoch that was checked, where some are.
+    ``best`` the best epoch that was checked, where some are. ``start`` is the one that goes on from here, the number of
+    starts where the run is over, and ``begun`` the epoch that it began at.
     """
 
     epoch: int
@@ -41,11 +42,18 @@ class State(NamedTuple):
     before: FreeValues
     chosen: Chosen | None = None
     best: Best | None = None
+    start: np.int64 = np.int64(0)
+    begun: np.int64 = np.int64(0)
+
+    @property
+    def within(self) -> int:
+        """The epoch, counted from the beginning of its start."""
+        return self.epoch - int(self.begun)
 
     @property
     def result(self) -> FreeValues:
         """The parameters that a run hands on: of the best epoch, or these."""
-        return self.parameters if self.best is None else self.best.parameters
+        return self.best.parameters if self.best is not None and self.best.is_there else self.parameters
 
 
 def save(path: Path, state: State, header: Mapping[str, object]) -> None:

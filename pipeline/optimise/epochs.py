@@ -21,7 +21,7 @@ from pipeline.gradient.held import HeldTemplates
 from pipeline.gradient.loss import Judge, centre_of, judge
 from pipeline.gradient.sweeps import Centre, Executor, Step, value_and_grad
 from pipeline.gradient.work import Work
-from pipeline.optimise import first_step, kept, leading
+from pipeline.optimise import first_step, kept, leading, starts
 from pipeline.optimise.checkpoints import Checkpoints, State
 from pipeline.optimise.schedule import widths_at
 from pipeline.optimise.surrogate_calls import Calls
@@ -63,22 +63,22 @@ def each_epoch(
     free = work.problem.analysis.parameters
     judged, update = judged or judge(config, work.axes), update_of(config, free)
     evaluate, again = centre_of(judged), work.replica is not None  # a replica: the run has been looked at
-    if state.epoch < until and not again:
+    if state.epoch < until and not (again or starts.is_over(config, state)):
         logger.info(first_step.compiling())
-    while state.epoch < until:
+    while state.epoch < until and not starts.is_over(config, state):
         started = time.perf_counter()
         state, step, at, noted = _evaluated(config, executor, work, state, evaluate, calls)
         if state.epoch == 0 and not again:
             first_step.look(config, executor, work, (state.parameters, at), step)
         state, noted = _checked(config, executor, work, state, step, judged, noted)
         before, state = state, update(state, step.gradient)
-        if state.epoch == config.optimise.epochs and state.best is not None:
+        if state.best is not None and starts.is_last(config, state):
             last = kept.check(executor, work, state.parameters, judged)
-            state = state._replace(best=kept.better(state.best, state.epoch, last, state.parameters))
-            noted = noted._replace(last_check=last)
-        if state.chosen is not None and leading.is_choice(config, before.epoch):
+            state, noted = _with_best(state, last), noted._replace(last_check=last)
+        if state.chosen is not None and leading.is_choice(config, before.within):
             chosen, found = leading.choose(config, executor, work, step, state.chosen, state.parameters, at)
             state, noted = state._replace(chosen=chosen), noted._replace(leading=found)
+        state = starts.after(config, state)
         seconds = time.perf_counter() - started
         yield state, _record(config, free, before, step, noted, work.events, seconds)
 
@@ -87,7 +87,7 @@ def _evaluated(
     config: Config, executor: Executor, work: Work, state: State, evaluate: Centre, calls: Calls | None
 ) -> tuple[State, Step, Widths, _Noted]:
     """Return objective and gradient at a state; where there are none the update that led to it is halved, and again."""
-    allowed = config.optimise.halvings if state.epoch else 0
+    allowed = config.optimise.halvings if state.within else 0
     halvings = 0
     while True:
         try:
@@ -99,7 +99,7 @@ def _evaluated(
             return state, step, at, _Noted(calls_made, halvings)
         except FitError as error:
             if halvings == allowed:
-                possible = state.epoch and not allowed
+                possible = state.within and not allowed
                 cure = "; optimise.halvings tries again with half the step" if possible else ""
                 raise FitError(f"epoch {state.epoch}: {error}{cure}") from error
         halvings += 1
@@ -117,17 +117,23 @@ def _checked(
     noted: _Noted,
 ) -> tuple[State, _Noted]:
     """Return the state with the better of its best epoch and this one, where this one is checked."""
-    if state.best is None or not kept.is_check(config, state.epoch):
+    if state.best is None or not kept.is_check(config, state.within):
         return state, noted
     at_hand = config.optimise.values == "exact" and _held(config, work, state) is None
     found = kept.check(executor, work, state.parameters, judged, step.templates if at_hand else None)
-    best = kept.better(state.best, state.epoch, found, state.parameters)
-    return state._replace(best=best), noted._replace(check=found)
+    return _with_best(state, found), noted._replace(check=found)
+
+
+def _with_best(state: State, found: Check | None) -> State:
+    if state.best is None:
+        raise TypeError("a run without checks")
+    best = kept.better(state.best, int(state.start), state.within, found, state.parameters)
+    return state._replace(best=best)
 
 
 def _held(config: Config, work: Work, state: State) -> HeldTemplates | None:
     """Return what an epoch does not observe; None where it observes all."""
-    if state.chosen is None or leading.is_choice(config, state.epoch):
+    if state.chosen is None or leading.is_choice(config, state.within):
         return None
     return leading.held(config, work.axes, state.chosen)
 
@@ -136,10 +142,10 @@ def _smoothed(
     config: Config, executor: Executor, work: Work, state: State, calls: Calls | None
 ) -> tuple[Widths, Counts | None]:
     """Return the widths and surrogate of an epoch, and the record of the calls for it."""
-    at = widths_at(config, state.epoch)
+    at = widths_at(config, state.within)
     if calls is None:
         return at, None
-    surrogate, noted = calls.learnt(executor, work, state.epoch, state.parameters)
+    surrogate, noted = calls.learnt(executor, work, state.epoch, state.parameters, state.within)
     return Widths(at.operations, at.bandwidths, surrogate), noted
 
 
@@ -154,27 +160,32 @@ def run(
     fingerprint: str,
     progress: Callable[[EpochRecord], None],
 ) -> tuple[State, list[EpochRecord]]:
-    """Run epochs until ``until``, and save each in the folder ``checkpoints``.
+    """Run epochs until ``until``, and save each in the folder ``checkpoints``; fewer where the run is over before.
 
-    Those already there are not computed again. A checkpoint counts only where its fingerprint (configuration,
-    analysis, events) is the same. Calls of a stage without a derivative are in ``calls/`` beside the
-    checkpoints.
+    A drawn start that comes to where the objective is not finite ends there, and the next one begins. Epochs already
+    there are not computed again. A checkpoint counts only where its fingerprint (configuration, analysis, events) is
+    the same. Calls of a stage without a derivative are in ``calls/`` beside the checkpoints.
     """
     saved = Checkpoints(checkpoints, fingerprint, config.optimise.keep_every)
     simulated = work.problem.analysis.simulated is not None
     calls = Calls(config, checkpoints.with_name("calls"), fingerprint) if simulated else None
-    last = resumed = saved.resume(
+    last = saved.resume(
         state, until, lambda epoch: calls is None or all(map(calls.there, range(state.epoch, epoch)))
     )
-    try:
-        for last, record in each_epoch(config, executor, work, resumed, until=until, calls=calls):
-            saved.keep(last, record)
-            progress(record)
-    except FitError as error:
-        path = saved.path(last.epoch)
-        kept = f"; the state it started from is {path}" if path.exists() else ""
-        raise FitError(f"{error}{kept}") from error
-    return last, saved.records(state.epoch, until)
+    while last.epoch < until and not starts.is_over(config, last):
+        try:
+            for after, record in each_epoch(config, executor, work, last, until=until, calls=calls):
+                last = after
+                saved.keep(last, record)
+                progress(record)
+        except FitError as error:
+            if last.start == 0:
+                path = saved.path(last.epoch)
+                kept = f"; the state it started from is {path}" if path.exists() else ""
+                raise FitError(f"{error}{kept}") from error
+            logger.info(f"note: start {int(last.start)} ends: {error}")
+            last = starts.following(config, last)
+    return last, saved.records(state.epoch, last.epoch)
 
 
 def _record(
@@ -204,4 +215,6 @@ def _record(
         values=config.optimise.values,
         check=noted.check,
         last_check=noted.last_check,
+        start=int(state.start),
+        begun=int(state.begun),
     )

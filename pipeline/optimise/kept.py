@@ -3,6 +3,7 @@
 The start is checked too, so what is kept is never worse there. Epochs go on from the last one, not from the best.
 """
 
+import logging
 from typing import NamedTuple
 
 import numpy as np
@@ -16,20 +17,39 @@ from pipeline.gradient.sweeps import Executor, FreeValues, forward
 from pipeline.gradient.work import Work
 from pipeline.templates.fill import EXACT
 
+logger = logging.getLogger(__name__)
+
 
 class Best(NamedTuple):
-    """The best epoch so far: its number, what is minimised there, its parameters."""
+    """The best checked epoch of all starts: its start, its number there, what is minimised there, its parameters.
 
+    ``own`` is the smallest value of the present start, ``since`` counts the checks after that.
+    """
+
+    start: np.int64
     epoch: np.int64
     minimised: np.float64
     parameters: FreeValues
+    own: np.float64
+    since: np.int64
+
+    @property
+    def is_there(self) -> bool:
+        """Whether a check had a number."""
+        return bool(np.isfinite(self.minimised))
 
 
 def unchecked(config: Config, parameters: FreeValues) -> Best | None:
     """Return the best before any check; None in a run without checks."""
     if config.optimise.check_every is None:
         return None
-    return Best(np.int64(0), np.float64(np.inf), parameters)
+    none = np.float64(np.inf)
+    return Best(np.int64(0), np.int64(0), none, parameters, none, np.int64(0))
+
+
+def at_next_start(best: Best) -> Best:
+    """Return the best where another start begins."""
+    return best._replace(own=np.float64(np.inf), since=np.int64(0))
 
 
 def is_check(config: Config, epoch: int) -> bool:
@@ -48,13 +68,23 @@ def check(
     """
     try:
         found = judge(forward(executor, work, parameters, EXACT) if exact is None else exact, parameters)
-    except FitError:
+    except FitError as error:
+        logger.info(f"note: no exact objective on training events: {error}")
         return None
     return Check(objective=found.objective, minimised=found.minimised)
 
 
-def better(best: Best, epoch: int, found: Check | None, parameters: FreeValues) -> Best:
-    """Return the best of what it was, and an epoch that was checked."""
-    if found is None or not found.minimised < best.minimised:
+def better(best: Best, start: int, epoch: int, found: Check | None, parameters: FreeValues) -> Best:
+    """Return the best of what it was, and an epoch of a start that was checked."""
+    if found is None:
         return best
-    return Best(np.int64(epoch), np.float64(found.minimised), parameters)
+    value = np.float64(found.minimised)
+    is_progress = bool(value < best.own)
+    after = best._replace(
+        own=value if is_progress else best.own, since=np.int64(0 if is_progress else best.since + 1)
+    )
+    if not value < best.minimised:
+        return after
+    return after._replace(
+        start=np.int64(start), epoch=np.int64(epoch), minimised=value, parameters=parameters
+    )

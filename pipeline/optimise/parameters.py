@@ -17,11 +17,33 @@ def initial_parameters(config: Config) -> FreeValues:
     """Start values: the analysis's own, then the configuration's; checked against the bounds."""
     values = initial_values(config)
     found = analysis_of(config)
-    arrays = {**contract.start_arrays(found, config.optimise.seed), **_free_edges(config)}
+    arrays = {**contract.start_arrays(found, jax.random.key(config.optimise.seed)), **_free_edges(config)}
     twice = sorted(set(arrays) & set(values))
     if twice:
         raise ConfigError(f"parameter {twice[0]!r} of {config.analysis.target} is taken; choose another name")
     return {**{n: np.float64(v) for n, v in values.items()}, **{n: np.asarray(a) for n, a in arrays.items()}}
+
+
+def start_parameters(config: Config, start: int) -> FreeValues:
+    """Return the values that a start begins with: the first at the start values, the others at drawn ones.
+
+    Bounded parameters are uniform between their bounds, bin edges uniform over all that ascend, and other arrays are
+    what the analysis makes of another key. What is drawn for a start depends on the seed and its number only.
+    """
+    first = initial_parameters(config)
+    if start == 0:
+        return first
+    found, random = analysis_of(config), np.random.default_rng((config.optimise.seed, start))
+    drawn = {name: np.float64(random.uniform(*found.parameters[name].bounds)) for name in found.parameters}
+    edges = {name: _drawn_logits(random, np.asarray(logits)) for name, logits in _free_edges(config).items()}
+    key = jax.random.fold_in(jax.random.key(config.optimise.seed), start)
+    return {**first, **drawn, **contract.start_arrays(found, key), **edges}
+
+
+def _drawn_logits(random: np.random.Generator, like: np.ndarray) -> np.ndarray:
+    """Return logits of widths that are uniform over all of one sum; less their mean, as those of the start values."""
+    logits = np.log(random.standard_exponential(like.shape))
+    return np.asarray(logits - logits.mean(), dtype=like.dtype)
 
 
 def _free_edges(config: Config) -> dict[str, jax.Array]:

@@ -40,9 +40,17 @@ class Calls:
         return True
 
     def learnt(
-        self, executor: Executor, work: Work, epoch: int, parameters: FreeValues
+        self,
+        executor: Executor,
+        work: Work,
+        epoch: int,
+        parameters: FreeValues,
+        within: int | None = None,
     ) -> tuple[LocalSurrogate, Counts]:
         """Return the generator at an epoch, learnt from new calls and earlier ones; how many, and of how many events.
+
+        Args:
+            within: the epoch within its start, which the size of the box is of; absent: the same.
 
         Raises:
             InputError: the calls of an earlier epoch are not there any more.
@@ -50,7 +58,7 @@ class Calls:
         settings, stage = self._config.surrogate, analysis_of(self._config).simulated
         if settings is None or stage is None:
             raise TypeError("a run without a stage to call")
-        box, bounds = region(self._config, epoch, parameters)
+        box, bounds = region(self._config, epoch if within is None else within, parameters)
         seed = (self._config.optimise.seed, epoch)
         shares = executor.sweep(draw, work, around(box, bounds, settings.points, seed), settings.draws, seed)
         new = [joined(parts) for parts in zip(*shares, strict=True)]

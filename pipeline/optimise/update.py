@@ -43,7 +43,9 @@ def update_of(config: Config, free: Mapping[str, Free]) -> Update:
     def update(state: State, gradient: FreeValues) -> State:
         parameters, optimiser = moved(state.parameters, state.optimiser, gradient)
         arrays: FreeValues = jax.device_get(parameters)
-        return State(state.epoch + 1, arrays, optimiser, state.parameters, state.chosen, state.best)
+        return state._replace(
+            epoch=state.epoch + 1, parameters=arrays, optimiser=optimiser, before=state.parameters
+        )
 
     return update
 

@@ -16,7 +16,8 @@ from pipeline.analysis import Free
 from pipeline.config import Config
 from pipeline.data.datasets import NOMINAL
 from pipeline.data.names import INITIAL, OPTIMISED, POINTS, POLISHED, TRAIN, Fold, Point
-from pipeline.data.record import EpochRecord, checks, kept_epoch
+from pipeline.data.progress import checks, kept
+from pipeline.data.record import EpochRecord
 from pipeline.evaluate.evaluation import Evaluation
 from pipeline.fit.impacts import Impact
 
@@ -49,8 +50,14 @@ def objective(records: Sequence[EpochRecord], evaluation: Evaluation) -> Figure:
     )
     if checked:
         values = [found.objective for found in checked.values()]
-        axes.plot([*checked], values, ".", color="#E69F00", label="exact, training, checked")
-    last = kept_epoch(records)
+        axes.plot(
+            [moment.of_run for moment in checked],
+            values,
+            ".",
+            color="#E69F00",
+            label="exact, training, checked",
+        )
+    last = kept(records).of_run
     for row in evaluation.rows:
         fill = "full" if row.fold == TRAIN else "none"
         colour = COLOUR_OF[row.point]
@@ -68,10 +75,10 @@ def parameters(records: Sequence[EpochRecord], evaluation: Evaluation, free: Map
     """Draw every free parameter over the epochs, a point at the result, lines at the ends of its allowed range."""
     names = list(records[0].parameters)
     figure, panels = panels_of(len(names))
-    epochs, kept = [r.epoch for r in records], kept_epoch(records)
+    epochs, last = [r.epoch for r in records], kept(records).of_run
     for axes, name in zip(panels, names, strict=True):
         axes.plot(epochs, [r.parameters[name] for r in records], color=AFTER)
-        axes.plot([kept], [evaluation.points[OPTIMISED].parameters[name]], "o", color="#D55E00")
+        axes.plot([last], [evaluation.points[OPTIMISED].parameters[name]], "o", color="#D55E00")
         if name in free:
             for bound in free[name].bounds:
                 axes.axhline(bound, color=BEFORE, linestyle="--", linewidth=1)

@@ -16,7 +16,8 @@ from pipeline.config import Config, written
 from pipeline.data import datasets, normalisation
 from pipeline.data.column_file import Provenance
 from pipeline.data.names import INITIAL, OPTIMISED, POLISHED
-from pipeline.data.record import EpochRecord, checks, kept_epoch
+from pipeline.data.progress import checks, kept, reached
+from pipeline.data.record import EpochRecord
 from pipeline.data.store import write_text
 from pipeline.evaluate.change import change
 from pipeline.evaluate.evaluation import EvaluatedPoint, Evaluation, PyhfFit
@@ -86,7 +87,8 @@ def write(
         "moved_edges": _moved_edges(evaluation),
         "change": change(evaluation),
         "flags": flags(config, evaluation, records),
-        "kept": kept_epoch(records) if checks(records) else None,
+        "kept": kept(records) if checks(records) else None,
+        "starts": reached(config.optimise, records),
         "noise": evaluation.bootstrap.variations if evaluation.bootstrap else (),
         "cautions": _cautions(evaluation),
         "interval": _interval(evaluation),

@@ -10,7 +10,8 @@ from pipeline.config import Config, NormPlusShapeSystematic
 from pipeline.containers import AnyArray, Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.templates.axes import Axes, affecting
-from pipeline.templates.shapes import symmetrised
+from pipeline.templates.shapes import Channels, symmetrised
+from pipeline.templates.smoothing import smoothed
 
 Bins = Float[np.ndarray, " bins"]
 
@@ -18,8 +19,8 @@ Bins = Float[np.ndarray, " bins"]
 class VariedTemplates(NamedTuple):
     """The templates of one variation of a sample in a channel.
 
-    Up and down as ``given``, without those that are missing, and as ``used``, symmetrised; ``noise`` of the changes
-    given.
+    Up and down as ``given``, without those that are missing, and as ``used``, smoothed and symmetrised; ``noise`` of
+    the changes given.
     """
 
     systematic: NormPlusShapeSystematic
@@ -34,7 +35,7 @@ class VariedTemplates(NamedTuple):
 
 
 def varied_templates(templates: Templates, axes: Axes, config: Config) -> Iterator[VariedTemplates]:
-    """Yield the them by channel, sample and systematic uncertainty."""
+    """Yield them by channel, sample and systematic uncertainty."""
     for channel in config.regions:
         yields, sumw2 = np.asarray(templates.yields[channel]), np.asarray(templates.sumw2[channel])
         everything = sum(yields[axes.row(sample, NOMINAL)] for sample in config.data.samples)
@@ -84,10 +85,15 @@ def _varied(
 ) -> tuple[Float[AnyArray, " bins"], Float[AnyArray, " bins"] | None]:
     """Return the up and down templates of a sample in a channel.
 
-    They are symmetrised where that is asked for; down may be missing.
+    They are smoothed and symmetrised where that is asked for; down may be missing.
     """
+    nominal = yields[axes.row(sample, NOMINAL)]
     up = yields[axes.row(sample, systematic.up)]
     down = None if systematic.down is None else yields[axes.row(sample, systematic.down)]
+    if systematic.smoothing is not None:
+        channel, width = Channels.of_sizes([len(nominal)]), systematic.smoothing.width
+        up = smoothed(nominal[None], up[None], channel, width)[0]
+        down = None if down is None else smoothed(nominal[None], down[None], channel, width)[0]
     if systematic.symmetrise is None:
         return up, down
-    return symmetrised(yields[axes.row(sample, NOMINAL)], up, down, systematic.symmetrise)
+    return symmetrised(nominal, up, down, systematic.symmetrise)

@@ -123,9 +123,12 @@ def test_seconds_and_memory_grow_with_the_events(run, folder):
         assert found.epoch.centre == one.epoch.centre == 0.5
     assert more.memory_mb.optimise_events == pytest.approx(2 * one.memory_mb.optimise_events)
     assert one.epoch.between == 0.25
-    assert one.compiling == 1.0 + 2 * 2 * 2.0
+    assert one.compiling == 1.0 + 2 * 3 * 2.0  # two shapes, two sweeps and that of a check
     jobs = run.optimise.jobs * (1.0 + 4.0)
-    assert one.seconds.optimise == pytest.approx(jobs + one.compiling + run.optimise.epochs * one.epoch.whole)
+    epochs, settings = run.optimise.epochs * one.epoch.whole, run.optimise
+    checks = len({*range(0, settings.epochs, settings.check_every), settings.epochs})
+    looks = checks * (one.epoch.forward + one.epoch.centre)  # every sweep takes as long here
+    assert one.seconds.optimise == pytest.approx(jobs + one.compiling + epochs + looks)
     expected = 60.0 + one.seconds.optimise + one.seconds.evaluate
     assert one.core_hours == pytest.approx(expected / 3600)
 

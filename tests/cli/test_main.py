@@ -101,6 +101,36 @@ def test_the_whole_chain_runs(folder, capsys):
     assert initial["parameters"] != optimised["parameters"]
 
 
+def test_blocks_after_patience_ran_out_do_nothing(folder, capsys):
+    """They say so, and what the run ended with is found at the end, by `evaluate` and the report too."""
+    for sample in ("signal", "background"):
+        assert run(*columns(folder, f"results/tiny/columns/{sample}/0000.parquet", sample=sample)) == 0
+    settings = ("epochs=4", "patience=1", "check_every=1", "learning_rate=1e-9")
+    changes = [part for text in settings for part in ("--set", f"optimise.{text}")]
+    logs, results = [], Path("results/tiny")
+    for block in (1, 2, 3, 4):
+        output = results / f"optimise/block_{block}.npz"
+        assert run("optimise", folder / "tiny.yaml", *changes, "--block", block, "--output", output) == 0
+        logs.append(capsys.readouterr().err)
+    assert ["epoch     " in log for log in logs] == [True, True, False, False]
+    assert ["no epoch, the run is over" in log for log in logs] == [False, False, True, True]
+    assert "start 0 ends after 2 epochs by optimise.patience: 1 checks in a row are not better" in logs[1]
+    assert yields(folder, capsys, *changes, "--parameters", "optimised")["parameters"] == {"cut": 0.5}
+    evaluation = results / "evaluation.json"
+    assert run("evaluate", folder / "tiny.yaml", *changes, "--output", evaluation) == 0
+    assert "note: no epoch that was checked is better than the start" in capsys.readouterr().err
+    found = json.loads((results / "summary.json").read_text())
+    assert found["starts"][0] | {"best": 0, "initial": 0} == {
+        "epochs": 2, "ended": "patience", "initial": 0, "best": 0, "kept_epoch": 0,
+    }  # fmt: skip
+    kinds = {flag["kind"] for flag in found["flags"]}
+    assert kinds >= {"start_kept", "vanished_gradient"}
+    assert not kinds & {"plateau", "no_exact_objective", "at_bound", "no_derivative"}
+    page, figures = results / "report.html", results / "figures"
+    assert run("report", folder / "tiny.yaml", *changes, "--output", page, "--figures", figures) == 0
+    assert "The run ended there by" in page.read_text()
+
+
 def test_yields_are_those_of_numpy(folder, capsys):
     found = yields(folder, capsys, "--set", "cut=0.25")
     for number, sample in enumerate(("signal", "background")):

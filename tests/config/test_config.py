@@ -199,6 +199,18 @@ def test_what_decides_the_result(path):
     assert config.load(path).physics() != before
 
 
+def test_chunks_are_as_large_as_the_device_wants(path):
+    cpu, gpu, own = (
+        config.load(path, overrides).cluster.numerics
+        for overrides in ([], ["cluster.device=gpu"], ["cluster.device=gpu", "cluster.chunk_events=1000"])
+    )
+    assert (cpu["chunk_events"], cpu["group_events"]) == (2048, 32768)
+    assert (gpu["chunk_events"], gpu["group_events"]) == (65536, 8 * 65536)
+    assert (own["chunk_events"], own["group_events"]) == (1000, 32768)
+    stated = config.load(path, ["cluster.chunk_events=2048"])
+    assert stated.physics() == config.load(path).physics()
+
+
 def test_written_and_read_again(path):
     loaded = config.load(path)
     assert config.parse(yaml.safe_load(yaml.safe_dump(loaded.model_dump(mode="json"))), "dump") == loaded

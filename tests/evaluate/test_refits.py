@@ -63,10 +63,11 @@ def test_each_is_the_optimum_of_its_replica_judged_on_events_held_out(squares):
     )
 
 
-@pytest.mark.parametrize("check", ["null", "2"])
-def test_a_refit_is_an_ordinary_optimisation_of_the_events_repeated(tmp_path, check):
+@pytest.mark.parametrize(("check", "starts"), [("null", 1), ("2", 1), ("2", 2)])
+def test_a_refit_is_an_ordinary_optimisation_of_the_events_repeated(tmp_path, check, starts):
     """A cut, a likelihood with the simulation's statistics, adam; the best epoch that was looked at, or the last."""
     overrides = ["data.held_out_fraction=0", "optimise.epochs=6", f"optimise.check_every={check}"]
+    overrides.append(f"optimise.starts={starts}")
     with contextlib.chdir(tmp_path):
         run = configuration.load(rootfiles.write_run(tmp_path), overrides)
         files = write_columns(run, tmp_path / "columns")

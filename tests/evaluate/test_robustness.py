@@ -65,7 +65,9 @@ def test_it_says_what_is_better_and_where(away):
     (better,) = evaluation.robustness.certificate.better
     assert evaluation.robustness.certificate.objective == evaluation.at("optimised", "train").exact
     assert evaluation.robustness.certificate.held_out == evaluation.at("optimised", "held_out").exact
-    (flag,) = [flag for flag in flags(run, evaluation, ()) if flag.kind == "better_nearby"]
+    (flag,) = [
+        flag for flag in flags(run, evaluation, records_of(evaluation)) if flag.kind == "better_nearby"
+    ]
     assert flag.parameter == "q"
     assert flag.text.startswith(f"q: {better.scanned.value:.5g} is better than ")
     assert "held-out events" in flag.text
@@ -78,7 +80,7 @@ def test_the_summary_has_it_and_the_evaluation_is_read_again(away):
     run, evaluation, _ = away
     again = parsed(Evaluation, json.loads(json.dumps(evaluation.as_json())), "evaluation", "cure")
     assert again == evaluation
-    found = summary(run, evaluation, Seconds(optimise=1.0, evaluate=1.0), [contracts.record(0)])
+    found = summary(run, evaluation, Seconds(optimise=1.0, evaluate=1.0), records_of(evaluation))
     assert [point.parameter for point in found.certificate.better] == ["q"]
     assert found.parameters["q"].polished == evaluation.points["polished"].parameters["q"]
     assert (found.refits.done, found.refits.failed, found.refits.fold) == (3, 0, "held_out")
@@ -101,7 +103,9 @@ def test_at_the_optimum_it_says_so(tmp_path):
     page, _ = page_of(run, evaluation, tmp_path)
     assert "Along no scalar parameter a better point lies beyond the error" in page
     assert "the polished point is the same" in page
-    assert not [flag for flag in flags(run, evaluation, ()) if flag.kind == "better_nearby"]
+    assert not [
+        flag for flag in flags(run, evaluation, records_of(evaluation)) if flag.kind == "better_nearby"
+    ]
     assert evaluation.at("polished", "train") == evaluation.at("optimised", "train").changed(point="polished")
 
 

@@ -8,13 +8,15 @@ import jsonschema
 import pytest
 
 from pipeline import config as configuration
-from pipeline.data.record import Check, EpochRecord, SweepSeconds, kept_epoch
+from pipeline.data.progress import is_whole, kept, reached
+from pipeline.data.record import Check, EpochRecord, SweepSeconds
 from pipeline.data.written import parsed
 from pipeline.errors import InputError
 from pipeline.evaluate.change import change
 from pipeline.evaluate.evaluation import Bootstrap, Evaluation, Missing, Place
 from pipeline.evaluate.flags import flags
 from pipeline.evaluate.summary import Seconds, Summary, schema, summary
+from pipeline.optimise.plateaus import Plateau
 
 SECONDS = Seconds(optimise=3.0, evaluate=2.0)
 
@@ -47,24 +49,24 @@ def record(epoch, **more):
     """An epoch of no interest but for some values."""
     nothing = dict.fromkeys(("forward", "centre", "pullback"), 0.0)
     return EpochRecord(
-        epoch=epoch, objective=1.0, gradient_norm=1.0, parameters={"jet_pt": 30.0}, gradient={"jet_pt": 1.0},
+        epoch=epoch, objective=1.0, gradient_norm=1.0, parameters={"jet_pt": 30.0 + epoch}, gradient={"jet_pt": 1.0},
         sweeps=SweepSeconds(**nothing), events=70, seconds=1.0, events_per_second=70.0,
     ).changed(**more)  # fmt: skip
-
-
-RECORDS = (record(0), record(1))
 
 
 def check(value):
     return Check(objective=value, minimised=value)
 
 
+RECORDS = (record(0, check=check(3.0)), record(1, last_check=check(2.0)))
+
+
 def test_the_kept_epoch_is_the_first_of_the_best_that_were_checked():
-    assert kept_epoch(RECORDS) == 2
+    assert kept((record(0), record(1))) == kept(RECORDS) == (0, 2, 0)
     values = [3.0, 1.0, 2.0, 1.0]
     checked = [record(epoch, check=check(value)) for epoch, value in enumerate(values)]
-    assert kept_epoch(checked) == 1
-    assert kept_epoch([*checked[:-1], record(3, last_check=check(0.5))]) == 4
+    assert kept(checked).epoch == 1
+    assert kept([*checked[:-1], record(3, last_check=check(0.5))]).epoch == 4
 
 
 @pytest.mark.parametrize(
@@ -74,8 +76,16 @@ def test_the_kept_epoch_is_the_first_of_the_best_that_were_checked():
         ({"optimised": (0.19, 0.1, 0.3)}, ["within_error"]),
         ({"pyhf": 0.3}, ["not_better"]),
         ({"jet_pt": 60.0}, ["at_bound"]),
-        ({"gradient": 0.0}, ["no_derivative"]),
+        ({"gradient": (0.0, 0.0)}, ["no_derivative"]),
+        ({"gradient": (1.0, 0.0)}, ["vanished_gradient"]),
+        ({"gradient": (1.0, 1e-12)}, ["vanished_gradient"]),
+        ({"gradient": (1e-12, 1.0)}, []),
+        ({"gradient": (1.0, 1e-6)}, []),  # small, as it is at an optimum
+        ({"path": (30.0, 30.00001)}, ["vanished_gradient"]),
+        ({"path": (25.0, 25.0)}, []),  # kept there by its bound
+        ({"plateau": True}, ["plateau"]),
         ({"kept": True}, ["start_kept"]),
+        ({"checks": None}, ["no_exact_objective"]),
     ],
     ids=str,
 )
@@ -93,11 +103,63 @@ def test_flags_say_what_to_know_before_the_number(run, evaluated, changes, kinds
     if "jet_pt" in changes:
         place = found.points["optimised"].changed(parameters={"jet_pt": changes["jet_pt"]})
         found = found.changed(points={**found.points, "optimised": place})
-    if "gradient" in changes:
-        records = [record(epoch, gradient={"jet_pt": changes["gradient"]}) for epoch in range(2)]
+    for key, field in (("gradient", "gradient"), ("path", "parameters")):
+        if key in changes:
+            records = [
+                r.changed(**{field: {"jet_pt": v}}) for r, v in zip(records, changes[key], strict=True)
+            ]
+    if "plateau" in changes:
+        found = found.changed(plateaus=(Plateau(parameter="jet_pt", value=35.0, width=0.5),))
+    if "checks" in changes:
+        records = [record(0), record(1)]
     if "kept" in changes:
         records = [record(0, check=check(1.0)), record(1, last_check=check(2.0))]
     assert [flag.kind for flag in flags(run, found, records)] == kinds
+
+
+def test_a_run_without_checks_lacks_no_exact_objective(run, evaluated):
+    assert flags(_of(run, check_every=None), evaluated, (record(0), record(1))) == ()
+
+
+def test_flags_are_of_the_start_that_is_kept(run, evaluated):
+    """The derivative of the other one vanished."""
+    first = [
+        record(0, check=check(3.0)),
+        record(1, gradient={"jet_pt": 0.0}, last_check=check(2.0)),
+    ]
+    second = [
+        record(2, start=1, begun=2, check=check(1.5)),
+        record(3, start=1, begun=2, last_check=check(1.0)),
+    ]
+    assert flags(run, evaluated, [*first, *second]) == ()
+    worse = [second[0].changed(check=check(4.0)), second[1].changed(last_check=check(4.0))]
+    assert [flag.kind for flag in flags(run, evaluated, [*first, *worse])] == ["vanished_gradient"]
+    found = summary(_of(run, starts=2, epochs=2), evaluated, SECONDS, [*first, *second])
+    assert (found.kept_start, found.kept_epoch) == (1, 2)
+    assert [(start.initial, start.best, start.kept_epoch) for start in found.starts] == [
+        *((3.0, 2.0, 2), (1.5, 1.0, 2)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "ended"),
+    [
+        ({"epochs": 3}, "all_epochs"),
+        ({"epochs": 9, "patience": 2}, "patience"),
+        ({"epochs": 9, "patience": 3}, "no_objective"),
+        ({"epochs": 9}, "no_objective"),
+    ],
+)
+def test_how_a_start_ended(run, settings, ended):
+    records = [record(epoch, check=check(value)) for epoch, value in enumerate((1.0, 1.0, 2.0))]
+    assert [start.ended for start in reached(_of(run, **settings).optimise, records)] == [ended]
+    assert is_whole(_of(run, **settings).optimise, records, 3) == (ended != "no_objective")
+    assert not is_whole(_of(run, **settings).optimise, records, 4)
+    assert not is_whole(_of(run, **settings).optimise, records[1:], 3)
+
+
+def _of(run, **settings):
+    return run.model_copy(update={"optimise": run.optimise.model_copy(update=settings)})
 
 
 def test_the_numbers_are_those_of_the_evaluation(run, evaluated):

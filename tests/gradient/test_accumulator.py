@@ -64,6 +64,24 @@ def test_the_error_is_below_2_to_the_minus_80_of_the_largest(arrays):
         assert abs(rounded - sum(summands)) <= abs(sum(summands)) / 2**52 + lost + Fraction(2) ** -990
 
 
+SINGLE = st.floats(-1e6, 1e6, width=32)
+
+
+@given(st.lists(st.lists(SINGLE, min_size=3, max_size=3), min_size=1, max_size=12), st.randoms())
+def test_sums_of_float32_have_half_the_digits_and_more_bits_than_their_summands(arrays, random):
+    total = in_turn(arrays, empty((3,), "float32"))
+    assert len(total.digits) == 2
+    expected = bits(total)
+    cut = random.randrange(len(arrays) + 1)
+    random.shuffle(arrays)
+    parts = [in_turn(part, empty((3,), "float32")) for part in (arrays[:cut], arrays[cut:])]
+    assert bits(merge(*parts)) == expected
+    for place in range(3):
+        summands = [Fraction(a[place]) for a in arrays]
+        lost = abs(exactly(total, place) - sum(summands))
+        assert lost <= len(arrays) * max(map(abs, summands)) / 2**33
+
+
 def test_what_cancels_leaves_what_is_small():
     arrays = [[1e16, 1.0, 2.0**80], [1.0, 1e-20, 1.0], [-1e16, -1.0, -(2.0**80)]]
     np.testing.assert_array_equal(end(in_turn(arrays)), [1.0, 1e-20, 1.0])

@@ -12,9 +12,8 @@ from pipeline import config as configuration
 from pipeline import optimise
 from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
-from pipeline.data import datasets
+from pipeline.data import datasets, progress
 from pipeline.data.fingerprint import fingerprint_of
-from pipeline.data.record import checks, kept_epoch
 from pipeline.errors import InputError
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import forward, pullback, value_and_grad
@@ -158,9 +157,9 @@ def checked(quick):
 def test_the_best_checked_epoch_is_kept_also_over_blocks_and_restarts(checked, miniature_columns, tmp_path):
     work = prepare_work(checked, miniature_columns, datasets.TRAIN)
     state, records, _ = run(checked, miniature_columns, tmp_path / "whole", 7)
-    found = checks(records)
+    found = {moment.epoch: check for moment, check in progress.checks(records).items()}
     assert sorted(found) == [0, 2, 4, 6, 7]
-    kept = kept_epoch(records)
+    kept = progress.kept(records).epoch
     assert state.best.epoch == kept
     assert found[kept].minimised == min(check.minimised for check in found.values())
     exact = centre(checked, work.axes)(forward(InProcess(), work, state.result, EXACT), state.result)[0]

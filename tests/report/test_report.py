@@ -7,6 +7,7 @@ import pytest
 
 from pipeline import config as configuration
 from pipeline import report
+from pipeline.data.record import Check
 from pipeline.evaluate.evaluation import Bootstrap, FittedParameter, Further, Missing, Place, YieldTables
 from pipeline.fit.impacts import Impact
 
@@ -132,6 +133,38 @@ def test_a_deterioration_is_called_one(run, tmp_path):
         run, records_of(**CUTS), worse, provenances_of(run), page=tmp_path / "p.html", figures=tmp_path / "f"
     )
     assert "not an improvement" in (tmp_path / "p.html").read_text()
+
+
+def test_the_kept_epoch_is_marked_and_starts_are_listed(run, tmp_path):
+    """The best check is that of the second start, which patience has ended."""
+    settings = {"starts": 3, "epochs": 3, "patience": 1}
+    several = run.model_copy(update={"optimise": run.optimise.model_copy(update=settings)})
+    values = [(0, 0, 0.3), (1, 0, 0.2), (2, 0, 0.25), (3, 1, 0.4), (4, 1, 0.1), (5, 1, 0.15)]
+    (usual, *_) = records_of(**CUTS)
+    records = [
+        usual.changed(
+            epoch=epoch, start=start, begun=3 * start, check=Check(objective=value, minimised=value)
+        )
+        for epoch, start, value in values
+    ]
+
+    def page(config, records):
+        path, figures = tmp_path / "p.html", tmp_path / "f"
+        report.write(config, records, evaluation_of(run), provenances_of(run), page=path, figures=figures)
+        return " ".join(re.sub(r"<[^>]*>", " ", path.read_text()).split())
+
+    text = page(several, records)
+    assert "The result is epoch 1 of 3 of start 1: the best with exact cuts on training events" in text
+    assert "0 0.3 0.2 1 3 all epochs" in text
+    assert "1, kept 0.4 0.1 1 3 all epochs" in text
+    assert "2 none none 0 0 no finite objective" in text
+    one = page(
+        run.model_copy(update={"optimise": several.optimise.model_copy(update={"starts": 1, "epochs": 9})}),
+        records[:3],
+    )
+    assert "The result is epoch 1 of 3: the best" in one
+    assert "The run ended there by optimise.patience : 1 looks in a row were not better" in one
+    assert "What each start reached" not in one
 
 
 def test_a_start_without_a_number_says_why(run, tmp_path):

@@ -228,7 +228,9 @@ def previous_block(wildcards):
 
 def last_epoch(wildcards):
     """The epoch that a block ends at."""
-    return min(int(wildcards.block) * RUN.optimise.epochs_per_job, RUN.optimise.epochs)
+    return min(
+        int(wildcards.block) * RUN.optimise.epochs_per_job, RUN.optimise.all_epochs
+    )
 
 
 def all_blocks(wildcards):

@@ -54,12 +54,14 @@ def predicted(
         works: of the training fold, of the one held out, and of all events.
     """
     epoch = _epoch(works[TRAIN], measured, machine, workers)
+    settings = config.optimise
     together = slowdown(measured.pool, _at_once(machine, workers), machine.cores)
-    compiling = _compiling(works[TRAIN], measured, machine, workers)
+    compiling = _compiling(config, works[TRAIN], measured, machine, workers)
     reading = measured.read * together / _at_once(machine, workers)
     begin = measured.start + (measured.pool.starting if measured.pool else 0.0)
-    jobs = config.optimise.jobs * (begin + works[TRAIN].events * reading)
-    optimise = jobs + compiling + config.optimise.epochs * epoch.whole
+    jobs = settings.jobs * (begin + works[TRAIN].events * reading)
+    looks = settings.starts * settings.checks * _look(works[TRAIN], measured, machine, workers)
+    optimise = jobs + compiling + settings.all_epochs * epoch.whole + looks
     evaluate = begin + _evaluate(config, works, measured, machine, workers)
     columns = measured.columns * together / _at_once(machine, workers)
     seconds = Stages(columns=columns, optimise=optimise, evaluate=evaluate, run=columns + optimise + evaluate)
@@ -96,6 +98,13 @@ def _epoch(work: Work, measured: Measured, machine: Machine, workers: int) -> Ep
     )
 
 
+def _look(work: Work, measured: Measured, machine: Machine, workers: int) -> float:
+    """Return seconds of a check of the exact objective."""
+    exact = {s: t.exact.warm for s, t in measured.chunks.items()}
+    centre = measured.model.centre.warm if measured.model.centre else 0.0
+    return _sweep(work, measured, machine, workers, exact) + centre + _empty_sweep(measured, workers)
+
+
 def _sweep(
     work: Work, measured: Measured, machine: Machine, workers: int, seconds: Mapping[ChunkShape, float]
 ) -> float:
@@ -114,9 +123,13 @@ def _empty_sweep(measured: Measured, workers: int) -> float:
     return 0.0 if pool is None else pool.empty_sweep + PER_WORKER * max(0, workers - pool.workers)
 
 
-def _compiling(work: Work, measured: Measured, machine: Machine, workers: int) -> float:
-    """Return seconds of compiling before the first epoch: both sweeps on the workers, then the objective."""
-    each = {s: t.forward.compiling + t.pullback.compiling for s, t in measured.chunks.items()}
+def _compiling(config: Config, work: Work, measured: Measured, machine: Machine, workers: int) -> float:
+    """Return seconds of compiling before the first epoch: the sweeps, exact ones for checks, then the objective."""
+    is_checked = config.optimise.check_every is not None
+    each = {
+        s: t.forward.compiling + t.pullback.compiling + is_checked * t.exact.compiling
+        for s, t in measured.chunks.items()
+    }
     loads = shares_of_programs(work.groups, workers, measured.found, each)
     centre = measured.model.centre.compiling if measured.model.centre else 0.0
     return until_all_are_done(loads, measured.pool, machine.cores) + centre
@@ -141,12 +154,14 @@ def _evaluate(
     if config.model.pseudodata:
         total += points * (_sweep(works[ALL], measured, machine, workers, exact) + empty)
     last = works[datasets.folds(config)[-1]]
+    cuts = len(config.widths)  # of which a plateau is looked for
+    total += cuts * (_sweep(works[TRAIN], measured, machine, workers, exact) + empty)
     replica = _sweep(last, measured, machine, workers, exact) + empty + centre
     total += config.evaluate.bootstrap * points * replica
     look = _sweep(works[TRAIN], measured, machine, workers, exact) + empty + centre
     total += _looks(config) * look
     if config.evaluate.refits:
-        refit = config.optimise.epochs * _epoch(works[TRAIN], measured, machine, workers).whole
+        refit = config.optimise.all_epochs * _epoch(works[TRAIN], measured, machine, workers).whole
         total += config.evaluate.refits * refit
     read = sum(works[fold].events for fold in evaluated_folds(config))
     return total + read * measured.read * together / _at_once(machine, workers)

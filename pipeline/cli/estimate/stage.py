@@ -152,11 +152,11 @@ def _assembled(
     machine = Machine(cores() if config.cluster.executor in LOCAL else None, budgets)
     columns = sum(plan.samples[own.file.sample].bytes_per_entry * own.entries for own in plan.files)
     kept = KEPT + config.optimise.jobs
-    kept += config.optimise.epochs // config.optimise.keep_every if config.optimise.keep_every else 0
+    kept += config.optimise.all_epochs // config.optimise.keep_every if config.optimise.keep_every else 0
     return Estimate(
         run=config.run,
         executor=config.cluster.executor,
-        epochs=config.optimise.epochs,
+        epochs=config.optimise.all_epochs,
         events=_sources(config, plan),
         disk_mb=Disk(
             columns=columns / 1e6, programs=programs / 1e6, states=kept * measured.model.state_bytes / 1e6

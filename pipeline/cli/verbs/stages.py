@@ -29,7 +29,9 @@ def optimise(
     from pipeline.data.fingerprint import fingerprint_of
     from pipeline.data.run_files import blocks, column_files, notes
     from pipeline.gradient.work import prepare_work
+    from pipeline.optimise.blocks import end_of
     from pipeline.optimise.parameters import initial_parameters
+    from pipeline.optimise.starts import is_over
     from pipeline.optimise.width_names import check_names
 
     run = configuration.load(config, overrides)
@@ -45,12 +47,13 @@ def optimise(
         state = epochs.initial_state(run, start)
         if block > 1:
             state, _ = epochs.load(folder.block(block - 1), run, start, fingerprint, block - 1)
-        until = min(block * run.optimise.epochs_per_job, run.optimise.epochs)
+        until = end_of(run, block)
         for note in notes(run, files):
             logger.info(note)
         where = f"{work.events} events in {len(work.groups)} groups on {executor.workers} workers"
-        logger.info(f"{where}; epochs {state.epoch} to {until - 1}")
-        with bar("optimise", run.optimise.epochs, state.epoch) as show:
+        left = "no epoch, the run is over" if is_over(run, state) else f"epochs {state.epoch} to {until - 1}"
+        logger.info(f"{where}; {left}")
+        with bar("optimise", run.optimise.all_epochs, state.epoch) as show:
             state, found = epochs.run(
                 run, executor, work, state, until=until, checkpoints=folder.checkpoints, fingerprint=fingerprint,
                 progress=lambda record: show(epoch_line(record)),
@@ -71,6 +74,7 @@ def evaluate(
     from pipeline.data import datasets
     from pipeline.data.fingerprint import fingerprint_of
     from pipeline.data.names import INITIAL
+    from pipeline.data.progress import kept
     from pipeline.data.run_files import column_files, evaluation_header, notes, records
     from pipeline.evaluate.stage import all_points, write
     from pipeline.evaluate.summary import Seconds
@@ -86,8 +90,8 @@ def evaluate(
         fingerprint = fingerprint_of(run, files)
         points = both_points(run, files)
         check_names(run, prepare_work(run, files, datasets.TRAIN), points[INITIAL], relaxed=False)
-        result = all_points(run, executor, files, points)
-    epochs = records(run, fingerprint)
+        epochs = records(run, fingerprint)
+        result = all_points(run, executor, files, points, kept(epochs))
     seconds = Seconds(
         optimise=sum(record.seconds for record in epochs), evaluate=time.perf_counter() - started
     )

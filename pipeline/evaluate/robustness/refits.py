@@ -16,6 +16,7 @@ from pipeline.errors import FitError
 from pipeline.gradient.loss import Judge
 from pipeline.gradient.sweeps import Executor, FreeValues, forward
 from pipeline.gradient.work import Work
+from pipeline.optimise import starts
 from pipeline.optimise.epochs import each_epoch
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.update import initial_state
@@ -96,10 +97,17 @@ def refits(
 
 
 def refitted(config: Config, executor: Executor, work: Work, judge: Judge) -> FreeValues:
-    """Return the parameters that an optimisation of some work ends with, from the start of the run."""
+    """Return the parameters that an optimisation of some work ends with, from the run's start or starts."""
     state = initial_state(config, initial_parameters(config))
-    for found, _ in each_epoch(config, executor, work, state, until=config.optimise.epochs, judged=judge):
-        state = found
+    end = config.optimise.all_epochs
+    while state.epoch < end and not starts.is_over(config, state):
+        try:
+            for found, _ in each_epoch(config, executor, work, state, until=end, judged=judge):
+                state = found
+        except FitError:
+            if state.start == 0:
+                raise
+            state = starts.following(config, state)  # as in a run: a drawn start that fails is left
     return state.result
 
 
