@@ -34,10 +34,15 @@ def evaluated(folder, *overrides, away=0.0):
     return run, evaluation, lines
 
 
+def records_of(evaluation):
+    """Epochs of no interest."""
+    start = evaluation.points["initial"].parameters
+    usual = {"parameters": start, "gradient": dict.fromkeys(start, 1.0)}
+    return [contracts.record(epoch, **usual) for epoch in range(3)]
+
+
 def page_of(run, evaluation, folder):
-    records = [
-        contracts.record(epoch, parameters=evaluation.points["initial"].parameters) for epoch in range(3)
-    ]
+    records = records_of(evaluation)
     provenances = [contracts.provenance("draws")]
     report.write(run, records, evaluation, provenances, page=folder / "p.html", figures=folder / "figures")
     return (folder / "p.html").read_text(), {path.name for path in (folder / "figures").iterdir()}
