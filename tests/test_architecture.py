@@ -26,12 +26,13 @@ INSIDE = {
     "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding branches rootfile bookkeeping inventory preselection selection one_file make",
     "config": "textfiles sources targets section kinds notation cluster events model quantities objective"
-    " optimisation sections reader",
+    " optimisation judging sections reader",
     "data": "names atomic written record progress event_random store results checksums manifest jobs datasets"
     " column_file normalisation provenance fingerprint run_files",
-    "evaluate": "variation_noise evaluation change flags summary"
+    "evaluate": "variation_noise robustness evaluation change flags summary"
     " pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point rows"
     " stage cross_fitting histograms scan given_workspace workspace_results workspace_fits pyhf_beside",
+    "evaluate/robustness": "certificate polish refits together brief",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"
     " pieces suspects loss",
@@ -44,7 +45,7 @@ INSIDE = {
     " surrogate_calls epochs blocks plateaus",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",
-    "report": "figures page",
+    "report": "figures robustness page",
     "simulate": "generate program pythia",
     "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
     "templates": "binning axes shapes smoothing surrogate variations blocks fill varied cautions",

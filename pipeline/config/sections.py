@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pipeline.config.cluster import Cluster
 from pipeline.config.events import AnalysisSection, Data, Simulate
+from pipeline.config.judging import Alternative, Evaluate
 from pipeline.config.model import Channel, Model
 from pipeline.config.objective import McStatistics, Objective, OfNuisanceParameters
 from pipeline.config.optimisation import Optimise
@@ -37,29 +38,6 @@ class Surrogate(Section):
     batch: int = Field(default=512, ge=1, description="events per update of the generator")
     learning_rate: float = Field(
         default=0.003, gt=0, description="adam's, of the generator; it decays to 0 by a cosine"
-    )
-
-
-class Alternative(Section):
-    """Another model and its objective, for the events and parameters of the run."""
-
-    model: Model
-    objective: Objective
-
-
-class Evaluate(Section):
-    """How the result is judged."""
-
-    also: dict[Name, Alternative] = Field(
-        default={},
-        description="further models by name: what the same parameters are worth in them, on the same templates",
-    )
-    bootstrap: int = Field(
-        default=0,
-        ge=0,
-        le=MOST,
-        description="replicas of the events, each event weighted by a Poisson number of mean 1, that give the "
-        "statistical uncertainty of the improvement; 0: none",
     )
 
 
@@ -94,6 +72,20 @@ class Config(Section):
             "simulate.samples",
             [name.partition("__")[0] for name in self.simulate.samples] if self.simulate else (),
         )
+        if self.evaluate.polish and not self.evaluate.certificate:
+            raise ValueError(
+                "evaluate.polish: it moves to points of the certificate; set evaluate.certificate"
+            )
+        asked = [key for key in ("certificate", "refits") if getattr(self.evaluate, key)]
+        if asked and self.data.folds is not None:
+            raise ValueError(
+                f"evaluate.{asked[0]}: it is about one optimisation, and data.folds makes {self.data.folds}; remove "
+                "either, or set data.held_out_fraction in place of data.folds"
+            )
+        if self.evaluate.refits and self.surrogate is not None:
+            raise ValueError(
+                "evaluate.refits: not for a stage without a derivative, whose calls are for the run's events; set 0"
+            )
         self._model_fits_data()
         for name, other in self.alternatives.items():
             try:

@@ -15,7 +15,7 @@ from pipeline.data import event_random, manifest
 from pipeline.data.jobs import ColumnsJob, jobs_of
 from pipeline.data.manifest import Listed, Manifest, Planned
 from pipeline.data.names import ALL as ALL
-from pipeline.data.names import CROSS_FITTED, FOLDS, OUTSIDE, Fold, Part, fold_name
+from pipeline.data.names import CROSS_FITTED, FOLDS, OUTSIDE, POINTS, POLISHED, Fold, Part, Point, fold_name
 from pipeline.data.names import HELD_OUT as HELD_OUT
 from pipeline.data.names import TRAIN as TRAIN
 from pipeline.errors import ConfigError, InputError
@@ -94,6 +94,11 @@ def folds(config: Config) -> list[Fold]:
     if config.data.folds is not None:
         return [CROSS_FITTED]
     return [*FOLDS] if config.data.held_out_fraction > 0 else [TRAIN]
+
+
+def evaluated_points(config: Config) -> tuple[Point, ...]:
+    """Return the points that ``evaluate`` goes to."""
+    return (*POINTS, POLISHED) if config.evaluate.polish else POINTS
 
 
 def parts(config: Config) -> tuple[Part, ...]:

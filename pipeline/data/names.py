@@ -4,14 +4,15 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-Point = Literal["initial", "optimised"]
+Point = Literal["initial", "optimised", "polished"]
 Fold = Literal["train", "held_out", "cross_fitted"]  # what a number is of
 # What a column file keeps apart: the first two folds, or those of `data.folds`, counted from 1.
 Part = Annotated[str, Field(pattern=r"^(train|held_out|fold_[1-9][0-9]*)$")]
 
 INITIAL: Final = "initial"
 OPTIMISED: Final = "optimised"
-POINTS: tuple[Point, ...] = (INITIAL, OPTIMISED)
+POLISHED: Final = "polished"  # only in `evaluate`, where `evaluate.polish` asks for it
+POINTS: tuple[Point, ...] = (INITIAL, OPTIMISED)  # of every run
 TRAIN: Final = "train"
 HELD_OUT: Final = "held_out"
 FOLDS: tuple[Fold, ...] = (TRAIN, HELD_OUT)

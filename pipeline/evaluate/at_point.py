@@ -9,9 +9,9 @@ from pipeline.containers import Templates
 from pipeline.errors import FitError
 from pipeline.evaluate.evaluation import EvaluatedKind, Missing, Number, Numbers, PyhfFit
 from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreement
-from pipeline.gradient.loss import centre
+from pipeline.gradient.loss import Judge, centre_of, judge
 from pipeline.gradient.pieces import Piece, Pieces, added, value
-from pipeline.gradient.sweeps import Centre, Executor, FreeValues
+from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.likelihood.run_workspace import beyond_pyhf, workspace
 from pipeline.likelihood.specifier import Specifier
@@ -26,13 +26,13 @@ Found = TypeVar("Found")
 class ModelPieces(NamedTuple):
     """What is made once for a model: its objective, compiled, and the structure of its workspaces, if it has any."""
 
-    centre: Centre
+    judge: Judge
     specifier: Specifier | None
     of_parameters: bool  # whether the objective looks at them, too
 
     def at(self, templates: Templates, pieces: Pieces) -> float:
         """Return the objective of templates, those of all pieces together."""
-        return value(self.centre, templates, pieces, of_parameters=self.of_parameters)
+        return value(centre_of(self.judge), templates, pieces, of_parameters=self.of_parameters)
 
 
 class Objectives(NamedTuple):
@@ -71,7 +71,7 @@ def objectives_of(config: Config, axes: Axes) -> Objectives:
 
 def _pieces(config: Config, axes: Axes) -> ModelPieces:
     specifier = Specifier.of_run(config, axes)
-    judged = centre(config, axes, specifier)
+    judged = judge(config, axes, specifier)
     return ModelPieces(judged, None if beyond_pyhf(config) else specifier, config.objective.is_merit)
 
 

@@ -28,7 +28,7 @@ from pipeline.evaluate.evaluation import (
     YieldTables,
 )
 from pipeline.evaluate.rows import place, row
-from pipeline.evaluate.stage import Evaluations, Judged, evaluated, started, verdict_in_words
+from pipeline.evaluate.stage import Evaluations, JudgedPieces, evaluated, started, verdict_in_words
 from pipeline.gradient.pieces import Piece, Pieces
 from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work, prepare_work
@@ -57,7 +57,7 @@ def cross_fitted(
         for point in POINTS
     }
     whole: dict[Point, Pieces] = {point: paired(works, points[point]) for point in POINTS}
-    judged: Judged = {(point, CROSS_FITTED): own for point, own in whole.items()}
+    judged: JudgedPieces = {(point, CROSS_FITTED): own for point, own in whole.items()}
     found = [place(config, parameters) for parameters in optimised]
     places: dict[Point, Place] = {INITIAL: place(config, start), OPTIMISED: _mean_place(found)}
     everything = whole if config.model.pseudodata else {}

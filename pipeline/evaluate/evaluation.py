@@ -8,6 +8,7 @@ from pipeline.data import results
 from pipeline.data.names import Fold, Part, Point
 from pipeline.data.written import Written, parsed
 from pipeline.errors import InputError
+from pipeline.evaluate.robustness.together import Robustness
 from pipeline.evaluate.variation_noise import VariationNoise
 from pipeline.fit.impacts import Impact
 from pipeline.fit.interval import Method
@@ -110,7 +111,7 @@ class Place(Written):
 class Bootstrap(Written):
     """The exact objective of each point on resampled events; ``failed`` resamplings without a fit are left out.
 
-    ``variations`` is what they say of the templates at the last point.
+    ``variations`` is what they say of the templates at the optimised point.
     """
 
     values: dict[Point, tuple[float, ...]]
@@ -144,6 +145,7 @@ class Evaluation(Written):
     bootstrap: Bootstrap | None
     plateaus: tuple[Plateau, ...] = ()
     folds: tuple[FoldResult, ...] = ()
+    robustness: Robustness = Robustness()
 
     def at(self, point: Point, fold: Fold) -> EvaluatedPoint:
         """Return the row of a point and a fold."""

@@ -1,6 +1,6 @@
 """What a reader has to know of a result before its number: parameters at bounds, no derivative, no improvement."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pipeline.analysis import Free, analysis_of
@@ -11,6 +11,7 @@ from pipeline.data.record import EpochRecord
 from pipeline.data.written import Written
 from pipeline.evaluate.change import change
 from pipeline.evaluate.evaluation import Evaluation
+from pipeline.evaluate.robustness.certificate import Better, Certificate
 from pipeline.optimise.plateaus import FAR
 
 SURE = 2.0  # errors: a smaller change is none
@@ -28,6 +29,7 @@ FlagKind = Literal[
     "no_exact_objective",
     "within_error",
     "not_better",
+    "better_nearby",
 ]
 
 
@@ -45,6 +47,7 @@ def flags(config: Config, evaluation: Evaluation, records: Sequence[EpochRecord]
         *_of_change(evaluation),
         *_of_epochs(config, records),
         *_of_parameters(config, evaluation, records),
+        *_of_certificate(config, evaluation),
     )
 
 
@@ -156,6 +159,25 @@ def _of_plateaus(evaluation: Evaluation) -> list[Flag]:
         )
         for own in evaluation.plateaus
     ]
+
+
+def _of_certificate(config: Config, evaluation: Evaluation) -> list[Flag]:
+    certificate, free = evaluation.robustness.certificate, analysis_of(config).parameters
+    return [] if certificate is None else [_nearby(certificate, found, free) for found in certificate.better]
+
+
+def _nearby(certificate: Certificate, found: Better, free: Mapping[str, Free]) -> Flag:
+    """Return the flag of a point that is better along one parameter."""
+    name, value = found.parameter, found.scanned.value
+    unit = free[name].unit and f" {free[name].unit}"
+    numbers = [("training", certificate.objective, found.scanned.objective)]
+    numbers += (
+        [("held-out", certificate.held_out, found.held_out)] if certificate.held_out is not None else []
+    )
+    shown = (f"{a:.5g} → {'none' if b is None else f'{b:.5g}'} on {fold} events" for fold, a, b in numbers)
+    here = next(curve.centre for curve in certificate.curves if curve.parameter == name)
+    better = f"{value:.5g}{unit} is better than {here:.5g}{unit} beyond its error"
+    return _flag("better_nearby", f"{name}: {better}, exact cuts: {', '.join(shown)}", name)
 
 
 def _words(fold: str) -> str:

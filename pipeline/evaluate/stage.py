@@ -16,6 +16,8 @@ from pipeline.evaluate import evaluation
 from pipeline.evaluate.at_point import Objectives, Verdict, objectives_of, verdict_of, work_of_all_models
 from pipeline.evaluate.evaluation import Bootstrap, Evaluation, FittedParameter, Place
 from pipeline.evaluate.pyhf_fit import fit_table
+from pipeline.evaluate.robustness.certificate import ExactLooks
+from pipeline.evaluate.robustness.together import Judged, robustness_of, with_polished
 from pipeline.evaluate.rows import place, row, scalars, tables
 from pipeline.evaluate.summary import Seconds, summary
 from pipeline.evaluate.variation_noise import variation_noise
@@ -27,7 +29,7 @@ from pipeline.likelihood.run_workspace import beyond_pyhf, workspace
 from pipeline.likelihood.workspace import Workspace
 from pipeline.optimise import first_step
 from pipeline.optimise.parameters import edges_at
-from pipeline.optimise.plateaus import plateaus
+from pipeline.optimise.plateaus import Plateau, plateaus
 from pipeline.templates import cautions
 from pipeline.templates.axes import Axes
 from pipeline.templates.fill import EXACT
@@ -35,7 +37,7 @@ from pipeline.templates.fill import EXACT
 PSEUDODATA = "pseudodata"
 WORTH_A_WORD = 0.1  # relative, between the objective with exact cuts and pyhf's number
 logger = logging.getLogger(__name__)
-Judged = Mapping[tuple[Point, Fold], Pieces]
+JudgedPieces = Mapping[tuple[Point, Fold], Pieces]
 
 
 class Evaluations(NamedTuple):
@@ -54,7 +56,7 @@ def all_points(
 ) -> Evaluations:
     """Evaluate every point on every fold that holds events, and fit the pseudodata where there are such.
 
-    At the point ``initial`` numbers may be missing.
+    At the point ``initial`` numbers may be missing. The polished point is made here, where it is asked for.
 
     Args:
         kept: the epoch that the optimised point is of; absent: no plateaus are looked for.
@@ -62,6 +64,8 @@ def all_points(
     works = {fold: work_of_all_models(config, columns, fold) for fold in datasets.folds(config)}
     objectives = objectives_of(config, works[datasets.TRAIN].axes)
     started(config)
+    looks = ExactLooks(config, executor, works[datasets.TRAIN], objectives.own.judge)
+    points, moves = with_polished(looks, points)
     judged = {(point, fold): (Piece(own, points[point]),) for fold, own in works.items() for point in points}
     everything: dict[Point, Pieces] = {}
     if config.model.pseudodata:
@@ -69,12 +73,13 @@ def all_points(
         everything = {point: (Piece(whole, parameters),) for point, parameters in points.items()}
     places = {point: place(config, parameters) for point, parameters in points.items()}
     made = evaluated(config, executor, objectives, judged, everything, places)
-    if kept is None:
-        return made
     result, training = points[OPTIMISED], works[datasets.TRAIN]
-    exact = forward(executor, training, result, EXACT)
-    flat = plateaus(config, executor, training, result, kept, exact)
-    return made._replace(evaluation=made.evaluation.changed(plateaus=flat))
+    robust = robustness_of(looks, columns, Judged(works, looks.judge), result, moves)
+    flat: tuple[Plateau, ...] = ()
+    if kept is not None:
+        exact = forward(executor, training, result, EXACT)
+        flat = plateaus(config, executor, training, result, kept, exact)
+    return made._replace(evaluation=made.evaluation.changed(robustness=robust, plateaus=flat))
 
 
 def started(config: Config) -> None:
@@ -88,7 +93,7 @@ def evaluated(
     config: Config,
     executor: Executor,
     objectives: Objectives,
-    judged: Judged,
+    judged: JudgedPieces,
     everything: Mapping[Point, Pieces],
     places: Mapping[Point, Place],
 ) -> Evaluations:
@@ -101,19 +106,19 @@ def evaluated(
     }
     axes = next(iter(judged.values()))[0].work.axes
     cautious = {key: _cautions(config, axes, result) for key, result in found.items()}
-    for line in cautions.summary(list(cautious.values())[-1], first_step.MOST_LINES):
+    _, last = list(found)[-1]
+    for line in cautions.summary(cautious[OPTIMISED, last], first_step.MOST_LINES):
         logger.info(f"note: {line}")
     fitted = {}
     for point, own in everything.items():
         fitted[point] = _fit_pseudodata(config, executor, own)
         logger.info(f"{point}, pseudodata: {_poi_of(config, fitted[point][1])}")
-    _, last = list(found)[-1]
     resampled = {point: own for (point, fold), own in judged.items() if fold == last}
     everywhere = Evaluation(
         objective=described(config),
         points={p: at.changed(pseudodata=fitted[p][1] if p in fitted else None) for p, at in places.items()},
         rows=tuple(row(config, *key, judged[key], result, cautious[key]) for key, result in found.items()),
-        bootstrap=_bootstrap(config, executor, list(found.values())[-1], resampled, objectives),
+        bootstrap=_bootstrap(config, executor, found[OPTIMISED, last], resampled, objectives),
     )
     workspaces = {key: e.workspace for key, e in found.items() if e.workspace is not None}
     return Evaluations(everywhere, workspaces | {(p, PSEUDODATA): spec for p, (spec, _) in fitted.items()})
@@ -192,7 +197,7 @@ def _bootstrap(
 ) -> Bootstrap | None:
     """Return the exact objective at every point on resampled events, the same ones for all points, and noise.
 
-    The noise is that of the variations of ``result``, at the last point.
+    The noise is that of the variations of ``result``, at the optimised point.
 
     A replica in which a fit fails, as one may that has emptied a bin, is left out and counted.
     """
@@ -204,7 +209,7 @@ def _bootstrap(
     for replica in range(config.evaluate.bootstrap):
         try:
             templates = {point: added(executor, own, EXACT, replica=replica) for point, own in points.items()}
-            resampled.append(list(templates.values())[-1])
+            resampled.append(templates[OPTIMISED])
             row = {point: objectives.own.at(templates[point], own) for point, own in points.items()}
         except FitError:
             failed += 1

@@ -10,13 +10,19 @@ from pydantic import Field
 
 from pipeline.analysis import analysis_of
 from pipeline.config import Config
-from pipeline.data.names import INITIAL, OPTIMISED, Fold, Part, Point
+from pipeline.data.names import INITIAL, OPTIMISED, POLISHED, Fold, Part, Point
 from pipeline.data.progress import Reached, kept, reached
 from pipeline.data.record import EpochRecord
 from pipeline.data.written import Written
 from pipeline.evaluate.change import Change, change
 from pipeline.evaluate.evaluation import EvaluatedKind, EvaluatedPoint, Evaluation, Number
 from pipeline.evaluate.flags import Flag, flags_of_all
+from pipeline.evaluate.robustness.brief import (
+    CertificateSummary,
+    RefitsSummary,
+    brief_certificate,
+    brief_refits,
+)
 from pipeline.gradient.loss import Described
 from pipeline.likelihood.run_workspace import beyond_pyhf
 
@@ -43,6 +49,7 @@ class FreeParameter(Written):
     unit: str
     initial: float
     optimised: float
+    polished: float | None
 
 
 class Edges(Written):
@@ -107,6 +114,12 @@ class Summary(Written):
     starts: tuple[Reached, ...] = Field(
         description="how far each start came, and what it reached; empty with data.folds"
     )
+    certificate: CertificateSummary | None = Field(
+        description="whether a better point lies near the result, along one parameter; null where it was not looked for"
+    )
+    refits: RefitsSummary | None = Field(
+        description="optimisations of bootstrap samples of the training events; null where there are none"
+    )
     flags: tuple[Flag, ...] = Field(description="what to know before the number: bounds, derivatives, errors")
     folds: tuple[FoldSummary, ...] = Field(description="with data.folds, the optimisation outside of each")
 
@@ -121,6 +134,7 @@ def summary(
     """
     free = analysis_of(config).parameters
     initial, optimised = (evaluation.points[point] for point in (INITIAL, OPTIMISED))
+    polished = evaluation.points.get(POLISHED)
     values: dict[Point, dict[Fold, Values]] = {}
     for row in evaluation.rows:
         values.setdefault(row.point, {})[row.fold] = _values(config, row)
@@ -134,6 +148,7 @@ def summary(
                 unit=free[name].unit if name in free else "",
                 initial=value,
                 optimised=optimised.parameters[name],
+                polished=None if polished is None else polished.parameters[name],
             )
             for name, value in initial.parameters.items()
         },
@@ -149,6 +164,8 @@ def summary(
         kept_epoch=None if evaluation.folds else kept(optimisations[0]).epoch,
         kept_start=None if evaluation.folds else kept(optimisations[0]).start,
         starts=() if evaluation.folds else reached(config.optimise, optimisations[0]),
+        certificate=brief_certificate(evaluation.robustness.certificate),
+        refits=brief_refits(evaluation.robustness.refits),
         flags=flags_of_all(config, evaluation, optimisations),
         folds=_folds(evaluation, optimisations),
     )

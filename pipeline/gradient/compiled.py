@@ -89,13 +89,18 @@ def compiled(problem: Problem, variations: tuple[str, ...]) -> Sweeps:
         return found
 
     def pull(
-        total: Accumulator, parameters: FreeValues, visit: Visit, widths: Widths, cotangent: Templates
+        total: Accumulator,
+        parameters: FreeValues,
+        visit: Visit,
+        widths: Widths,
+        cotangent: Templates,
+        copies: Float[AnyArray, "chunks events"] | None = None,
     ) -> Accumulator:
         def step(number: Array, total: Accumulator) -> Accumulator:
-            columns, factor = _chunk(visit.parts, visit.places[number])
+            (columns, factor), own = _chunk((visit.parts, copies), visit.places[number])
             slopes = _chunk(cotangent, visit.samples[number])
             with mixed_as_numpy_does():
-                _, transpose = jax.vjp(lambda p: templates(p, columns, widths, factor), parameters)
+                _, transpose = jax.vjp(lambda p: templates(p, columns, widths, factor, own), parameters)
                 gradient = transpose(slopes)[0]
             return added(total, vector_of(gradient))
 

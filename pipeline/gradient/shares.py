@@ -91,7 +91,8 @@ def pullback_share(
         sweep = compiled(work.problem, variations)[1]
         slopes = _of_variations(cotangent, variations, work.axes)
         for share in _events(resident, own, work, parameters, widths):
-            total = sweep(total, parameters, _visit(share, work), widths, slopes)
+            times = None if work.replica is None else copies(share.keys, work.replica)
+            total = sweep(total, parameters, _visit(share, work), widths, slopes, times)
     return {GRADIENT: total}
 
 

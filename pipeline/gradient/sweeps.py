@@ -92,13 +92,14 @@ def forward(
     """Run the first sweep: the templates of all groups, [samples, variations, bins] per channel, in float64.
 
     Args:
-        replica: number of a bootstrap sample of the events; None for the events themselves.
+        replica: number of a bootstrap sample of the events; None for that of the work, where it has one.
         watched: what is observed, the others are 0; None for all.
 
     Raises:
         FitError: a template is not finite; the message says which, and which column or observable it comes from.
     """
     watched = watched or everything(work.axes)
+    replica = work.replica if replica is None else replica
     found = executor.total(forward_share, work, *_as_sent(work, parameters, mode), replica, watched)
     nothing = even_templates(work, 0.0)
     yields, sumw2 = (
@@ -124,7 +125,10 @@ def pullback(
     cotangent: Templates,
     watched: Watched | None = None,
 ) -> FreeValues:
-    """Run the second sweep: dL/dp from dL/dT, summed over all groups; through what is watched, None for all."""
+    """Run the second sweep: dL/dp from dL/dT, summed over all groups; through what is watched, None for all.
+
+    Of a work that is a bootstrap sample, both are of that sample.
+    """
     sent = _sent_back(work, parameters, widths, cotangent, watched)
     found = executor.total(pullback_share, work, *sent, precision=work.problem.precision)
     gradient: FreeValues = tree_of(found[GRADIENT], parameters)

@@ -89,11 +89,16 @@ class Group(NamedTuple):
 
 
 class Work(NamedTuple):
-    """A sweep's work: what to do, on which events, and what the rows of the templates are."""
+    """A sweep's work: what to do, on which events, and what the rows of the templates are.
+
+    ``replica`` is the number of a bootstrap sample of these events, whose sweeps all are then; None: the events
+    themselves.
+    """
 
     problem: Problem
     groups: tuple[Group, ...]
     axes: Axes
+    replica: int | None = None
 
     @property
     def events(self) -> int:

@@ -49,24 +49,26 @@ def each_epoch(
     *,
     until: int,
     calls: Calls | None = None,
+    judged: Judge | None = None,
 ) -> Iterator[tuple[State, EpochRecord]]:
     """Yield epochs from a state on: after each one the new state and the record of the epoch.
 
     Args:
         calls: of a stage without a derivative, for an analysis that has one.
+        judged: the compiled objective, where the caller has made it; absent: it is made here.
 
     Raises:
         FitError: no finite objective and gradient, also after ``optimise.halvings``; or no parameter has a derivative.
     """
     free = work.problem.analysis.parameters
-    judged, update = judge(config, work.axes), update_of(config, free)
-    evaluate = centre_of(judged)
-    if state.epoch < until and not starts.is_over(config, state):
+    judged, update = judged or judge(config, work.axes), update_of(config, free)
+    evaluate, again = centre_of(judged), work.replica is not None  # a replica: the run has been looked at
+    if state.epoch < until and not (again or starts.is_over(config, state)):
         logger.info(first_step.compiling())
     while state.epoch < until and not starts.is_over(config, state):
         started = time.perf_counter()
         state, step, at, noted = _evaluated(config, executor, work, state, evaluate, calls)
-        if state.epoch == 0:
+        if state.epoch == 0 and not again:
             first_step.look(config, executor, work, (state.parameters, at), step)
         state, noted = _checked(config, executor, work, state, step, judged, noted)
         before, state = state, update(state, step.gradient)

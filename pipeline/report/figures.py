@@ -15,7 +15,7 @@ from matplotlib.mathtext import MathTextParser
 from pipeline.analysis import Free
 from pipeline.config import Config
 from pipeline.data.datasets import NOMINAL
-from pipeline.data.names import INITIAL, OPTIMISED, POINTS, TRAIN, Fold
+from pipeline.data.names import INITIAL, OPTIMISED, POINTS, POLISHED, TRAIN, Fold, Point
 from pipeline.data.progress import checks, kept
 from pipeline.data.record import EpochRecord
 from pipeline.evaluate.evaluation import Evaluation
@@ -25,6 +25,7 @@ from pipeline.fit.impacts import Impact
 COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#999999")
 BEFORE, AFTER = "#999999", "#0072B2"
 THIN = 0.6  # points
+COLOUR_OF: Mapping[Point, str] = {INITIAL: BEFORE, OPTIMISED: "#D55E00", POLISHED: "#009E73"}
 STYLE = {
     **{key: value for key, value in mplhep.style.ATLAS.items() if key in mpl.rcParams and "font" not in key},
     "font.size": 11.0,
@@ -46,7 +47,7 @@ def objective(
     Args:
         others: the records of further optimisations, outside of other folds, as thin lines.
     """
-    figure, (axes,) = _panels(1)
+    figure, (axes,) = panels_of(1)
     checked = checks(records)
     axes.plot(
         [r.epoch for r in records],
@@ -63,13 +64,13 @@ def objective(
     last = len(records) if others else kept(records).of_run
     for row in evaluation.rows:
         fill = "full" if row.fold == TRAIN else "none"
-        colour = BEFORE if row.point == INITIAL else "#D55E00"
+        colour = COLOUR_OF[row.point]
         x = 0 if row.point == INITIAL else last
         label = f"exact, {row.point}, {row.fold.replace('_', '-')}"
         exact = math.nan if row.exact is None else row.exact
         axes.plot([x], [exact], "o", color=colour, fillstyle=fill, label=label, clip_on=False)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(_with_unit(evaluation.objective.label, evaluation.objective.unit))
+    axes.set_ylabel(with_unit(evaluation.objective.label, evaluation.objective.unit))
     axes.legend()
     return figure
 
@@ -86,7 +87,7 @@ def parameters(
         others: the records of further optimisations, outside of other folds, as thin lines.
     """
     names = list(records[0].parameters)
-    figure, panels = _panels(len(names))
+    figure, panels = panels_of(len(names))
     epochs, last = [r.epoch for r in records], len(records) if others else kept(records).of_run
     for axes, name in zip(panels, names, strict=True):
         axes.plot(epochs, [r.parameters[name] for r in records], color=AFTER)
@@ -97,14 +98,14 @@ def parameters(
             for bound in free[name].bounds:
                 axes.axhline(bound, color=BEFORE, linestyle="--", linewidth=1)
         axes.set_xlabel("epoch")
-        axes.set_ylabel(_with_unit(name, free[name].unit if name in free else ""))
+        axes.set_ylabel(with_unit(name, free[name].unit if name in free else ""))
         axes.margins(y=0.08)
     return figure
 
 
 def templates(config: Config, channel: str, evaluation: Evaluation, fold: Fold) -> Figure:
     """Draw stacked templates with exact cuts, before and after, with the total uncertainty before the fit."""
-    figure, panels = _panels(2, sharey=True)
+    figure, panels = panels_of(2, sharey=True)
     edges_of = {point: found.edges[channel] or (0.0, 1.0) for point, found in evaluation.points.items()}
     for axes, point in zip(panels, POINTS, strict=True):
         edges = edges_of[point]
@@ -178,7 +179,7 @@ def _rows(labels: Sequence[str]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _panels(count: int, *, sharey: bool = False, most: int = 4) -> tuple[Figure, list[Axes]]:
+def panels_of(count: int, *, sharey: bool = False, most: int = 4) -> tuple[Figure, list[Axes]]:
     """Return panels of equal size, so many beside each other at most; places that are left over stay empty."""
     columns, rows = min(count, most), -(-count // most)
     figure = Figure(figsize=(4.6 * max(columns, 1.5), 3.8 * rows), layout="constrained")
@@ -208,7 +209,8 @@ def _per_bin(edges: Sequence[float], label: str) -> str:
     return settable(f"events / {widths.pop():g} {unit}") if unit and len(widths) == 1 else "events per bin"
 
 
-def _with_unit(name: str, unit: str) -> str:
+def with_unit(name: str, unit: str) -> str:
+    """Return a name with its unit, as matplotlib can draw it."""
     return settable(f"{name} [{unit}]" if unit else name)
 
 

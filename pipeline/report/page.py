@@ -16,7 +16,7 @@ from pipeline.analysis import analysis_of
 from pipeline.config import Config, written
 from pipeline.data import datasets, normalisation
 from pipeline.data.column_file import Provenance
-from pipeline.data.names import INITIAL, OPTIMISED
+from pipeline.data.names import INITIAL, OPTIMISED, POLISHED
 from pipeline.data.progress import checks, kept, reached
 from pipeline.data.record import EpochRecord
 from pipeline.data.store import write_text
@@ -26,6 +26,7 @@ from pipeline.evaluate.flags import flags_of_all
 from pipeline.evaluate.summary import versions
 from pipeline.fit.interval import Method
 from pipeline.report import figures as draw
+from pipeline.report import robustness
 from pipeline.templates import cautions
 
 
@@ -88,6 +89,7 @@ def write(
         "further": any(row.also for row in evaluation.rows),
         "fitted": any(row.fit is not None for row in evaluation.rows),
         "figures": {name: Markup(svg[svg.index("<svg") :]) for name, svg in drawn.items()},
+        "polished": evaluation.points.get(POLISHED),
         "parameters": _parameter_rows(config, evaluation),
         "moved_edges": _moved_edges(evaluation),
         "change": change(evaluation),
@@ -127,7 +129,7 @@ def _figures(
     if fit is not None and fit.impacts:
         drawn["pulls"] = draw.pulls(evaluation, fold)
         drawn["ranking"] = draw.ranking(config, fit.impacts)
-    return drawn
+    return drawn | robustness.figures(config, evaluation)
 
 
 def _svg(figure: Figure) -> str:

@@ -133,6 +133,26 @@ def test_seconds_and_memory_grow_with_the_events(run, folder):
     assert one.core_hours == pytest.approx(expected / 3600)
 
 
+def test_certificate_polish_and_refits_are_counted(run, folder):
+    """A parameter, 8 points and 3 replicas: 36 looks; a round of polish, 8 and 4; refits, the epochs twice."""
+    works, shapes = planned(run, folder)
+    seconds, machine = made(0.1, shapes), Machine(None, {1: np.inf})
+
+    def judged(**asked):
+        changed = run.model_copy(update={"evaluate": run.evaluate.model_copy(update=asked)})
+        return predicted(changed, works, seconds, machine, 1).seconds.evaluate
+
+    look = (judged(certificate=1, certificate_replicas=2) - judged()) / 6
+    assert look > 0
+    asked = {"certificate": 8, "certificate_replicas": 3}
+    assert judged(**asked) - judged() == pytest.approx(36 * look)
+    further = judged(**asked, polish=1) - judged(**asked)
+    assert further > 12 * look  # the third point is evaluated, too
+    assert judged(**asked, polish=2) - judged(**asked, polish=1) == pytest.approx(8 * look)
+    epochs = run.optimise.epochs * predicted(run, works, seconds, machine, 1).epoch.whole
+    assert judged(refits=2) - judged() == pytest.approx(2 * epochs)
+
+
 def test_workers_share_the_work(run, folder):
     works, shapes = planned(run, folder)
     alone, both = (predicted(run, works, made(0.1, shapes), Machine(None, {n: np.inf}), n) for n in (1, 2))

@@ -167,7 +167,7 @@ def test_the_numbers_are_those_of_the_evaluation(run, evaluated):
     jsonschema.validate(found, json.loads(schema()))
     assert found["run"] == "miniature"
     assert found["parameters"]["jet_pt"] == {
-        "bounds": [25.0, 60.0], "unit": "GeV", "initial": 30.0, "optimised": 35.0,
+        "bounds": [25.0, 60.0], "unit": "GeV", "initial": 30.0, "optimised": 35.0, "polished": None,
     }  # fmt: skip
     assert found["values"]["optimised"]["held_out"]["pyhf"] == {"value": 0.11, "reason": None}
     assert found["values"]["initial"]["train"]["relaxed"]["value"] == 0.2

@@ -21,7 +21,7 @@ from rootfiles import arrays, write, write_analysis, write_run
 from pipeline import analysis, optimise, report
 from pipeline import config as configuration
 from pipeline.cluster import InProcess
-from pipeline.config.sections import Alternative
+from pipeline.config.judging import Alternative
 from pipeline.containers import Templates
 from pipeline.data import datasets
 from pipeline.data.names import FOLDS, POINTS

@@ -257,7 +257,7 @@ def workspaces():
     data = ["pseudodata"] if RUN.model.pseudodata else []
     return [
         FOLDER.workspace(point, events)
-        for point in POINTS
+        for point in datasets.evaluated_points(RUN)
         for events in [*datasets.folds(RUN), *data]
     ]
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from pipeline.analysis import analysis_of
 from pipeline.cli.estimate.numbers import Epoch, ForWorkers, Memory, Stages, Traffic
 from pipeline.cli.estimate.pool import Together, shares, shares_of_programs, slowdown, until_all_are_done
 from pipeline.cli.estimate.programs import ChunkSeconds, OfModel, judged
@@ -11,7 +12,6 @@ from pipeline.cli.estimate.shapes import ChunkShape, Seen
 from pipeline.config import Config
 from pipeline.data import datasets
 from pipeline.data.datasets import ALL, TRAIN
-from pipeline.data.names import POINTS
 from pipeline.gradient.work import Work
 
 PER_WORKER = (
@@ -143,7 +143,7 @@ def _compiling(config: Config, work: Work, measured: Measured, machine: Machine,
 def _evaluate(
     config: Config, works: Mapping[str, Work], measured: Measured, machine: Machine, workers: int
 ) -> float:
-    """Return seconds of exact and relaxed templates, of bootstrap samples and of fits."""
+    """Return seconds of exact and relaxed templates, of bootstrap samples, fits, certificate, polish and refits."""
     exact = {s: t.exact.warm for s, t in measured.chunks.items()}
     relaxed = {s: t.forward.warm for s, t in measured.chunks.items()}
     empty = _empty_sweep(measured, workers)
@@ -151,19 +151,34 @@ def _evaluate(
     together = slowdown(measured.pool, _at_once(machine, workers), machine.cores)
     compiling = {s: t.exact.compiling for s, t in measured.chunks.items()}
     loads = shares_of_programs(works[TRAIN].groups, workers, measured.found, compiling)
+    points = len(datasets.evaluated_points(config))
     total = measured.model.fits + until_all_are_done(loads, measured.pool, machine.cores)
     for fold in judged(config):
         for each in (exact, relaxed):
-            total += len(POINTS) * (_sweep(works[fold], measured, machine, workers, each) + empty)
+            total += points * (_sweep(works[fold], measured, machine, workers, each) + empty)
     if config.model.pseudodata:
-        total += len(POINTS) * (_sweep(works[ALL], measured, machine, workers, exact) + empty)
+        total += points * (_sweep(works[ALL], measured, machine, workers, exact) + empty)
     last = works[datasets.folds(config)[-1]]
     cuts = len(config.widths)  # of which a plateau is looked for
     total += cuts * (_sweep(works[TRAIN], measured, machine, workers, exact) + empty)
     replica = _sweep(last, measured, machine, workers, exact) + empty + centre
-    total += config.evaluate.bootstrap * len(POINTS) * replica
+    total += config.evaluate.bootstrap * points * replica
+    look = _sweep(works[TRAIN], measured, machine, workers, exact) + empty + centre
+    total += _looks(config) * look
+    if config.evaluate.refits:
+        refit = config.optimise.all_epochs * _epoch(works[TRAIN], measured, machine, workers).whole
+        total += config.evaluate.refits * refit
     read = sum(works[fold].events for fold in evaluated_folds(config))
     return total + read * measured.read * together / _at_once(machine, workers)
+
+
+def _looks(config: Config) -> int:
+    """Return how often the certificate and all rounds of polish look at a point, without what looks better there."""
+    asked = config.evaluate
+    sampled = 1 + asked.certificate_replicas
+    scanned = len(analysis_of(config).parameters) * asked.certificate
+    certificate = (scanned + 1) * sampled if asked.certificate else 0
+    return certificate + (asked.polish * scanned + sampled if asked.polish else 0)
 
 
 def _memory(
