@@ -31,8 +31,9 @@ INSIDE = {
     " column_file normalisation provenance fingerprint run_files",
     "evaluate": "variation_noise robustness evaluation change flags summary"
     " pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point rows"
-    " stage cross_fitting histograms scan given_workspace workspace_results workspace_fits pyhf_beside",
+    " stage cross_fitting histograms scan workspaces",
     "evaluate/robustness": "certificate polish refits together brief",
+    "evaluate/workspaces": "given results fits beside",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"
     " pieces suspects loss",

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.evaluate.workspace_results import OfWorkspace, WorkspaceFit, WorkspaceLimit, WorkspaceTest
+from pipeline.evaluate.workspaces.results import OfWorkspace, WorkspaceFit, WorkspaceLimit, WorkspaceTest
 
 WIDTH = 118  # columns, whatever the terminal: the text may go into a file
 MOST_CORRELATIONS = 10

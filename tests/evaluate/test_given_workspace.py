@@ -12,10 +12,10 @@ from workspaces import counting, modifier, workspace_of
 
 from pipeline.cli.command import thalweg
 from pipeline.errors import FitError, InputError
-from pipeline.evaluate.given_workspace import free_poi, given_workspace
-from pipeline.evaluate.pyhf_beside import cls_beside, fit_beside, limit_beside
-from pipeline.evaluate.workspace_fits import cls_of, fitted, limited
-from pipeline.evaluate.workspace_results import WorkspaceFit
+from pipeline.evaluate.workspaces.beside import cls_beside, fit_beside, limit_beside
+from pipeline.evaluate.workspaces.fits import cls_of, fitted, limited
+from pipeline.evaluate.workspaces.given import free_poi, given_workspace
+from pipeline.evaluate.workspaces.results import WorkspaceFit
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 

@@ -11,7 +11,7 @@ from pipeline.cli.options import LOG, Function, PathOption, verb
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
-    from pipeline.evaluate.given_workspace import GivenWorkspace
+    from pipeline.evaluate.workspaces.given import GivenWorkspace
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +88,8 @@ def asimov_of(what: str) -> Callable[[Function], Function]:
 def fit(output: Path | None, compare: bool, **given: Any) -> None:
     """Fit a pyhf workspace: minimum, parameters with uncertainties, correlations."""
     from pipeline.cli.tables import fit_table
-    from pipeline.evaluate.pyhf_beside import fit_beside
-    from pipeline.evaluate.workspace_fits import fitted
+    from pipeline.evaluate.workspaces.beside import fit_beside
+    from pipeline.evaluate.workspaces.fits import fitted
 
     read = _read(given)
     found = fitted(read)
@@ -103,9 +103,9 @@ def fit(output: Path | None, compare: bool, **given: Any) -> None:
 def hypotest(output: Path | None, compare: bool, mu: float, **given: Any) -> None:
     """Test a value of the POI of a pyhf workspace: CLs, observed and expected."""
     from pipeline.cli.tables import test_table
-    from pipeline.evaluate.given_workspace import free_poi, tested_value
-    from pipeline.evaluate.pyhf_beside import cls_beside
-    from pipeline.evaluate.workspace_fits import cls_of
+    from pipeline.evaluate.workspaces.beside import cls_beside
+    from pipeline.evaluate.workspaces.fits import cls_of
+    from pipeline.evaluate.workspaces.given import free_poi, tested_value
 
     read = _read(given, background_only=True)
     poi = free_poi(read, given["workspace"])
@@ -120,9 +120,9 @@ def hypotest(output: Path | None, compare: bool, mu: float, **given: Any) -> Non
 def limit(output: Path | None, compare: bool, level: float, **given: Any) -> None:
     """Find the upper limit on the POI of a pyhf workspace, observed and expected."""
     from pipeline.cli.tables import limit_table
-    from pipeline.evaluate.given_workspace import free_poi
-    from pipeline.evaluate.pyhf_beside import limit_beside
-    from pipeline.evaluate.workspace_fits import limited
+    from pipeline.evaluate.workspaces.beside import limit_beside
+    from pipeline.evaluate.workspaces.fits import limited
+    from pipeline.evaluate.workspaces.given import free_poi
 
     read = _read(given, background_only=True)
     found = limited(read, free_poi(read, given["workspace"]), level)
@@ -131,7 +131,7 @@ def limit(output: Path | None, compare: bool, level: float, **given: Any) -> Non
 
 def _read(given: dict[str, Any], *, background_only: bool = False) -> "GivenWorkspace":
     """Return the workspace that the options name."""
-    from pipeline.evaluate.given_workspace import given_workspace
+    from pipeline.evaluate.workspaces.given import given_workspace
 
     if (given["patch"] is None) != (given["patchset"] is None):
         raise InputError("--patchset FILE and --patch NAME go together; give both or neither")

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pyhf
 
-from pipeline.evaluate.given_workspace import GivenWorkspace
 from pipeline.evaluate.pyhf_state import minuit, pyhf_with
-from pipeline.evaluate.workspace_results import ByPyhf, WorkspaceFit, WorkspaceLimit, WorkspaceTest, bands
+from pipeline.evaluate.workspaces.given import GivenWorkspace
+from pipeline.evaluate.workspaces.results import ByPyhf, WorkspaceFit, WorkspaceLimit, WorkspaceTest, bands
 
 LEAST_MU = 1e-6  # pyhf's CLs of no signal at all may be 0 / 0
 

@@ -13,8 +13,8 @@ import scipy.optimize
 from jaxtyping import Array, Float, Int
 
 from pipeline.errors import FitError
-from pipeline.evaluate.given_workspace import GivenWorkspace
-from pipeline.evaluate.workspace_results import FittedValue, WorkspaceFit, WorkspaceLimit, WorkspaceTest
+from pipeline.evaluate.workspaces.given import GivenWorkspace
+from pipeline.evaluate.workspaces.results import FittedValue, WorkspaceFit, WorkspaceLimit, WorkspaceTest
 from pipeline.fit import FitResult, FitStatus, fit_with_covariance
 from pipeline.fit.hypotest import HypoTest, hypotest
 from pipeline.fit.poi import undetermined

@@ -1,0 +1,1 @@
+"""Fits and tests of a pyhf workspace of anybody's, and pyhf beside them."""
