@@ -1,17 +1,21 @@
 """What a run claims over many seeds, where it is known what there is to gain: nothing, or what a real effect allows."""
 
+import numpy as np
 import pytest
+import uproot
 from columnfiles import write_columns
 from generated import generated
 
 from pipeline import optimise
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
-from pipeline.data.names import INITIAL, OPTIMISED
+from pipeline.data.names import INITIAL, OPTIMISED, POLISHED
 from pipeline.evaluate.change import change
 from pipeline.evaluate.stage import all_points
+from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
+from pipeline.templates.fill import EXACT
 
 pytestmark = pytest.mark.slow
 
@@ -79,8 +83,8 @@ SEEDS = range(1, 21)
 EVENTS = {"signal": 4000, "background": 8000, "background__noise": 8000}
 
 
-def claim(folder, seed, *overrides):
-    """Relative change on held-out events with its error, and the optimised parameters."""
+def optimised(folder, seed, *overrides):
+    """The configuration, its column files, the work of the training events, both points."""
     folder.mkdir()
     (folder / "cut.py").write_text(ANALYSIS)
     (folder / "claims.yaml").write_text(CONFIGURATION)
@@ -92,9 +96,23 @@ def claim(folder, seed, *overrides):
         run, InProcess(), work, optimise.initial_state(run, start), until=run.optimise.all_epochs,
         checkpoints=folder, fingerprint="", progress=lambda record: None,
     )  # fmt: skip
-    points = {INITIAL: start, OPTIMISED: state.result}
+    return run, columns, work, {INITIAL: start, OPTIMISED: state.result}
+
+
+def claim(folder, seed, *overrides):
+    """Relative change on held-out events with its error, and the optimised parameters."""
+    run, columns, _, points = optimised(folder, seed, *overrides)
     found = change(all_points(run, InProcess(), columns, points).evaluation)
-    return found.value, found.error, state.result
+    return found.value, found.error, points[OPTIMISED]
+
+
+def training_events(run, folder, sample):
+    """Values and weights of the training events of a sample, normalised to its cross-section, from its ROOT file."""
+    events = uproot.open(folder / f"{sample}_0.root")["Events"].arrays(library="np")
+    train = ~datasets.is_held_out(events["event"], run.data.held_out_fraction)
+    weight = events["gen"][train].astype(float)
+    cross_section = run.data.samples[sample.partition("__")[0]].cross_section_pb
+    return events["x"][train], weight * cross_section * run.data.luminosity_per_pb / weight.sum()
 
 
 def test_noise_and_an_analysis_without_anything_to_gain_claim_nothing(tmp_path):
@@ -112,3 +130,28 @@ def test_a_real_effect_is_used(tmp_path):
         assert value < -5 * error
         assert abs(value + 0.28) < 0.06
         assert abs(float(optimised["cut"]) - 0.5) < 0.06
+
+
+def test_all_that_judges_a_result_knows_both_signs_of_weight(tmp_path):
+    """Smoothing, starts, certificate, polish, refits, bootstrap; and the exact sums are NumPy's."""
+    asked = ["certificate: 6", "certificate_replicas: 4", "polish: 1", "refits: 2", "bootstrap: 20"]
+    smoothing = "smoothing: {algorithm: gaussian, width: 1}"
+    overrides = [
+        f"model.systematics=[{{name: noise, type: NormPlusShape, up: noise, samples: [background], {smoothing}}}]",
+        f"evaluate={{{', '.join(asked)}}}",
+        "optimise={epochs: 6, epochs_per_job: 6, learning_rate: 0.03, check_every: 2, patience: 2, starts: 2}",
+    ]
+    run, columns, work, points = optimised(tmp_path / "signs", 1, *overrides)
+    found = all_points(run, InProcess(), columns, points).evaluation
+    assert np.isfinite([found.at(point, "held_out").pyhf for point in (INITIAL, OPTIMISED, POLISHED)]).all()
+    assert found.robustness.certificate.evaluations >= 10
+    assert len(found.robustness.refits.done) == 2
+    assert found.bootstrap.failed == 0
+    cuts = points[OPTIMISED]
+    exact = forward(InProcess(), work, cuts, EXACT)
+    for number, sample in enumerate(work.axes.samples):
+        x, weight = training_events(run, tmp_path / "signs", sample)
+        kept = weight[(x > cuts["cut"]) & (x < cuts["top"])]
+        assert (kept < 0).any()
+        np.testing.assert_allclose(exact.yields["all"][number, 0], kept.sum(), rtol=1e-12)
+        np.testing.assert_allclose(exact.sumw2["all"][number], (kept**2).sum(), rtol=1e-12)
