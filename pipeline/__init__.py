@@ -7,9 +7,9 @@ The flow, left to right; each folder imports only from the ones before it::
     evaluate -> report                                                             hard cuts, held-out events, pyhf
 
 ``relax`` is the toolkit of differentiable operations (usable alone), ``analysis`` the contract a physicist implements,
-``containers`` the values on the arrows, ``simulate`` makes events where there are none, ``cli`` has one verb per stage.
-Importing this package changes no setting of JAX or pyhf. Its messages go to the standard library's logger ``pipeline``,
-which prints nothing until a program says where.
+``containers`` the values on the arrows, ``simulate`` makes events where there are none, ``cli`` has one verb per stage,
+and ``Run`` is a run from Python. Importing this package changes no setting of JAX or pyhf. Its messages go to the
+standard library's logger ``pipeline``, which prints nothing until a program says where.
 """
 
 import importlib
@@ -43,6 +43,13 @@ class _FormerPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Nothing is left to run."""
+
+
+def __getattr__(name: str) -> object:
+    """``Run``, which takes a second to import."""
+    if name == "Run":
+        return importlib.import_module("pipeline.run").Run
+    raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
 
 
 sys.meta_path.append(_FormerPaths())

@@ -34,6 +34,10 @@ class OutputError(ThalwegError):
     """A file cannot be written: no such place, no permission, no space."""
 
 
+class RunError(ThalwegError):
+    """A stage of a run has failed in its own process."""
+
+
 class FitError(ThalwegError):
     """A fit did not converge or a value is not finite; no number is reported from it."""
 

@@ -6,6 +6,8 @@ import doctest
 import importlib
 import json
 import re
+import subprocess
+import sys
 
 import awkward as ak
 import jax
@@ -148,3 +150,16 @@ def test_what_a_benchmark_imports_is_there(path):
             for alias in node.names:
                 if not hasattr(module, alias.name):
                     importlib.import_module(f"{node.module}.{alias.name}")
+
+
+@pytest.mark.slow
+def test_the_example_in_python_runs_as_it_stands(request, tmp_path):
+    page = (request.config.rootpath / "docs" / "python.md").read_text()
+    *_, whole = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "two_cuts.py").write_text(whole)
+    found = subprocess.run(
+        [sys.executable, "two_cuts.py"], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    percent, error = map(int, re.search(r"^([+-]\d+) \+- (\d+) %", found.stdout, re.MULTILINE).groups())
+    assert percent < -5 * error
+    assert (tmp_path / "results/two_cuts/report.html").is_file()

@@ -38,7 +38,7 @@ class Evaluate(Section):
     )
     certificate_replicas: int = Field(
         default=10,
-        ge=2,
+        ge=5,
         le=MOST,
         description="replicas of the training events that give the errors of the certificate's points",
     )

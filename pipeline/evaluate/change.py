@@ -44,7 +44,7 @@ def change(evaluation: Evaluation) -> Change:
         value=optimised / initial - 1 if initial and optimised is not None else None,
         error=float(changes.std(ddof=1)) if len(changes) > 1 else None,
         replicas=len(changes),
-        failed_replicas=evaluation.bootstrap.failed if evaluation.bootstrap else 0,
+        failed_replicas=_replicas(evaluation) - len(changes),
         is_better=_is_better(evaluation, initial, optimised),
     )
 
@@ -55,9 +55,14 @@ def _is_better(evaluation: Evaluation, initial: Number, optimised: Number) -> bo
     return evaluation.objective.is_better(optimised, initial)
 
 
+def _replicas(evaluation: Evaluation) -> int:
+    made = evaluation.bootstrap
+    return 0 if made is None else made.failed + len(made.values[INITIAL])
+
+
 def _resampled(evaluation: Evaluation) -> np.ndarray:
-    """Return the change with exact cuts on each sample of the bootstrap."""
+    """Return the change with exact cuts on each sample of the bootstrap in which the start has a number, and not 0."""
     if evaluation.bootstrap is None:
         return np.empty(0)
     before, after = (np.array(evaluation.bootstrap.values[point]) for point in (INITIAL, OPTIMISED))
-    return np.asarray(after / before - 1)
+    return np.asarray(after[before != 0] / before[before != 0] - 1)

@@ -101,8 +101,9 @@ def _of_parameters(config: Config, evaluation: Evaluation, records: Sequence[Epo
     own = [record for record in records if record.start == moment.start]
     initial, optimised = (evaluation.points[point].parameters for point in (INITIAL, OPTIMISED))
     for name, value in optimised.items():
-        if all(record.gradient.get(name) == 0.0 for record in records):
-            text = f"{name}: its derivative is 0 at every epoch, so it stayed where it was"
+        if all(record.gradient.get(name) == 0.0 for record in own):
+            where = f"where start {moment.start} began" if moment.start else "where it was"
+            text = f"{name}: its derivative is 0 at every epoch, so it stayed {where}"
             found.append(_flag("no_derivative", text, name))
         elif name in free and value != initial[name]:
             found += _at_bound(name, value, free[name])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.data import datasets, store
-from pipeline.data.names import INITIAL, OPTIMISED, Fold, Point
+from pipeline.data.names import OPTIMISED, POINTS, Fold, Point
 from pipeline.data.progress import Moment
 from pipeline.data.record import EpochRecord
 from pipeline.errors import FitError
@@ -56,7 +56,7 @@ def all_points(
 ) -> Evaluations:
     """Evaluate every point on every fold that holds events, and fit the pseudodata where there are such.
 
-    At the point ``initial`` numbers may be missing. The polished point is made here, where it is asked for.
+    At other points than ``optimised`` numbers may be missing. The polished point is made here, where it is asked for.
 
     Args:
         kept: the epoch that the optimised point is of; absent: no plateaus are looked for.
@@ -100,7 +100,7 @@ def evaluated(
     """Evaluate what is judged, the last fold last, and fit the pseudodata to everything at each point."""
     found = {
         (point, fold): verdict_in_words(
-            config, executor, f"{point}, {fold}", own, objectives, needed=point != INITIAL
+            config, executor, f"{point}, {fold}", own, objectives, needed=point == OPTIMISED
         )
         for (point, fold), own in judged.items()
     }
@@ -113,12 +113,12 @@ def evaluated(
     for point, own in everything.items():
         fitted[point] = _fit_pseudodata(config, executor, own)
         logger.info(f"{point}, pseudodata: {_poi_of(config, fitted[point][1])}")
-    resampled = {point: own for (point, fold), own in judged.items() if fold == last}
+    compared = {p: own for (p, fold), own in judged.items() if fold == last and p in POINTS}
     everywhere = Evaluation(
         objective=described(config),
         points={p: at.changed(pseudodata=fitted[p][1] if p in fitted else None) for p, at in places.items()},
         rows=tuple(row(config, *key, judged[key], result, cautious[key]) for key, result in found.items()),
-        bootstrap=_bootstrap(config, executor, found[OPTIMISED, last], resampled, objectives),
+        bootstrap=_bootstrap(config, executor, found[OPTIMISED, last], compared, objectives),
     )
     workspaces = {key: e.workspace for key, e in found.items() if e.workspace is not None}
     return Evaluations(everywhere, workspaces | {(p, PSEUDODATA): spec for p, (spec, _) in fitted.items()})
@@ -195,7 +195,7 @@ def _bootstrap(
     points: Mapping[Point, Pieces],
     objectives: Objectives,
 ) -> Bootstrap | None:
-    """Return the exact objective at every point on resampled events, the same ones for all points, and noise.
+    """Return the exact objective at start and result on resampled events, the same ones for both, and noise.
 
     The noise is that of the variations of ``result``, at the optimised point.
 

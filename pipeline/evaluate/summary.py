@@ -88,6 +88,7 @@ class FoldSummary(Written):
     parameters: dict[str, float]
     edges: dict[str, tuple[float, ...] | None]
     kept_epoch: int
+    kept_start: int
     training: Number
     training_events: int
 
@@ -178,6 +179,7 @@ def _folds(evaluation: Evaluation, optimisations: Sequence[Sequence[EpochRecord]
             parameters=own.optimised.parameters,
             edges=own.optimised.edges,
             kept_epoch=kept(records).epoch,
+            kept_start=kept(records).start,
             training=own.training[OPTIMISED].exact,
             training_events=own.outside,
         )

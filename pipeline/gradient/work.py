@@ -223,5 +223,10 @@ def groups_of(
     )
     filled = tuple(groups)
     if not filled:
-        raise InputError(f"no event of fold {folds} passes the preselection of {config.analysis.target}")
+        named = " and ".join(folds)
+        cure = "fewer data.folds, or " if config.data.folds is not None else ""
+        raise InputError(
+            f"no event of {named} passes the preselection of {config.analysis.target}; use {cure}more events, or "
+            "loosen it"
+        )
     return filled

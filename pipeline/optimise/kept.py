@@ -59,17 +59,25 @@ def is_check(config: Config, epoch: int) -> bool:
 
 
 def check(
-    executor: Executor, work: Work, parameters: FreeValues, judge: Judge, exact: Templates | None = None
+    executor: Executor,
+    work: Work,
+    parameters: FreeValues,
+    judge: Judge,
+    exact: Templates | None = None,
+    *,
+    is_told: bool = True,
 ) -> Check | None:
     """Return the exact objective at some parameters; None where there is none, as an empty bin may leave no fit.
 
     Args:
         exact: the exact templates, where they are there already.
+        is_told: whether the log says why there is none.
     """
     try:
         found = judge(forward(executor, work, parameters, EXACT) if exact is None else exact, parameters)
     except FitError as error:
-        logger.info(f"note: no exact objective on training events: {error}")
+        if is_told:
+            logger.info(f"note: no exact objective on training events: {error}")
         return None
     return Check(objective=found.objective, minimised=found.minimised)
 

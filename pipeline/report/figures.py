@@ -92,7 +92,7 @@ def parameters(
     for axes, name in zip(panels, names, strict=True):
         axes.plot(epochs, [r.parameters[name] for r in records], color=AFTER)
         for own in others:
-            axes.plot(epochs, [r.parameters[name] for r in own], color=AFTER, linewidth=THIN)
+            axes.plot([r.epoch for r in own], [r.parameters[name] for r in own], color=AFTER, linewidth=THIN)
         axes.plot([last], [evaluation.points[OPTIMISED].parameters[name]], "o", color="#D55E00")
         if name in free:
             for bound in free[name].bounds:

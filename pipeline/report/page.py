@@ -96,7 +96,7 @@ def write(
         "flags": flags_of_all(config, evaluation, optimisations),
         "kept": kept(records) if checks(records) and not others else None,
         "starts": () if others else reached(config.optimise, records),
-        "kept_of_folds": [kept(own).epoch for own in optimisations],
+        "kept_of_folds": [kept(own) for own in optimisations],
         "spreads": _spreads(evaluation),
         "edges_of_folds": _edges_of_folds(evaluation),
         "noise": evaluation.bootstrap.variations if evaluation.bootstrap else (),

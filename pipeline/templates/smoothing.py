@@ -20,9 +20,10 @@ def smoothed(
 
         r_b = sum_c K_bc (v_c - n_c) / sum_c K_bc n_c,    v'_b = n_b (1 + r_b) sum(v) / sum(n (1 + r)):
 
-    bins with more events count more, and the yield of the channel, which is known best, stays. Differentiable, also in
-    the nominal; without a change beyond one of the yield nothing changes. Where the weights' sum around a bin, or a
-    channel's yield, is not positive the template stays.
+    bins with more events count more, and the yield of the channel, which is known best, stays. What is there in a bin
+    without nominal events moves to its neighbours. Differentiable, also in the nominal; without a change beyond one of
+    the yield nothing changes. Where the sum of weights around a bin of a channel, or its yield, is not positive, the
+    template of that channel stays as it is.
 
     Args:
         width: standard deviation of the Gaussian, in bins.
@@ -34,9 +35,9 @@ def smoothed(
     change = jnp.where(near, ((varied - nominal) @ kernel) / jnp.where(near, around, 1.0), 0.0)
     rough = nominal * (1.0 + change)
     before, after = channels.sums(varied), channels.sums(rough)
-    known = (before > 0) & (after > 0)
+    known = (before > 0) & (after > 0) & (channels.sums(jnp.where(near, 0.0, 1.0)) == 0)
     factor = channels.over_bins(jnp.where(known, before / jnp.where(known, after, 1.0), 0.0))
-    return jnp.where((factor > 0) & near, rough * factor, varied)
+    return jnp.where(factor > 0, rough * factor, varied)
 
 
 def _kernel(channels: Channels, width: float) -> Float[np.ndarray, "bins bins"]:

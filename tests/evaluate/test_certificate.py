@@ -10,7 +10,7 @@ from pipeline import config as configuration
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
 from pipeline.errors import ConfigError
-from pipeline.evaluate.robustness.certificate import ExactLooks, certificate, values_around
+from pipeline.evaluate.robustness.certificate import Compared, ExactLooks, certificate, values_around
 from pipeline.evaluate.robustness.polish import polished
 from pipeline.evaluate.robustness.together import Judged, robustness_of
 from pipeline.gradient.loss import judge
@@ -95,9 +95,17 @@ def test_errors_are_those_of_theory(squares):
             assert abs(point.error / expected - 1) < 4 / np.sqrt(2 * replicas)
 
 
+def test_few_replicas_or_ones_without_any_difference_prove_nothing():
+    found = Compared(value=1.0, objective=1.0, difference=-1.0, error=0.1, replicas=8)
+    assert found.is_better
+    assert not found.changed(error=0.0).is_better
+    assert not found.changed(replicas=4).is_better
+
+
 def test_values_are_inside_the_bounds_and_on_the_free_side_of_one(squares):
     run = squares[0]
     assert all(-4 < value < 4 for value in values_around(run, "p", 0.0))
+    assert values_around(run, "p", 4 - 1e-9)[-1] < 4 - 1e-9  # as good as at the bound
     at_bound = values_around(run, "p", 4.0)
     assert len(at_bound) == len(set(at_bound)) == 16
     assert max(at_bound) < 4

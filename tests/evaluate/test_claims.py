@@ -134,7 +134,7 @@ def test_a_real_effect_is_used(tmp_path):
 
 def test_all_that_judges_a_result_knows_both_signs_of_weight(tmp_path):
     """Smoothing, starts, certificate, polish, refits, bootstrap; and the exact sums are NumPy's."""
-    asked = ["certificate: 6", "certificate_replicas: 4", "polish: 1", "refits: 2", "bootstrap: 20"]
+    asked = ["certificate: 6", "certificate_replicas: 5", "polish: 1", "refits: 2", "bootstrap: 20"]
     smoothing = "smoothing: {algorithm: gaussian, width: 1}"
     overrides = [
         f"model.systematics=[{{name: noise, type: NormPlusShape, up: noise, samples: [background], {smoothing}}}]",

@@ -203,6 +203,15 @@ def test_without_a_bootstrap_there_is_no_error(evaluated):
     assert change(evaluated.changed(bootstrap=one)).error is None
 
 
+def test_a_start_of_nothing_has_no_change(evaluated):
+    """A relative one, that is: such replicas are left out and counted."""
+    made = Bootstrap(values={"initial": (0.2, 0.0, 0.2), "optimised": (0.1, 0.1, 0.1)}, failed=1)
+    found = change(evaluated.changed(bootstrap=made))
+    assert (found.replicas, found.failed_replicas, found.error) == (2, 2, 0.0)
+    nothing = Bootstrap(values={"initial": (0.0,), "optimised": (0.1,)}, failed=0)
+    assert change(evaluated.changed(bootstrap=nothing)).error is None
+
+
 def test_keys_of_a_later_version_pass_the_schema(run, evaluated):
     found = summary(run, evaluated, SECONDS, RECORDS).as_json()
     found["values"]["optimised"]["train"]["later"] = found["later"] = 1
@@ -259,6 +268,7 @@ def test_the_summary_of_folds_has_what_each_found(run, evaluated):
     jsonschema.validate(found, json.loads(schema()))
     assert found["kept_epoch"] is None
     assert [own["kept_epoch"] for own in found["folds"]] == [2, 0]
+    assert [own["kept_start"] for own in found["folds"]] == [0, 0]
     assert [own["parameters"]["jet_pt"] for own in found["folds"]] == [35.0, 45.0]
     assert [own["training"] for own in found["folds"]] == [0.1, 0.2]
     assert [own["training_events"] for own in found["folds"]] == [35, 35]

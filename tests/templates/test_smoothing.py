@@ -83,6 +83,23 @@ def test_bins_without_events_and_negative_ones_stay_finite():
     np.testing.assert_array_equal(smoothed(nominal, varied, CHANNELS, 1.0)[0, 4:], varied[0, 4:])
 
 
+@pytest.mark.parametrize(
+    ("nominal", "varied", "width"),
+    [
+        ([10, -12, 3, 5], [11, -10, 3, 5], 0.3),
+        ([10, -9, 1, 5], [10, -8, 1, 5], 1.0),
+        ([0, 10, 10], [5, 10, 10], 1.0),
+    ],
+)
+def test_the_yield_stays_beside_bins_without_events_and_negative_ones(nominal, varied, width):
+    """A channel in which the mean around a bin is not known is not smoothed at all."""
+    channel = Channels.of_sizes([len(nominal)])
+    found = np.asarray(smoothed(np.array([nominal], float), np.array([varied], float), channel, width))
+    np.testing.assert_allclose(found.sum(), sum(varied), rtol=1e-12)
+    if min(nominal) < 0:
+        np.testing.assert_array_equal(found[0], varied)
+
+
 @given(ROWS, ROWS, st.integers(0, 2**32 - 1))
 def test_derivatives_are_those_of_differences(nominal, varied, seed):
     rng = np.random.default_rng(seed)

@@ -16,7 +16,8 @@ rule evaluate:
         "../../envs/thalweg.yaml"
     threads: SWEEP_THREADS  # at most; Snakemake takes what --cores or the profile allows
     resources:
-        **needs_of_sweeps(minutes=120),
+        # a refit is as long as the run's own optimisation
+        **needs_of_sweeps(minutes=120 + 240 * RUN.evaluate.refits * RUN.optimise.jobs),
     params:
         sweep=sweep,
         of_run=of_run,

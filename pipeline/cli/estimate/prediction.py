@@ -159,7 +159,10 @@ def _evaluate(
     if config.model.pseudodata:
         total += points * (_sweep(works[ALL], measured, machine, workers, exact) + empty)
     last = works[datasets.folds(config)[-1]]
-    cuts = len(config.widths)  # of which a plateau is looked for
+    free = analysis_of(config).parameters
+    cuts = (
+        len(config.widths.keys() & free.keys()) if config.data.folds is None else 0
+    )  # a plateau is looked for
     total += cuts * (_sweep(works[TRAIN], measured, machine, workers, exact) + empty)
     replica = _sweep(last, measured, machine, workers, exact) + empty + centre
     total += config.evaluate.bootstrap * points * replica

@@ -38,6 +38,7 @@ def optimise(
     from pipeline.cli.progress import bar, epoch_line
     from pipeline.data import datasets
     from pipeline.data.fingerprint import fingerprint_of, of_optimisation
+    from pipeline.data.names import fold_name
     from pipeline.data.run_files import blocks, column_files, folder_of, notes
     from pipeline.gradient.work import prepare_work
     from pipeline.optimise.blocks import end_of
@@ -52,6 +53,10 @@ def optimise(
     with executor_of(run, workers, memory_mb) as executor:
         files = column_files(run)
         work = prepare_work(run, files, seen)
+        if fold is not None:
+            prepare_work(
+                run, files, fold_name(fold)
+            )  # which must have events, too, as will be asked at the end
         fingerprint = of_optimisation(fingerprint_of(run, files), fold)
         start = initial_parameters(run)
         check_names(run, work, start, relaxed=True)

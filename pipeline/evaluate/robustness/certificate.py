@@ -23,6 +23,8 @@ from pipeline.optimise import kept
 INITIAL_WIDTHS = 10.0  # how far a scan goes to each side, of a parameter that a width has the name of
 SHARE = 0.25  # of the allowed range, of any other
 ERRORS = 2.0  # by which a point is better, of a normal distribution
+CLOSE = 1e-3  # of the reach: a bound so near is where the result is
+FEWEST = 5  # replicas with a number: fewer may all lack the one event that makes the difference
 
 
 class Compared(Written):
@@ -40,7 +42,7 @@ class Compared(Written):
     @property
     def is_better(self) -> bool:
         """Whether less is minimised here, by more than two errors; more of them where few replicas give the error."""
-        if self.difference is None or self.error is None:
+        if self.difference is None or not self.error or self.replicas < FEWEST:
             return False
         errors = scipy.stats.t.ppf(scipy.stats.norm.cdf(ERRORS), self.replicas - 1)
         return bool(self.difference < -errors * self.error)
@@ -91,7 +93,7 @@ class ExactLooks(NamedTuple):
 
     def __call__(self, parameters: FreeValues) -> Check | None:
         """Return objective and what is minimised at some parameters; None where there is no fit."""
-        return kept.check(self.executor, self.work, parameters, self.judge)
+        return kept.check(self.executor, self.work, parameters, self.judge, is_told=False)
 
     def resampled(self, parameters: FreeValues) -> tuple[float | None, ...]:
         """Return what is minimised on every replica of the events; all of a point in a row."""
@@ -124,7 +126,7 @@ def values_around(config: Config, name: str, centre: float) -> list[float]:
     number, (low, high) = config.evaluate.certificate, analysis_of(config).parameters[name].bounds
     width = config.widths.get(name)
     reach = SHARE * (high - low) if width is None else INITIAL_WIDTHS * width.initial
-    down, up = min(reach, centre - low), min(reach, high - centre)
+    down, up = (0 if side < CLOSE * reach else min(reach, side) for side in (centre - low, high - centre))
     below = 0 if down <= 0 else number if up <= 0 else number // 2
     sides = ((-down, below), (up, number - below))
     found = (centre + side * (step / many) ** 2 for side, many in sides for step in range(1, many + 1))

@@ -1,0 +1,164 @@
+"""A run from Python: its files are those of the command line, its errors are sentences, and it goes on where it was."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+import pytest
+import rootfiles
+from window import Window
+
+import pipeline
+from pipeline import Run
+from pipeline.errors import ConfigError, RunError
+
+ROOT = Path(pipeline.__file__).parents[1]
+
+
+SETTINGS = {
+    "run": "window",
+    "data": {
+        "luminosity_per_pb": 1,
+        "samples": {"signal": {"cross_section_pb": 50}, "background": {"cross_section_pb": 1000}},
+    },
+    "channels": {"all": {"edges": [0, 0.5, 0.8, 1], "bandwidth": {"initial": 0.05, "final": 0.02}}},
+    "widths": {"cut": {"initial": 0.1, "final": 0.05}},
+    "model": {"poi": "mu", "normfactors": [{"name": "mu", "samples": ["signal"]}]},
+    "objective": {"kind": "asimov_significance"},
+    "optimise": {"epochs": 4, "epochs_per_job": 2, "check_every": 2},
+    "evaluate": {"bootstrap": 2},
+    "cluster": {"executor": "in_process"},
+}
+
+
+def events(seed=1):
+    rng = np.random.default_rng(seed)
+    jets = ak.unflatten(rng.random(1200).astype(np.float32), np.full(400, 3))
+    return {
+        "signal": {"x": np.sqrt(rng.random(400)), "jets": jets},
+        "background": {"x": rng.random(400), "jets": jets},
+    }
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A run of events in memory: its stages one after the other, and what was called meanwhile."""
+    folder = tmp_path_factory.mktemp("window")
+    run, seen = Run.of(Window, events(), SETTINGS, folder), []
+    run.columns(workers=2)
+    optimised = run.optimise(callback=seen.append)
+    return run, optimised, run.evaluate(), seen
+
+
+def test_every_epoch_is_told_once_and_in_order(done):
+    _, optimised, _, seen = done
+    assert [record.epoch for record in seen] == [0, 1, 2, 3]
+    assert seen == optimised.records
+
+
+def test_the_result_is_that_of_the_summary(done):
+    run, optimised, summary, _ = done
+    assert summary.parameters["cut"].optimised == float(optimised.parameters["cut"])
+    assert summary.change.replicas == 2
+    assert run.report().read_text().startswith("<!doctype html>")
+
+
+def test_the_exact_histograms_are_numpys(done):
+    run, optimised, _, _ = done
+    cut, x = float(optimised.parameters["cut"]), events()["background"]["x"]
+    found = run.histograms("optimised")["all"][{"process": "background", "variation": "nominal"}]
+    expected, _ = np.histogram(x[x > cut], bins=[0, 0.5, 0.8, 1])
+    np.testing.assert_allclose(found.values(), expected * 1000 / 400, rtol=1e-12)
+    np.testing.assert_allclose(found.variances(), expected * (1000 / 400) ** 2, rtol=1e-12)
+
+
+def test_what_is_done_is_not_done_again(done):
+    run, optimised, _, _ = done
+    files = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*.parquet")}
+    blocks = {path: path.stat().st_mtime_ns for path in run.folder.rglob("block_*.npz")}
+    assert len(blocks) == 2
+    seen = []
+    run.columns()
+    again = run.optimise(callback=seen.append)
+    assert not seen
+    assert again.records == optimised.records
+    assert {path: path.stat().st_mtime_ns for path in (*files, *blocks)} == files | blocks
+
+
+def test_the_command_line_goes_on_with_the_same_bits(done, tmp_path):
+    run, optimised, _, _ = done
+    block = tmp_path / "block_2.npz"
+    command = ["optimise", str(run.path), "--block", "2", "--output", str(block)]
+    subprocess.run([sys.executable, "-m", "pipeline", *command], check=True, cwd=run.folder)
+    own = np.load(run.folder / "results/window/optimise/block_2.npz")
+    other = np.load(block)
+    leaves = [name for name in own.files if name.startswith("leaf_")]
+    assert leaves
+    assert all(own[name].tobytes() == other[name].tobytes() for name in leaves)
+    assert any(own[name].tobytes() == optimised.parameters["cut"].tobytes() for name in leaves)
+
+
+@pytest.mark.workflow
+def test_the_workflow_has_nothing_of_it_left_to_do(done):
+    run, *_ = done
+    run.report()
+    command = [
+        "snakemake",
+        "--snakefile",
+        str(ROOT / "Snakefile"),
+        "--directory",
+        str(run.folder),
+        "--cores",
+        "1",
+    ]
+    target = "results/window/report.html"
+    found = subprocess.run(
+        [sys.executable, "-m", *command, "--configfile", str(run.path), "--dry-run", target],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "Nothing to be done" in found.stdout + found.stderr
+
+
+def test_a_yaml_file_with_overrides(tmp_path):
+    path = rootfiles.write_run(tmp_path)
+    run = Run(path, "optimise.epochs=1", folder=tmp_path / ".")
+    run.columns()
+    assert [record.epoch for record in run.optimise().records] == [0]
+
+
+def test_a_stage_that_fails_says_why_in_one_sentence(tmp_path):
+    path = rootfiles.write_run(tmp_path)
+    with pytest.raises(
+        RunError, match=r"optimise: column file .* does not exist; run the .columns. stage"
+    ) as raised:
+        Run(path, folder=tmp_path).optimise()
+    assert "Traceback" not in str(raised.value)
+
+
+def test_what_cannot_be_a_run_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"titel: unknown key; nearest: 'title'"):
+        Run.of(Window, events(), {**SETTINGS, "titel": "x"}, tmp_path)
+    with pytest.raises(ConfigError, match="'run', the name of the run, is missing"):
+        Run.of(Window, events(), {}, tmp_path)
+    uneven = {"signal": {"x": np.ones(3), "jets": np.ones(2)}}
+    with pytest.raises(ConfigError, match=r"sample 'signal': branches of lengths \{'x': 3, 'jets': 2\}"):
+        Run.of(Window, uneven, SETTINGS, tmp_path)
+    made = type("Made", (Window,), {"__module__": "__main__"})
+    with pytest.raises(ConfigError, match="Made is in no file"):
+        Run.of(made, events(), SETTINGS, tmp_path)
+
+
+def test_importing_the_package_alone_stays_light():
+    code = "import sys, pipeline; assert not {'jax', 'hist', 'uproot'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_manifest_of_variations(tmp_path):
+    varied = {**events(), "background__up": events(2)["background"]}
+    Run.of(Window, varied, SETTINGS, tmp_path)
+    found = json.loads((tmp_path / "window/manifest.json").read_text())
+    assert set(found["background"]) == {"nominal", "up"}
+    assert found["signal"]["nominal"]["nevts_total"] == 400
