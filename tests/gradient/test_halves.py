@@ -176,7 +176,7 @@ def reference(run):
         everything = [one + other for one, other in zip(ya, yb, strict=True)]
         return 2 * value(everything, sumw2) - (value(changed(ya), sumw2) + value(changed(yb), sumw2)) / 2
 
-    return jax.value_and_grad(minimised)(initial_parameters(config))
+    return jax.jit(jax.value_and_grad(minimised))(initial_parameters(config))
 
 
 def test_the_gradient_over_chunks_is_that_of_the_whole_and_of_finite_differences(run, judged):
@@ -185,7 +185,7 @@ def test_the_gradient_over_chunks_is_that_of_the_whole_and_of_finite_differences
     value, gradient = reference(run)
     start, widths = initial_parameters(run[0]), widths_at(run[0], 3)
 
-    def minimised(name="cut", by=0.0):
+    def minimised(name="high", by=0.0):
         moved = {**start, name: start[name] + by}
         return corrected(forward(InProcess(), work, moved, widths), moved)
 
@@ -194,7 +194,7 @@ def test_the_gradient_over_chunks_is_that_of_the_whole_and_of_finite_differences
     plain = judged(whole(forward(InProcess(), work, start, widths), AXES), start)
     assert here.objective == plain.objective == step.objective
     assert abs(here.minimised / plain.minimised - 1) > 1e-3  # there is something to correct
-    for name, h in {"cut": 1e-4, "slope": 1e-4}.items():
+    for name, h in {"high": 1e-4, "low": 1e-4}.items():
         np.testing.assert_allclose(step.gradient[name], gradient[name], rtol=1e-9)
         near, far = (minimised(name, k * h).minimised - minimised(name, -k * h).minimised for k in (1, 2))
         np.testing.assert_allclose(step.gradient[name], (8 * near - far) / (12 * h), rtol=1e-5)
@@ -256,8 +256,8 @@ def test_the_expectation_is_that_of_templates_without_noise(run, judged, events,
 
 
 def test_what_is_quadratic_in_the_changes_has_no_noise_in_its_expectation(run):
-    rng = np.random.default_rng(4)
-    matrix = rng.normal(size=(4, 4))
+    root = np.random.default_rng(4).normal(size=(4, 4))
+    matrix = root @ root.T
 
     def quadratic(templates, parameters):
         yields = jnp.asarray(templates.yields["all"])
