@@ -227,16 +227,16 @@ def halves_of(seed, events, sign=1):
 
     The variation is like the signal, but for its noise; of sign -1 is the opposite noise.
     """
-    rng, bins = np.random.default_rng(seed), np.array([0.4, 0.3, 0.2, 0.1])
+    rng, bins = np.random.default_rng(seed), np.arange(8, 0, -1) / 36
     signal, background = 300 * bins[::-1], 10000 * bins
-    rows = np.zeros((2, 3, 2, 4))
+    rows = np.zeros((2, 3, 2, 8))
     rows[:, 0, 0], rows[:, 1, 0] = signal / 2, background / 2
     for half in (0, 1):
         expected = (background + 0.8 * signal) / 2
         noise = 0.0 if seed is None else rng.poisson(expected * events / 10000) * 10000 / events - expected
         rows[half, 2, 0] = expected + sign * noise
-        rows[half, 1, 1] = background / 2 * (1 + 0.03 * np.arange(4))
-    return Templates({"all": rows.reshape(6, 2, 4)}, {"all": rows[:, :, 0].reshape(6, 4)})
+        rows[half, 1, 1] = background / 2 * (1 + 0.015 * np.arange(8))
+    return Templates({"all": rows.reshape(6, 2, 8)}, {"all": rows[:, :, 0].reshape(6, 8)})
 
 
 def means_of(judged, events, pairs):
@@ -256,7 +256,7 @@ def test_the_expectation_is_that_of_templates_without_noise(run, judged, events,
 
 
 def test_what_is_quadratic_in_the_changes_has_no_noise_in_its_expectation(run):
-    root = np.random.default_rng(4).normal(size=(4, 4))
+    root = np.random.default_rng(4).normal(size=(8, 8))
     matrix = root @ root.T
 
     def quadratic(templates, parameters):
