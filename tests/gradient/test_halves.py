@@ -13,7 +13,7 @@ from pipeline.analysis import EVENT_NUMBER
 from pipeline.cluster import InProcess
 from pipeline.containers import Columns, Templates
 from pipeline.data import datasets, event_random
-from pipeline.errors import FitError
+from pipeline.errors import ConfigError, FitError
 from pipeline.gradient.chunks import cut, parted
 from pipeline.gradient.halves import halved, of_optimisation, whole, without_noise
 from pipeline.gradient.loss import Evaluated, centre_of, judge
@@ -302,3 +302,18 @@ def test_epochs_minimise_it_and_record_the_objective_of_all_events(run, judged):
     assert (record.check.objective, record.check.minimised) == (exact.objective, exact.minimised)
     assert exact.objective != exact.minimised
     assert float(after.best.minimised) == exact.minimised
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    {
+        "model.systematics=[]": "needs an objective of a fit, and a model with a systematic of type NormPlusShape",
+        "optimise.leading=1": "needs all varied templates in every epoch, and optimise.leading is 1; set that to all",
+        "surrogate={}": "not for a stage without a derivative",
+        "evaluate.also={other: {model: {poi: mu, normfactors: [{name: mu, samples: [signal]}]}, objective: "
+        "{kind: poi_uncertainty, template_noise: true}}}": "evaluate.also.other: objective.template_noise is of an",
+    }.items(),
+)
+def test_what_does_not_go_together_is_refused(tmp_path, override, message):
+    with pytest.raises(ConfigError, match=message):
+        noisy(tmp_path, EVENTS, override)

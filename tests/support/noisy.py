@@ -44,7 +44,6 @@ simulate:
   samples:
     signal: {files: 1, events_per_file: 1000}
     background: {files: 1, events_per_file: 1000}
-    background__own: {files: 1, events_per_file: 1000}
 data:
   luminosity_per_pb: 1
   held_out_fraction: 0.5
