@@ -36,7 +36,7 @@ INSIDE = {
     "evaluate/workspaces": "given results fits beside",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"
-    " pieces suspects loss",
+    " pieces suspects loss halves",
     "likelihood": "interpolation workspace paramsets layout multipliers stacked terms histfactory"
     " cells bordered derivatives"
     " specifier run_workspace",

@@ -67,6 +67,11 @@ class Objective(BesideKind):
     penalties: tuple[Annotated[AnyPenalty, Field(discriminator="kind")], ...] = Field(
         default=(), description="added to what is minimised, not to the number that is reported"
     )
+    template_noise: bool = Field(
+        default=False,
+        description="true: what is minimised is without what the noise of simulated events in varied templates is "
+        "expected to add to it, by a jackknife of two halves of the events; the objective is evaluated three times",
+    )
 
     @property
     def kind(self) -> str:

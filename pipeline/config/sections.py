@@ -9,7 +9,7 @@ from pydantic import Field
 from pipeline.config.cluster import Cluster
 from pipeline.config.events import AnalysisSection, Data, Simulate
 from pipeline.config.judging import Alternative, Evaluate
-from pipeline.config.model import Channel, Model
+from pipeline.config.model import Channel, Model, NormPlusShapeSystematic
 from pipeline.config.objective import McStatistics, Objective, OfNuisanceParameters
 from pipeline.config.optimisation import Optimise
 from pipeline.config.quantities import OfStrength, ProfileInterval
@@ -87,12 +87,36 @@ class Config(Section):
                 "evaluate.refits: not for a stage without a derivative, whose calls are for the run's events; set 0"
             )
         self._model_fits_data()
+        if self.objective.template_noise:
+            self._noise_is_correctable()
         for name, other in self.alternatives.items():
+            if other.objective.template_noise:
+                raise ValueError(
+                    f"evaluate.also.{name}: objective.template_noise is of an optimisation; remove it here"
+                )
             try:
                 other._model_fits_data()
             except ValueError as error:
                 raise ValueError(f"evaluate.also.{name}: {error}") from error
         return self
+
+    def _noise_is_correctable(self) -> None:
+        shapes = any(isinstance(entry, NormPlusShapeSystematic) for entry in self.model.systematics)
+        if not (shapes and self.objective.needs_fit):
+            raise ValueError(
+                "objective.template_noise: true needs an objective of a fit, and a model with a systematic of type "
+                "NormPlusShape, whose templates have noise; remove it"
+            )
+        if self.optimise.leading != "all":
+            raise ValueError(
+                f"objective.template_noise: true needs all varied templates in every epoch, and optimise.leading is "
+                f"{self.optimise.leading}; set that to all, or remove template_noise"
+            )
+        if self.surrogate is not None:
+            raise ValueError(
+                "objective.template_noise: true: not for a stage without a derivative, whose calls have a noise of "
+                "their own; remove it"
+            )
 
     @property
     def alternatives(self) -> dict[str, "Config"]:

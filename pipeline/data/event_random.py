@@ -47,7 +47,13 @@ def poisson(keys: UInt64[np.ndarray, " n"], replica: int) -> Float[np.ndarray, "
     return np.searchsorted(POISSON_CDF, bits.astype(np.float64) / 2.0**64, side="right").astype(np.float64)
 
 
-def _hashed(bits: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
+def half(keys: UInt64[np.ndarray, "*n"]) -> Integer[np.ndarray, "*n"]:
+    """Return the half of the events, 0 or 1, that each belongs to: a function of its key alone."""
+    bits = _hashed(keys ^ np.uint64(zlib.crc32(b"half")))
+    return (bits >> np.uint64(63)).astype(np.int32)
+
+
+def _hashed(bits: UInt64[np.ndarray, "*n"]) -> UInt64[np.ndarray, "*n"]:
     z = bits + STEP
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

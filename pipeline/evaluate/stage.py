@@ -21,6 +21,7 @@ from pipeline.evaluate.robustness.together import Judged, robustness_of, with_po
 from pipeline.evaluate.rows import place, row, scalars, tables
 from pipeline.evaluate.summary import Seconds, summary
 from pipeline.evaluate.variation_noise import variation_noise
+from pipeline.gradient.halves import of_optimisation
 from pipeline.gradient.loss import described
 from pipeline.gradient.pieces import Piece, Pieces, added
 from pipeline.gradient.sweeps import Executor, FreeValues, forward
@@ -64,7 +65,9 @@ def all_points(
     works = {fold: work_of_all_models(config, columns, fold) for fold in datasets.folds(config)}
     objectives = objectives_of(config, works[datasets.TRAIN].axes)
     started(config)
-    looks = ExactLooks(config, executor, works[datasets.TRAIN], objectives.own.judge)
+    looks = ExactLooks(
+        config, executor, *of_optimisation(config, works[datasets.TRAIN], objectives.own.judge)
+    )
     points, moves = with_polished(looks, points)
     judged = {(point, fold): (Piece(own, points[point]),) for fold, own in works.items() for point in points}
     everything: dict[Point, Pieces] = {}

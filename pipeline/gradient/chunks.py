@@ -60,9 +60,10 @@ def cut(group: Group, layout: Layout) -> Iterator[Arrays]:
     """
     waiting: dict[Hashable, tuple[Arrays, int]] = {}
     for part in _parts(group):
-        for piece, length in _by_objects(part, layout):
-            kind = tuple(
-                (array.shape[1:], array.dtype) for array in piece.values()
+        for half, piece, length in _pieces(part, layout):
+            kind = (
+                half,
+                *((array.shape[1:], array.dtype) for array in piece.values()),
             )  # never mixed: that rounds
             if kind in waiting:
                 piece = {n: np.concatenate([a, piece[n]]) for n, a in waiting[kind][0].items()}
@@ -85,6 +86,18 @@ def _parts(group: Group) -> Iterator[Arrays]:
                 keys = event_random.keys(numbers, source.event_numbers_of or source.digest)
                 factor = np.full(len(weight), group.scale)
                 yield {**part, WEIGHT: weight, EVENT_NUMBER: keys, FACTOR: factor}
+
+
+def _pieces(arrays: Arrays, layout: Layout) -> Iterator[tuple[int, Arrays, int]]:
+    """Yield the events by their half, where the layout parts these, and by the size that their collections fit into."""
+    if not layout.halves:
+        yield from ((0, piece, length) for piece, length in _by_objects(arrays, layout))
+        return
+    halves = event_random.half(arrays[EVENT_NUMBER])
+    for half in (0, 1):
+        own = {name: array[halves == half] for name, array in arrays.items()}
+        if len(own[WEIGHT]):
+            yield from ((half, piece, length) for piece, length in _by_objects(own, layout))
 
 
 def _by_objects(arrays: Arrays, layout: Layout) -> Iterator[tuple[Arrays, int]]:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from pipeline.containers import AnyArray, Templates
 from pipeline.gradient.work import Group
@@ -53,13 +53,15 @@ class HeldTemplates(NamedTuple):
         for channel, array in slopes.yields.items():
             through = np.where(self._left_out, array, 0.0) * self._ratio(channel)
             own = np.where(self._left_out, 0.0, array)
-            np.add.at(own[:, 0], self._process, np.sum(through, axis=1))
+            np.add.at(own[:, 0], self.axes.process_of, np.sum(through, axis=1))
             yields[channel] = own
         return Templates(yields, slopes.sumw2)
 
     def _moved(self, channel: str, yields: AnyArray) -> Float[np.ndarray, "samples variations bins"]:
         """Return all templates as they would be if they were held, relative to these nominal ones."""
-        nominal, before = (np.asarray(a)[self._process, 0][:, None] for a in (yields, self.before[channel]))
+        nominal, before = (
+            np.asarray(a)[self.axes.process_of, 0][:, None] for a in (yields, self.before[channel])
+        )
         moved: np.ndarray = self.before[channel] + self._ratio(channel) * (nominal - before)
         return moved
 
@@ -69,14 +71,9 @@ class HeldTemplates(NamedTuple):
         1 where the nominal is not positive, so that there the difference is kept.
         """
         before = self.before[channel]
-        nominal = before[self._process, 0][:, None]
+        nominal = before[self.axes.process_of, 0][:, None]
         positive = nominal > 0
         return np.where(positive, before / np.where(positive, nominal, 1.0), 1.0)
-
-    @property
-    def _process(self) -> Int[np.ndarray, " samples"]:
-        """Place of the process that each sample is a variation of, or is itself."""
-        return np.array([self.axes.samples.index(name.partition("__")[0]) for name in self.axes.samples])
 
     @property
     def _left_out(self) -> Bool[np.ndarray, "samples variations 1"]:

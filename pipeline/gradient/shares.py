@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from pipeline.containers import Templates
+from pipeline.data import event_random
 from pipeline.data.datasets import NOMINAL
 from pipeline.gradient.accumulator import Accumulator, arrays_of, empty
 from pipeline.gradient.black_box import events
@@ -65,7 +66,7 @@ def forward_share(
     parameters, found = jax.device_put(parameters), {}
     for variations, own in _families(groups, watched).items():
         sweep = compiled(work.problem, variations)[0]
-        total = empty((len(work.axes.samples), length(no_templates(work, variations))))
+        total = empty((work.rows, length(no_templates(work, variations))))
         for share in _events(resident, own, work, parameters, mode):
             # Exact sweeps are given copies always, so that no program is compiled for replicas.
             exact = isinstance(mode, ExactCuts) or replica is not None
@@ -116,9 +117,9 @@ def no_templates(work: Work, variations: tuple[str, ...]) -> Templates:
 
 
 def even_templates(work: Work, value: float) -> Templates:
-    """Return templates of all samples and variations with one number everywhere."""
-    one, samples = no_templates(work, work.axes.variations[1:]), len(work.axes.samples)
-    found: Templates = jax.tree.map(lambda array: np.full((samples, *array.shape), value), one)
+    """Return templates of all rows and variations with one number everywhere."""
+    one = no_templates(work, work.axes.variations[1:])
+    found: Templates = jax.tree.map(lambda array: np.full((work.rows, *array.shape), value), one)
     return found
 
 
@@ -129,6 +130,8 @@ def _visit(share: Share, work: Work) -> Visit:
     number = len(share.places)
     places[:number] = share.places
     samples[:number] = [work.axes.samples.index(owner.group.sample) for owner in share.owners]
+    if work.problem.layout.halves:  # all events of a chunk are of the first one's
+        samples[:number] += len(work.axes.samples) * event_random.half(share.keys[list(share.places), 0])
     return Visit(parted(share.columns), places, samples, np.asarray(number, dtype=np.int32))
 
 

@@ -201,8 +201,9 @@ def value_and_grad(
 def _place(channel: str, array: np.ndarray, axes: Axes) -> str:
     """Return the first place of a template that is not finite."""
     sample, variation, number = np.argwhere(~np.isfinite(array))[0]
+    sample_name = axes.samples[sample % len(axes.samples)]  # rows of halves: twice the samples
     variation_name = axes.variations[variation]
-    return f"{channel!r} (sample {axes.samples[sample]!r}, variation {variation_name!r}, bin {number})"
+    return f"{channel!r} (sample {sample_name!r}, variation {variation_name!r}, bin {number})"
 
 
 def _cause(place: str, executor: Executor, work: Work, parameters: FreeValues, mode: Mode) -> str:

@@ -21,10 +21,14 @@ from pipeline.templates.variations import check_variations
 
 
 class Layout(NamedTuple):
-    """How events are cut into chunks: their length, and per collection its columns, the mask first, and its sizes."""
+    """How events are cut into chunks: their length, and per collection its columns, the mask first, and its sizes.
+
+    ``halves``: each chunk holds events of one half only (``event_random.half``).
+    """
 
     chunk_events: int
     collections: tuple[tuple[tuple[str, ...], tuple[int, ...]], ...] = ()
+    halves: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +108,11 @@ class Work(NamedTuple):
     def events(self) -> int:
         """Preselected events of all groups."""
         return sum(group.events for group in self.groups)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the templates of a sweep: the samples, or those of one half of the events and then of the other."""
+        return len(self.axes.samples) * (2 if self.problem.layout.halves else 1)
 
 
 def prepare_work(

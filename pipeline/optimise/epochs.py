@@ -17,6 +17,7 @@ from pipeline.analysis import Free
 from pipeline.config import Config
 from pipeline.data.record import Check, Counts, EpochRecord, Leading, SweepSeconds
 from pipeline.errors import FitError
+from pipeline.gradient.halves import of_optimisation
 from pipeline.gradient.held import HeldTemplates
 from pipeline.gradient.loss import Judge, centre_of, judge
 from pipeline.gradient.sweeps import Centre, Executor, Step, value_and_grad
@@ -61,7 +62,8 @@ def each_epoch(
         FitError: no finite objective and gradient, also after ``optimise.halvings``; or no parameter has a derivative.
     """
     free = work.problem.analysis.parameters
-    judged, update = judged or judge(config, work.axes), update_of(config, free)
+    work, judged = of_optimisation(config, work, judged or judge(config, work.axes))
+    update = update_of(config, free)
     evaluate, again = centre_of(judged), work.replica is not None  # a replica: the run has been looked at
     if state.epoch < until and not (again or starts.is_over(config, state)):
         logger.info(first_step.compiling())

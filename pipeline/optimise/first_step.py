@@ -15,6 +15,7 @@ from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import FitError
+from pipeline.gradient.halves import whole
 from pipeline.gradient.sweeps import Executor, FreeValues, Step, forward
 from pipeline.gradient.work import Work
 from pipeline.templates.cautions import cautions, summary
@@ -46,13 +47,14 @@ def look(
     Raises:
         FitError: no parameter has a derivative.
     """
-    for line in summary(cautions(step.templates, work.axes, config), MOST_LINES):
+    templates = whole(step.templates, work.axes)
+    for line in summary(cautions(templates, work.axes, config), MOST_LINES):
         logger.info(f"note: {line}")
     names = without_derivative(step.gradient)
     lines = reasons(executor, work, point, step.templates, analysis_of(config).parameters, names)
     if names and len(names) == len(step.gradient):
         where = f"epoch 0: nothing would move, the objective stays at {step.objective:.6g}"
-        raise FitError(f"{where}: {'. '.join([*_empty(config, work, step.templates), *lines])}")
+        raise FitError(f"{where}: {'. '.join([*_empty(config, work, templates), *lines])}")
     for line in lines:
         logger.warning(f"warning: {line}")
 

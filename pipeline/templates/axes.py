@@ -35,6 +35,11 @@ class Axes:
         return self.samples.index(sample), self.variations.index(variation)
 
     @property
+    def process_of(self) -> Int[np.ndarray, " samples"]:
+        """Place of the process that each sample is a variation of, or is itself."""
+        return np.array([self.samples.index(name.partition("__")[0]) for name in self.samples])
+
+    @property
     def processes(self) -> tuple[str, ...]:
         """The samples that are no variation of another."""
         return tuple(name for name in self.samples if "__" not in name)

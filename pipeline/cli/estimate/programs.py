@@ -17,8 +17,9 @@ from pipeline.data import datasets
 from pipeline.data.names import POINTS, TRAIN
 from pipeline.errors import FitError
 from pipeline.evaluate.at_point import objectives_of, verdict
+from pipeline.gradient.halves import of_optimisation
 from pipeline.gradient.held import everything
-from pipeline.gradient.loss import centre
+from pipeline.gradient.loss import centre_of, judge
 from pipeline.gradient.resident import Resident, Share
 from pipeline.gradient.shares import even_templates, forward_share, pullback_share
 from pipeline.gradient.sweeps import FreeValues, forward, pullback
@@ -101,9 +102,10 @@ def of_model(
     config: Config, resident: Resident, work: Work, parameters: FreeValues, folder: Path, seconds: float
 ) -> OfModel:
     """Return what the centre, an update and the fits of ``evaluate`` take, on the templates of a few files."""
-    sweeping = Weighing(resident)
+    sweeping, undivided = Weighing(resident), work
+    work, judge_of_epochs = of_optimisation(config, work, judge(config, work.axes))
     templates = forward(sweeping, work, parameters, widths_at(config, 0))
-    evaluate = centre(config, work.axes)
+    evaluate = centre_of(judge_of_epochs)
     found, reason = None, ""
     try:
         found = _timed(lambda: evaluate(templates, parameters), seconds)
@@ -114,7 +116,7 @@ def of_model(
     state, update = initial_state(config, parameters), update_of(config, work.problem.analysis.parameters)
     path = folder / "state.npz"
     moved = _timed(lambda: checkpoints.save(path, update(state, gradient), {}), 0.0)
-    fits = 0.0 if found is None else _fits(config, resident, work, parameters, found)
+    fits = 0.0 if found is None else _fits(config, resident, undivided, parameters, found)
     return OfModel(found, reason, moved.warm, path.stat().st_size, fits, (sweeping, back))
 
 
