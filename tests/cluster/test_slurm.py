@@ -106,11 +106,13 @@ def running_epochs(folder, seconds=120):
     raise AssertionError(f"no checkpoint of epoch 100 in {checkpoints} after {seconds} s")
 
 
-def test_workers_that_are_jobs(clone, expected, pool):
+@pytest.mark.parametrize("number", ["cluster.workers=2", "cluster.workers=1 cluster.max_workers=2"])
+def test_workers_that_are_jobs(clone, expected, pool, number):
+    """As many as are asked for from the beginning; or one, and another one as soon as there is work."""
     before = {number for number, *_ in slurm.jobs()}
     settings = [
         "cluster.executor=slurm",
-        "cluster.workers=2",
+        *number.split(),
         "cluster.interface=lo",
         "cluster.memory_mb=2000",
     ]
