@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
 from pipeline.data import store
-from pipeline.data.names import Part
+from pipeline.data.names import PART, Part
 from pipeline.data.written import Written, parsed
 
 
@@ -36,8 +37,8 @@ class Contents(Written):
     """
 
     entries_promised: int | None
-    entries_read: dict[Part, int]
-    entries_kept: dict[Part, int]
+    entries_read: dict[Annotated[Part, Field(pattern=PART)], int]
+    entries_kept: dict[Annotated[Part, Field(pattern=PART)], int]
     sum_of_weights: dict[Part, float]
     sum_of_absolute_weights: dict[Part, float]
     largest_weight: float  # whatever its sign

@@ -1,13 +1,11 @@
 """The points of a run and the folds of its events, by the names that they have in files and options."""
 
-from typing import Annotated, Final, Literal
-
-from pydantic import Field
+from typing import Final, Literal
 
 Point = Literal["initial", "optimised", "polished"]
 Fold = Literal["train", "held_out", "cross_fitted"]  # what a number is of
-# What a column file keeps apart: the first two folds, or those of `data.folds`, counted from 1.
-Part = Annotated[str, Field(pattern=r"^(train|held_out|fold_[1-9][0-9]*)$")]
+Part = str  # what a column file keeps apart: the first two folds, or those of `data.folds`
+PART = r"^(train|held_out|fold_[1-9][0-9]*)$"
 
 INITIAL: Final = "initial"
 OPTIMISED: Final = "optimised"

@@ -103,15 +103,10 @@ def _evaluated(
             if halvings == allowed:
                 possible = state.within and not allowed
                 cure = "; optimise.halvings tries again with half the step" if possible else ""
-                raise FitError(f"{_named(state)}: {error}{cure}") from error
+                raise FitError(f"epoch {state.within}: {error}{cure}") from error
         halvings += 1
         half = {name: (p + state.before[name]) / 2 for name, p in state.parameters.items()}
         state = state._replace(parameters=half)
-
-
-def _named(state: State) -> str:
-    """Return how a message calls the next epoch."""
-    return f"start {state.start} epoch {state.within}" if state.start else f"epoch {state.within}"
 
 
 def _checked(

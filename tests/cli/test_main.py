@@ -25,7 +25,7 @@ VERBS = {
         *("--generator-weight", "--checksum", "--allow-repeated"),
     ],
     "columns": ["--set", "--log", "--sample", "--index", "--output"],
-    "optimise": ["--set", "--log", "--block", "--output", "--workers", "--memory-mb"],
+    "optimise": ["--set", "--log", "--block", "--fold", "--output", "--workers", "--memory-mb"],
     "evaluate": ["--set", "--log", "--output", "--workers", "--memory-mb"],
     "report": ["--set", "--log", "--output", "--figures"],
     "estimate": ["--set", "--log", "--workers", "--seconds", "--memory-mb", "--json"],
@@ -128,7 +128,7 @@ def test_blocks_after_patience_ran_out_do_nothing(folder, capsys):
     assert not kinds & {"plateau", "no_exact_objective", "at_bound", "no_derivative"}
     page, figures = results / "report.html", results / "figures"
     assert run("report", folder / "tiny.yaml", *changes, "--output", page, "--figures", figures) == 0
-    assert "The run ended there by" in page.read_text()
+    assert "The run ended\nafter" in page.read_text()
 
 
 def test_yields_are_those_of_numpy(folder, capsys):

@@ -133,7 +133,7 @@ def test_training_values_are_means_and_are_never_called_held_out(results):
         for fold, own in zip((1, 2), parameters, strict=True):
             work = prepare_work(run, files, datasets.training(run, fold))
             judged = objectives_of(run, work.axes).own
-            values.append(judged.centre(forward(InProcess(), work, own, EXACT), own)[0])
+            values.append(judged.judge(forward(InProcess(), work, own, EXACT), own).objective)
             told = made.evaluation.folds[fold - 1]
             assert told.training[point].exact == pytest.approx(values[-1], rel=1e-12)
             assert (told.inside + told.outside, told.outside) == (2 * EVENTS, work.events)
@@ -262,7 +262,7 @@ def test_with_the_same_parameters_it_is_the_sum_over_all_events(folder, tmp_path
             )
     assert row.exact == made.evaluation.at("initial", "cross_fitted").exact
     assert row.exact == pytest.approx(
-        objectives_of(run, whole.axes).own.centre(expected, start)[0], rel=1e-12
+        objectives_of(run, whole.axes).own.judge(expected, start).objective, rel=1e-12
     )
     assert {f"{point}_pseudodata" for point, name in made.workspaces if name == "pseudodata"} == {
         "initial_pseudodata", "optimised_pseudodata",
@@ -384,7 +384,7 @@ def test_an_overtrained_network_is_worth_on_fresh_events_what_cross_fitting_says
         {"all": sum(share * own.yields["all"] for share, own in zip(inside, fresh, strict=True))},
         {"all": fresh[0].sumw2["all"]},
     )
-    truth = objectives_of(unseen, work.axes).own.centre(mixed, start)[0]
+    truth = objectives_of(unseen, work.axes).own.judge(mixed, start).objective
     judged, seen = (evaluation.at("optimised", fold).exact for fold in ("cross_fitted", "train"))
     print(f"fresh {truth:.3f}, cross-fitted {judged:.3f} +- {error:.3f}, training {seen:.3f}")
     assert abs(judged - truth) < 3 * error

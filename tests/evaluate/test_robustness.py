@@ -62,7 +62,7 @@ def test_the_polished_point_is_evaluated_as_the_others_are(away):
     before, after = (evaluation.points[point].parameters for point in ("optimised", "polished"))
     assert before["p"] == after["p"]
     assert before["q"] != after["q"] == evaluation.robustness.moves[-1].after.value
-    assert len(evaluation.bootstrap.values["polished"]) == 2
+    assert set(evaluation.bootstrap.values) == {"initial", "optimised"}  # a failing one there must not count
 
 
 def test_it_says_what_is_better_and_where(away):
