@@ -231,7 +231,7 @@ def previous_block(wildcards):
 
 def outside_of(wildcards, threads):
     """The fold that an optimisation never sees, as its verb takes it."""
-    number = wildcards.optimisation.strip("/").removeprefix("fold_")
+    number = "".join(filter(str.isdigit, wildcards.optimisation))
     return f"--fold {number}" if number else ""
 
 
