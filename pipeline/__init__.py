@@ -48,7 +48,7 @@ class _FormerPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def __getattr__(name: str) -> object:
     """``Run``, which takes a second to import."""
     if name == "Run":
-        return importlib.import_module("pipeline.run").Run
+        return importlib.import_module("pipeline.cli.run").Run
     raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
 
 

@@ -15,12 +15,12 @@ PACKAGE = Path(pipeline.__file__).parent
 ORDER = [
     *("errors", "runtime", "containers", "config", "data", "relax", "analysis", "columns", "simulate"),
     *("templates", "likelihood", "fit", "objective", "gradient", "cluster", "optimise", "evaluate", "report"),
-    *("run", "analyses", "cli", "__main__"),
+    *("analyses", "cli", "__main__"),
 ]
 # The same inside each folder. Those of `analyses` import at most one another.
 INSIDE = {
     "analysis": "declarations systematics contract resolution initial",
-    "cli": "progress signals reference options point tables estimate verbs command main",
+    "cli": "progress signals reference options point tables estimate verbs command main run",
     "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",
     "cli/verbs": "events stages estimates points workspaces schema",
     "cluster": "settings security assignment tree workers sweeping batch",
@@ -51,7 +51,7 @@ INSIDE = {
     "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
     "templates": "binning axes shapes smoothing surrogate variations blocks fill varied cautions",
 }
-MOST_ENTRIES = 21  # of the package and of each folder, besides __init__ and __main__
+MOST_ENTRIES = 20  # of the package and of each folder, besides __init__ and __main__
 MODULE_LINES, FUNCTION_LINES, MEDIAN_MODULE, MEDIAN_FUNCTION = 300, 60, 160, 12
 FILES = sorted(PACKAGE.rglob("*.py"))
 PUBLIC = {

@@ -13,8 +13,7 @@ from pipeline.config import Config
 from pipeline.config.textfiles import LONGEST_SHOWN
 from pipeline.data import column_file, datasets, store
 from pipeline.data.names import ALL, OPTIMISED, fold_name
-from pipeline.data.provenance import outdated
-from pipeline.data.run_files import ColumnFiles, notes
+from pipeline.data.run_files import ColumnFiles, is_current, notes
 from pipeline.errors import ConfigError
 from pipeline.evaluate.cross_fitting import paired, works_of_folds
 from pipeline.gradient.pieces import Pieces
@@ -111,8 +110,7 @@ def _current_columns(config: Config, scratch: Path) -> ColumnFiles:
     folder, found = store.Folder(config.run), []
     for job in datasets.columns_jobs(config):
         path = folder.columns(job.name)
-        made_of = column_file.read(path).sources if path.exists() else ()
-        if any(source.left_out is not None for source in made_of) or outdated(config, job, made_of):
+        if not is_current(config, job):
             logger.info(f"reading {job.place} (no current column file of it in this run)")
             path = scratch / f"{job.name}.parquet"
             column_file.write(path, *make_columns(config, job))

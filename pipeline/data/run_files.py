@@ -10,6 +10,7 @@ from pipeline.config import Config
 from pipeline.data import column_file, datasets, normalisation, store
 from pipeline.data.column_file import Provenance
 from pipeline.data.fingerprint import of_optimisation
+from pipeline.data.jobs import ColumnsJob
 from pipeline.data.names import fold_name
 from pipeline.data.progress import is_whole
 from pipeline.data.provenance import outdated
@@ -33,6 +34,13 @@ def column_files(config: Config) -> ColumnFiles:
             raise InputError(f"column file {path} is of another run: {reason}; run the `columns` stage again")
         found.append((job.sample, path))
     return found
+
+
+def is_current(config: Config, job: ColumnsJob) -> bool:
+    """Return whether the column file of a job is there, whole, and what the job would make."""
+    path = store.Folder(config.run).columns(job.name)
+    made_of = column_file.read(path).sources if path.exists() else ()
+    return not any(source.left_out is not None for source in made_of) and not outdated(config, job, made_of)
 
 
 def provenances(files: ColumnFiles) -> list[Provenance]:
@@ -62,9 +70,8 @@ def records(config: Config, fingerprint: str, fold: int | None = None) -> list[E
     """
     found: list[EpochRecord] = []
     end = 0
-    for number, path in enumerate(blocks(config, fold), start=1):
-        expected = {"kind": "block", "block": number, store.FINGERPRINT: fingerprint}
-        header = store.read_state(path, expected)[1]
+    for number in range(1, config.optimise.jobs + 1):
+        path, header = block_of(config, fingerprint, number, fold)
         found, end = [*found, *records_in(path, header)], header["epoch"]
     if not is_whole(config.optimise, found, end):
         raise InputError(
@@ -72,6 +79,19 @@ def records(config: Config, fingerprint: str, fold: int | None = None) -> list[E
             f"blocks of {config.optimise.epochs_per_job}; delete it and run again"
         )
     return found
+
+
+def block_of(
+    config: Config, fingerprint: str, number: int, fold: int | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """Return the path of a block of this very run, and its header.
+
+    Raises:
+        InputError: it is missing, damaged, or of another run or place in it.
+    """
+    path = folder_of(config, fold).block(number)
+    expected = {"kind": "block", "block": number, store.FINGERPRINT: fingerprint}
+    return path, store.read_state(path, expected)[1]
 
 
 def records_in(path: Path, header: Mapping[str, Any]) -> list[EpochRecord]:

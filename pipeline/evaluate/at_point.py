@@ -4,13 +4,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import numpy as np
+
 from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.errors import FitError
 from pipeline.evaluate.evaluation import EvaluatedKind, Missing, Number, Numbers, PyhfFit
 from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreement
-from pipeline.gradient.loss import Judge, centre_of, judge
-from pipeline.gradient.pieces import Piece, Pieces, added, value
+from pipeline.gradient.loss import Judge, judge
+from pipeline.gradient.pieces import Piece, Pieces, added
 from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.likelihood.run_workspace import beyond_pyhf, workspace
@@ -31,8 +33,12 @@ class ModelPieces(NamedTuple):
     of_parameters: bool  # whether the objective looks at them, too
 
     def at(self, templates: Templates, pieces: Pieces) -> float:
-        """Return the objective of templates, those of all pieces together."""
-        return value(centre_of(self.judge), templates, pieces, of_parameters=self.of_parameters)
+        """Return the objective of templates, those of all pieces together.
+
+        Of what looks at parameters too, it is the mean over those of the pieces.
+        """
+        several = pieces if self.of_parameters else pieces[:1]
+        return float(np.mean([self.judge(templates, own.parameters).objective for own in several]))
 
 
 class Objectives(NamedTuple):

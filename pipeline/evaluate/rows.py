@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL
@@ -13,7 +11,7 @@ from pipeline.evaluate.evaluation import EvaluatedPoint, Further, Place, YieldTa
 from pipeline.gradient.loss import described
 from pipeline.gradient.pieces import Pieces, events
 from pipeline.gradient.sweeps import FreeValues
-from pipeline.optimise.parameters import edges_at
+from pipeline.optimise.parameters import edges_at, scalars
 from pipeline.templates import cautions
 from pipeline.templates.axes import Axes, variations_of
 
@@ -48,11 +46,6 @@ def row(
 def place(config: Config, parameters: FreeValues) -> Place:
     """Return parameters and bin edges at a point."""
     return Place(parameters=scalars(parameters), edges=_edges(config, parameters), pseudodata=None)
-
-
-def scalars(parameters: FreeValues) -> dict[str, float]:
-    """Return the parameters that are no arrays."""
-    return {name: float(value) for name, value in parameters.items() if np.ndim(value) == 0}
 
 
 def _edges(config: Config, parameters: FreeValues) -> dict[str, tuple[float, ...] | None]:

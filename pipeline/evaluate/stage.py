@@ -18,7 +18,7 @@ from pipeline.evaluate.evaluation import Bootstrap, Evaluation, FittedParameter,
 from pipeline.evaluate.pyhf_fit import fit_table
 from pipeline.evaluate.robustness.certificate import ExactLooks
 from pipeline.evaluate.robustness.together import Judged, robustness_of, with_polished
-from pipeline.evaluate.rows import place, row, scalars, tables
+from pipeline.evaluate.rows import place, row, tables
 from pipeline.evaluate.summary import Seconds, summary
 from pipeline.evaluate.variation_noise import variation_noise
 from pipeline.gradient.halves import of_optimisation
@@ -29,7 +29,7 @@ from pipeline.gradient.work import Work, prepare_work
 from pipeline.likelihood.run_workspace import beyond_pyhf, workspace
 from pipeline.likelihood.workspace import Workspace
 from pipeline.optimise import first_step
-from pipeline.optimise.parameters import edges_at
+from pipeline.optimise.parameters import edges_at, scalars
 from pipeline.optimise.plateaus import Plateau, plateaus
 from pipeline.templates import cautions
 from pipeline.templates.axes import Axes
@@ -42,10 +42,11 @@ JudgedPieces = Mapping[tuple[Point, Fold], Pieces]
 
 
 class Evaluations(NamedTuple):
-    """What the stage writes: the evaluation, and the workspace of each (point, fold)."""
+    """What the stage writes: evaluation, and workspace of each (point, fold); and the exact templates there."""
 
     evaluation: Evaluation
     workspaces: dict[tuple[str, str], Workspace]
+    exact: dict[tuple[Point, Fold], Templates]
 
 
 def all_points(
@@ -80,7 +81,7 @@ def all_points(
     robust = robustness_of(looks, columns, Judged(works, looks.judge), result, moves)
     flat: tuple[Plateau, ...] = ()
     if kept is not None:
-        exact = forward(executor, training, result, EXACT)
+        exact = made.exact[OPTIMISED, datasets.TRAIN]
         flat = plateaus(config, executor, training, result, kept, exact)
     return made._replace(evaluation=made.evaluation.changed(robustness=robust, plateaus=flat))
 
@@ -123,8 +124,11 @@ def evaluated(
         rows=tuple(row(config, *key, judged[key], result, cautious[key]) for key, result in found.items()),
         bootstrap=_bootstrap(config, executor, found[OPTIMISED, last], compared, objectives),
     )
-    workspaces = {key: e.workspace for key, e in found.items() if e.workspace is not None}
-    return Evaluations(everywhere, workspaces | {(p, PSEUDODATA): spec for p, (spec, _) in fitted.items()})
+    workspaces: dict[tuple[str, str], Workspace] = {
+        key: e.workspace for key, e in found.items() if e.workspace is not None
+    }
+    workspaces |= {(point, PSEUDODATA): spec for point, (spec, _) in fitted.items()}
+    return Evaluations(everywhere, workspaces, {key: e.templates for key, e in found.items()})
 
 
 def verdict_in_words(

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.containers import AnyArray, Templates
-from pipeline.gradient.sweeps import Centre, Executor, FreeValues, forward
+from pipeline.gradient.sweeps import Executor, FreeValues, forward
 from pipeline.gradient.work import Work
 from pipeline.templates.fill import Mode
 
@@ -59,12 +59,6 @@ def scaled(templates: Templates, factors: Float[np.ndarray, " samples"] | None) 
 def sum_of(arrays: Sequence[AnyArray]) -> np.ndarray:
     """Return the sum of arrays, in their order; of one, that one."""
     return functools.reduce(np.add, map(np.asarray, arrays))
-
-
-def value(centre: Centre, templates: Templates, pieces: Pieces, *, of_parameters: bool) -> float:
-    """Return the objective of templates: of what looks at parameters too, the mean over those of the pieces."""
-    several = pieces if of_parameters else pieces[:1]
-    return float(np.mean([centre(templates, own.parameters)[0] for own in several]))
 
 
 def events(pieces: Pieces) -> int:

@@ -24,6 +24,7 @@ from pipeline.gradient.sweeps import Centre, Executor, Step, value_and_grad
 from pipeline.gradient.work import Work
 from pipeline.optimise import first_step, kept, leading, starts
 from pipeline.optimise.checkpoints import Checkpoints, State
+from pipeline.optimise.parameters import scalars
 from pipeline.optimise.schedule import widths_at
 from pipeline.optimise.surrogate_calls import Calls
 from pipeline.optimise.update import in_ranges, update_of
@@ -151,6 +152,38 @@ def _smoothed(
     return Widths(at.operations, at.bandwidths, surrogate), noted
 
 
+def each_epoch_of_all_starts(
+    config: Config,
+    executor: Executor,
+    work: Work,
+    state: State,
+    *,
+    until: int,
+    calls: Calls | None = None,
+    judged: Judge | None = None,
+) -> Iterator[tuple[State, EpochRecord | None]]:
+    """Yield as ``each_epoch`` does, through all starts.
+
+    A drawn start that comes to where the objective is not finite ends there: the state at the next one comes without a
+    record.
+
+    Raises:
+        FitError: there is no finite objective in the first start.
+    """
+    while state.epoch < until and not starts.is_over(config, state):
+        epochs = each_epoch(config, executor, work, state, until=until, calls=calls, judged=judged)
+        try:
+            for after, record in epochs:
+                state = after
+                yield state, record
+        except FitError as error:
+            if state.start == 0:
+                raise
+            logger.info(f"note: start {int(state.start)} ends: {error}")
+            state = starts.following(config, state)
+            yield state, None
+
+
 def run(
     config: Config,
     executor: Executor,
@@ -164,9 +197,8 @@ def run(
 ) -> tuple[State, list[EpochRecord]]:
     """Run epochs until ``until``, and save each in the folder ``checkpoints``; fewer where the run is over before.
 
-    A drawn start that comes to where the objective is not finite ends there, and the next one begins. Epochs already
-    there are not computed again. A checkpoint counts only where its fingerprint (configuration, analysis, events) is
-    the same. Calls of a stage without a derivative are in ``calls/`` beside the checkpoints.
+    Epochs already there are not computed again. A checkpoint counts only where its fingerprint (configuration,
+    analysis, events) is the same. Calls of a stage without a derivative are in ``calls/`` beside the checkpoints.
     """
     saved = Checkpoints(checkpoints, fingerprint, config.optimise.keep_every)
     simulated = work.problem.analysis.simulated is not None
@@ -174,19 +206,16 @@ def run(
     last = saved.resume(
         state, until, lambda epoch: calls is None or all(map(calls.there, range(state.epoch, epoch)))
     )
-    while last.epoch < until and not starts.is_over(config, last):
-        try:
-            for after, record in each_epoch(config, executor, work, last, until=until, calls=calls):
-                last = after
+    try:
+        for after, record in each_epoch_of_all_starts(config, executor, work, last, until=until, calls=calls):
+            last = after
+            if record is not None:
                 saved.keep(last, record)
                 progress(record)
-        except FitError as error:
-            if last.start == 0:
-                path = saved.path(last.epoch)
-                kept = f"; the state it started from is {path}" if path.exists() else ""
-                raise FitError(f"{error}{kept}") from error
-            logger.info(f"note: start {int(last.start)} ends: {error}")
-            last = starts.following(config, last)
+    except FitError as error:
+        path = saved.path(last.epoch)
+        kept = f"; the state it started from is {path}" if path.exists() else ""
+        raise FitError(f"{error}{kept}") from error
     return last, saved.records(state.epoch, last.epoch)
 
 
@@ -205,8 +234,8 @@ def _record(
         epoch=state.epoch,
         objective=step.objective,
         gradient_norm=math.sqrt(sum(float(np.sum(np.square(g))) for g in scaled.values())),
-        parameters={name: float(p) for name, p in state.parameters.items() if np.ndim(p) == 0},
-        gradient={name: float(g) for name, g in step.gradient.items() if np.ndim(g) == 0},
+        parameters=scalars(state.parameters),
+        gradient=scalars(step.gradient),
         sweeps=SweepSeconds(**step.seconds),
         events=events,
         seconds=seconds,

@@ -62,3 +62,8 @@ def edges_at(config: Config, parameters: FreeValues) -> dict[str, list[float] | 
         for b in binnings_of(config)
     }
     return {n: None if e is None else np.asarray(e, dtype=np.float64).tolist() for n, e in found.items()}
+
+
+def scalars(values: FreeValues) -> dict[str, float]:
+    """Return what is no array of parameters, or of their gradient."""
+    return {name: float(value) for name, value in values.items() if np.ndim(value) == 0}

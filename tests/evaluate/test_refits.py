@@ -1,11 +1,15 @@
 """The uncertainty of the optimisation: refits are optimisations of bootstrap samples, and spread as theory says."""
 
 import contextlib
+import functools
+import itertools
 import json
+import uuid
 
 import numpy as np
 import pytest
 import rootfiles
+import uproot
 from columnfiles import write_columns
 from squares import SIGMA, events_of, optimum, write_squares
 
@@ -64,8 +68,13 @@ def test_each_is_the_optimum_of_its_replica_judged_on_events_held_out(squares):
 
 
 @pytest.mark.parametrize(("check", "starts"), [("null", 1), ("2", 1), ("2", 2)])
-def test_a_refit_is_an_ordinary_optimisation_of_the_events_repeated(tmp_path, check, starts):
+def test_a_refit_is_an_ordinary_optimisation_of_the_events_repeated(tmp_path, monkeypatch, check, starts):
     """A cut, a likelihood with the simulation's statistics, adam; the best epoch that was looked at, or the last."""
+    numbers = itertools.count(
+        1
+    )  # of files: the bootstrap knows events by them, so let it draw the same every time
+    numbered = functools.partial(uproot.recreate, uuid_function=lambda: uuid.UUID(int=next(numbers)))
+    monkeypatch.setattr(uproot, "recreate", numbered)
     overrides = ["data.held_out_fraction=0", "optimise.epochs=6", f"optimise.check_every={check}"]
     overrides.append(f"optimise.starts={starts}")
     with contextlib.chdir(tmp_path):

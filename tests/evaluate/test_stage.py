@@ -40,7 +40,7 @@ def test_the_number_is_half_the_interval(results):
 
 
 def test_everything_is_reported(results, miniature):
-    evaluated, workspaces = results[0]
+    evaluated, workspaces, _ = results[0]
     keys = {(p, f) for p in ("initial", "optimised") for f in ("train", "held_out")}
     assert {(row.point, row.fold) for row in evaluated.rows} == keys
     assert set(workspaces) == keys | {("initial", "pseudodata"), ("optimised", "pseudodata")}

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import uuid
 
 import numpy as np
 import uproot
@@ -65,7 +66,10 @@ def write_squares(folder, *overrides, events=2000, held_out=0.5, files=4):
             "x": rng.normal(1.0, SIGMA["p"], each),
             "y": rng.normal(-1.0, SIGMA["q"], each),
         }
-        with uproot.recreate(folder / name) as file:
+        own = uuid.uuid5(
+            uuid.NAMESPACE_OID, name
+        )  # by which the bootstrap knows the file: the same in every run
+        with uproot.recreate(folder / name, uuid_function=lambda own=own: own) as file:
             file.mktree("events", {branch: array.dtype for branch, array in content.items()})
             file["events"].extend(content)
     listed = [{"path": name, "nevts": each} for name in names]

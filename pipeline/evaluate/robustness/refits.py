@@ -16,15 +16,13 @@ from pipeline.errors import FitError
 from pipeline.gradient.loss import Judge
 from pipeline.gradient.sweeps import Executor, FreeValues, forward
 from pipeline.gradient.work import Work
-from pipeline.optimise import starts
-from pipeline.optimise.epochs import each_epoch
-from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.epochs import each_epoch_of_all_starts
+from pipeline.optimise.parameters import initial_parameters, scalars
 from pipeline.optimise.update import initial_state
 from pipeline.templates.fill import EXACT
 
-FIRST_REPLICA = (
-    2**32
-)  # beyond those of errors, so that no error is of the events that a refit was optimised on
+# Beyond those of errors, so that no error is of the events that a refit was optimised on.
+FIRST_REPLICA = 2**32
 logger = logging.getLogger(__name__)
 
 
@@ -90,8 +88,7 @@ def refits(
             failed.append(FailedRefit(number=number, reason=str(error)))
             logger.info(f"refit {number} of {config.evaluate.refits}: no result, {error}")
             continue
-        scalars = {name: float(array) for name, array in found.items() if np.ndim(array) == 0}
-        done.append(Refit(number=number, parameters=scalars, objective=value))
+        done.append(Refit(number=number, parameters=scalars(found), objective=value))
         logger.info(f"refit {number} of {config.evaluate.refits}: exact {value:.6g} on {fold} events")
     return Refits(fold=fold, done=tuple(done), failed=tuple(failed))
 
@@ -100,14 +97,8 @@ def refitted(config: Config, executor: Executor, work: Work, judge: Judge) -> Fr
     """Return the parameters that an optimisation of some work ends with, from the run's start or starts."""
     state = initial_state(config, initial_parameters(config))
     end = config.optimise.all_epochs
-    while state.epoch < end and not starts.is_over(config, state):
-        try:
-            for found, _ in each_epoch(config, executor, work, state, until=end, judged=judge):
-                state = found
-        except FitError:
-            if state.start == 0:
-                raise
-            state = starts.following(config, state)  # as in a run: a drawn start that fails is left
+    for after, _ in each_epoch_of_all_starts(config, executor, work, state, until=end, judged=judge):
+        state = after
     return state.result
 
 

@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,17 +21,17 @@ import numpy as np
 from pipeline import config as configuration
 from pipeline.analysis import Analysis
 from pipeline.config import written
-from pipeline.data import column_file, datasets, store
-from pipeline.data.fingerprint import fingerprint_of
+from pipeline.data import datasets, store
+from pipeline.data.fingerprint import fingerprint_of, of_optimisation
 from pipeline.data.names import INITIAL, Point
-from pipeline.data.provenance import outdated
 from pipeline.data.record import EpochRecord
-from pipeline.data.run_files import blocks, column_files, folder_of, records_of_all
+from pipeline.data.run_files import block_of, column_files, folder_of, is_current, records_of_all
 from pipeline.data.written import parsed
 from pipeline.errors import ConfigError, InputError, RunError
 from pipeline.evaluate.hist_objects import as_hist
 from pipeline.evaluate.summary import Summary
 from pipeline.optimise.blocks import optimised
+from pipeline.optimise.checkpoints import RECORDS
 from pipeline.simulate.in_memory import as_files
 
 POLLED = 0.3  # seconds between two looks at the records of a run
@@ -62,7 +62,7 @@ class Run:
 
     def __init__(self, config: str | Path, *overrides: str, folder: str | Path = ".") -> None:
         self.path, self.overrides, self.folder = Path(config).resolve(), overrides, Path(folder).resolve()
-        with self._here():
+        with contextlib.chdir(self.folder):
             self.config = configuration.load(self.path, [*overrides])
 
     @classmethod
@@ -101,8 +101,8 @@ class Run:
     def columns(self, workers: int = 1) -> None:
         """Read the events, simulated before if need be, into rectangular columns; files that are up to date stay."""
         self._all_of(self._simulations(), workers)
-        with self._here():
-            jobs = [job for job in datasets.columns_jobs(self.config) if not self._is_current(job)]
+        with contextlib.chdir(self.folder):
+            jobs = [job for job in datasets.columns_jobs(self.config) if not is_current(self.config, job)]
             places = [str(store.Folder(self.config.run).columns(job.name)) for job in jobs]
         each = zip(jobs, places, strict=True)
         self._all_of(
@@ -120,18 +120,17 @@ class Run:
             workers: processes that share the events; the result is the same for any number.
             callback: called with the record of each epoch, soon after it.
         """
-        with self._here():
-            done = self._finished()
-        for fold in [] if done else datasets.optimisations(self.config):
+        for fold in datasets.optimisations(self.config):
             of_fold = () if fold is None else ("--fold", str(fold))
             where = folder_of(self.config, fold)
-            for number, path in enumerate(blocks(self.config, fold), start=1):
-                command = ("optimise", "--block", str(number), *of_fold, "--output", str(path))
+            for number in self._blocks_left(fold):
+                command = ("optimise", "--block", str(number), *of_fold, "--output", str(where.block(number)))
                 self._verb(*command, "--workers", str(workers), records=where.checkpoints, callback=callback)
-        with self._here():
-            first = datasets.optimisations(self.config)[0]
-            found = optimised(self.config, column_files(self.config), first)
-            return Optimised({n: np.asarray(value) for n, value in found.items()}, done or self._finished())
+        with contextlib.chdir(self.folder):
+            files, first = column_files(self.config), datasets.optimisations(self.config)[0]
+            found = optimised(self.config, files, first)
+            records = records_of_all(self.config, fingerprint_of(self.config, files))[0]
+        return Optimised({name: np.asarray(value) for name, value in found.items()}, records)
 
     def evaluate(self, workers: int = 1) -> Summary:
         """Judge start and result with exact cuts, on all events that are held out too, and fit with pyhf."""
@@ -157,12 +156,15 @@ class Run:
             for channel, own in found["yields"].items()
         }
 
-    def _finished(self) -> list[EpochRecord]:
-        """Return the records of the first optimisation; empty where something of the run is missing."""
-        try:
-            return records_of_all(self.config, fingerprint_of(self.config, column_files(self.config)))[0]
-        except InputError:
-            return []
+    def _blocks_left(self, fold: int | None) -> list[int]:
+        """Return the blocks of an optimisation from the first one on that is not there, counted from 1."""
+        left = list(range(1, self.config.optimise.jobs + 1))
+        with contextlib.chdir(self.folder), contextlib.suppress(InputError):
+            fingerprint = of_optimisation(fingerprint_of(self.config, column_files(self.config)), fold)
+            while left:
+                block_of(self.config, fingerprint, left[0], fold)
+                left.pop(0)
+        return left
 
     def _simulations(self) -> list[tuple[str, ...]]:
         """Return the commands that make events which are not there."""
@@ -176,10 +178,6 @@ class Run:
                         ("simulate", "--sample", sample, "--index", str(index), "--output", str(path))
                     )
         return found
-
-    def _is_current(self, job: Any) -> bool:
-        path = store.Folder(self.config.run).columns(job.name)
-        return path.exists() and not outdated(self.config, job, column_file.read(path).sources)
 
     def _all_of(self, commands: list[tuple[str, ...]], workers: int) -> None:
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
@@ -196,34 +194,30 @@ class Run:
         """
         overrides = (part for override in self.overrides for part in ("--set", override))
         command = [sys.executable, "-m", "pipeline", verb, str(self.path), *overrides, *options]
-        with subprocess.Popen(
-            command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
-        ) as process:
+        with (
+            subprocess.Popen(
+                command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+            ) as process,
+            concurrent.futures.ThreadPoolExecutor(1) as reader,
+        ):
+            said = reader.submit(process.communicate)
             try:
-                with concurrent.futures.ThreadPoolExecutor(1) as reader:
-                    said = reader.submit(process.communicate)
-                    if callback is not None and records is not None:
-                        _follow(self.folder / records, said, callback)
-                    printed, messages = said.result()
+                if callback is not None and records is not None:
+                    _follow(self.folder / records, said, callback)
+                printed, messages = said.result()
             except BaseException:
-                process.terminate()
+                process.terminate()  # or the reader would wait for its end
                 raise
         if process.returncode:
             errors = [line for line in messages.splitlines() if line.startswith("error: ")]
             raise RunError(f"{verb}: {(errors or [messages.strip()])[-1].removeprefix('error: ')}")
         return printed
 
-    @contextlib.contextmanager
-    def _here(self) -> Iterator[None]:
-        with contextlib.chdir(self.folder):
-            yield
-
 
 def _follow(folder: Path, end: "concurrent.futures.Future[Any]", callback: Callback) -> None:
     """Hand the records of new epochs to a callback until a run ends."""
-    path, seen = folder / "records.jsonl", 0.0
-    before = _records_in(path)
-    known = {record.epoch for record in before}
+    path, seen = folder / RECORDS, 0
+    known = {record.epoch for record in _records_in(path)}
     while True:
         ended = end.done()
         changed = path.stat().st_mtime_ns if path.exists() else 0

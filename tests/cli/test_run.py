@@ -1,6 +1,7 @@
 """A run from Python: its files are those of the command line, its errors are sentences, and it goes on where it was."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,33 @@ def test_what_is_done_is_not_done_again(done):
     assert not seen
     assert again.records == optimised.records
     assert {path: path.stat().st_mtime_ns for path in (*files, *blocks)} == files | blocks
+
+
+def test_blocks_that_are_there_are_not_made_again(done, tmp_path):
+    """The states of their epochs are gone by the next block, so they would be computed from the beginning."""
+    run, optimised, _, _ = done
+    copied = shutil.copytree(run.folder, tmp_path / "copy")
+    (copied / "results/window/optimise/block_2.npz").unlink()
+    shutil.rmtree(copied / "results/window/checkpoints")
+    first = copied / "results/window/optimise/block_1.npz"
+    made, seen = first.stat().st_mtime_ns, []
+    again = Run(run.path, folder=copied).optimise(callback=seen.append)
+    assert [record.epoch for record in seen] == [2, 3]
+    assert first.stat().st_mtime_ns == made
+    assert again.parameters["cut"].tobytes() == optimised.parameters["cut"].tobytes()
+
+
+def test_a_callback_that_raises_ends_the_stage(tmp_path):
+    run = Run(
+        rootfiles.write_run(tmp_path),
+        "optimise.epochs=100000",
+        "optimise.epochs_per_job=100000",
+        folder=tmp_path,
+    )
+    run.columns()
+    with pytest.raises(ZeroDivisionError):
+        run.optimise(callback=lambda record: 1 / 0)
+    assert not (tmp_path / "results/tiny/optimise/block_1.npz").exists()
 
 
 def test_the_command_line_goes_on_with_the_same_bits(done, tmp_path):
