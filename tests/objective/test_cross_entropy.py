@@ -16,6 +16,7 @@ from pipeline.cluster import InProcess
 from pipeline.config import Objective
 from pipeline.config.quantities import Discovery
 from pipeline.data import datasets
+from pipeline.data.names import OPTIMISED
 from pipeline.errors import ConfigError
 from pipeline.evaluate.stage import all_points
 from pipeline.gradient.loss import centre
@@ -117,12 +118,12 @@ def test_a_classifier_is_trained_over_chunks(training, miniature_columns):
 @pytest.mark.slow
 @pytest.mark.simulate
 def test_pyhf_has_no_such_number_but_still_fits(training, miniature_columns):
-    points = {"initial": initial_parameters(training)}
+    points = {OPTIMISED: initial_parameters(training)}
     with heard() as said:
         found = all_points(training, InProcess(), miniature_columns, points)
     assert all(row.pyhf is None and row.exact > 0 for row in found.evaluation.rows)
     assert any("pyhf has no such number" in line for line in said)
-    fit = found.evaluation.at("initial", "train").fit
+    fit = found.evaluation.at(OPTIMISED, "train").fit
     assert fit.interval_missing or fit.interval[0] < 0 < fit.interval[1]
     assert sorted(fit.prefit_stdev) == ["4j1b", "4j2b"]
 
