@@ -42,8 +42,8 @@ INSIDE = {
     " specifier run_workspace",
     "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
     " weighted_sum bounds",
-    "optimise": "schedule parameters given_values width_names first_step kept leading checkpoints update starts"
-    " surrogate_calls epochs blocks plateaus",
+    "optimise": "schedule parameters given_values width_names automatic_widths first_step kept leading checkpoints"
+    " update starts surrogate_calls epochs blocks plateaus",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",
     "report": "figures robustness page",

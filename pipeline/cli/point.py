@@ -19,10 +19,11 @@ from pipeline.evaluate.cross_fitting import paired, works_of_folds
 from pipeline.gradient.pieces import Pieces
 from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work, prepare_work
+from pipeline.optimise.automatic_widths import of_run
 from pipeline.optimise.blocks import optimised
 from pipeline.optimise.given_values import Value, parsed_value, require_free, with_values
 from pipeline.optimise.parameters import initial_parameters
-from pipeline.optimise.width_names import check_names
+from pipeline.optimise.width_names import missing_names
 
 logger = logging.getLogger(__name__)
 
@@ -45,18 +46,32 @@ def looking(
 ) -> Iterator[tuple[Config, Work, FreeValues]]:
     """Return configuration, events of a fold, and the initial or optimised parameters, with some set by hand."""
     config, values = config_and_values(path, overrides)
-    with _at(config, values, point, fold) as pieces:
-        yield config, *only(config, pieces)
+    with _at(config, values, point, fold) as (run, pieces):
+        yield run, *only(run, pieces)
 
 
 @contextlib.contextmanager
 def sweeping(
-    path: Path, overrides: Sequence[str], point: str, fold: str, workers: int, memory_mb: int | None
+    path: Path,
+    overrides: Sequence[str],
+    point: str,
+    fold: str,
+    workers: int,
+    memory_mb: int | None,
+    *,
+    relaxed: bool = False,
 ) -> Iterator[tuple[Config, Executor, Pieces]]:
-    """Look at a point as ``looking`` does, with workers to go through all events, which may be in pieces."""
+    """Look at a point as ``looking`` does, with workers to go through all events, which may be in pieces.
+
+    Args:
+        relaxed: with smooth cuts, too, whose widths the configuration then has.
+    """
     config, values = config_and_values(path, overrides)
-    with executor_of(config, workers, memory_mb) as executor, _at(config, values, point, fold) as pieces:
-        yield config, executor, pieces
+    with (
+        executor_of(config, workers, memory_mb) as executor,
+        _at(config, values, point, fold, relaxed=relaxed) as (run, pieces),
+    ):
+        yield run, executor, pieces
 
 
 def only(config: Config, pieces: Pieces) -> tuple[Work, FreeValues]:
@@ -74,7 +89,9 @@ def only(config: Config, pieces: Pieces) -> tuple[Work, FreeValues]:
 
 
 @contextlib.contextmanager
-def _at(config: Config, values: dict[str, Value], point: str, fold: str) -> Iterator[Pieces]:
+def _at(
+    config: Config, values: dict[str, Value], point: str, fold: str, *, relaxed: bool = False
+) -> Iterator[tuple[Config, Pieces]]:
     datasets.chosen(config, fold)
     initial = with_values(config, initial_parameters(config), values)
     with tempfile.TemporaryDirectory() as scratch:
@@ -88,10 +105,13 @@ def _at(config: Config, values: dict[str, Value], point: str, fold: str) -> Iter
             found = [initial]
         works = works_of_folds(config, files) if len(found) > 1 else [prepare_work(config, files, fold)]
         pieces = paired(works, found)
-        check_names(config, pieces[0].work, pieces[0].parameters, relaxed=False)
+        if relaxed:
+            config = of_run(config, files)
+        elif config.widths:
+            missing_names(config, pieces[0].work, pieces[0].parameters)  # a wrong name is an error here, too
         for note in notes(config, files):
             logger.info(note)
-        yield pieces
+        yield config, pieces
 
 
 def executor_of(

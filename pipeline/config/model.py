@@ -1,12 +1,13 @@
 """Sections of the statistical model: channels, normalisations, systematic uncertainties."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
 from pydantic import Field
 
-from pipeline.config.section import MOST, Bandwidth, Name, Section
+from pipeline.config.section import AUTO, MOST, Bandwidth, Name, Section
 
 LUMINOSITY = "lumi"
 """The parameter of the luminosity, in pyhf's vocabulary."""
@@ -37,6 +38,9 @@ class Regular(Section):
         return tuple(float(edge) for edge in np.linspace(self.low, self.high, self.bins + 1))
 
 
+BANDWIDTH = Bandwidth(initial=0.3, final=0.1, unit="bin")  # of a channel that gives none
+
+
 class Channel(Section):
     """One region of the fit; its name is that of an observation of the analysis."""
 
@@ -58,8 +62,16 @@ class Channel(Section):
         le=MOST,
         description="number of bins among which the analysis divides every event itself, in place of `edges`",
     )
-    bandwidth: Bandwidth | None = Field(
-        default=None, description="width of the kernel of the relaxed histogram; needed where there are edges"
+    bandwidth: Annotated[
+        Bandwidth | None,
+        pydantic.BeforeValidator(
+            lambda given: None if given == AUTO else given,
+            json_schema_input_type=Bandwidth | Literal["auto"] | None,
+        ),
+    ] = Field(
+        default=None,
+        description="width of the kernel of the relaxed histogram; absent or `auto`, where there are edges: from 0.3 "
+        "to 0.1 of a bin",
     )
     label: str = Field(default="events", description="axis label, with unit")
     in_fit: bool = Field(
@@ -69,6 +81,18 @@ class Channel(Section):
         default=False,
         description="of a channel with `in_fit: false`: its sum counts systematic variations as further events",
     )
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _has_bandwidth(cls, given: Any) -> Any:
+        """Fill in the bandwidth of a channel with edges, which has one always."""
+        if (
+            isinstance(given, Mapping)
+            and given.get("edges") is not None
+            and given.get("bandwidth") in (None, AUTO)
+        ):
+            return {**given, "bandwidth": BANDWIDTH}
+        return given
 
     @pydantic.model_validator(mode="after")
     def _ordered(self) -> "Channel":
@@ -83,8 +107,6 @@ class Channel(Section):
             raise ValueError("give edges or shares: a channel has one kind of bins")
         if len(self.edges) < 2 or any(a >= b for a, b in zip(self.edges, self.edges[1:], strict=False)):
             raise ValueError(f"edges {list(self.edges)} must be at least two ascending numbers")
-        if self.bandwidth is None:
-            raise ValueError("a channel with edges needs a bandwidth: {initial: ..., final: ...}")
         narrowest = min(b - a for a, b in zip(self.edges, self.edges[1:], strict=False))
         if self.free_edges is not None and not self.free_edges.smallest < narrowest:
             raise ValueError(

@@ -1,6 +1,6 @@
 """What every section of a configuration is made of."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -65,6 +65,24 @@ class Anneal(Section):
         if self.final > self.initial:
             raise ValueError(f"final {self.final} is larger than initial {self.initial}; widths only shrink")
         return self
+
+
+AUTO = "auto"  # for a width or a bandwidth, in place of leaving it out: it removes one that is inherited
+
+
+def _without_auto(given: object) -> object:
+    if given == AUTO:
+        return {}
+    return {n: width for n, width in given.items() if width != AUTO} if isinstance(given, Mapping) else given
+
+
+Widths = Annotated[
+    dict[str, Anneal],
+    pydantic.BeforeValidator(
+        _without_auto, json_schema_input_type=Literal["auto"] | dict[str, Anneal | Literal["auto"]]
+    ),
+]
+"""Widths by name; those that are `auto` are not there."""
 
 
 class Bandwidth(Anneal):

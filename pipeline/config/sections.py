@@ -1,6 +1,6 @@
 """The whole configuration: every key with its default, its range and what it means."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pydantic
@@ -13,7 +13,7 @@ from pipeline.config.model import Channel, Model, NormPlusShapeSystematic
 from pipeline.config.objective import McStatistics, Objective, OfNuisanceParameters
 from pipeline.config.optimisation import Optimise
 from pipeline.config.quantities import OfStrength, ProfileInterval
-from pipeline.config.section import MOST, Anneal, Name, Section
+from pipeline.config.section import MOST, Anneal, Name, Section, Widths
 from pipeline.errors import nearest
 
 
@@ -52,9 +52,10 @@ class Config(Section):
     parameters: dict[str, float] = Field(
         default={}, description="start values of free parameters; absent: the analysis's own"
     )
-    widths: dict[str, Anneal] = Field(
+    widths: Widths = Field(
         default={},
-        description="widths of relaxed operations, by free parameter or by the name the analysis gives",
+        description="widths of relaxed operations, by free parameter or by the name the analysis gives; absent or "
+        "`auto`, each or all: from the distributions and the number of the training events (docs/widths.md)",
     )
     channels: dict[Name, Channel] = Field(min_length=1, description="one entry per region")
     model: Model = Model()
@@ -117,6 +118,10 @@ class Config(Section):
                 "objective.template_noise: true: not for a stage without a derivative, whose calls have a noise of "
                 "their own; remove it"
             )
+
+    def with_widths(self, found: Mapping[str, Anneal]) -> "Config":
+        """Return the run with more widths, of names that it gives none for."""
+        return self.model_copy(update={"widths": {**self.widths, **found}})
 
     @property
     def alternatives(self) -> dict[str, "Config"]:

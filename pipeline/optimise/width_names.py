@@ -18,35 +18,42 @@ from pipeline.data import store
 from pipeline.errors import ConfigError, nearest
 from pipeline.gradient.work import Problem, Work
 from pipeline.relax import Relaxed
+from pipeline.relax.arrays import Mask, RealArrays
 from pipeline.relax.widths import Width, named_like
 from pipeline.templates.variations import Observer, families
 
 EVENTS = 2  # of the chunk that shows which widths an analysis asks for; only its shape is looked at
 
 
-class _Asking(Relaxed):
+class Asking(Relaxed):
     """The smooth operations, which write down the names of the widths that they are asked for."""
 
     names: set[str] = eqx.field(kw_only=True)
+    answer: float = eqx.field(default=1.0, kw_only=True)
 
-    def _width(self, operation: str, width: str | Width | None, threshold: object = None) -> Width:
+    def _width(
+        self,
+        operation: str,
+        width: str | Width | None,
+        x: RealArrays,
+        threshold: object = None,
+        mask: Mask = None,
+    ) -> Width:
         name = width if isinstance(width, str) else named_like(threshold, self.thresholds)
         if width is not None and not isinstance(width, str):
             return width
         if name is None:
-            return super()._width(operation, width, threshold)
+            return super()._width(operation, width, x, threshold, mask)
         self.names.add(name)
-        return 1.0
+        return self.answer
 
 
-def check_names(config: Config, work: Work, parameters: Mapping[str, ArrayLike], *, relaxed: bool) -> None:
-    """Raise where a width is given that nothing asks for, or, for what is ``relaxed``, one is asked for and not given.
+def missing_names(config: Config, work: Work, parameters: Mapping[str, ArrayLike]) -> set[str]:
+    """Return the names of the widths that an analysis asks for and a configuration does not give.
 
     Raises:
-        ConfigError: the message has the name and the nearest ones.
+        ConfigError: a width is given that nothing asks for; the message has the name and the nearest ones.
     """
-    if not config.widths and not relaxed:
-        return
     asked = _asked(work, parameters)
     known = asked | set(work.problem.analysis.parameters)
     for name in config.widths:
@@ -55,12 +62,7 @@ def check_names(config: Config, work: Work, parameters: Mapping[str, ArrayLike],
                 f"widths.{name}: no free parameter of {config.analysis.target}, and nothing in its `observe` asks for "
                 f"a width of this name; {nearest(name, known) if known else 'it asks for none, remove the key'}"
             )
-    missing = sorted(asked - set(config.widths))
-    if relaxed and missing:
-        raise ConfigError(
-            f"widths: {config.analysis.target} asks for the width {missing[0]!r}, which is not given; add "
-            f"widths.{missing[0]}: {{initial: ..., final: ...}}"
-        )
+    return asked - set(config.widths)
 
 
 def _asked(work: Work, parameters: Mapping[str, ArrayLike]) -> set[str]:
@@ -76,8 +78,8 @@ def _asked(work: Work, parameters: Mapping[str, ArrayLike]) -> set[str]:
     ) -> list[tuple[Mapping[str, jax.Array], Mapping[str, jax.Array]]]:
         # Whole numbers stay such, and an analysis may mix them with others.
         with jax.numpy_dtype_promotion("standard"):
-            p, c = Parameters(_in_precision(problem, free)), Columns(_in_precision(problem, arrays))
-            relax = _Asking({}, thresholds=p.arrays, names=names)
+            p, c = Parameters(in_precision(problem, free)), Columns(in_precision(problem, arrays))
+            relax = Asking({}, thresholds=p.arrays, names=names)
             seen = families(Observer(found, problem.binnings, p, relax), variations, c)
         return [(family.weights, family.values) for family in seen]
 
@@ -93,7 +95,8 @@ def _asked(work: Work, parameters: Mapping[str, ArrayLike]) -> set[str]:
     return names
 
 
-def _in_precision(problem: Problem, arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def in_precision(problem: Problem, arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Return arrays with those of floating numbers in the precision of the sweeps."""
     return {
         name: array.astype(problem.precision) if jnp.issubdtype(array.dtype, jnp.floating) else array
         for name, array in arrays.items()

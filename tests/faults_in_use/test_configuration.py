@@ -21,7 +21,7 @@ from pipeline.data import datasets, store
 from pipeline.errors import ConfigError, InputError, OutputError
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
-from pipeline.optimise.width_names import check_names
+from pipeline.optimise.width_names import missing_names
 
 SECONDS = 30.0  # of the longest refusal: an input without end takes longer
 
@@ -420,24 +420,22 @@ return {"all": Observation(weight=c.weight * relax.greater(c.x, p.cut) * narrow)
 
 
 @pytest.mark.parametrize(
-    ("given", "relaxed", "says"),
+    ("given", "missing", "says"),
     [
-        ({"cut": 0.1, "upper": 0.1}, True, None),
-        ({"cut": 0.1}, True, r"asks for the width 'upper', which is not given; add widths\.upper: \{initial"),
-        ({"upper": 0.1}, True, r"asks for the width 'cut', which is not given"),
-        ({"cut": 0.1}, False, None),
-        ({}, False, None),
-        ({"cutt": 0.1}, False, r"widths\.cutt: no free parameter of .*Tiny, .*; nearest: 'cut'"),
-        ({"cut": 0.1, "uper": 0.1}, True, r"widths\.uper: no free parameter .*; nearest: 'upper'"),
+        ({"cut": 0.1, "upper": 0.1}, set(), None),
+        ({"cut": 0.1}, {"upper"}, None),
+        ({}, {"cut", "upper"}, None),
+        ({"cutt": 0.1}, None, r"widths\.cutt: no free parameter of .*Tiny, .*; nearest: 'cut'"),
+        ({"cut": 0.1, "uper": 0.1}, None, r"widths\.uper: no free parameter .*; nearest: 'upper'"),
     ],
 )
-def test_b_names_of_widths(path, columns, given, relaxed, says):
+def test_b_names_of_widths(path, columns, given, missing, says):
     target = rootfiles.write_analysis(path.parent, "named.py", observe=NAMED)
     widths = {name: {"initial": width, "final": width} for name, width in given.items()}
     run = config.load(path, [f"analysis.target={target}", f"widths={json.dumps(widths)}"])
     work, start = prepare_work(run, columns, datasets.TRAIN), initial_parameters(run)
     with pytest.raises(ConfigError, match=says) if says else contextlib.nullcontext():
-        check_names(run, work, start, relaxed=relaxed)
+        assert missing_names(run, work, start) == missing
 
 
 def test_b_names_of_widths_on_the_command_line(path, capsys, tmp_path):

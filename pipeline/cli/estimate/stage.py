@@ -27,6 +27,7 @@ from pipeline.data.names import CROSS_FITTED
 from pipeline.errors import ConfigError
 from pipeline.gradient.resident import Resident
 from pipeline.gradient.work import Work, check_surrogate, check_variations_used
+from pipeline.optimise.automatic_widths import with_widths
 from pipeline.optimise.checkpoints import KEPT
 from pipeline.optimise.parameters import initial_parameters
 
@@ -59,8 +60,10 @@ def estimate(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         plan = plan_of(config, folder, seconds / 3)
+        first = small_work(config, plan.samples, plan.works[TRAIN], first_training(config))
+        config = with_widths(config, first, initial_parameters(config))
         with _programs_in(folder / "programs"):
-            measured = _measured(config, plan, folder, workers, seconds / 3)
+            measured = _measured(config, plan, first, folder, workers, seconds / 3)
         programs = sum(path.stat().st_size for path in (folder / "programs").rglob("*") if path.is_file())
         return _assembled(config, plan, measured, workers, memory_mb, programs)
 
@@ -109,9 +112,10 @@ def _programs_in(folder: Path) -> Iterator[None]:
             compilation_cache.reset_cache()  # or the next program would be written there
 
 
-def _measured(config: Config, plan: Plan, folder: Path, workers: Sequence[int], seconds: float) -> Measured:
+def _measured(
+    config: Config, plan: Plan, work: Work, folder: Path, workers: Sequence[int], seconds: float
+) -> Measured:
     parameters, resident = initial_parameters(config), Resident()
-    work = small_work(config, plan.samples, plan.works[TRAIN], first_training(config))
     started = time.perf_counter()
     found = seen(resident, work)
     read = (time.perf_counter() - started) / work.events

@@ -78,11 +78,13 @@ def scan(
     from pipeline.cli.point import only, sweeping
     from pipeline.data import store
     from pipeline.evaluate.scan import grid, scan
-    from pipeline.optimise.width_names import check_names
 
-    with sweeping(config, overrides, point, fold, workers, memory_mb) as (run, executor, pieces):
+    with sweeping(config, overrides, point, fold, workers, memory_mb, relaxed=True) as (
+        run,
+        executor,
+        pieces,
+    ):
         work, parameters = only(run, pieces)
-        check_names(run, work, parameters, relaxed=True)
         found = scan(run, executor, work, parameters, grid(run, over))
     store.write_json(output, {"fold": fold, **found})
     logger.info(f"{len(found['points'])} points in {output}")

@@ -41,10 +41,10 @@ def optimise(
     from pipeline.data.names import fold_name
     from pipeline.data.run_files import blocks, column_files, folder_of, notes
     from pipeline.gradient.work import prepare_work
+    from pipeline.optimise.automatic_widths import with_widths
     from pipeline.optimise.blocks import end_of
     from pipeline.optimise.parameters import initial_parameters
     from pipeline.optimise.starts import is_over
-    from pipeline.optimise.width_names import check_names
 
     run = configuration.load(config, overrides)
     if block > len(blocks(run)):
@@ -59,7 +59,7 @@ def optimise(
             )  # which must have events, too, as will be asked at the end
         fingerprint = of_optimisation(fingerprint_of(run, files), fold)
         start = initial_parameters(run)
-        check_names(run, work, start, relaxed=True)
+        run = with_widths(run, work, start)
         state = epochs.initial_state(run, start)
         if block > 1:
             state, _ = epochs.load(folder.block(block - 1), run, start, fingerprint, block - 1)
@@ -94,10 +94,9 @@ def evaluate(
     from pipeline.evaluate.cross_fitting import cross_fitted
     from pipeline.evaluate.stage import all_points, write
     from pipeline.evaluate.summary import Seconds
-    from pipeline.gradient.work import prepare_work
+    from pipeline.optimise.automatic_widths import of_run
     from pipeline.optimise.blocks import both_points, optimised
     from pipeline.optimise.parameters import initial_parameters
-    from pipeline.optimise.width_names import check_names
 
     run, started = configuration.load(config, overrides), time.perf_counter()
     with executor_of(run, workers, memory_mb) as executor:
@@ -106,8 +105,8 @@ def evaluate(
             logger.info(note)
         fingerprint = fingerprint_of(run, files)
         start, folds = initial_parameters(run), datasets.optimisations(run)
-        check_names(run, prepare_work(run, files, datasets.training(run, folds[0])), start, relaxed=False)
         epochs = records_of_all(run, fingerprint)
+        run = of_run(run, files)
         if run.data.folds is None:
             result = all_points(run, executor, files, both_points(run, files), kept(epochs[0]))
         else:
