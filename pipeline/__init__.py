@@ -21,6 +21,11 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
+FROM_PYTHON = {
+    "LivePlot": "pipeline.report.live",
+    "Run": "pipeline.cli.run",
+    "value_and_grad": "pipeline.cli.run",
+}
 MOVED = {"pipeline.hypotest": "pipeline.fit.hypotest", "pipeline.programs": "pipeline.simulate.program"}
 
 
@@ -46,9 +51,9 @@ class _FormerPaths(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def __getattr__(name: str) -> object:
-    """``Run``, which takes a second to import."""
-    if name == "Run":
-        return importlib.import_module("pipeline.cli.run").Run
+    """``Run`` and what goes with it, which take a second to import."""
+    if name in FROM_PYTHON:
+        return getattr(importlib.import_module(FROM_PYTHON[name]), name)
     raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
 
 

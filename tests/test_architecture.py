@@ -43,10 +43,10 @@ INSIDE = {
     "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
     " weighted_sum bounds",
     "optimise": "schedule parameters given_values width_names automatic_widths first_step kept leading checkpoints"
-    " update starts surrogate_calls epochs blocks plateaus",
+    " update starts surrogate_calls epochs blocks plateaus own_loop",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",
-    "report": "figures robustness page",
+    "report": "figures live robustness page",
     "simulate": "generate in_memory program pythia",
     "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
     "templates": "binning axes shapes smoothing surrogate variations blocks fill varied cautions",
@@ -55,7 +55,7 @@ MOST_ENTRIES = 20  # of the package and of each folder, besides __init__ and __m
 MODULE_LINES, FUNCTION_LINES, MEDIAN_MODULE, MEDIAN_FUNCTION = 300, 60, 160, 12
 FILES = sorted(PACKAGE.rglob("*.py"))
 PUBLIC = {
-    "pipeline": ("Run",),
+    "pipeline": ("LivePlot", "Run", "value_and_grad"),
     "pipeline.analysis": (
         *("Analysis", "FlatTree", "Free", "NanoAOD", "Shift", "Simulated", "Transform", "WeightFactor"),
     ),

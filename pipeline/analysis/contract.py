@@ -48,8 +48,18 @@ class Analysis:
         They keep their types, of numbers or booleans; ``weight`` is kept in float64. A column ``event_number`` is for
         the bootstrap alone: the events' field of that name, of the events that were kept. The preselection must keep
         every event that any allowed value of the parameters could select.
+
+        Without a method of your own: all events of a ``FlatTree`` and the branches that it names, each with one number
+        per event, as they are; the weight is the branch ``weight``, or 1.
         """
-        raise TypeError(f"{type(self).__name__} defines no method columns(events, dataset)")
+        del dataset
+        if not isinstance(self.reads, FlatTree) or any(events[name].ndim > 1 for name in self.reads.branches):
+            raise TypeError(
+                f"{type(self).__name__} defines no method columns(events, dataset), which is needed where an event has "
+                "more than one number of a kind"
+            )
+        found = {name: events[name] for name in self.reads.branches}
+        return {"weight": np.ones(len(events)), **found}
 
     def observe(self, p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, Observation]:
         """Return one observation per channel from columns; every decision goes through ``relax``."""

@@ -6,6 +6,7 @@ loses no epoch.
 
 import concurrent.futures
 import contextlib
+import functools
 import inspect
 import json
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 import hist
 import numpy as np
+from jax.typing import ArrayLike
 
 from pipeline import config as configuration
 from pipeline.analysis import Analysis
@@ -30,8 +32,11 @@ from pipeline.data.written import parsed
 from pipeline.errors import ConfigError, InputError, RunError
 from pipeline.evaluate.hist_objects import as_hist
 from pipeline.evaluate.summary import Summary
+from pipeline.gradient.sweeps import FreeValues
 from pipeline.optimise.blocks import optimised
 from pipeline.optimise.checkpoints import RECORDS
+from pipeline.optimise.own_loop import Loss
+from pipeline.simulate.generate import TREE
 from pipeline.simulate.in_memory import as_files
 
 POLLED = 0.3  # seconds between two looks at the records of a run
@@ -88,7 +93,7 @@ class Run:
         if "run" not in settings:
             raise ConfigError("settings: 'run', the name of the run, is missing; add it")
         place = Path(folder).resolve() / str(settings["run"])
-        manifest = {"manifest": str(as_files(events, place))}
+        manifest = {"manifest": str(as_files(events, place, getattr(analysis.reads, "tree", TREE)))}
         content = {
             **settings,
             "analysis": {**settings.get("analysis", {}), "target": _target(analysis)},
@@ -97,6 +102,12 @@ class Run:
         path = place / f"{settings['run']}.yaml"
         store.write_text(path, written(content))
         return cls(path, folder=folder)
+
+    @functools.cached_property
+    def loss(self) -> Loss:
+        """What the epochs minimise, in this process; it needs the columns."""
+        with contextlib.chdir(self.folder):
+            return Loss.of(self.config, column_files(self.config))
 
     def columns(self, workers: int = 1) -> None:
         """Read the events, simulated before if need be, into rectangular columns; files that are up to date stay."""
@@ -212,6 +223,17 @@ class Run:
             errors = [line for line in messages.splitlines() if line.startswith("error: ")]
             raise RunError(f"{verb}: {(errors or [messages.strip()])[-1].removeprefix('error: ')}")
         return printed
+
+
+def value_and_grad(
+    run: Run, parameters: Mapping[str, ArrayLike], epoch: int | None = None
+) -> tuple[float, FreeValues]:
+    """Return what a run minimises at some parameters and its derivatives, over all training events, for your own loop.
+
+    It is computed in this process, in float64 whatever JAX is set to. See ``Loss.value_and_grad``; ``run.loss.initial``
+    are the start values, and ``run.loss.exact`` is the same with hard cuts.
+    """
+    return run.loss.value_and_grad(parameters, epoch)
 
 
 def _follow(folder: Path, end: "concurrent.futures.Future[Any]", callback: Callback) -> None:

@@ -11,7 +11,9 @@ from pipeline.config.section import MOST, Section
 class Optimise(Section):
     """How the parameters move."""
 
-    epochs: int = Field(ge=1, le=MOST, description="updates; every epoch sees every training event")
+    epochs: int = Field(
+        default=100, ge=1, le=MOST, description="updates; every epoch sees every training event"
+    )
     epochs_per_job: int = Field(default=50, ge=1, description="epochs per Snakemake job")
     optimiser: Literal["adam", "sgd"] = Field(default="adam", description="optax's optimiser of that name")
     learning_rate: float = Field(

@@ -60,7 +60,7 @@ class Config(Section):
     channels: dict[Name, Channel] = Field(min_length=1, description="one entry per region")
     model: Model = Model()
     objective: Objective
-    optimise: Optimise
+    optimise: Optimise = Optimise()
     surrogate: Surrogate | None = None
     evaluate: Evaluate = Evaluate()
     cluster: Cluster = Cluster()

@@ -25,6 +25,17 @@ class Change(Written):
     failed_replicas: int
     is_better: bool | None
 
+    def __str__(self) -> str:
+        """Return both numbers and the change in words."""
+        where = f"{'pyhf' if self.by == 'pyhf' else 'exact cuts'}, {self.fold.replace('_', '-')} events"
+        if self.initial is None or self.optimised is None:
+            return f"{where}: no number at the {'start' if self.initial is None else 'result'}"
+        both = f"{where}: {self.initial:.4g} -> {self.optimised:.4g}"
+        if self.value is None:
+            return both
+        error = "" if self.error is None else f" +- {100 * self.error:.1f}"
+        return f"{both}, {100 * self.value:+.1f}{error} %"
+
 
 def change(evaluation: Evaluation) -> Change:
     """Return the change on the held-out events, or on all where none are held out.

@@ -1,5 +1,6 @@
 """The result of a run in few numbers, for other programs: ``summary.json``, whose keys docs/summary.md explains."""
 
+import html
 import importlib.metadata
 import json
 import platform
@@ -124,6 +125,27 @@ class Summary(Written):
     flags: tuple[Flag, ...] = Field(description="what to know before the number: bounds, derivatives, errors")
     folds: tuple[FoldSummary, ...] = Field(description="with data.folds, the optimisation outside of each")
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: parameters, the objective's values, the change, and what to know first."""
+        free = [
+            (f"{name} [{own.unit}]" if own.unit else name, f"{own.initial:.4g}", f"{own.optimised:.4g}")
+            for name, own in self.parameters.items()
+        ]
+        kinds = ("relaxed", "exact", "pyhf")
+        numbers = [
+            (point, fold, *(_shown(getattr(found, kind).value) for kind in kinds))
+            for point, folds in self.values.items()
+            for fold, found in folds.items()
+        ]
+        said = "".join(f"<li>{html.escape(flag.text)}</li>" for flag in self.flags)
+        objective = self.objective.label + (f" [{self.objective.unit}]" if self.objective.unit else "")
+        return (
+            f"<p><b>{html.escape(self.run)}</b>: {html.escape(objective)}. {html.escape(str(self.change))}</p>"
+            + _table(("parameter", "initial", "optimised"), free)
+            + _table(("point", "events", *kinds), numbers)
+            + (f"<ul>{said}</ul>" if said else "")
+        )
+
 
 def summary(
     config: Config, evaluation: Evaluation, seconds: Seconds, *optimisations: Sequence[EpochRecord]
@@ -185,6 +207,19 @@ def _folds(evaluation: Evaluation, optimisations: Sequence[Sequence[EpochRecord]
         )
         for own, records in zip(evaluation.folds, optimisations, strict=False)
     )
+
+
+def _shown(number: Number) -> str:
+    return "none" if number is None else f"{number:.4g}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in HTML; nothing without a row."""
+    if not rows:
+        return ""
+    first = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    others = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{first}</tr>{others}</table>"
 
 
 def versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ Branches = Mapping[str, np.ndarray | ak.Array]
 Generator = Callable[[str, int, np.random.Generator], Branches]
 
 
-def write(branches: Branches, path: Path) -> None:
+def write(branches: Branches, path: Path, tree: str = TREE) -> None:
     """Write one tree with one cluster beside ``path`` and rename it, so that ``path`` is whole or not there.
 
     The file's identity, by which the bootstrap knows it, is that of its name and event numbers: the same made anew.
@@ -36,8 +36,8 @@ def write(branches: Branches, path: Path) -> None:
             name: np.dtype((array.dtype, array.shape[1:])) if isinstance(array, np.ndarray) else array.type
             for name, array in branches.items()
         }
-        file.mktree(TREE, types, title="simulated events")
-        file[TREE].extend(dict(branches))
+        file.mktree(tree, types, title="simulated events")
+        file[tree].extend(dict(branches))
 
 
 def event_numbers(events: int, seed: int) -> np.ndarray:

@@ -14,12 +14,13 @@ from pipeline.simulate.generate import write
 EVENT = "event"  # the branch of their numbers
 
 
-def as_files(events: Mapping[str, Mapping[str, Any]], folder: Path) -> Path:
+def as_files(events: Mapping[str, Mapping[str, Any]], folder: Path, tree: str) -> Path:
     """Write a ROOT file of each sample, and the manifest; its path.
 
     Args:
         events: branches by sample, ``process`` or ``process__variation``: NumPy arrays, or jagged awkward ones. Those
             without a branch ``event`` are numbered in their order.
+        tree: its name, which the analysis reads.
 
     Raises:
         ConfigError: there is no branch, or they are of different lengths.
@@ -34,7 +35,7 @@ def as_files(events: Mapping[str, Mapping[str, Any]], folder: Path) -> Path:
             )
         (number,) = set(lengths.values())
         path = folder / f"{sample}.root"
-        write({EVENT: np.arange(number, dtype=np.int64), **branches}, path)
+        write({EVENT: np.arange(number, dtype=np.int64), **branches}, path, tree)
         process, _, variation = sample.partition("__")
         entry = {"nevts_total": number, "files": [{"path": str(path), "nevts": number}]}
         manifest.setdefault(process, {})[variation or NOMINAL] = entry

@@ -1,10 +1,12 @@
 """A run from Python: its files are those of the command line, its errors are sentences, and it goes on where it was."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import awkward as ak
 import numpy as np
@@ -13,7 +15,7 @@ import rootfiles
 from window import Window
 
 import pipeline
-from pipeline import Run
+from pipeline import LivePlot, Run, value_and_grad
 from pipeline.errors import ConfigError, RunError
 
 ROOT = Path(pipeline.__file__).parents[1]
@@ -74,6 +76,80 @@ def test_the_exact_histograms_are_numpys(done):
     expected, _ = np.histogram(x[x > cut], bins=[0, 0.5, 0.8, 1])
     np.testing.assert_allclose(found.values(), expected * 1000 / 400, rtol=1e-12)
     np.testing.assert_allclose(found.variances(), expected * (1000 / 400) ** 2, rtol=1e-12)
+
+
+def test_a_summary_is_a_table_in_a_notebook(done):
+    _, _, summary, _ = done
+    shown = ElementTree.fromstring(f"<div>{summary._repr_html_()}</div>")
+    cells = [cell.text for cell in shown.iter("td")]
+    assert f"{summary.parameters['cut'].optimised:.4g}" in cells
+    assert f"{summary.values['optimised']['held_out'].exact.value:.4g}" in cells
+    assert str(summary.change) in shown.find("p").find("b").tail
+    assert re.fullmatch(r"pyhf, held-out events: \S+ -> \S+, [+-]\S+ \+- \S+ %", str(summary.change))
+
+
+def test_a_loop_of_ones_own_has_the_epochs_numbers(done):
+    run, optimised, _, _ = done
+    for record in optimised.records:
+        value, gradient = value_and_grad(run, record.parameters, epoch=record.epoch)
+        assert -value == record.objective  # more of it is better
+        assert float(gradient["cut"]) == record.gradient["cut"]
+        assert run.loss.exact(record.parameters) == (
+            record.check.minimised if record.check else pytest.approx(value, rel=0.1)
+        )
+
+
+def test_its_gradient_is_the_derivative(done):
+    run, step = done[0], 1e-5
+    low, high = (value_and_grad(run, {"cut": 0.4 + side})[0] for side in (-step, step))
+    _, gradient = value_and_grad(run, {"cut": 0.4})
+    assert gradient["cut"] == pytest.approx((high - low) / (2 * step), rel=1e-6)
+
+
+def test_it_needs_no_setting_of_jax(done):
+    run = done[0]
+    program = (
+        "import sys, jax, jax.numpy as jnp\nfrom pipeline import Run, value_and_grad\n"
+        "run = Run(sys.argv[1], folder=sys.argv[2])\nvalue, gradient = value_and_grad(run, {'cut': jnp.array(0.4)})\n"
+        "assert jnp.ones(1).dtype == 'float32' and not jax.config.jax_enable_x64\nprint(repr(value))"
+    )
+    command = [sys.executable, "-c", program, str(run.path), str(run.folder)]
+    printed = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True).stdout
+    assert float(printed) == pytest.approx(value_and_grad(run, {"cut": np.float32(0.4)})[0], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({"cutt": 0.4}, "'cutt' is no free parameter of the run; nearest: 'cut'"),
+        ({"cut": np.array([0.4])}, r"shape \(1,\)"),
+    ],
+)
+def test_a_wrong_parameter_is_named(done, parameters, says):
+    with pytest.raises(ConfigError, match=says):
+        value_and_grad(done[0], parameters)
+
+
+def test_a_plot_grows_with_the_epochs(done):
+    shown = []
+
+    class Handle:
+        update = staticmethod(shown.append)
+
+    def display(figure, *, display_id):
+        assert display_id
+        shown.append(figure)
+        return Handle
+
+    plot = LivePlot(display)
+    for record in done[1].records:
+        plot(record)
+    assert len(shown) == 4
+    objective, cut = shown[-1].axes
+    np.testing.assert_array_equal(objective.lines[0].get_ydata(), [r.objective for r in plot.records])
+    np.testing.assert_array_equal(cut.lines[0].get_ydata(), [r.parameters["cut"] for r in plot.records])
+    checked = [(r.epoch, r.check.objective) for r in plot.records if r.check]
+    np.testing.assert_array_equal(np.transpose(objective.lines[1].get_data()), checked)
 
 
 def test_what_is_done_is_not_done_again(done):

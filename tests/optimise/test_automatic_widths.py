@@ -1,4 +1,4 @@
-"""Widths that a configuration leaves out: the rule by hand, for every kind of operation, and what a run makes of them."""
+"""Widths that a configuration leaves out: the rule by hand for each operation, and what a run makes of them."""
 
 from pathlib import Path
 

@@ -106,12 +106,12 @@ def evaluate(
         fingerprint = fingerprint_of(run, files)
         start, folds = initial_parameters(run), datasets.optimisations(run)
         epochs = records_of_all(run, fingerprint)
-        run = of_run(run, files)
+        whole = of_run(run, files)  # the fingerprint is of what is written
         if run.data.folds is None:
-            result = all_points(run, executor, files, both_points(run, files), kept(epochs[0]))
+            result = all_points(whole, executor, files, both_points(run, files), kept(epochs[0]))
         else:
             found = [optimised(run, files, fold) for fold in folds]
-            result = cross_fitted(run, executor, files, start, found)
+            result = cross_fitted(whole, executor, files, start, found)
     seconds = Seconds(
         optimise=sum(record.seconds for own in epochs for record in own),
         evaluate=time.perf_counter() - started,
