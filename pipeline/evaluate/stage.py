@@ -86,8 +86,10 @@ def all_points(
     if kept is not None:
         exact = made.exact[OPTIMISED, datasets.TRAIN]
         flat = plateaus(config, executor, training, result, kept, exact)
-    whole = of_all_events(config, columns, training.axes, made.exact)
-    return made._replace(evaluation=made.evaluation.changed(robustness=robust, plateaus=flat, whole=whole))
+    everywhere = of_all_events(config, columns, training.axes, made.exact)
+    return made._replace(
+        evaluation=made.evaluation.changed(robustness=robust, plateaus=flat, whole=everywhere)
+    )
 
 
 def started(config: Config) -> None:

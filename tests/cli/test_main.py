@@ -28,6 +28,7 @@ VERBS = {
     "optimise": ["--set", "--log", "--block", "--fold", "--output", "--workers", "--memory-mb"],
     "evaluate": ["--set", "--log", "--output", "--workers", "--memory-mb"],
     "report": ["--set", "--log", "--output", "--figures"],
+    "watch": ["--set", "--log", "--every"],
     "estimate": ["--set", "--log", "--workers", "--seconds", "--memory-mb", "--json"],
     "yields": ["--set", "--log", "--parameters", "--fold"],
     "histograms": [

@@ -162,9 +162,7 @@ def test_what_no_bin_counts_is_numpys(window):
         np.testing.assert_allclose(total["error"], scaled * np.sqrt(inside.sum()), rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "changes", [{"overflow": True}, {"edges": (-np.inf, 0.5, np.inf)}, {"edges": (0.0, 0.5, 1.0)}], ids=str
-)
+@pytest.mark.parametrize("changes", [{"overflow": True}, {"edges": (0.0, 0.5, 1.0)}], ids=str)
 def test_nothing_is_outside_of_bins_for_everything(window, changes):
     run, columns, at = window
     channel = run.channels["all"].model_copy(update=changes)

@@ -44,8 +44,7 @@ def outside(
     found = forward(executor, _open_ended(work, ends), parameters, EXACT, watched=nominal).yields
     return {
         name: {
-            sample: _beyond(np.asarray(found[name])[axes.row(sample, NOMINAL)], ends[name])
-            for sample in axes.processes
+            sample: _beyond(np.asarray(found[name])[axes.row(sample, NOMINAL)]) for sample in axes.processes
         }
         for name in ends
     }
@@ -63,13 +62,9 @@ def _open_ended(work: Work, ends: dict[str, tuple[float, float]]) -> Work:
 def _opened(low: float, high: float) -> tuple[float, ...]:
     """Return edges from minus to plus infinity; the upper end is just above, as the last bin of a channel is closed."""
     above = math.nextafter(high, math.inf) if high else np.finfo(np.float64).tiny
-    return tuple(dict.fromkeys((-math.inf, low, float(above), math.inf)))
+    return -math.inf, low, float(above), math.inf
 
 
-def _beyond(contents: np.ndarray, ends: tuple[float, float]) -> Outside:
-    """Return the outermost bins; there is none beyond an edge at infinity."""
-    low, high = ends
-    return Outside(
-        below=float(contents[0]) if math.isfinite(low) else 0.0,
-        above=float(contents[-1]) if math.isfinite(high) else 0.0,
-    )
+def _beyond(contents: np.ndarray) -> Outside:
+    below, _, above = contents.tolist()
+    return Outside(below=below, above=above)

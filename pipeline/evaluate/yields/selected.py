@@ -26,6 +26,13 @@ class Yield(Written):
     value: float
     error: float
 
+    def __str__(self) -> str:
+        """Return both, to two digits of the error that are not 0."""
+        if self.error == 0:
+            return f"{self.value:.4g} ± 0"
+        digits = max(0, 1 - math.floor(math.log10(self.error)))
+        return f"{self.value:.{digits}f} ± {self.error:.{digits}f}"
+
 
 class ChannelYields(Written):
     """The yields of a channel, or of several together.
