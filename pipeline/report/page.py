@@ -135,8 +135,9 @@ def _figures(
     for name in config.regions:
         drawn[f"templates_{name}"] = templates.templates(config, name, evaluation, fold)
     fit = _final_fit(evaluation)
-    for name in config.regions if fit is not None else ():
-        if varied := templates.variations(config, name, evaluation, fold, fit.impacts):
+    for name in config.regions:
+        varied = templates.variations(config, name, evaluation, fold, () if fit is None else fit.impacts)
+        if varied is not None:
             drawn[f"variations_{name}"] = varied
     if fit is not None and fit.impacts:
         drawn["pulls"] = draw.pulls(evaluation, fold)

@@ -48,10 +48,10 @@ def _curves(certificate: Certificate, free: Mapping[str, Free]) -> Drawn:
         for curve in certificate.curves
         for point in curve.scanned
     ]
-    better = [found.parameter for found in certificate.better]
+    best = ", ".join(found.parameter for found in certificate.better)
     alt = (
         f"Points along each of {', '.join(curve.parameter for curve in certificate.curves)}: what is minimised, less "
-        f"what it is at the result. Better beyond the error: {', '.join(better) or 'none'}."
+        f"what it is at the result. Better beyond the error: {best or 'none'}."
     )
     return Drawn(figure, ("parameter", "value", "objective", "difference", "error", "is_better"), rows, alt)
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from pipeline.config import Config, NormPlusShapeSystematic
@@ -17,8 +16,8 @@ from pipeline.fit.impacts import Impact
 from pipeline.report.drawn import Cell, Drawn
 from pipeline.report.figures import AFTER, COLOURS, panels_of, settable
 from pipeline.templates.axes import affecting
+from pipeline.templates.varied import Bins
 
-Bins = Float[np.ndarray, " bins"]
 COUNTED = (0.0, 1.0)  # edges of a channel that only counts
 HATCHES = ("", "..", r"\\", "xx", "--", "oo", "||", "++")  # of samples, beside their colours
 LEADING = 6  # systematics whose variations are drawn: three rows of two
@@ -33,7 +32,7 @@ class _Heights(NamedTuple):
     widths: Bins
 
     def of(self, contents: Bins) -> Bins:
-        return contents / self.widths
+        return np.asarray(contents / self.widths)
 
 
 def templates(config: Config, channel: str, evaluation: Evaluation, fold: Fold) -> Drawn:
@@ -198,11 +197,11 @@ def _summed(tables: YieldTables, channel: str, samples: Sequence[str], variation
         found[f"{name}__{variation}"][NOMINAL] if f"{name}__{variation}" in found else found[name][variation]
         for name in samples
     )
-    return np.sum([np.array(bins) for bins in own], axis=0)
+    return np.asarray(np.sum([np.array(bins) for bins in own], axis=0))
 
 
 def _variance(tables: YieldTables, channel: str, samples: Sequence[str]) -> Bins:
-    return np.sum([np.array(tables.sumw2[channel][name]) for name in samples], axis=0)
+    return np.asarray(np.sum([np.array(tables.sumw2[channel][name]) for name in samples], axis=0))
 
 
 def _error(evaluation: Evaluation, systematic: str, variation: str, channel: str) -> Bins | None:
@@ -250,9 +249,17 @@ def _band(
     colour: str,
     hatch: str | None = None,
 ) -> None:
-    ends = [np.append(end, end[-1]) for end in (low, high)]
+    lower, upper = (np.append(end, end[-1]) for end in (low, high))
     axes.fill_between(
-        edges, *ends, step="post", facecolor=colour, edgecolor="black", hatch=hatch, linewidth=0, label=label
+        edges,
+        lower,
+        upper,
+        step="post",
+        facecolor=colour,
+        edgecolor="black",
+        hatch=hatch,
+        linewidth=0,
+        label=label,
     )
 
 

@@ -29,7 +29,7 @@ from pipeline.report.figures import AFTER, BEFORE, CHECKED, STYLE, panels_of, wi
 LEISURE = 10.0  # times what drawing took, at least, between two looks: the run needs the machine
 
 
-class Seen(NamedTuple):
+class Followed(NamedTuple):
     """What is there of a run: the records of each optimisation so far, and whether all have ended."""
 
     records: list[list[EpochRecord]]
@@ -41,7 +41,7 @@ def page_of(config: Config) -> Path:
     return Folder(config.run).root / "watch.html"
 
 
-def follow(config: Config, every: float, *, told: Callable[[Seen], None] = lambda seen: None) -> None:
+def follow(config: Config, every: int, *, told: Callable[[Followed], None] = lambda seen: None) -> None:
     """Keep the page up to date until the run has ended; then, and when interrupted, it says that it is not any more.
 
     Args:
@@ -64,24 +64,24 @@ def follow(config: Config, every: float, *, told: Callable[[Seen], None] = lambd
             write(config, seen, every=None)
 
 
-def look(config: Config) -> Seen:
+def look(config: Config) -> Followed:
     """Return the records of this very run, none before its columns are there."""
     folds = datasets.optimisations(config)
     try:
         fingerprint = fingerprint_of(config, column_files(config))
     except InputError:
-        return Seen([[] for _ in folds], ended=False)
+        return Followed([[] for _ in folds], ended=False)
     try:
-        return Seen(records_of_all(config, fingerprint), ended=True)
+        return Followed(records_of_all(config, fingerprint), ended=True)
     except InputError:
         found = [
             Checkpoints(folder_of(config, fold).checkpoints, of_optimisation(fingerprint, fold)).so_far()
             for fold in folds
         ]
-        return Seen(found, ended=False)
+        return Followed(found, ended=False)
 
 
-def write(config: Config, seen: Seen, *, every: float | None) -> None:
+def write(config: Config, seen: Followed, *, every: int | None) -> None:
     """Write the page.
 
     Args:

@@ -11,11 +11,17 @@ from html.parser import HTMLParser
 import contracts
 import pytest
 import rootfiles
+from columnfiles import write_columns
 
 from pipeline import Run
 from pipeline import config as configuration
+from pipeline.data.fingerprint import fingerprint_of
+from pipeline.data.run_files import folder_of
 from pipeline.gradient.loss import described
-from pipeline.report.watch import Seen, drawn, look, page_of, write
+from pipeline.optimise.checkpoints import Checkpoints
+from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.update import initial_state
+from pipeline.report.watch import Followed, drawn, look, page_of, write
 
 WATCH = [sys.executable, "-m", "pipeline", "watch"]
 REFRESH = '<meta http-equiv="refresh"'
@@ -43,6 +49,7 @@ def tiny(tmp_path):
         yield Run(path, folder=tmp_path)
 
 
+@pytest.mark.slow
 def test_the_page_follows_a_run_to_its_end(tiny):
     """A browser that has it open loads it again, until the run has ended."""
     with subprocess.Popen(
@@ -84,7 +91,6 @@ def _wait(there, process, seconds=60):
 
 
 def test_ctrl_c_leaves_a_page_that_stays_as_it_is(tiny):
-    tiny.columns()
     with subprocess.Popen(
         [*WATCH, str(tiny.path)], cwd=tiny.folder, stderr=subprocess.PIPE, text=True, encoding="utf-8"
     ) as process:
@@ -103,14 +109,17 @@ def test_ctrl_c_leaves_a_page_that_stays_as_it_is(tiny):
 
 
 def test_half_a_run_is_seen_and_another_ones_records_are_not(tiny):
-    tiny.columns()
-    tiny._verb("optimise", "--output", f"results/{tiny.config.run}/optimise/block_1.npz", "--workers", "1")
-    seen = look(tiny.config)
-    assert ([record.epoch for record in seen.records[0]], seen.ended) == ([0, 1], False)
-    other = configuration.load(tiny.path, ["optimise.learning_rate=0.03"])
-    assert look(other) == Seen([[]], False)
-    write(tiny.config, seen, every=3)
-    text = page_of(tiny.config).read_text()
+    config = tiny.config
+    files = write_columns(config, folder_of(config).root / "columns")
+    kept = Checkpoints(folder_of(config).checkpoints, fingerprint_of(config, files))
+    records = [contracts.record(i, objective=0.5 - 0.1 * i, parameters={"cut": 0.1 * i}) for i in range(2)]
+    for record in records:
+        kept.keep(initial_state(config, initial_parameters(config))._replace(epoch=record.epoch + 1), record)
+    seen = look(config)
+    assert seen == Followed([records], ended=False)
+    assert look(configuration.load(tiny.path, ["optimise.learning_rate=0.03"])) == Followed([[]], ended=False)
+    write(config, seen, every=3)
+    text = page_of(config).read_text()
     assert "2 of at most 4 epochs" in " ".join(text.split())
     assert f'{REFRESH} content="3">' in text
 

@@ -16,11 +16,11 @@ logger = logging.getLogger(__name__)
 def watch(config: Path, overrides: tuple[str, ...], every: int) -> None:
     """Keep a page with objective and parameters by epoch, results/<run>/watch.html, until the run ends or Ctrl-C."""
     from pipeline import config as configuration
-    from pipeline.report.watch import Seen, follow, page_of
+    from pipeline.report.watch import Followed, follow, page_of
 
     run = configuration.load(config, overrides)
 
-    def told(seen: Seen) -> None:
+    def told(seen: Followed) -> None:
         epochs = " and ".join(str(len(own)) for own in seen.records)
         logger.info(f"{page_of(run)}: {epochs} epochs{', the optimisation has ended' if seen.ended else ''}")
 
