@@ -22,17 +22,18 @@ INSIDE = {
     "analysis": "declarations systematics contract resolution initial",
     "cli": "progress signals reference options point tables estimate verbs command main run",
     "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",
-    "cli/verbs": "events stages estimates points workspaces schema",
+    "cli/verbs": "events stages watching estimates points workspaces schema",
     "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding branches rootfile bookkeeping inventory preselection selection one_file make",
     "config": "textfiles sources targets section kinds notation cluster events model quantities objective"
     " optimisation judging sections reader",
     "data": "names atomic written record progress event_random store results checksums manifest jobs datasets"
     " column_file normalisation provenance fingerprint run_files",
-    "evaluate": "variation_noise robustness evaluation change flags summary"
+    "evaluate": "variation_noise robustness evaluation yields change flags summary"
     " pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point rows"
     " stage cross_fitting hist_objects histograms scan workspaces",
     "evaluate/robustness": "certificate polish refits together brief",
+    "evaluate/yields": "selected whole outside",
     "evaluate/workspaces": "given results fits beside",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"
@@ -46,7 +47,7 @@ INSIDE = {
     " update starts surrogate_calls epochs blocks plateaus own_loop",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",
-    "report": "figures live robustness page",
+    "report": "drawn figures live templates robustness page watch",
     "simulate": "generate in_memory program pythia",
     "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
     "templates": "binning axes shapes smoothing surrogate variations blocks fill varied cautions",

@@ -8,14 +8,12 @@ folds are read once: what is outside of a fold are the pieces of the others, wit
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from pipeline.config import Config
-from pipeline.data import column_file, datasets, normalisation
-from pipeline.data.column_file import Provenance
+from pipeline.data import datasets
 from pipeline.data.names import CROSS_FITTED, INITIAL, OPTIMISED, POINTS, TRAIN, Point
 from pipeline.evaluate.at_point import Objectives, objectives_of, work_of_all_models
 from pipeline.evaluate.evaluation import (
@@ -29,11 +27,10 @@ from pipeline.evaluate.evaluation import (
 )
 from pipeline.evaluate.rows import place, row
 from pipeline.evaluate.stage import Evaluations, JudgedPieces, evaluated, started, verdict_in_words
+from pipeline.evaluate.yields.whole import ColumnsOfSamples, ratios
 from pipeline.gradient.pieces import Piece, Pieces
 from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work, prepare_work
-
-ColumnsOfSamples = Sequence[tuple[str, Path]]
 
 
 def cross_fitted(
@@ -129,14 +126,7 @@ def _factors(
     config: Config, columns: ColumnsOfSamples, samples: Sequence[str], number: int
 ) -> Float[np.ndarray, " samples"]:
     """Return how much more the events outside of a fold weigh alone than among all."""
-    provenances: dict[str, list[Provenance]] = {}
-    for sample, path in columns:
-        provenances.setdefault(sample, []).extend(column_file.read(path).sources)
-    alone, among_all = (
-        normalisation.scales(config, provenances, events)
-        for events in (datasets.training(config, number + 1), datasets.ALL)
-    )
-    return np.array([alone[sample] / among_all[sample] for sample in samples])
+    return ratios(config, columns, samples, datasets.training(config, number + 1), datasets.ALL)
 
 
 def _numbers(own: EvaluatedPoint) -> Numbers:

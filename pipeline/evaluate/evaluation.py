@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+import pydantic
+
 from pipeline.data import results
 from pipeline.data.names import Fold, Part, Point
 from pipeline.data.written import Written, parsed
@@ -136,7 +138,8 @@ class Evaluation(Written):
     """Everything that the stage ``evaluate`` finds.
 
     With ``data.folds`` there is a result of each; the optimised point has the means of their parameters and edges, and
-    the rows of training events are means over the optimisations.
+    the rows of training events are means over the optimisations. ``whole`` has the nominal templates of all events,
+    training and held-out together, where some are held out.
     """
 
     objective: Described
@@ -146,6 +149,7 @@ class Evaluation(Written):
     plateaus: tuple[Plateau, ...] = ()
     folds: tuple[FoldResult, ...] = ()
     robustness: Robustness = Robustness()
+    whole: dict[Point, YieldTables] = pydantic.Field(default_factory=dict)
 
     def at(self, point: Point, fold: Fold) -> EvaluatedPoint:
         """Return the row of a point and a fold."""

@@ -1,4 +1,7 @@
-"""What a reader has to know of a result before its number: parameters at bounds, no derivative, no improvement."""
+"""What a reader has to know of a result before its number: parameters at bounds, no derivative, no improvement.
+
+Each flag is a sentence that a physicist understands without this program's documentation.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -10,7 +13,7 @@ from pipeline.data.progress import Moment, checks, kept
 from pipeline.data.record import EpochRecord
 from pipeline.data.written import Written
 from pipeline.evaluate.change import change
-from pipeline.evaluate.evaluation import Evaluation
+from pipeline.evaluate.evaluation import EvaluatedPoint, Evaluation, Number
 from pipeline.evaluate.robustness.certificate import Better, Certificate
 from pipeline.optimise.plateaus import FAR
 
@@ -18,6 +21,7 @@ SURE = 2.0  # errors: a smaller change is none
 AT_BOUND = 1e-9  # of the allowed range
 
 VANISHED = 1e-9  # of a parameter's largest derivative in the run: below, it is none
+APART = 0.1  # relative, between two numbers of the same events: beyond, it is worth a word
 STILL = 1e-6  # of the allowed range: a parameter that moved less did not move
 
 FlagKind = Literal[
@@ -30,6 +34,8 @@ FlagKind = Literal[
     "within_error",
     "not_better",
     "better_nearby",
+    "pyhf_apart",
+    "relaxed_apart",
 ]
 
 
@@ -45,6 +51,7 @@ def flags(config: Config, evaluation: Evaluation, records: Sequence[EpochRecord]
     """Return the flags of a run."""
     return (
         *_of_change(evaluation),
+        *_of_kinds(evaluation),
         *_of_epochs(config, records),
         *_of_parameters(config, evaluation, records),
         *_of_certificate(config, evaluation),
@@ -72,27 +79,82 @@ def flags_of_all(
 
 def _of_change(evaluation: Evaluation) -> list[Flag]:
     found = change(evaluation)
+    where = f"on {_words(found.fold)} events"
     if found.is_better is False:
-        return [_flag("not_better", f"no improvement on {_words(found.fold)} events")]
+        return [
+            _flag(
+                "not_better",
+                f"The optimisation has not improved the result {where}: {_shown(found.initial)} at the start, "
+                f"{_shown(found.optimised)} at the end.",
+            )
+        ]
     if found.value is None or found.error is None or abs(found.value) >= SURE * found.error:
         return []
     size = f"{100 * found.value:+.1f} ± {100 * found.error:.1f} %"
     return [
         _flag(
-            "within_error", f"no improvement shown: {size} on {_words(found.fold)} events is within its error"
+            "within_error",
+            f"No improvement is shown {where}: the change, {size}, is smaller than {SURE:g} of its statistical errors.",
         )
     ]
+
+
+def _of_kinds(evaluation: Evaluation) -> list[Flag]:
+    """Return where numbers that should be about the same are not, at the optimised parameters."""
+    rows = [row for row in evaluation.rows if row.point == OPTIMISED]
+    pyhf = [
+        _differing("pyhf", row.pyhf, "our likelihood", row) for row in rows if is_apart(row.pyhf, row.exact)
+    ]
+    relaxed = [
+        _differing("smooth cuts", row.relaxed, "hard cuts", row)
+        for row in rows
+        if is_apart(row.relaxed, row.exact)
+    ]
+    found = []
+    if pyhf:
+        found.append(
+            _flag(
+                "pyhf_apart",
+                f"The final number differs from the one that was optimised: {'; '.join(pyhf)}. The likelihood is no "
+                "parabola there, or a parameter of the fit meets a bound; the number of pyhf, from the "
+                "profile likelihood, is the one to quote.",
+            )
+        )
+    if relaxed:
+        found.append(
+            _flag(
+                "relaxed_apart",
+                f"The optimiser saw another number than the analysis has: {'; '.join(relaxed)}. Smaller final widths "
+                "and bandwidths, or optimise.values: exact, bring the two together.",
+            )
+        )
+    return found
+
+
+def is_apart(one: Number, other: Number) -> bool:
+    """Return whether two numbers differ by more than is usual; a number that is missing does not."""
+    if one is None or other is None:
+        return False
+    return abs(one - other) > APART * max(abs(one), abs(other))
+
+
+def _differing(one: str, value: Number, other: str, row: EvaluatedPoint) -> str:
+    return f"{_shown(value)} by {one} and {_shown(row.exact)} by {other} on {_words(row.fold)} events"
 
 
 def _of_epochs(config: Config, records: Sequence[EpochRecord]) -> list[Flag]:
     if config.optimise.check_every is None:
         return []
     if not checks(records):
-        why = "no check had an exact objective on training events, so the last epoch is kept"
+        why = (
+            "No epoch that was checked has a number with hard cuts on training events (its fit failed), so the result "
+            "is simply the last epoch."
+        )
         return [_flag("no_exact_objective", why)]
     if kept(records)[:2] != (0, 0):
         return []
-    return [_flag("start_kept", "no epoch that was checked is better than the start, which is kept")]
+    why = "No epoch that was checked is better than the start, with hard cuts on training events: that is the result."
+    return [_flag("start_kept", why)]
 
 
 def _of_parameters(config: Config, evaluation: Evaluation, records: Sequence[EpochRecord]) -> list[Flag]:
@@ -102,8 +164,11 @@ def _of_parameters(config: Config, evaluation: Evaluation, records: Sequence[Epo
     initial, optimised = (evaluation.points[point].parameters for point in (INITIAL, OPTIMISED))
     for name, value in optimised.items():
         if all(record.gradient.get(name) == 0.0 for record in own):
-            where = f"where start {moment.start} began" if moment.start else "where it was"
-            text = f"{name}: its derivative is 0 at every epoch, so it stayed {where}"
+            where = f"where start {moment.start} began" if moment.start else "at its start value"
+            text = (
+                f"{name} stayed {where}: its derivative is 0 at every epoch, so the objective does not depend on it, "
+                "or no event is near it; start it elsewhere or with a larger width."
+            )
             found.append(_flag("no_derivative", text, name))
         elif name in free and value != initial[name]:
             found += _at_bound(name, value, free[name])
@@ -114,7 +179,8 @@ def _of_parameters(config: Config, evaluation: Evaluation, records: Sequence[Epo
 
 def _at_bound(name: str, value: float, free: Free) -> list[Flag]:
     room, unit = AT_BOUND * (free.bounds[1] - free.bounds[0]), free.unit and f" {free.unit}"
-    text = f"{name} is at its {{}} bound, {{:g}}{unit}: perhaps a better value lies beyond"
+    advice = "a better value may lie beyond; widen its range if that is sensible."
+    text = f"{name} ended at its {{}} bound, {{:g}}{unit}: {advice}"
     bounds = zip(("lower", "upper"), free.bounds, strict=True)
     return [
         _flag("at_bound", text.format(side, bound), name)
@@ -136,16 +202,17 @@ def _vanished(name: str, own: Sequence[EpochRecord], moment: Moment, free: Free 
         return None
     if here <= VANISHED * largest:
         return (
-            f"{name}: its derivative, up to {largest:.3g} during the run, is {here:.3g} at the epoch that is kept: no "
-            "event is near it there; look at what it is worth elsewhere (thalweg scan), or start with larger widths"
+            f"The gradient of {name} vanished: up to {largest:.3g} during the run, it is {here:.3g} at the result, "
+            "where no event is near it, so it could not move on; look at what it is worth elsewhere (thalweg scan), or "
+            "start with larger widths."
         )
     path = [record.parameters[name] for record in own]
     allowed = free.bounds if free else None
     span = allowed[1] - allowed[0] if allowed else 1.0
     if len(path) > 1 and max(path) - min(path) <= STILL * span and path[0] not in (allowed or ()):
         return (
-            f"{name}: its derivative, {largest:.3g} at most, and the steps were too small to move it by {STILL:g} of "
-            "its range"
+            f"{name} did not move: its derivative, {largest:.3g} at most, and the steps were too small to move it by "
+            f"{STILL:g} of its range."
         )
     return None
 
@@ -154,8 +221,9 @@ def _of_plateaus(evaluation: Evaluation) -> list[Flag]:
     return [
         _flag(
             "plateau",
-            f"{own.parameter} is on a plateau: no training event that counts is within {FAR:g} widths "
-            f"({FAR * own.width:.3g}) of {own.value:.6g}; start elsewhere or with a larger width",
+            f"{own.parameter} ended on a plateau: no training event that counts is within {FAR:g} widths "
+            f"({FAR * own.width:.3g}) of {own.value:.6g}, so nothing pulls it to either side; start it elsewhere "
+            "or with a larger width.",
             own.parameter,
         )
         for own in evaluation.plateaus
@@ -177,8 +245,13 @@ def _nearby(certificate: Certificate, found: Better, free: Mapping[str, Free]) -
     )
     shown = (f"{a:.5g} → {'none' if b is None else f'{b:.5g}'} on {fold} events" for fold, a, b in numbers)
     here = next(curve.centre for curve in certificate.curves if curve.parameter == name)
-    better = f"{value:.5g}{unit} is better than {here:.5g}{unit} beyond its error"
-    return _flag("better_nearby", f"{name}: {better}, exact cuts: {', '.join(shown)}", name)
+    better = f"{value:.5g}{unit} in place of {here:.5g}{unit} is better beyond the statistical error"
+    text = f"A better value of {name} lies near the result: {better}, with hard cuts {', '.join(shown)}."
+    return _flag("better_nearby", text, name)
+
+
+def _shown(number: Number) -> str:
+    return "none" if number is None else f"{number:.5g}"
 
 
 def _words(fold: str) -> str:

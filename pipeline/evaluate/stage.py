@@ -15,12 +15,16 @@ from pipeline.errors import FitError
 from pipeline.evaluate import evaluation
 from pipeline.evaluate.at_point import Objectives, Verdict, objectives_of, verdict_of, work_of_all_models
 from pipeline.evaluate.evaluation import Bootstrap, Evaluation, FittedParameter, Place
+from pipeline.evaluate.flags import is_apart
 from pipeline.evaluate.pyhf_fit import fit_table
 from pipeline.evaluate.robustness.certificate import ExactLooks
 from pipeline.evaluate.robustness.together import Judged, robustness_of, with_polished
 from pipeline.evaluate.rows import place, row, tables
 from pipeline.evaluate.summary import Seconds, summary
 from pipeline.evaluate.variation_noise import variation_noise
+from pipeline.evaluate.yields.outside import outside
+from pipeline.evaluate.yields.selected import selected
+from pipeline.evaluate.yields.whole import of_all_events
 from pipeline.gradient.halves import of_optimisation
 from pipeline.gradient.loss import described
 from pipeline.gradient.pieces import Piece, Pieces, added
@@ -36,7 +40,6 @@ from pipeline.templates.axes import Axes
 from pipeline.templates.fill import EXACT
 
 PSEUDODATA = "pseudodata"
-WORTH_A_WORD = 0.1  # relative, between the objective with exact cuts and pyhf's number
 logger = logging.getLogger(__name__)
 JudgedPieces = Mapping[tuple[Point, Fold], Pieces]
 
@@ -83,7 +86,10 @@ def all_points(
     if kept is not None:
         exact = made.exact[OPTIMISED, datasets.TRAIN]
         flat = plateaus(config, executor, training, result, kept, exact)
-    return made._replace(evaluation=made.evaluation.changed(robustness=robust, plateaus=flat))
+    everywhere = of_all_events(config, columns, training.axes, made.exact)
+    return made._replace(
+        evaluation=made.evaluation.changed(robustness=robust, plateaus=flat, whole=everywhere)
+    )
 
 
 def started(config: Config) -> None:
@@ -139,9 +145,9 @@ def verdict_in_words(
     logger.info(
         f"{where}: exact {_shown(result.exact)}, relaxed {_shown(result.relaxed)}, pyhf {_shown(result.pyhf)}"
     )
-    if (apart := _apart(result)) > WORTH_A_WORD:
+    if is_apart(result.pyhf, result.exact):
         logger.info(
-            f"note: {where}: the final number is {100 * apart:.0f} % from the one that is optimised: "
+            f"note: {where}: the final number differs from the one that is optimised: "
             "the likelihood is no parabola there, or a parameter meets a bound; see docs/objectives.md"
         )
     for missing in result.missing:
@@ -149,13 +155,6 @@ def verdict_in_words(
     if result.fit is not None and result.fit.interval_missing:
         logger.info(f"note: {where}: no interval, {result.fit.interval_missing}")
     return result
-
-
-def _apart(result: Verdict) -> float:
-    """Return the relative difference of pyhf's number and ours with exact cuts; 0 where one is missing."""
-    if result.pyhf is None or result.exact is None:
-        return 0.0
-    return abs(result.pyhf - result.exact) / max(abs(result.exact), abs(result.pyhf), 1e-300)
 
 
 def write(
@@ -236,12 +235,22 @@ def _bootstrap(
 
 
 def yields(config: Config, executor: Executor, fold_work: Work, parameters: FreeValues) -> dict[str, object]:
-    """Return exact yields at one point: parameters, bin edges, yields and sums of squared weights."""
+    """Return exact yields at one point: parameters, bin edges, yields, sums of squared weights, totals.
+
+    ``outside`` has the events that no bin counts.
+    """
     exact = forward(executor, fold_work, parameters, EXACT)
+    found = tables(config, exact, fold_work.axes)
+    beyond = outside(config, executor, fold_work, parameters)
     return {
         "parameters": scalars(parameters),
         "edges": edges_at(config, parameters),
-        **tables(config, exact, fold_work.axes).as_json(),
+        **found.as_json(),
+        "totals": selected(config, found).as_json(),
+        "outside": {
+            channel: {sample: ends.as_json() for sample, ends in own.items()}
+            for channel, own in beyond.items()
+        },
     }
 
 

@@ -24,6 +24,7 @@ from pipeline.evaluate.robustness.brief import (
     brief_certificate,
     brief_refits,
 )
+from pipeline.evaluate.yields.selected import EventsOfYields, SelectedYields, yields_of
 from pipeline.gradient.loss import Described
 from pipeline.likelihood.run_workspace import beyond_pyhf
 
@@ -105,6 +106,9 @@ class Summary(Written):
     values: dict[Point, dict[Fold, Values]] = Field(description="the objective by point and fold")
     change: Change = Field(description="what the optimisation changed")
     events: dict[Fold, int] = Field(description="preselected events by fold")
+    yields: dict[Point, dict[EventsOfYields, SelectedYields]] = Field(
+        description="selected yields with hard cuts by point and events, `all` for those of both folds"
+    )
     versions: dict[str, str] = Field(description="versions of the packages and of Python")
     seconds: Seconds = Field(description="what it took")
     kept_epoch: int | None = Field(
@@ -182,6 +186,7 @@ def summary(
         values=values,
         change=change(evaluation),
         events={row.fold: row.events for row in evaluation.rows},
+        yields=yields_of(config, evaluation),
         versions=versions(),
         seconds=seconds,
         kept_epoch=None if evaluation.folds else kept(optimisations[0]).epoch,

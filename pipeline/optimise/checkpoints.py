@@ -134,6 +134,10 @@ class Checkpoints:
             )
         return found
 
+    def so_far(self) -> list[EpochRecord]:
+        """Return the records that there are, while a run goes on."""
+        return [record for record, _ in self._lines()]
+
     def _cut_off(self, end: int | None) -> None:
         """Remove the records behind a byte of their file; None: all of them."""
         try:

@@ -1,22 +1,20 @@
 """Figures and tables onto one HTML page that needs nothing else."""
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
 import jinja2
 import matplotlib as mpl
 import numpy as np
-from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from pipeline.analysis import analysis_of
 from pipeline.config import Config, written
 from pipeline.data import datasets, normalisation
 from pipeline.data.column_file import Provenance
-from pipeline.data.names import INITIAL, OPTIMISED, POLISHED
+from pipeline.data.names import INITIAL, OPTIMISED, POLISHED, Point
 from pipeline.data.progress import checks, kept, reached
 from pipeline.data.record import EpochRecord
 from pipeline.data.store import write_text
@@ -24,9 +22,17 @@ from pipeline.evaluate.change import change
 from pipeline.evaluate.evaluation import EvaluatedPoint, Evaluation, PyhfFit
 from pipeline.evaluate.flags import flags_of_all
 from pipeline.evaluate.summary import versions
+from pipeline.evaluate.yields.selected import (
+    WHOLE,
+    ChannelYields,
+    EventsOfYields,
+    SelectedYields,
+    yields_of,
+)
 from pipeline.fit.interval import Method
 from pipeline.report import figures as draw
-from pipeline.report import robustness
+from pipeline.report import robustness, templates
+from pipeline.report.drawn import Drawn, embedded, save
 from pipeline.templates import cautions
 
 
@@ -70,17 +76,19 @@ def write(
     figures: Path,
     others: Sequence[Sequence[EpochRecord]] = (),
 ) -> None:
-    """Write the page, and every figure as a file of its own.
+    """Write the page, and into a folder every figure as SVG and PDF, and its numbers as CSV.
 
     Args:
         others: the records of the further optimisations, outside of the second fold and so on.
     """
     optimisations = [records, *others]
-    with mpl.rc_context(draw.STYLE):
-        drawn = {name: _svg(figure) for name, figure in _figures(config, optimisations, evaluation).items()}
     shutil.rmtree(figures, ignore_errors=True)
-    for name, svg in drawn.items():
-        write_text(figures / f"{name}.svg", svg)
+    beside = Path(os.path.relpath(figures, page.parent)).as_posix()
+    with mpl.rc_context(draw.STYLE):
+        drawn = _figures(config, optimisations, evaluation)
+        embeddings = {
+            name: embedded(own, save(own, figures, name), beside, name) for name, own in drawn.items()
+        }
     content = {
         "config": config,
         "config_yaml": written(config.model_dump(mode="json")),
@@ -88,7 +96,8 @@ def write(
         "evaluation": evaluation,
         "further": any(row.also for row in evaluation.rows),
         "fitted": any(row.fit is not None for row in evaluation.rows),
-        "figures": {name: Markup(svg[svg.index("<svg") :]) for name, svg in drawn.items()},
+        "figures": embeddings,
+        "yields": _yields(config, evaluation),
         "polished": evaluation.points.get(POLISHED),
         "parameters": _parameter_rows(config, evaluation),
         "moved_edges": _moved_edges(evaluation),
@@ -117,25 +126,42 @@ def write(
 
 def _figures(
     config: Config, optimisations: Sequence[Sequence[EpochRecord]], evaluation: Evaluation
-) -> dict[str, Figure]:
+) -> dict[str, Drawn]:
     fold = evaluation.last_fold
     free = analysis_of(config).parameters
     drawn = {"objective": draw.objective(*optimisations, evaluation=evaluation)}
     if evaluation.points[OPTIMISED].parameters:
         drawn["parameters"] = draw.parameters(*optimisations, evaluation=evaluation, free=free)
     for name in config.regions:
-        drawn[f"templates_{name}"] = draw.templates(config, name, evaluation, fold)
+        drawn[f"templates_{name}"] = templates.templates(config, name, evaluation, fold)
     fit = _final_fit(evaluation)
+    for name in config.regions:
+        varied = templates.variations(config, name, evaluation, fold, () if fit is None else fit.impacts)
+        if varied is not None:
+            drawn[f"variations_{name}"] = varied
     if fit is not None and fit.impacts:
         drawn["pulls"] = draw.pulls(evaluation, fold)
         drawn["ranking"] = draw.ranking(config, fit.impacts)
     return drawn | robustness.figures(config, evaluation)
 
 
-def _svg(figure: Figure) -> str:
-    stream = StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None})
-    return stream.getvalue()
+def _yields(
+    config: Config, evaluation: Evaluation
+) -> dict[EventsOfYields, dict[str, dict[Point, ChannelYields]]]:
+    """Return the yields of what is judged and of all events, by events, channel and point; "" is all channels."""
+    found = yields_of(config, evaluation)
+    return {
+        events: {
+            channel: {point: _of_channel(own[events], channel) for point, own in found.items()}
+            for channel in ("", *(config.regions if len(config.regions) > 1 else ()))
+        }
+        for events in (evaluation.last_fold, WHOLE)
+        if events in found[INITIAL] and config.regions
+    }
+
+
+def _of_channel(found: SelectedYields, channel: str) -> ChannelYields:
+    return found.channels[channel] if channel else found.total
 
 
 def _final(evaluation: Evaluation) -> EvaluatedPoint:

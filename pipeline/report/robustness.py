@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from pipeline.analysis import Free, analysis_of
 from pipeline.config import Config
@@ -12,10 +11,11 @@ from pipeline.data.names import OPTIMISED
 from pipeline.evaluate.evaluation import Evaluation
 from pipeline.evaluate.robustness.certificate import Certificate
 from pipeline.evaluate.robustness.refits import Refits
-from pipeline.report.figures import AFTER, BEFORE, COLOUR_OF, panels_of, with_unit
+from pipeline.report.drawn import Cell, Drawn
+from pipeline.report.figures import AFTER, BEFORE, COLOUR_OF, MARKER_OF, panels_of, with_unit
 
 
-def figures(config: Config, evaluation: Evaluation) -> dict[str, Figure]:
+def figures(config: Config, evaluation: Evaluation) -> dict[str, Drawn]:
     """Return the figures of what the evaluation has."""
     found, free, drawn = evaluation.robustness, analysis_of(config).parameters, {}
     if found.certificate is not None and found.certificate.curves:
@@ -25,7 +25,7 @@ def figures(config: Config, evaluation: Evaluation) -> dict[str, Figure]:
     return drawn
 
 
-def _curves(certificate: Certificate, free: Mapping[str, Free]) -> Figure:
+def _curves(certificate: Certificate, free: Mapping[str, Free]) -> Drawn:
     """Draw what is minimised, less what it is at the result, along each parameter; filled: better beyond the error."""
     figure, panels = panels_of(len(certificate.curves))
     for axes, curve in zip(panels, certificate.curves, strict=True):
@@ -39,11 +39,21 @@ def _curves(certificate: Certificate, free: Mapping[str, Free]) -> Figure:
         )
         better = [place for place, point in enumerate(there) if point.is_better]
         axes.plot(np.array(values)[better], np.array(differences)[better], "o", color=AFTER)
-        axes.plot([curve.centre], [0.0], "o", color=COLOUR_OF[OPTIMISED])
+        axes.plot([curve.centre], [0.0], MARKER_OF[OPTIMISED], color=COLOUR_OF[OPTIMISED])
         axes.set_xlabel(with_unit(curve.parameter, free[curve.parameter].unit))
         axes.set_yscale("symlog", linthresh=_typical(errors))  # a hard cut far away costs orders of magnitude
         axes.set_ylabel("minimised, less the result's")
-    return figure
+    rows: list[tuple[Cell, ...]] = [
+        (curve.parameter, point.value, point.objective, point.difference, point.error, int(point.is_better))
+        for curve in certificate.curves
+        for point in curve.scanned
+    ]
+    best = ", ".join(found.parameter for found in certificate.better)
+    alt = (
+        f"Points along each of {', '.join(curve.parameter for curve in certificate.curves)}: what is minimised, less "
+        f"what it is at the result. Better beyond the error: {best or 'none'}."
+    )
+    return Drawn(figure, ("parameter", "value", "objective", "difference", "error", "is_better"), rows, alt)
 
 
 def _typical(errors: Sequence[float]) -> float:
@@ -52,7 +62,7 @@ def _typical(errors: Sequence[float]) -> float:
     return float(np.median(there)) if there else 1.0
 
 
-def _refits(refits: Refits, optimised: Mapping[str, float], free: Mapping[str, Free]) -> Figure:
+def _refits(refits: Refits, optimised: Mapping[str, float], free: Mapping[str, Free]) -> Drawn:
     """Draw where each refit ends, parameter by parameter; a line: the result."""
     names = [*refits.parameters]
     figure, panels = panels_of(len(names))
@@ -62,4 +72,9 @@ def _refits(refits: Refits, optimised: Mapping[str, float], free: Mapping[str, F
         axes.set_xlabel(with_unit(name, free[name].unit if name in free else ""))
         axes.set_ylabel("refits")
         axes.set_yticks(np.unique(axes.get_yticks().astype(int)))
-    return figure
+    rows: list[tuple[Cell, ...]] = [
+        (number, *(refit.parameters[name] for name in names)) for number, refit in enumerate(refits.done)
+    ]
+    spreads = (f"{name} {own.mean:.4g}" for name, own in refits.parameters.items())
+    alt = f"Histograms of where {len(refits.done)} refits end, a line at the result. Means: {', '.join(spreads)}."
+    return Drawn(figure, ("refit", *names), rows, alt)

@@ -28,6 +28,7 @@ VERBS = {
     "optimise": ["--set", "--log", "--block", "--fold", "--output", "--workers", "--memory-mb"],
     "evaluate": ["--set", "--log", "--output", "--workers", "--memory-mb"],
     "report": ["--set", "--log", "--output", "--figures"],
+    "watch": ["--set", "--log", "--every"],
     "estimate": ["--set", "--log", "--workers", "--seconds", "--memory-mb", "--json"],
     "yields": ["--set", "--log", "--parameters", "--fold"],
     "histograms": [
@@ -118,7 +119,7 @@ def test_blocks_after_patience_ran_out_do_nothing(folder, capsys):
     assert yields(folder, capsys, *changes, "--parameters", "optimised")["parameters"] == {"cut": 0.5}
     evaluation = results / "evaluation.json"
     assert run("evaluate", folder / "tiny.yaml", *changes, "--output", evaluation) == 0
-    assert "note: no epoch that was checked is better than the start" in capsys.readouterr().err
+    assert "note: No epoch that was checked is better than the start" in capsys.readouterr().err
     found = json.loads((results / "summary.json").read_text())
     assert found["starts"][0] | {"best": 0, "initial": 0} == {
         "epochs": 2, "ended": "patience", "initial": 0, "best": 0, "kept_epoch": 0,

@@ -74,7 +74,11 @@ def test_the_kept_epoch_is_the_first_of_the_best_that_were_checked():
     [
         ({}, []),
         ({"optimised": (0.19, 0.1, 0.3)}, ["within_error"]),
-        ({"pyhf": 0.3}, ["not_better"]),
+        ({"pyhf": 0.3}, ["not_better", "pyhf_apart"]),
+        ({"pyhf": 0.119}, []),
+        ({"pyhf": 0.13}, ["pyhf_apart"]),
+        ({"relaxed": 0.13}, ["relaxed_apart"]),
+        ({"relaxed": None}, []),
         ({"jet_pt": 60.0}, ["at_bound"]),
         ({"gradient": (0.0, 0.0)}, ["no_derivative"]),
         ({"gradient": (1.0, 0.0)}, ["vanished_gradient"]),
@@ -97,9 +101,13 @@ def test_flags_say_what_to_know_before_the_number(run, evaluated, changes, kinds
                 values={"initial": (0.2, 0.2, 0.2), "optimised": changes["optimised"]}, failed=0
             )
         )
-        found = contracts.with_rows(found, lambda row: row.point == "optimised", pyhf=0.21)
+        found = contracts.with_rows(
+            found, lambda row: row.point == "optimised", pyhf=0.21, exact=0.21, relaxed=0.2
+        )
     if "pyhf" in changes:
         found = contracts.with_rows(found, lambda row: row.point == "optimised", pyhf=changes["pyhf"])
+    if "relaxed" in changes:
+        found = contracts.with_rows(found, lambda row: row.point == "optimised", relaxed=changes["relaxed"])
     if "jet_pt" in changes:
         place = found.points["optimised"].changed(parameters={"jet_pt": changes["jet_pt"]})
         found = found.changed(points={**found.points, "optimised": place})
@@ -114,7 +122,11 @@ def test_flags_say_what_to_know_before_the_number(run, evaluated, changes, kinds
         records = [record(0), record(1)]
     if "kept" in changes:
         records = [record(0, check=check(1.0)), record(1, last_check=check(2.0))]
-    assert [flag.kind for flag in flags(run, found, records)] == kinds
+    said = flags(run, found, records)
+    assert [flag.kind for flag in said] == kinds
+    for flag in said:
+        assert re.fullmatch(r"[A-Za-z].{40,}\.", flag.text), "a sentence"
+        assert flag.parameter is None or flag.parameter in flag.text
 
 
 def test_a_run_without_checks_lacks_no_exact_objective(run, evaluated):
@@ -249,17 +261,18 @@ def in_folds(evaluated, *cuts):
 
 def test_flags_of_folds_are_said_once_or_with_the_fold(run, evaluated):
     found = flags_of_all(run, in_folds(evaluated, 60.0, 60.0), (RECORDS, RECORDS))
-    assert [(flag.kind, flag.text.startswith("jet_pt is at its upper bound")) for flag in found] == [
+    assert [(flag.kind, flag.text.startswith("jet_pt ended at its upper bound")) for flag in found] == [
         ("at_bound", True)
     ]
     found = flags_of_all(run, in_folds(evaluated, 35.0, 60.0), (RECORDS, RECORDS))
-    assert [flag.text.split(",")[0] for flag in found] == ["fold 2: jet_pt is at its upper bound"]
+    assert [flag.text.split(",")[0] for flag in found] == ["fold 2: jet_pt ended at its upper bound"]
     worse = contracts.with_rows(
         in_folds(evaluated, 35.0, 40.0), lambda row: row.point == "optimised", pyhf=0.3
     )
-    assert [flag.text for flag in flags_of_all(run, worse, (RECORDS, RECORDS))] == [
-        "no improvement on cross-fitted events"
-    ]
+    flag, _ = flags_of_all(run, worse, (RECORDS, RECORDS))
+    assert flag.text == (
+        "The optimisation has not improved the result on cross-fitted events: 0.22 at the start, 0.3 at the end."
+    )
 
 
 def test_the_summary_of_folds_has_what_each_found(run, evaluated):

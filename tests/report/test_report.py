@@ -1,9 +1,13 @@
 """The page is complete and needs nothing else; figures are drawn from the data given."""
 
+import base64
+import csv
 import re
 
 import contracts
+import numpy as np
 import pytest
+from matplotlib.patches import StepPatch
 
 from pipeline import config as configuration
 from pipeline import report
@@ -18,20 +22,46 @@ from pipeline.evaluate.evaluation import (
     Place,
     YieldTables,
 )
+from pipeline.evaluate.yields.selected import Yield, selected
 from pipeline.fit.impacts import Impact
+from pipeline.report.templates import templates
 
 BINS = 3
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(request):
-    return configuration.load(request.config.rootpath / "config" / "miniature.yaml")
+    """The miniature, its jet energy scale with a variation down too."""
+    found = configuration.load(request.config.rootpath / "config" / "miniature.yaml")
+    systematics = tuple(
+        own.model_copy(update={"down": "pt_scale_down"}) if own.name == "Jet energy scale" else own
+        for own in found.model.systematics
+    )
+    return found.model_copy(update={"model": found.model.model_copy(update={"systematics": systematics})})
+
+
+def yields_of(run):
+    """Templates with up and down of the jet energy scale, another one for each sample and channel."""
+    shape = np.arange(BINS)
+    return {
+        c: {
+            s: {
+                name: tuple((10.0 + 3 * i + 7 * j + shape) * factor)
+                for name, factor in (("nominal", 1.0), ("pt_scale_up", 1.1 + 0.1 * i), ("pt_scale_down", 0.9))
+            }
+            for i, s in enumerate(run.data.samples)
+        }
+        for j, c in enumerate(run.channels)
+    }
+
+
+def sumw2_of(run):
+    return {c: {s: (0.5, 1.0, 1.5 + i) for i, s in enumerate(run.data.samples)} for c in run.channels}
 
 
 def evaluation_of(run):
     """What `evaluate` writes, with numbers of our own."""
     labels = ("ttbar_norm", "Jet energy scale", "lumi", "staterror_4j1b[0]")
-    nominal = {"nominal": tuple(10.0 + i for i in range(BINS))}
     impacts = (
         Impact(label="Jet energy scale", pull=0.0, constraint=0.9, up=0.02, down=-0.03),
         Impact(label="lumi", pull=0.0, constraint=0.99, up=0.01, down=-0.01),
@@ -46,9 +76,7 @@ def evaluation_of(run):
     fitted = FittedParameter(label="ttbar_norm", bestfit=0.96, uncertainty=0.11, ours=0.961, hessian=0.108)
     values = {"initial": 0.12345, "optimised": 0.1}
     edges = {"initial": (0.0, 1.0, 2.0, 3.0), "optimised": (0.0, 1.0, 2.5, 3.0)}
-    templates = YieldTables(
-        yields={c: dict.fromkeys(run.data.samples, nominal) for c in run.channels}, sumw2={}
-    )
+    templates = YieldTables(yields=yields_of(run), sumw2=sumw2_of(run))
     return contracts.evaluation(
         rows=[
             contracts.row(
@@ -80,28 +108,162 @@ def provenances_of(run):
     return [contracts.provenance(s, entries_promised=110) for s in run.data.samples]
 
 
-@pytest.fixture
-def page(run, tmp_path):
+@pytest.fixture(scope="module")
+def results(run, tmp_path_factory):
+    """Folder of the page and of its figures."""
+    folder = tmp_path_factory.mktemp("report")
     report.write(
         run,
         records_of(**CUTS),
         evaluation_of(run),
         provenances_of(run),
-        page=tmp_path / "report.html",
-        figures=tmp_path / "figures",
+        page=folder / "report.html",
+        figures=folder / "figures",
     )
-    return (tmp_path / "report.html").read_text()
+    return folder
 
 
-def test_the_page_needs_nothing_else(page):
-    assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', page.replace('xlink:href="#', 'href="#'))
+@pytest.fixture(scope="module")
+def page(results):
+    return (results / "report.html").read_text()
+
+
+def test_the_page_needs_nothing_else(page, results):
+    """What it shows is in it; links lead to files beside it, to take away."""
+    for target in re.findall(r'src="([^"]*)"', page):
+        assert target.startswith("data:image/svg+xml;base64,")
+        assert base64.b64decode(target.partition(",")[2]).startswith(b"<?xml")
+    links = re.findall(r'href="([^"]*)"', page)
+    assert len(links) == 3 * page.count("<figure>")
+    assert all((results / link).is_file() for link in links)
     assert "<script" not in page
+
+
+def test_every_figure_is_said_in_words(page):
+    images = re.findall(r"<img [^>]*>", page)
+    assert len(images) == page.count("<figure>")
+    texts = [re.search(r' alt="([^"]*)"', image)[1] for image in images]
+    assert all(len(text) > 40 for text in texts)
+    assert len(set(texts)) == len(texts)
+    assert any("jet_pt from 30 to 31" in text for text in texts)
+    assert any("Jet energy scale 0.02 and -0.03" in text for text in texts)
+
+
+def test_the_pdf_of_a_figure_is_one(results):
+    for path in (results / "figures").glob("*.pdf"):
+        content = path.read_bytes()
+        assert content.startswith(b"%PDF-")
+        assert content.rstrip().endswith(b"%%EOF")
+        assert b"/CreationDate" not in content
+
+
+def table(path):
+    """Rows of a CSV file by column."""
+    with path.open(encoding="utf-8") as stream:
+        return [*csv.DictReader(stream)]
+
+
+def test_the_numbers_of_a_figure_are_the_templates(results, run):
+    rows = table(results / "figures" / "templates_4j2b.csv")
+    yields, sumw2 = yields_of(run)["4j2b"], sumw2_of(run)["4j2b"]
+    for point, edges in (("initial", [0, 1, 2, 3]), ("optimised", [0, 1, 2.5, 3])):
+        own = [row for row in rows if row["parameters"] == point]
+        for sample in run.data.samples:
+            bins = [row for row in own if row["sample"] == sample]
+            assert [float(row["events"]) for row in bins] == [*yields[sample]["nominal"]]
+            errors = [float(row["statistical_error"]) for row in bins]
+            np.testing.assert_array_equal(errors, np.sqrt(sumw2[sample]))
+            assert [float(row["low"]) for row in bins] == edges[:-1]
+            assert [float(row["high"]) for row in bins] == edges[1:]
+        total = [row for row in own if row["sample"] == "total"]
+        expected = np.sum([yields[sample]["nominal"] for sample in run.data.samples], axis=0)
+        np.testing.assert_allclose([float(row["events"]) for row in total], expected, rtol=1e-12)
+        assert [float(row["uncertainty_before_fit"]) for row in total] == [1.0] * BINS
+
+
+def test_the_numbers_of_variations_are_the_templates(results, run):
+    rows = table(results / "figures" / "variations_4j1b.csv")
+    assert {(row["systematic"], row["variation"]) for row in rows} == {
+        ("Jet energy scale", "pt_scale_up"), ("Jet energy scale", "pt_scale_down"),
+    }  # fmt: skip
+    yields = yields_of(run)["4j1b"]
+    for name in ("pt_scale_up", "pt_scale_down"):
+        own = [row for row in rows if row["variation"] == name]
+        for column, variation in (("nominal", "nominal"), ("varied", name)):
+            expected = np.sum([yields[sample][variation] for sample in run.data.samples], axis=0)
+            np.testing.assert_allclose([float(row[column]) for row in own], expected, rtol=1e-12)
+    errors = np.sqrt(np.sum([*sumw2_of(run)["4j1b"].values()], axis=0))
+    np.testing.assert_allclose([float(row["statistical_error"]) for row in own], errors, rtol=1e-12)
+
+
+def test_the_numbers_of_the_epochs_are_the_records(results):
+    rows = table(results / "figures" / "objective.csv")
+    path = [row for row in rows if row["series"] == "relaxed, training"]
+    assert [(int(row["epoch"]), float(row["value"])) for row in path] == [
+        (0, 0.12),
+        (1, 0.11),
+        (2, 0.12 - 0.02),
+    ]
+    exact = {row["series"]: float(row["value"]) for row in rows if row["series"].startswith("exact")}
+    assert exact["exact, initial, held-out"] == 0.12345
+
+
+def test_yields_are_in_the_page(page, run):
+    """Each process with its error, signal and background of each channel and of both."""
+    text = " ".join(re.sub("<[^>]*>", " ", page).split())
+    found = selected(run, evaluation_of(run).at("initial", "held_out").templates)
+    for own in (found.total, *found.channels.values()):
+        for yielded in (own.signal, own.background, *own.samples.values()):
+            assert str(yielded) in text
+        assert f"S/B {own.signal_over_background:.3g}" in text
+    assert "what one would publish" not in text
+    assert str(Yield(value=123.456, error=0.0345)) == "123.456 ± 0.035"
+    assert str(Yield(value=1234.5, error=123.0)) == "1234 ± 123"
+
+
+def test_the_yields_of_all_events_are_in_the_page_where_they_are_known(run, tmp_path):
+    found = evaluation_of(run)
+    tables = YieldTables(
+        yields={c: {s: {"nominal": (777.0,) * BINS} for s in own} for c, own in yields_of(run).items()},
+        sumw2=sumw2_of(run),
+    )
+    found = found.changed(whole=dict.fromkeys(("initial", "optimised"), tables))
+    path = tmp_path / "p.html"
+    report.write(run, records_of(**CUTS), found, provenances_of(run), page=path, figures=tmp_path / "f")
+    text = path.read_text()
+    assert "what one would publish" in text
+    assert str(selected(run, tables).total.background) in text
+
+
+def heights(drawn, panel=0):
+    """What is stacked highest in a panel, the label of its axis, and its edges."""
+    axes = drawn.figure.axes[panel]
+    stairs = [patch for patch in axes.patches if isinstance(patch, StepPatch)]
+    values, edges, _ = stairs[-1].get_data()
+    return np.asarray(values), drawn.figure.axes[0].get_ylabel(), np.asarray(edges)
+
+
+def test_contents_of_unequal_bins_are_drawn_per_unit(run):
+    """In both panels, so that they can be compared; the numbers stay events."""
+    totals = np.sum([own["nominal"] for own in yields_of(run)["4j1b"].values()], axis=0)
+    drawn = templates(run, "4j1b", evaluation_of(run), "held_out")
+    for panel, widths in enumerate(([1, 1, 1], [1, 1.5, 0.5])):
+        values, label, _ = heights(drawn, panel)
+        np.testing.assert_allclose(values, totals / widths, rtol=1e-12)
+        assert label == "events / GeV"
+    assert "not of equal width" in drawn.note
+    places = evaluation_of(run).points
+    equal = evaluation_of(run).changed(points={**places, "optimised": places["initial"]})
+    drawn = templates(run, "4j1b", equal, "held_out")
+    assert heights(drawn)[1] == "events / 1 GeV"
+    np.testing.assert_allclose(heights(drawn)[0], totals, rtol=1e-12)
+    assert drawn.note == ""
 
 
 def test_the_page_says_what_was_found_and_run(page, run):
     assert "0.12345 → 0.1" in page.replace("<b>", "").replace("</b>", "")
     assert "(-19.0 ± 3.2 %)" in page
-    assert page.count("<figure>") == 6
+    assert page.count("<figure>") == 8
     for name in run.data.samples:
         assert f"<td>{name}</td>" in page
         assert f"<td>{name}.root</td>" in page
@@ -112,19 +274,12 @@ def test_the_page_says_what_was_found_and_run(page, run):
     assert "jax " in page
 
 
-def test_figures_are_files_too_and_reproducible(page, run, tmp_path):
-    names = {p.name for p in (tmp_path / "figures").iterdir()}
-    assert names == {
-        *(
-            "objective.svg",
-            "parameters.svg",
-            "templates_4j1b.svg",
-            "templates_4j2b.svg",
-            "pulls.svg",
-            "ranking.svg",
-        ),
-    }
-    first = {p.name: p.read_bytes() for p in (tmp_path / "figures").iterdir()}
+def test_figures_are_files_too_and_reproducible(results, run, tmp_path):
+    names = {p.name for p in (results / "figures").iterdir()}
+    figures = ("objective", "parameters", "pulls", "ranking")
+    figures += tuple(f"{kind}_{channel}" for kind in ("templates", "variations") for channel in run.channels)
+    assert names == {f"{name}.{kind}" for name in figures for kind in ("csv", "pdf", "svg")}
+    first = {p.name: p.read_bytes() for p in (results / "figures").iterdir()}
     report.write(
         run,
         records_of(**CUTS),
@@ -214,7 +369,8 @@ def test_a_model_beyond_pyhf_with_nothing_but_arrays_free_and_further_models(run
     assert page.count("<td>constrained</td>") == 2
     assert page.count("<td>0.0902</td>") == 2
     drawn = {p.name for p in (tmp_path / "figures").iterdir()}
-    assert drawn == {"objective.svg", "templates_4j1b.svg", "templates_4j2b.svg"}
+    figures = ("objective", "templates_4j1b", "templates_4j2b")
+    assert drawn == {f"{name}.{kind}" for name in figures for kind in ("csv", "pdf", "svg")}
 
 
 def test_the_page_of_folds_has_them_side_by_side(run, tmp_path):

@@ -1,4 +1,5 @@
-# One self-contained page, and the same figures for `snakemake --report`.
+# One self-contained page; a folder beside it with each figure as SVG and PDF and its numbers as CSV, of which the SVGs are
+# in `snakemake --report`, too.
 rule report:
     input:
         columns=column_files,
