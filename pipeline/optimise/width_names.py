@@ -1,7 +1,7 @@
 """The names of the widths that an analysis asks for, and those that a configuration gives."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import equinox as eqx
@@ -45,21 +45,28 @@ def check_names(config: Config, work: Work, parameters: Mapping[str, ArrayLike],
     Raises:
         ConfigError: the message has the name and the nearest ones.
     """
+    for fault in faults(config, work, parameters, relaxed=relaxed):
+        raise ConfigError(fault)
+
+
+def faults(
+    config: Config, work: Work, parameters: Mapping[str, ArrayLike], *, relaxed: bool
+) -> Iterator[str]:
+    """Yield a message for each width that nothing asks for, and, for what is ``relaxed``, for each that is missing."""
     if not config.widths and not relaxed:
         return
     asked = _asked(work, parameters)
     known = asked | set(work.problem.analysis.parameters)
     for name in config.widths:
         if name not in known:
-            raise ConfigError(
+            yield (
                 f"widths.{name}: no free parameter of {config.analysis.target}, and nothing in its `observe` asks for "
                 f"a width of this name; {nearest(name, known) if known else 'it asks for none, remove the key'}"
             )
-    missing = sorted(asked - set(config.widths))
-    if relaxed and missing:
-        raise ConfigError(
-            f"widths: {config.analysis.target} asks for the width {missing[0]!r}, which is not given; add "
-            f"widths.{missing[0]}: {{initial: ..., final: ...}}"
+    for name in sorted(asked - set(config.widths)) if relaxed else ():
+        yield (
+            f"widths: {config.analysis.target} asks for the width {name!r}, which is not given; add "
+            f"widths.{name}: {{initial: ..., final: ...}}"
         )
 
 

@@ -1,0 +1,119 @@
+"""Bounds of a cut where a preselection already ends the events: the smooth cut loses some there that a hard one keeps.
+
+A smooth cut at t keeps less than all of the events just above t, and some of those below make up for it. Where the
+preselection, or the nature of the quantity, has left none below, nothing does.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pipeline.analysis import EVENT_NUMBER, Free
+from pipeline.containers import Columns, Parameters
+from pipeline.data import column_file
+from pipeline.gradient.compiled import FreeValues, in_precision, mixed_as_numpy_does
+from pipeline.gradient.work import Problem, Work
+from pipeline.relax import Relaxed
+from pipeline.relax.arrays import Floats, Mask, RealArrays
+from pipeline.relax.widths import Width, named_like
+from pipeline.templates.fill import Widths
+from pipeline.templates.variations import Observer, observe
+
+LEAST = 20  # values within a width of a bound: fewer say nothing of what is beyond it
+GREATER, LESS = 1.0, -1.0  # the side on which a cut keeps events
+
+
+@dataclasses.dataclass
+class _Cut:
+    """The values that are cut on one side of a free parameter, and the width of the cut."""
+
+    width: float
+    values: list[np.ndarray] = dataclasses.field(default_factory=list)
+
+
+Cuts = dict[tuple[str, float], _Cut]
+
+
+class _Watching(Relaxed):
+    """The smooth operations, which write down the values that they cut on free parameters."""
+
+    cuts: Cuts = eqx.field(kw_only=True)
+
+    def greater(
+        self, x: RealArrays, threshold: RealArrays, *, width: str | Width | None = None, mask: Mask = None
+    ) -> Floats:
+        """Decide ``x > threshold``."""
+        self._note(GREATER, x, threshold, self._width("greater", width, threshold), mask)
+        return super().greater(x, threshold, width=width, mask=mask)
+
+    def less(
+        self, x: RealArrays, threshold: RealArrays, *, width: str | Width | None = None, mask: Mask = None
+    ) -> Floats:
+        """Decide ``x < threshold``."""
+        self._note(LESS, x, threshold, self._width("less", width, threshold), mask)
+        return super().less(x, threshold, width=width, mask=mask)
+
+    def _note(self, side: float, x: RealArrays, threshold: RealArrays, width: Width, mask: Mask) -> None:
+        name = named_like(threshold, self.thresholds)
+        if name is None or any(isinstance(array, jax.core.Tracer) for array in (x, mask, width)):
+            return
+        values = np.asarray(x, dtype=float)
+        # What fills up objects is no value; without a mask it is the 0 of `pad`.
+        real = values != 0 if mask is None and values.ndim > 1 else mask
+        chosen = values.ravel() if real is None else values[np.broadcast_to(np.asarray(real) > 0, values.shape)]
+        self.cuts.setdefault((name, side), _Cut(float(width))).values.append(chosen)
+
+
+def at_bounds(work: Work, parameters: FreeValues, widths: Widths) -> Iterator[str]:
+    """Yield a note on each bound near which events end, as the events of a work are cut at some parameters."""
+    problem, cuts = work.problem, Cuts()
+    for columns in _columns(work):
+        _watch(problem, parameters, widths, columns, cuts)
+    for (name, side), cut in cuts.items():
+        note = _note_on(name, side, problem.analysis.parameters, cut)
+        if note is not None:
+            yield note
+
+
+def _watch(
+    problem: Problem, parameters: FreeValues, widths: Widths, columns: Mapping[str, np.ndarray], cuts: Cuts
+) -> None:
+    """Observe events one operation after the other, without a compiled program, so that values are seen."""
+    with mixed_as_numpy_does():
+        arrays = in_precision(problem, {n: a for n, a in columns.items() if n != EVENT_NUMBER})
+        p = Parameters({n: jnp.asarray(a) for n, a in in_precision(problem, dict(parameters)).items()})
+        relax = _Watching(dict(widths.operations), thresholds=p.arrays, cuts=cuts)
+        observe(Observer(problem.analysis, problem.binnings, p, relax), Columns(arrays))
+
+
+def _columns(work: Work) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the columns of each file and fold."""
+    for group in work.groups:
+        for file in group.files:
+            read = column_file.read_sources(Path(file.path), [file.source], group.folds, file.content)
+            yield from (arrays for _, arrays in read if len(arrays["weight"]))
+
+
+def _note_on(name: str, side: float, free: Mapping[str, Free], cut: _Cut) -> str | None:
+    """Return the note on the bound at which a cut keeps most, where events end within a width of it."""
+    if name not in free:
+        return None
+    low, high = free[name].bounds
+    bound, unit = (low, high)[side == LESS], f" {free[name].unit}" if free[name].unit else ""
+    inside = side * (np.concatenate(cut.values) - bound) / cut.width  # in widths, above 0 where a hard cut keeps all
+    near = int(np.sum((inside > 0) & (inside <= 1)))
+    if near < LEAST or inside.min() < -1:
+        return None
+    where, end, beyond = ("lower", "least", "below") if side == GREATER else ("upper", "largest", "above")
+    last = bound + side * cut.width * inside.min()
+    return (
+        f"parameter {name!r}: of the {len(inside)} values that it cuts, the {end} is {last:.4g}, and {near} are within "
+        f"a width, {cut.width:.4g}, of its {where} bound {bound:g}{unit}. A smooth cut there loses events that a hard "
+        f"one keeps, as none further {beyond} make up for them; let columns() keep more, or move the bound by some "
+        "widths: into the events, or, where nothing can be further out, away from them"
+    )
