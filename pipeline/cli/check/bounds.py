@@ -24,7 +24,7 @@ from pipeline.relax.widths import Width, named_like
 from pipeline.templates.fill import Widths
 from pipeline.templates.variations import Observer, observe
 
-LEAST = 20  # values within a width of a bound: fewer say nothing of what is beyond it
+LEAST = 8  # values within a width of a bound: fewer may well have none beyond it by chance
 GREATER, LESS = 1.0, -1.0  # the side on which a cut keeps events
 
 
@@ -65,8 +65,10 @@ class _Watching(Relaxed):
         values = np.asarray(x, dtype=float)
         # What fills up objects is no value; without a mask it is the 0 of `pad`.
         real = values != 0 if mask is None and values.ndim > 1 else mask
-        chosen = values.ravel() if real is None else values[np.broadcast_to(np.asarray(real) > 0, values.shape)]
-        self.cuts.setdefault((name, side), _Cut(float(width))).values.append(chosen)
+        chosen = (
+            values.ravel() if real is None else values[np.broadcast_to(np.asarray(real) > 0, values.shape)]
+        )
+        self.cuts.setdefault((name, side), _Cut(np.asarray(width).item())).values.append(chosen)
 
 
 def at_bounds(work: Work, parameters: FreeValues, widths: Widths) -> Iterator[str]:
@@ -105,15 +107,17 @@ def _note_on(name: str, side: float, free: Mapping[str, Free], cut: _Cut) -> str
         return None
     low, high = free[name].bounds
     bound, unit = (low, high)[side == LESS], f" {free[name].unit}" if free[name].unit else ""
-    inside = side * (np.concatenate(cut.values) - bound) / cut.width  # in widths, above 0 where a hard cut keeps all
+    inside = (
+        side * (np.concatenate(cut.values) - bound) / cut.width
+    )  # in widths, above 0 where a hard cut keeps all
     near = int(np.sum((inside > 0) & (inside <= 1)))
     if near < LEAST or inside.min() < -1:
         return None
     where, end, beyond = ("lower", "least", "below") if side == GREATER else ("upper", "largest", "above")
     last = bound + side * cut.width * inside.min()
     return (
-        f"parameter {name!r}: of the {len(inside)} values that it cuts, the {end} is {last:.4g}, and {near} are within "
-        f"a width, {cut.width:.4g}, of its {where} bound {bound:g}{unit}. A smooth cut there loses events that a hard "
-        f"one keeps, as none further {beyond} make up for them; let columns() keep more, or move the bound by some "
-        "widths: into the events, or, where nothing can be further out, away from them"
+        f"parameter {name!r}: its {where} bound {bound:g}{unit} is where the events end: of {len(inside)} values the "
+        f"{end} is {last:.4g}, and {near} are within its final width {cut.width:.4g} of the bound. A smooth cut there "
+        f"loses events that a hard one keeps, and none further {beyond} make up for them; let columns() keep events "
+        "some widths further, or, where there are none by nature, move the bound as far away"
     )

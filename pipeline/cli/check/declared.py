@@ -1,11 +1,12 @@
 """What can be wrong before any event is read: parameters, variations, collections, the files of the samples."""
 
+import functools
 from pathlib import Path
 
 from pipeline.analysis import analysis_of
 from pipeline.cli.check.findings import Findings
 from pipeline.columns import rootfile
-from pipeline.config import Config
+from pipeline.config import Config, Sample
 from pipeline.data import datasets
 from pipeline.data.jobs import ColumnsJob, SourceFile
 from pipeline.gradient.work import check_surrogate, collection_sizes
@@ -24,7 +25,7 @@ def check_declarations(config: Config, found: Findings) -> None:
     found.tried(lambda: collection_sizes(config))
     for sample in config.data.samples:
         for name in variations_of(everything, sample):
-            found.tried(lambda sample=sample, name=name: check_variations(analysis, sample, (name,)))
+            found.tried(functools.partial(check_variations, analysis, sample, (name,)))
 
 
 def jobs_by_sample(config: Config, found: Findings) -> dict[str, list[ColumnsJob]]:
@@ -34,7 +35,7 @@ def jobs_by_sample(config: Config, found: Findings) -> dict[str, list[ColumnsJob
         apart = [(), *((name,) for name in section.variations)]
         for variations in apart:  # of each sample by itself, so that the others do not hide its fault
             alone = section.model_copy(update={"variations": variations})
-            jobs += found.tried(lambda alone=alone, sample=sample: _jobs(config, {sample: alone})) or []
+            jobs += found.tried(functools.partial(_jobs, config, {sample: alone})) or []
     if found.errors == errors:
         jobs = found.tried(lambda: datasets.columns_jobs(config)) or jobs  # one file in two samples
     by_sample: dict[str, list[ColumnsJob]] = {}
@@ -45,7 +46,7 @@ def jobs_by_sample(config: Config, found: Findings) -> dict[str, list[ColumnsJob
     return {name: by_sample[name] for name in datasets.sample_names(config) if name in by_sample}
 
 
-def _jobs(config: Config, samples: dict[str, object]) -> list[ColumnsJob]:
+def _jobs(config: Config, samples: dict[str, Sample]) -> list[ColumnsJob]:
     data = config.data.model_copy(update={"samples": samples})
     return datasets.columns_jobs(config.model_copy(update={"data": data}))
 

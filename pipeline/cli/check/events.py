@@ -1,5 +1,6 @@
 """Column files of the first events of each sample, made as the run makes its own."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def sampled(
     """Return (sample, column file) of the samples whose events are there, made in a folder; tell of the others."""
     files = []
     for sample, own in jobs.items():
-        path = found.tried(lambda own=own: _of_sample(config, own, folder, found))
+        path = found.tried(functools.partial(_of_sample, config, own, folder, found))
         if path is not None:
             files.append((sample, path))
     return files
@@ -65,9 +66,7 @@ def _generated(config: Config, file: SourceFile, folder: Path) -> SourceFile | N
     return SourceFile(file.sample, str(path), events, simulated=True)
 
 
-def _columns(
-    config: Config, job: ColumnsJob, file: SourceFile, folder: Path, found: Findings
-) -> Path | None:
+def _columns(config: Config, job: ColumnsJob, file: SourceFile, folder: Path, found: Findings) -> Path | None:
     """Return the column file of the first entries of a file; of more, where few of these pass the preselection."""
     read = kept = 0
     for entries in (FIRST_ENTRIES, MORE_ENTRIES):

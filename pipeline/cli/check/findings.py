@@ -27,6 +27,10 @@ class Findings:
         """Tell what a person should judge."""
         self.notes += self._say("note", text)
 
+    def fine(self, text: str) -> None:
+        """Tell how far the check came."""
+        self._say("fine", text)
+
     def tried(self, call: Callable[[], Found]) -> Found | None:
         """Return what a step of the run returns; None where it raises, which is told line by line."""
         try:
@@ -35,7 +39,9 @@ class Findings:
             for line in lines_of(str(error)):
                 self.error(line)
         except SyntaxError as error:  # of the analysis: every other file was compiled before
-            self.error(f"{error.filename}, line {error.lineno}: {error.msg}; correct this file of the analysis")
+            self.error(
+                f"{error.filename}, line {error.lineno}: {error.msg}; correct this file of the analysis"
+            )
         return None
 
     def _say(self, kind: str, text: str) -> int:

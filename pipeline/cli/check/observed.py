@@ -15,7 +15,7 @@ from pipeline.data.datasets import NOMINAL, sample_names
 from pipeline.errors import FitError
 from pipeline.gradient.halves import of_optimisation, whole
 from pipeline.gradient.loss import centre_of, described, judge
-from pipeline.gradient.sweeps import Executor, FreeValues, Step, forward, value_and_grad
+from pipeline.gradient.sweeps import Centre, Executor, FreeValues, forward, value_and_grad
 from pipeline.gradient.work import Work
 from pipeline.optimise import first_step
 from pipeline.optimise.parameters import edges_at
@@ -54,15 +54,17 @@ def check_observed(config: Config, work: Work, start: FreeValues, found: Finding
         return
     if work.problem.analysis.simulated is not None:
         found.note(
-            f"{config.analysis.target} has a stage without a derivative, whose surrogate a run learns first: smooth cuts "
-            "and the objective are not checked"
+            f"{config.analysis.target} has a stage without a derivative, whose surrogate a run learns first: smooth "
+            "cuts and the objective are not checked"
         )
         return
     widths = widths_at(config, 0)
     smooth = found.tried(lambda: forward(executor, work, start, widths))
     if smooth is None:
         return
-    for note in found.tried(lambda: list(at_bounds(work, start, widths))) or ():
+    for note in (
+        found.tried(lambda: list(at_bounds(work, start, widths_at(config, config.optimise.epochs)))) or ()
+    ):
         found.note(note)
     _check_objective(config, executor, work, start, widths, found)
 
@@ -73,32 +75,46 @@ def _check_objective(
     """Compute objective and gradient as the first epoch does, once."""
     absent = sorted(set(sample_names(config)) - {group.sample for group in work.groups})
     if absent:
-        found.note(f"the objective is not computed: no events of sample {', '.join(map(repr, absent))} are at hand")
+        found.note(
+            f"the objective is not computed: no events of sample {', '.join(map(repr, absent))} are at hand"
+        )
         return
     seen = f"the {work.events} sampled events"
     halved, judged = of_optimisation(config, work, judge(config, work.axes))
 
-    def evaluated() -> Step | None:
-        is_exact = config.optimise.values == "exact"
-        try:
-            return value_and_grad(executor, halved, start, widths, centre_of(judged), exact=is_exact)
-        except FitError as error:
-            found.note(f"on {seen} there is no objective, which more events may well give: {error}")
-            return None
-
-    step = found.tried(evaluated)
+    evaluate, is_exact = centre_of(judged), config.optimise.values == "exact"
+    templates = forward(executor, halved, start, EXACT if is_exact else widths)
+    errors, why = found.errors, found.tried(lambda: _why_none(templates, start, evaluate))
+    if why is not None:
+        found.note(f"on {seen} there is no objective, which more events may well give: {why}")
+    if why is not None or found.errors > errors:
+        return
+    step = found.tried(lambda: value_and_grad(executor, halved, start, widths, evaluate, exact=is_exact))
     if step is None:
         return
     quantity = described(config)
     templates = whole(step.templates, work.axes)
-    for line in [*first_step.without_events(config, work, templates), *_without_effect(config, work.axes, templates)]:
+    for line in [
+        *first_step.without_events(config, work, templates),
+        *_without_effect(config, work.axes, templates),
+    ]:
         found.note(f"of {seen}: {line}")
     names = first_step.without_derivative(step.gradient)
     free = work.problem.analysis.parameters
     for line in first_step.reasons(executor, halved, (start, widths), step.templates, free, names):
         found.note(f"of {seen}: {line}")
     value = f"{step.objective:.4g}{' ' + quantity.unit if quantity.unit else ''}"
-    found.note(f"{quantity.label} at the start, of {seen} alone, which says little of its size: {value}")
+    found.fine(f"{quantity.label} at the start, of {seen} alone, which says little of its size: {value}")
+
+
+def _why_none(templates: Templates, start: FreeValues, evaluate: Centre) -> str | None:
+    """Return why templates have no objective with a derivative, as those of few events may have none."""
+    try:
+        _, slopes, _ = evaluate(templates, start)
+    except FitError as error:
+        return str(error)
+    bad = [name for name, array in slopes.yields.items() if not np.all(np.isfinite(array))]
+    return f"its derivative in the templates of channel {bad[0]!r} is not finite" if bad else None
 
 
 def _without_effect(config: Config, axes: Axes, templates: Templates) -> list[str]:

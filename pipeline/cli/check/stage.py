@@ -18,7 +18,7 @@ from pipeline.optimise.parameters import initial_parameters
 
 
 def check(path: Path, overrides: Sequence[str], found: Findings) -> None:
-    """Go through a run's first steps as it does, on the first events of each sample, and tell what stops or misleads it.
+    """Go through a run's first steps as it does, on a few events of each sample, and tell what stops or misleads it.
 
     What one step cannot do the steps that need it leave out; all others are done. Nothing is written but to a folder of
     its own, which is removed.

@@ -34,7 +34,9 @@ def write(name: str, folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"--folder {shown(str(folder))} is no folder; create it, or name another one")
     if target.exists() or target.is_symlink():
-        raise InputError(f"{target} is there already, and nothing is overwritten; choose another name or --folder")
+        raise InputError(
+            f"{target} is there already, and nothing is overwritten; choose another name or --folder"
+        )
     _require_free(name)
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}.") as scratch:
@@ -71,7 +73,9 @@ def _require_possible(name: str) -> None:
     """Refuse what cannot name a module, a class and a run."""
     said = f"the name {shown(name)}"
     if not IDENTIFIER.fullmatch(name):
-        raise ConfigError(f"{said} is none that Python can import; allowed: letters, digits and _, a letter first")
+        raise ConfigError(
+            f"{said} is none that Python can import; allowed: letters, digits and _, a letter first"
+        )
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
         raise ConfigError(f"{said} is a word of Python's own; choose another one, as in {name}_analysis")
     if len(name) > LONGEST_NAME:
@@ -96,5 +100,3 @@ def _imported() -> set[str]:
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in FILES.glob("*.py")]
     nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     return {alias.name for node in nodes for alias in node.names} - {CLASS}
-
-

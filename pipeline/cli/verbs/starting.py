@@ -9,7 +9,9 @@ from pipeline.cli.options import PathOption, verb
 
 @verb
 @click.argument("name", metavar="NAME", help="name of the folder, the module and the run, as in dimuon")
-@click.option("--folder", type=PathOption(), default=Path(), help="where to put it (default: the present one)")
+@click.option(
+    "--folder", type=PathOption(), default=Path(), help="where to put it (default: the present one)"
+)
 def init(name: str, folder: Path) -> None:
     """Write a folder with a complete small analysis that runs as it stands, to be changed into yours."""
     from pipeline.cli.progress import to_standard_output

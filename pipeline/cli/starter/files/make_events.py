@@ -12,7 +12,7 @@ import numpy as np
 import uproot
 
 FOLDER = Path(__file__).resolve().parent
-EVENTS = {"zprime": 20_000, "ttbar": 50_000, "wjets": 60_000}
+EVENTS = {"zprime": 20_000, "ttbar": 60_000, "wjets": 90_000}
 MOST_JETS = 10
 # Mean number of jets beyond 3, share of b-jets; mean pt of jets, of leptons, and missing E_T in GeV.
 SHAPES = {
@@ -33,7 +33,9 @@ def events(sample, number, rng):
     return {
         "event": np.arange(number),
         "jet_pt": ak.unflatten(20 + rng.exponential(jet_pt - 20, jets.sum()), jets),
-        "jet_btag": ak.unflatten(np.where(of_b, rng.beta(5, 2, jets.sum()), rng.beta(1, 5, jets.sum())), jets),
+        "jet_btag": ak.unflatten(
+            np.where(of_b, rng.beta(5, 2, jets.sum()), rng.beta(1, 5, jets.sum())), jets
+        ),
         "lepton_pt": 15 + rng.exponential(lepton_pt - 10, number),
         "missing_et": rng.gamma(2, missing_et / 2, number),
         "mass": mass,

@@ -46,7 +46,7 @@ class MyAnalysis(Analysis):
         }
 
     def variations(self):
-        """Systematic variations by name; the YAML file says which uncertainty is made of them, and for which samples."""
+        """Systematic variations by name; the YAML file says which uncertainty they are, and of which samples."""
 
         def energy_scale(c, size):  # of the jets, by 3 %, and of what is made of them
             return {"jet_pt": (1 + 0.03 * size) * c.jet_pt, "mass": (1 + 0.02 * size) * c.mass}

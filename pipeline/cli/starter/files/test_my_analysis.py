@@ -1,6 +1,6 @@
-"""Tests of the analysis on a few events: the exact selection is NumPy's, the smooth one approaches it and differentiates.
+"""On a few events the exact selection is NumPy's, and the smooth one approaches it and has the right derivative.
 
-Run them by `pytest` in this folder after every change of the analysis.
+Run these tests by `pytest` in this folder after every change of the analysis.
 """
 
 import awkward as ak
@@ -18,7 +18,7 @@ jax.config.update("jax_enable_x64", True)
 ANALYSIS = MyAnalysis()
 START = {name: free.initial for name, free in ANALYSIS.parameters.items()}
 WIDTHS = {"lepton_pt": 4.0, "missing_et": 5.0, "jet_pt": 4.0, "btag": 0.06}  # as the YAML file has them
-CROSS_SECTIONS = {"zprime": 3.0, "ttbar": 300.0, "wjets": 800.0}
+CROSS_SECTIONS = {"zprime": 10.0, "ttbar": 150.0, "wjets": 3000.0}
 
 
 def made(sample, number=2000):
@@ -62,7 +62,10 @@ def test_the_smooth_selection_approaches_the_exact_one(sample):
     """The narrower the cuts, the closer."""
     exact = np.asarray(observed(sample, START, None).weight)
     apart = [
-        np.abs(np.asarray(observed(sample, START, {name: part * width for name, width in WIDTHS.items()}).weight) - exact)
+        np.abs(
+            np.asarray(observed(sample, START, {name: part * width for name, width in WIDTHS.items()}).weight)
+            - exact
+        )
         for part in (1.0, 0.1, 1e-6)
     ]
     assert apart[0].sum() > apart[1].sum() > 0
