@@ -94,11 +94,17 @@ def _watch(
 
 
 def _columns(work: Work) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the columns of each file and fold."""
+    """Yield the columns of all events, those of one shape together: each shape is compiled for."""
+    alike: dict[tuple[object, ...], list[dict[str, np.ndarray]]] = {}
     for group in work.groups:
         for file in group.files:
-            read = column_file.read_sources(Path(file.path), [file.source], group.folds, file.content)
-            yield from (arrays for _, arrays in read if len(arrays["weight"]))
+            for _, arrays in column_file.read_sources(
+                Path(file.path), [file.source], group.folds, file.content
+            ):
+                shapes = tuple((name, array.shape[1:]) for name, array in sorted(arrays.items()))
+                alike.setdefault(shapes, []).append(arrays)
+    for own in alike.values():
+        yield {name: np.concatenate([arrays[name] for arrays in own]) for name in own[0]}
 
 
 def _note_on(name: str, side: float, free: Mapping[str, Free], cut: _Cut) -> str | None:

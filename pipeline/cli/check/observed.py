@@ -14,8 +14,8 @@ from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL, sample_names
 from pipeline.errors import FitError
 from pipeline.gradient.halves import of_optimisation, whole
-from pipeline.gradient.loss import centre_of, described, judge
-from pipeline.gradient.sweeps import Centre, Executor, FreeValues, forward, value_and_grad
+from pipeline.gradient.loss import Judge, centre_of, described, judge
+from pipeline.gradient.sweeps import Executor, FreeValues, forward, value_and_grad
 from pipeline.gradient.work import Work
 from pipeline.optimise import first_step
 from pipeline.optimise.parameters import edges_at
@@ -23,10 +23,13 @@ from pipeline.optimise.schedule import widths_at
 from pipeline.optimise.width_names import faults
 from pipeline.templates.axes import Axes
 from pipeline.templates.cautions import NO_EFFECT, cautions
-from pipeline.templates.fill import EXACT, Widths
+from pipeline.templates.fill import EXACT
 
 # An empty channel part has less than 3 of n events at 95 %; said where that is below half of an even share of the bins.
 POISSON_95, SHARE = 3.0, 0.5
+
+
+Central = tuple[float, Templates, FreeValues]  # what a `Centre` returns
 
 
 @contextlib.contextmanager
@@ -42,15 +45,14 @@ def compiled_quickly() -> Iterator[None]:
 
 def check_observed(config: Config, work: Work, start: FreeValues, found: Findings) -> None:
     """Observe the events as the run does, with exact cuts and with smooth ones, and look at what comes out."""
-    executor = InProcess()
-    missing = found.errors
+    executor, errors = InProcess(), found.errors
     for fault in found.tried(lambda: list(faults(config, work, start, relaxed=True))) or ():
         found.error(fault)
-    exact = found.tried(lambda: forward(executor, work, start, EXACT))
+    exact = found.tried(lambda: forward(executor, _nominal(work), start, EXACT))
     if exact is not None:
         for note in _empty(config, work, start, exact):
             found.note(note)
-    if found.errors > missing:
+    if found.errors > errors:
         return
     if work.problem.analysis.simulated is not None:
         found.note(
@@ -58,21 +60,26 @@ def check_observed(config: Config, work: Work, start: FreeValues, found: Finding
             "cuts and the objective are not checked"
         )
         return
-    widths = widths_at(config, 0)
-    smooth = found.tried(lambda: forward(executor, work, start, widths))
-    if smooth is None:
-        return
-    for note in (
-        found.tried(lambda: list(at_bounds(work, start, widths_at(config, config.optimise.epochs)))) or ()
-    ):
+    final = widths_at(config, config.optimise.epochs)
+    for note in found.tried(lambda: list(at_bounds(work, start, final))) or ():
         found.note(note)
-    _check_objective(config, executor, work, start, widths, found)
+    _check_objective(config, executor, work, (start, widths_at(config, 0)), found)
+
+
+def _nominal(work: Work) -> Work:
+    """Return the same events without variations, which take most of the time to compile."""
+    return work._replace(groups=tuple(group._replace(variations=()) for group in work.groups))
 
 
 def _check_objective(
-    config: Config, executor: Executor, work: Work, start: FreeValues, widths: Widths, found: Findings
+    config: Config, executor: Executor, work: Work, point: first_step.Start, found: Findings
 ) -> None:
-    """Compute objective and gradient as the first epoch does, once."""
+    """Compute the objective with smooth cuts once, and its derivative through the nominal templates."""
+    start, widths = point
+    halved, judged = of_optimisation(config, work, judge(config, work.axes))
+    templates = found.tried(lambda: forward(executor, halved, start, widths))
+    if templates is None:
+        return
     absent = sorted(set(sample_names(config)) - {group.sample for group in work.groups})
     if absent:
         found.note(
@@ -80,41 +87,44 @@ def _check_objective(
         )
         return
     seen = f"the {work.events} sampled events"
-    halved, judged = of_optimisation(config, work, judge(config, work.axes))
-
-    evaluate, is_exact = centre_of(judged), config.optimise.values == "exact"
-    templates = forward(executor, halved, start, EXACT if is_exact else widths)
-    errors, why = found.errors, found.tried(lambda: _why_none(templates, start, evaluate))
-    if why is not None:
-        found.note(f"on {seen} there is no objective, which more events may well give: {why}")
-    if why is not None or found.errors > errors:
-        return
-    step = found.tried(lambda: value_and_grad(executor, halved, start, widths, evaluate, exact=is_exact))
-    if step is None:
-        return
-    quantity = described(config)
-    templates = whole(step.templates, work.axes)
-    for line in [
-        *first_step.without_events(config, work, templates),
-        *_without_effect(config, work.axes, templates),
-    ]:
+    everything = whole(templates, work.axes)
+    for line in (
+        *first_step.without_events(config, work, everything),
+        *_without_effect(config, work.axes, everything),
+    ):
         found.note(f"of {seen}: {line}")
-    names = first_step.without_derivative(step.gradient)
-    free = work.problem.analysis.parameters
-    for line in first_step.reasons(executor, halved, (start, widths), step.templates, free, names):
-        found.note(f"of {seen}: {line}")
-    value = f"{step.objective:.4g}{' ' + quantity.unit if quantity.unit else ''}"
-    found.fine(f"{quantity.label} at the start, of {seen} alone, which says little of its size: {value}")
+    evaluated = found.tried(lambda: _evaluated(judged, templates, start))
+    if isinstance(evaluated, str):
+        found.note(f"on {seen} there is no objective, which more events may well give: {evaluated}")
+    elif evaluated is not None:
+        _check_gradient(executor, _nominal(halved), point, evaluated, found)
+        name, value = described(config), evaluated[0]
+        found.fine(
+            f"{name.label} at the start with smooth cuts, of {seen} alone, which says little of its size: "
+            f"{value:.4g} {name.unit}".rstrip()
+        )
 
 
-def _why_none(templates: Templates, start: FreeValues, evaluate: Centre) -> str | None:
-    """Return why templates have no objective with a derivative, as those of few events may have none."""
+def _check_gradient(
+    executor: Executor, work: Work, point: first_step.Start, evaluated: Central, found: Findings
+) -> None:
+    """Tell of derivatives that are not finite, or exactly 0."""
+    start, widths = point
+    step = found.tried(lambda: value_and_grad(executor, work, start, widths, lambda *_: evaluated))
+    if step is not None:
+        names, free = first_step.without_derivative(step.gradient), work.problem.analysis.parameters
+        for line in first_step.reasons(executor, work, point, step.templates, free, names):
+            found.note(f"of the {work.events} sampled events: {line}")
+
+
+def _evaluated(judged: Judge, templates: Templates, start: FreeValues) -> Central | str:
+    """Return objective and slopes, or why there are none, as there may be none of few events."""
     try:
-        _, slopes, _ = evaluate(templates, start)
+        evaluated = centre_of(judged)(templates, start)
     except FitError as error:
         return str(error)
-    bad = [name for name, array in slopes.yields.items() if not np.all(np.isfinite(array))]
-    return f"its derivative in the templates of channel {bad[0]!r} is not finite" if bad else None
+    bad = [name for name, array in evaluated[1].yields.items() if not np.all(np.isfinite(array))]
+    return f"its derivative in the templates of channel {bad[0]!r} is not finite" if bad else evaluated
 
 
 def _without_effect(config: Config, axes: Axes, templates: Templates) -> list[str]:
