@@ -275,6 +275,8 @@ def test_generated_events_are_made_for_the_check_and_others_noted(folder):
     assert any("is not generated yet" in line for line in lines)
 
 
+@pytest.mark.slow
+@pytest.mark.simulate
 def test_simulated_events_that_are_there_are_checked(miniature):
     manifest = miniature.data.manifest
     lines, found = checked(ROOT / "config/miniature.yaml", "simulate=null", f"data.manifest={manifest}")

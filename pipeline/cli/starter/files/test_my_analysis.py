@@ -66,7 +66,7 @@ def test_the_smooth_selection_approaches_the_exact_one(sample):
             np.asarray(observed(sample, START, {name: part * width for name, width in WIDTHS.items()}).weight)
             - exact
         )
-        for part in (1.0, 0.1, 1e-6)
+        for part in (1.0, 0.1, 1e-9)
     ]
     assert apart[0].sum() > apart[1].sum() > 0
     assert apart[2].max() < 1e-6
