@@ -32,7 +32,11 @@ def check(path: Path, overrides: Sequence[str], found: Findings) -> None:
     declared_well = found.errors == 0
     with tempfile.TemporaryDirectory() as scratch, compiled_quickly():
         files = sampled(config, jobs, Path(scratch), found)
-        if declared_well and files:
+        if not declared_well:
+            found.note(
+                "observe, its widths and the objective come after the errors above: correct them, check again"
+            )
+        elif files:
             _check_work(config, files, found)
 
 
