@@ -20,12 +20,14 @@ ORDER = [
 # The same inside each folder. Those of `analyses` import at most one another.
 INSIDE = {
     "analysis": "declarations systematics contract resolution initial",
-    "cli": "progress signals reference options point tables estimate verbs command main run",
+    "cli": "progress signals reference options point tables estimate check starter verbs command main run",
+    "cli/check": "findings declared events bounds observed stage",
     "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",
-    "cli/verbs": "events stages watching estimates points workspaces schema",
+    "cli/starter": "files folder",
+    "cli/verbs": "starting checks events stages watching estimates points workspaces schema",
     "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding branches rootfile bookkeeping inventory preselection selection one_file make",
-    "config": "textfiles sources targets section kinds notation cluster events model quantities objective"
+    "config": "textfiles sources targets section kinds notation cluster events channels model quantities objective"
     " optimisation judging sections reader",
     "data": "names atomic written record progress event_random store results checksums manifest jobs datasets"
     " column_file normalisation provenance fingerprint run_files",
@@ -54,7 +56,8 @@ INSIDE = {
 }
 MOST_ENTRIES = 20  # of the package and of each folder, besides __init__ and __main__
 MODULE_LINES, FUNCTION_LINES, MEDIAN_MODULE, MEDIAN_FUNCTION = 300, 60, 160, 12
-FILES = sorted(PACKAGE.rglob("*.py"))
+COPIED = PACKAGE / "cli/starter/files"  # by `thalweg init`: a user's files, no modules of the package
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if not path.is_relative_to(COPIED))
 PUBLIC = {
     "pipeline": ("LivePlot", "Run", "value_and_grad"),
     "pipeline.analysis": (

@@ -3,15 +3,18 @@
 import click
 
 import pipeline
+from pipeline.cli.verbs.checks import check
 from pipeline.cli.verbs.estimates import estimate
 from pipeline.cli.verbs.events import columns, manifest, simulate
 from pipeline.cli.verbs.points import histograms, scan, validate, yields
 from pipeline.cli.verbs.schema import schema
 from pipeline.cli.verbs.stages import evaluate, optimise, report
+from pipeline.cli.verbs.starting import init
 from pipeline.cli.verbs.watching import watch
 from pipeline.cli.verbs.workspaces import fit, hypotest, limit
 
 VERBS = (
+    *(init, check),
     *(simulate, manifest, columns, optimise, evaluate, report, watch),
     *(estimate, yields, histograms, scan, validate),
     *(fit, hypotest, limit),

@@ -170,13 +170,23 @@ def damaged(file: SourceFile, error: BaseException) -> UnreadableFile:
     )
 
 
-@contextlib.contextmanager
-def _root(file: SourceFile) -> Iterator[uproot.ReadOnlyDirectory]:
-    """Open a file, and check that it is as long as its header says."""
+def require_there(file: SourceFile) -> None:
+    """Raise where a local file is none.
+
+    Raises:
+        UnreadableFile: it is not there, or something else is.
+    """
     path = Path(file.path)
     if not file.is_remote and not path.is_file():
         what = "is no file" if path.exists() else "does not exist here or beside the manifest"
         raise UnreadableFile(f"{where(file)}: file {path} {what}; {file.cure_if_missing}")
+
+
+@contextlib.contextmanager
+def _root(file: SourceFile) -> Iterator[uproot.ReadOnlyDirectory]:
+    """Open a file, and check that it is as long as its header says."""
+    path = Path(file.path)
+    require_there(file)
     with blaming(file):
         try:
             root = uproot.open({file.path: None}, array_cache=None)

@@ -4,9 +4,10 @@
 holds the physics; threads, memory and output folders belong to the command line and the profile.
 """
 
+from pipeline.config.channels import Channel
 from pipeline.config.cluster import Cluster
 from pipeline.config.events import Sample, Simulate
-from pipeline.config.model import LUMINOSITY, Channel, Model, NormalizationSystematic, NormPlusShapeSystematic
+from pipeline.config.model import LUMINOSITY, Model, NormalizationSystematic, NormPlusShapeSystematic
 from pipeline.config.notation import parse_value, written
 from pipeline.config.objective import PENALTIES, Objective, Penalty
 from pipeline.config.optimisation import Optimise

@@ -6,10 +6,11 @@ from typing import Any
 import pydantic
 from pydantic import Field
 
+from pipeline.config.channels import Channel
 from pipeline.config.cluster import Cluster
 from pipeline.config.events import AnalysisSection, Data, Simulate
 from pipeline.config.judging import Alternative, Evaluate
-from pipeline.config.model import Channel, Model, NormPlusShapeSystematic
+from pipeline.config.model import Model, NormPlusShapeSystematic
 from pipeline.config.objective import McStatistics, Objective, OfNuisanceParameters
 from pipeline.config.optimisation import Optimise
 from pipeline.config.quantities import OfStrength, ProfileInterval

@@ -31,9 +31,10 @@ from pipeline.data import datasets
 from pipeline.data.run_files import ColumnFiles
 from pipeline.errors import ConfigError
 from pipeline.gradient.chunks import cut, parted
+from pipeline.gradient.compiled import in_precision, mixed_as_numpy_does
 from pipeline.gradient.work import Group, Layout, Work, prepare_work
 from pipeline.optimise.parameters import initial_parameters
-from pipeline.optimise.width_names import Asking, in_precision, missing_names
+from pipeline.optimise.width_names import Asking, missing_names
 from pipeline.relax.arrays import Mask, RealArrays
 from pipeline.relax.widths import Width
 from pipeline.templates.variations import Observer, observe
@@ -130,8 +131,8 @@ def _uses(work: Work, parameters: Mapping[str, ArrayLike], wanted: frozenset[str
     """Return what the operations with the wanted widths act on, in the first events of each sample."""
     problem, seen = work.problem, dict[str, list[_Use]]()
     for group in {group.sample: group for group in reversed(work.groups)}.values():
-        with jax.numpy_dtype_promotion("standard"):
-            p = Parameters(in_precision(problem, {n: jnp.asarray(v) for n, v in parameters.items()}))
+        with mixed_as_numpy_does():
+            p = Parameters(in_precision(problem, dict(parameters)))
             c = Columns(in_precision(problem, _first_events(group)))
             relax = _Watching({}, thresholds=p.arrays, names=set(), answer=HARD, wanted=wanted, seen=seen)
             observe(Observer(problem.analysis, problem.binnings, p, relax), c)

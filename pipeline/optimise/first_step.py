@@ -54,12 +54,12 @@ def look(
     lines = reasons(executor, work, point, step.templates, analysis_of(config).parameters, names)
     if names and len(names) == len(step.gradient):
         where = f"epoch 0: nothing would move, the objective stays at {step.objective:.6g}"
-        raise FitError(f"{where}: {'. '.join([*_empty(config, work, templates), *lines])}")
+        raise FitError(f"{where}: {'. '.join([*without_events(config, work, templates), *lines])}")
     for line in lines:
         logger.warning(f"warning: {line}")
 
 
-def _empty(config: Config, work: Work, templates: Templates) -> list[str]:
+def without_events(config: Config, work: Work, templates: Templates) -> list[str]:
     """Return samples, and regions, without events: what is made of them has no derivative either."""
     rows = {sample: work.axes.row(sample, NOMINAL) for sample in config.data.samples}
     found = [

@@ -1,12 +1,11 @@
 """The names of the widths that an analysis asks for, and those that a configuration gives."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -16,7 +15,8 @@ from pipeline.config import Config
 from pipeline.containers import Columns, Parameters
 from pipeline.data import store
 from pipeline.errors import ConfigError, nearest
-from pipeline.gradient.work import Problem, Work
+from pipeline.gradient.compiled import in_precision, mixed_as_numpy_does
+from pipeline.gradient.work import Work
 from pipeline.relax import Relaxed
 from pipeline.relax.arrays import Mask, RealArrays
 from pipeline.relax.widths import Width, named_like
@@ -55,14 +55,24 @@ def missing_names(config: Config, work: Work, parameters: Mapping[str, ArrayLike
         ConfigError: a width is given that nothing asks for; the message has the name and the nearest ones.
     """
     asked = _asked(work, parameters)
+    for fault in _of_nothing(config, work, asked):
+        raise ConfigError(fault)
+    return asked - set(config.widths)
+
+
+def faults(config: Config, work: Work, parameters: Mapping[str, ArrayLike]) -> Iterator[str]:
+    """Yield a message for each width that nothing asks for."""
+    yield from _of_nothing(config, work, _asked(work, parameters))
+
+
+def _of_nothing(config: Config, work: Work, asked: set[str]) -> Iterator[str]:
     known = asked | set(work.problem.analysis.parameters)
     for name in config.widths:
         if name not in known:
-            raise ConfigError(
+            yield (
                 f"widths.{name}: no free parameter of {config.analysis.target}, and nothing in its `observe` asks for "
                 f"a width of this name; {nearest(name, known) if known else 'it asks for none, remove the key'}"
             )
-    return asked - set(config.widths)
 
 
 def _asked(work: Work, parameters: Mapping[str, ArrayLike]) -> set[str]:
@@ -76,8 +86,7 @@ def _asked(work: Work, parameters: Mapping[str, ArrayLike]) -> set[str]:
     def observed(
         variations: tuple[str, ...], free: dict[str, jax.Array], arrays: dict[str, jax.Array]
     ) -> list[tuple[Mapping[str, jax.Array], Mapping[str, jax.Array]]]:
-        # Whole numbers stay such, and an analysis may mix them with others.
-        with jax.numpy_dtype_promotion("standard"):
+        with mixed_as_numpy_does():
             p, c = Parameters(in_precision(problem, free)), Columns(in_precision(problem, arrays))
             relax = Asking({}, thresholds=p.arrays, names=names)
             seen = families(Observer(found, problem.binnings, p, relax), variations, c)
@@ -93,14 +102,6 @@ def _asked(work: Work, parameters: Mapping[str, ArrayLike]) -> set[str]:
             seen.append((variations, stored))
             jax.eval_shape(functools.partial(observed, variations), free, _shapes(stored, found))
     return names
-
-
-def in_precision(problem: Problem, arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Return arrays with those of floating numbers in the precision of the sweeps."""
-    return {
-        name: array.astype(problem.precision) if jnp.issubdtype(array.dtype, jnp.floating) else array
-        for name, array in arrays.items()
-    }
 
 
 def _shapes(

@@ -19,6 +19,8 @@ from pipeline.cli.verbs.events import CHECKSUMS
 from pipeline.data import checksums
 
 VERBS = {
+    "init": ["--folder"],
+    "check": ["--set", "--log"],
     "simulate": ["--set", "--log", "--sample", "--index", "--output"],
     "manifest": [
         *("--set", "--log", "--output", "--process", "--tree"),
@@ -156,7 +158,7 @@ def test_help(verb, capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "a verb is required; choose from simulate, manifest, columns, .*schema"),
+        ([], "a verb is required; choose from init, check, simulate, manifest, columns, .*schema"),
         (["colums"], r"there is no verb 'colums'; choose from .*columns"),
         (["columns"], "the following are required: CONFIG, --sample, --index, --output"),
         (["columns", "--index", "0"], r"the following are required: CONFIG, --sample, --output\n"),

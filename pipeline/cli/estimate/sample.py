@@ -175,7 +175,7 @@ def _read(config: Config, jobs: Sequence[ColumnsJob], folder: Path, entries: int
     reason = None
     files = [(job, file) for job in jobs for file in job.files]
     for job, file in files:
-        part = ColumnsJob(job.sample, job.index, (_beginning(config, file, entries),))
+        part = ColumnsJob(job.sample, job.index, (beginning(config, file, entries),))
         started = time.perf_counter()
         folds, made_of = make_columns(config, part)
         if made_of[0].left_out is not None:
@@ -187,7 +187,7 @@ def _read(config: Config, jobs: Sequence[ColumnsJob], folder: Path, entries: int
     raise InputError(f"sample {jobs[0].sample!r}: no file can be read, so nothing can be measured; {reason}")
 
 
-def _beginning(config: Config, file: SourceFile, entries: int) -> SourceFile:
+def beginning(config: Config, file: SourceFile, entries: int) -> SourceFile:
     """Return the first entries of a range; a checksum would have all of the file read."""
     reads = analysis_of(config).reads
     whole = dataclasses.replace(file, checksum=None)
