@@ -66,7 +66,7 @@ requirements: | .uv/bin/uv ## resolve the locked requirements anew, from pyproje
 	$(COMPILE) --python-version 3.11 --extra htcondor --output-file envs/requirements-htcondor.txt
 	$(COMPILE) --python-version 3.12 --extra gpu --output-file envs/requirements-gpu.txt
 
-COMPILE = .uv/bin/uv pip compile pyproject.toml --group dev --extra simulate --extra xrootd --extra slurm --universal \
+COMPILE = .uv/bin/uv pip compile pyproject.toml --group dev --extra all --extra simulate --extra xrootd --extra slurm --universal \
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
 clean: ## remove the environment (results stay)

@@ -22,12 +22,12 @@ INSIDE = {
     "analysis": "declarations systematics contract resolution initial",
     "cli": "progress signals reference options point tables estimate verbs command main run",
     "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",
-    "cli/verbs": "events stages estimates points workspaces schema",
+    "cli/verbs": "events stages estimates points workspaces snakefile schema",
     "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding branches rootfile bookkeeping inventory preselection selection one_file make",
     "config": "textfiles sources targets section kinds notation cluster events model quantities objective"
     " optimisation judging sections reader",
-    "data": "names atomic written record progress event_random store results checksums manifest jobs datasets"
+    "data": "names atomic jsonfiles written record progress event_random store results checksums manifest jobs datasets"
     " column_file normalisation provenance fingerprint run_files",
     "evaluate": "variation_noise robustness evaluation change flags summary"
     " pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point rows"
@@ -37,8 +37,8 @@ INSIDE = {
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"
     " pieces suspects loss halves",
-    "likelihood": "interpolation workspace paramsets layout multipliers stacked terms histfactory"
-    " cells bordered derivatives"
+    "likelihood": "interpolation workspace structure checks patches paramsets layout multipliers stacked terms"
+    " histfactory cells bordered derivatives"
     " specifier run_workspace",
     "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
     " weighted_sum bounds",

@@ -7,6 +7,7 @@ from pipeline.cli.verbs.estimates import estimate
 from pipeline.cli.verbs.events import columns, manifest, simulate
 from pipeline.cli.verbs.points import histograms, scan, validate, yields
 from pipeline.cli.verbs.schema import schema
+from pipeline.cli.verbs.snakefile import snakefile
 from pipeline.cli.verbs.stages import evaluate, optimise, report
 from pipeline.cli.verbs.workspaces import fit, hypotest, limit
 
@@ -14,7 +15,7 @@ VERBS = (
     *(simulate, manifest, columns, optimise, evaluate, report),
     *(estimate, yields, histograms, scan, validate),
     *(fit, hypotest, limit),
-    schema,
+    *(snakefile, schema),
 )
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
