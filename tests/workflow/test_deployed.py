@@ -63,7 +63,9 @@ def repository(folder):
 def test_from_a_repository_it_plans_the_run(deployed, tmp_path_factory):
     """Snakemake reads all files of the workflow from the commit, none from a folder."""
     source = repository(tmp_path_factory.mktemp("source") / "thalweg")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=source, capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=source, capture_output=True, text=True
+    ).stdout.strip()
     folder = deployed(f'"git+file://{source}/workflow/Snakefile@{commit}"')
     planned = snakemake(folder, "--dry-run")
     assert planned.returncode == 0, planned.stdout

@@ -25,7 +25,10 @@ def test_conda_pins_are_the_locked_versions():
 
 @pytest.mark.parametrize(
     "name",
-    [*("requirements-cpu.txt", "requirements-gpu.txt", "requirements-htcondor.txt"), "requirements-build.txt"],
+    [
+        *("requirements-cpu.txt", "requirements-gpu.txt", "requirements-htcondor.txt"),
+        "requirements-build.txt",
+    ],
 )
 def test_locked_requirements_have_hashes_and_name_no_index(name):
     text = (ENVIRONMENTS / name).read_text()
