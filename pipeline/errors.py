@@ -24,7 +24,7 @@ EXTRAS = {
         "uproot",
     ),
     "workflow": (
-        *("cryptography", "dask", "distributed", "jinja2", "matplotlib", "mplhep", "snakemake"),
+        *("cryptography", "dask", "distributed", "jinja2", "matplotlib", "mplhep", "rocrate", "snakemake"),
         *("markupsafe", "tornado"),  # of jinja2 and distributed
     ),
     "stats": ("cabinetry", "iminuit", "jsonpatch", "pyhf"),

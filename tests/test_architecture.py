@@ -22,7 +22,7 @@ INSIDE = {
     "analysis": "declarations systematics contract resolution initial",
     "cli": "progress signals reference options point tables estimate verbs command main run",
     "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",
-    "cli/verbs": "events stages estimates points workspaces snakefile schema",
+    "cli/verbs": "events stages estimates points workspaces snakefile crate schema",
     "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding branches rootfile bookkeeping inventory preselection selection one_file make",
     "config": "textfiles sources targets section kinds notation cluster events model quantities objective"
@@ -46,7 +46,7 @@ INSIDE = {
     " surrogate_calls epochs blocks plateaus",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",
-    "report": "figures robustness page",
+    "report": "figures robustness page crate",
     "simulate": "generate in_memory program pythia",
     "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
     "templates": "binning axes shapes smoothing surrogate variations blocks fill varied cautions",

@@ -3,6 +3,7 @@
 import click
 
 import pipeline
+from pipeline.cli.verbs.crate import crate
 from pipeline.cli.verbs.estimates import estimate
 from pipeline.cli.verbs.events import columns, manifest, simulate
 from pipeline.cli.verbs.points import histograms, scan, validate, yields
@@ -15,7 +16,7 @@ VERBS = (
     *(simulate, manifest, columns, optimise, evaluate, report),
     *(estimate, yields, histograms, scan, validate),
     *(fit, hypotest, limit),
-    *(snakefile, schema),
+    *(crate, snakefile, schema),
 )
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 

@@ -1,4 +1,4 @@
-"""What REANA is asked for is what the workflow makes; reana-client itself checks the rest, by hand (docs/anywhere.md)."""
+"""What REANA is asked for is what the workflow makes; reana-client checks the rest, by hand (docs/anywhere.md)."""
 
 import pytest
 import yaml

@@ -9,9 +9,9 @@ from pipeline.cli.options import verb
 from pipeline.errors import InputError, nearest
 
 PACKAGE = Path(pipeline.__file__).parent
-INSTALLED = (
-    PACKAGE / "share"
-)  # a wheel has the files of the workflow there; a clone has them above the package
+# A wheel has the files of the workflow in the package; a clone has them above it.
+INSTALLED = PACKAGE / "share"
+FOLDER = INSTALLED if INSTALLED.exists() else PACKAGE.parent
 
 
 @verb
@@ -20,8 +20,7 @@ def snakefile(profile: str | None) -> None:
     """Print where the Snakefile is, as in `snakemake --snakefile "$(thalweg snakefile)"`."""
     from pipeline.cli.progress import to_standard_output
 
-    folder = INSTALLED if INSTALLED.exists() else PACKAGE.parent
-    profiles = {path.parent.name: path.parent for path in folder.glob("workflow/profiles/*/config.yaml")}
+    profiles = {path.parent.name: path.parent for path in FOLDER.glob("workflow/profiles/*/config.yaml")}
     if profile is not None and profile not in profiles:
         raise InputError(f"--profile: there is none {profile!r}; {nearest(profile, profiles)}")
-    to_standard_output(str(folder / "Snakefile" if profile is None else profiles[profile]))
+    to_standard_output(str(FOLDER / "Snakefile" if profile is None else profiles[profile]))
