@@ -52,7 +52,7 @@ def write(
     folder = Folder(config.run).root
     if not Folder(config.run).summary.exists():
         raise InputError(f"{Folder(config.run).summary} does not exist; run the `evaluate` stage first")
-    crate = ROCrate()
+    crate = ROCrate(version="1.1")  # which the profile is of
     _describe(crate, config)
     workflow = _workflow(crate, snakefile, read_json(Folder(config.run).summary)["versions"])
     objects = [

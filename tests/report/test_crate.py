@@ -32,9 +32,10 @@ def folder(tmp_path_factory):
 
 def of(folder, *arguments):
     """Pack with the verb; what the archive is read as."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+    with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        main(["crate", "tiny.yaml", "--set", "optimise.learning_rate=0.02", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main(["crate", "tiny.yaml", "--set", "optimise.learning_rate=0.02", *arguments])
     assert end.value.code == 0
     return folder / (arguments[-1] if arguments else "results/tiny/crate.zip")
 
@@ -46,6 +47,7 @@ def test_it_says_what_was_run_on_what_and_what_came_out(folder, tmp_path):
         file.extractall(tmp_path)
     crate = rocrate.ROCrate(tmp_path)
     assert WORKFLOW_RUN in {entity.id for entity in crate.root_dataset["conformsTo"]}
+    assert crate.version == "1.1"
     assert crate.mainEntity.id == "Snakefile"
     assert "ComputationalWorkflow" in crate.mainEntity.type
     versions = {entity["name"]: entity["version"] for entity in crate.mainEntity["softwareRequirements"]}
