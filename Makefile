@@ -65,9 +65,10 @@ requirements: | .uv/bin/uv ## resolve the locked requirements anew, from pyproje
 	$(COMPILE) --python-version 3.11 --output-file envs/requirements-cpu.txt
 	$(COMPILE) --python-version 3.11 --extra htcondor --output-file envs/requirements-htcondor.txt
 	$(COMPILE) --python-version 3.12 --extra gpu --output-file envs/requirements-gpu.txt
+	.uv/bin/uv pip compile --group build --python-version 3.11 $(LOCK) --output-file envs/requirements-build.txt
 
-COMPILE = .uv/bin/uv pip compile pyproject.toml --group dev --extra simulate --extra xrootd --extra slurm --universal \
-  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
+LOCK = --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
+COMPILE = .uv/bin/uv pip compile pyproject.toml --group dev --extra all --extra simulate --extra xrootd --extra slurm $(LOCK)
 
 clean: ## remove the environment (results stay)
 	rm -rf .venv .uv

@@ -11,6 +11,11 @@ include: "workflow/rules/common.smk"
 report: "workflow/report/workflow.rst"
 
 
+if IMAGE:
+
+    container: IMAGE
+
+
 # The first rule is the default; `default_target` would make it that of a Snakefile that takes this one as a module, too.
 rule all:
     input:

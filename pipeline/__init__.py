@@ -57,5 +57,15 @@ def __getattr__(name: str) -> object:
     raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
 
 
-sys.meta_path.append(_FormerPaths())
+class _Extras(importlib.abc.MetaPathFinder):
+    """Finds nothing; a package of an extra that is not installed is told by name, with the cure."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        """Say which extra is missing, where this package asks for it."""
+        del target
+        if path is None:
+            importlib.import_module("pipeline.errors").refuse_missing(fullname)
+
+
+sys.meta_path += [_FormerPaths(), _Extras()]
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -1,9 +1,10 @@
 """The ways a run ends early; each message names the thing, its value, what was allowed and the cure."""
 
 import difflib
+import sys
 import sysconfig
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from traceback import extract_tb, format_exception
 from types import TracebackType
@@ -15,6 +16,20 @@ INSTALLED = (
     PACKAGE,
     *(Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
 )
+# Packages that an extra of this project brings, by the names they are imported with; pyproject.toml has their
+# distributions, and a test compares the two.
+EXTRAS = {
+    "io": (
+        *("aiohttp", "awkward", "coffea", "correctionlib", "cramjam", "hist", "isal", "pyarrow", "tenacity"),
+        "uproot",
+    ),
+    "workflow": (
+        *("cryptography", "dask", "distributed", "jinja2", "matplotlib", "mplhep", "rocrate", "snakemake"),
+        *("markupsafe", "tornado"),  # of jinja2 and distributed
+    ),
+    "stats": ("cabinetry", "iminuit", "jsonpatch", "pyhf"),
+}
+_EXTRA_OF = {package: extra for extra, packages in EXTRAS.items() for package in packages}
 LONGEST_REASON, LONGEST_LINE = 600, 120  # characters of an exception's message, and of a source line
 
 
@@ -44,6 +59,10 @@ class FitError(ThalwegError):
 
 class ClusterError(ThalwegError):
     """Workers, their scheduler or the batch system are not there, or not any more."""
+
+
+class MissingExtraError(ThalwegError, ModuleNotFoundError):
+    """A package is not installed that comes with an extra of this project."""
 
 
 class AnalysisError(ThalwegError):
@@ -128,3 +147,26 @@ def nearest(name: str, allowed: Iterable[str], count: int = 3) -> str:
     names = sorted(allowed)
     close = difflib.get_close_matches(name, names, n=count, cutoff=0.4)
     return f"nearest: {', '.join(map(repr, close))}" if close else f"allowed: {', '.join(map(repr, names))}"
+
+
+def refuse_missing(package: str) -> None:
+    """Raise where a module of this package asks for a package of an extra that is not there.
+
+    Others' imports, which may do without it, are theirs. To be called where no finder has found the package.
+    """
+    asking = next(_asking(), "")
+    if package in _EXTRA_OF and asking.startswith("pipeline."):
+        raise MissingExtraError(
+            f"{asking} needs the package {package!r}, which is not installed; it comes with the extra "
+            f'{_EXTRA_OF[package]!r}: pip install "thalweg[{_EXTRA_OF[package]}]", or "thalweg[all]" for whole runs',
+            name=package,
+        )
+
+
+def _asking() -> Iterator[str]:
+    """The modules whose code is running, from the innermost outwards, without those that do the importing."""
+    frame = sys._getframe(1)
+    while (frame := frame.f_back) is not None:  # type: ignore[assignment]
+        name = frame.f_globals.get("__name__", "")
+        if name.partition(".")[0] != "importlib" and name not in (__name__, "pipeline"):
+            yield name

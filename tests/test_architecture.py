@@ -24,12 +24,12 @@ INSIDE = {
     "cli/check": "findings declared events bounds observed stage",
     "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",
     "cli/starter": "files folder",
-    "cli/verbs": "starting checks events stages watching estimates points workspaces schema",
+    "cli/verbs": "starting checks events stages watching estimates points workspaces snakefile crate schema",
     "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding branches rootfile bookkeeping inventory preselection selection one_file make",
     "config": "textfiles sources targets section kinds notation cluster events channels model quantities objective"
     " optimisation judging sections reader",
-    "data": "names atomic written record progress event_random store results checksums manifest jobs datasets"
+    "data": "names atomic jsonfiles written record progress event_random store results checksums manifest jobs datasets"
     " column_file normalisation provenance fingerprint run_files",
     "evaluate": "variation_noise robustness evaluation yields change flags summary"
     " pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point rows"
@@ -40,8 +40,8 @@ INSIDE = {
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"
     " pieces suspects loss halves",
-    "likelihood": "interpolation workspace paramsets layout multipliers stacked terms histfactory"
-    " cells bordered derivatives"
+    "likelihood": "interpolation workspace structure checks patches paramsets layout multipliers stacked terms"
+    " histfactory cells bordered derivatives"
     " specifier run_workspace",
     "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
     " weighted_sum bounds",
@@ -49,7 +49,7 @@ INSIDE = {
     " update starts surrogate_calls epochs blocks plateaus own_loop",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",
-    "report": "drawn figures live templates robustness page watch",
+    "report": "drawn figures live templates robustness page watch crate",
     "simulate": "generate in_memory program pythia",
     "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
     "templates": "binning axes shapes smoothing surrogate variations blocks fill varied cautions",

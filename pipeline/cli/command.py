@@ -4,10 +4,12 @@ import click
 
 import pipeline
 from pipeline.cli.verbs.checks import check
+from pipeline.cli.verbs.crate import crate
 from pipeline.cli.verbs.estimates import estimate
 from pipeline.cli.verbs.events import columns, manifest, simulate
 from pipeline.cli.verbs.points import histograms, scan, validate, yields
 from pipeline.cli.verbs.schema import schema
+from pipeline.cli.verbs.snakefile import snakefile
 from pipeline.cli.verbs.stages import evaluate, optimise, report
 from pipeline.cli.verbs.starting import init
 from pipeline.cli.verbs.watching import watch
@@ -18,7 +20,7 @@ VERBS = (
     *(simulate, manifest, columns, optimise, evaluate, report, watch),
     *(estimate, yields, histograms, scan, validate),
     *(fit, hypotest, limit),
-    schema,
+    *(crate, snakefile, schema),
 )
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 

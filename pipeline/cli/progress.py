@@ -14,8 +14,8 @@ from rich.highlighter import NullHighlighter
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipeline.data.atomic import unwritable
 from pipeline.data.record import EpochRecord
-from pipeline.data.store import unwritable
 from pipeline.errors import OutputError
 
 PACKAGE = "pipeline"  # the logger of it, and no other library's: Dask's own messages are not for the user

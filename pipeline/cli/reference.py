@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from pipeline.config import Config, Section
 from pipeline.config.kinds import QUANTITY, BesideKind, Kind
-from pipeline.data.store import write_text
+from pipeline.data.jsonfiles import write_text
 from pipeline.errors import InputError
 from pipeline.evaluate import summary
 

@@ -76,7 +76,7 @@ def _without_auto(given: object) -> object:
     return {n: width for n, width in given.items() if width != AUTO} if isinstance(given, Mapping) else given
 
 
-Widths = Annotated[
+WidthsByName = Annotated[
     dict[str, Anneal],
     pydantic.BeforeValidator(
         _without_auto, json_schema_input_type=Literal["auto"] | dict[str, Anneal | Literal["auto"]]

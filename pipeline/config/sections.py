@@ -14,7 +14,7 @@ from pipeline.config.model import Model, NormPlusShapeSystematic
 from pipeline.config.objective import McStatistics, Objective, OfNuisanceParameters
 from pipeline.config.optimisation import Optimise
 from pipeline.config.quantities import OfStrength, ProfileInterval
-from pipeline.config.section import MOST, Anneal, Name, Section, Widths
+from pipeline.config.section import MOST, Anneal, Name, Section, WidthsByName
 from pipeline.errors import nearest
 
 
@@ -53,7 +53,7 @@ class Config(Section):
     parameters: dict[str, float] = Field(
         default={}, description="start values of free parameters; absent: the analysis's own"
     )
-    widths: Widths = Field(
+    widths: WidthsByName = Field(
         default={},
         description="widths of relaxed operations, by free parameter or by the name the analysis gives; absent or "
         "`auto`, each or all: from the distributions and the number of the training events (docs/widths.md)",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypedDict
 
 from pipeline.data import checksums
-from pipeline.data.store import read_json
+from pipeline.data.jsonfiles import read_json
 from pipeline.errors import InputError, nearest
 
 SHAPE = "a manifest is process -> variation -> {nevts_total, files: [{path, nevts}]}, a file may have a 'checksum'"

@@ -20,6 +20,9 @@ import pyarrow.parquet as pq
 from pipeline.config import textfiles
 from pipeline.data.atomic import replacing as replacing
 from pipeline.data.atomic import unwritable as unwritable
+from pipeline.data.jsonfiles import read_json as read_json
+from pipeline.data.jsonfiles import write_json as write_json
+from pipeline.data.jsonfiles import write_text as write_text
 from pipeline.data.names import Part
 from pipeline.errors import InputError
 
@@ -69,36 +72,6 @@ class Folder:
     def workspace(self, point: str, fold: str) -> Path:
         """Return the path of the pyhf workspace of one point on one fold."""
         return self.root / "workspaces" / f"{point}_{fold}.json"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding=textfiles.ENCODING)
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write JSON in one step; floats keep all their bits, and NaN or infinity is an error."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises:
-        InputError: it cannot be read, or is no JSON, see ``textfiles.from_json``.
-    """
-    name = textfiles.named(path)
-    try:
-        text = textfiles.read(path, textfiles.LARGEST_JSON)
-    except OSError as error:
-        raise InputError(f"{name} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{name} {error}") from error
-    try:
-        return textfiles.from_json(text)
-    except ValueError as error:
-        raise InputError(f"{name} is not JSON: {error}") from error
 
 
 def write_columns(

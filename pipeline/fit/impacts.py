@@ -5,11 +5,11 @@ By the project's own fit, whose Hessian is exact; ``tests/test_nuisance.py`` com
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-import pyhf
 from jaxtyping import Array, Bool, Float
 
 from pipeline.data.written import Written
@@ -143,7 +143,7 @@ class Profile:
         return found if rates.min() >= NO_EVENTS * np.abs(rates).max() else None
 
 
-def widths_before(model: pyhf.Model, prefit_uncertainties: Iterable[float]) -> dict[str, float]:
+def widths_before(model: Any, prefit_uncertainties: Iterable[float]) -> dict[str, float]:
     """Return standard deviations before the fit of a pyhf model's constrained parameters but those of single bins."""
     names = model.config.par_names
     per_bin = {

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from pipeline.likelihood.checks import validate
 from pipeline.likelihood.interpolation import FACTORS, SHIFTS, code4_coefficients
 from pipeline.likelihood.layout import ConstraintLayout, Rows, TemplateLayout, build_constraints, build_layout
 from pipeline.likelihood.multipliers import Multipliers, build_multipliers
@@ -31,7 +32,6 @@ from pipeline.likelihood.workspace import (
     observations_of,
     read_workspace,
     templates_from_workspace,
-    validate,
 )
 
 AnyTemplates = StackedTemplates | DenseTemplates | Specification  # the last keyed by names

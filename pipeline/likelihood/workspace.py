@@ -1,20 +1,16 @@
-"""Read a pyhf workspace: check it, and key its lists by names."""
+"""Read a pyhf workspace, and key its lists by names."""
 
-import contextlib
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import jax.numpy as jnp
-import jsonpatch
 import numpy as np
-import pyhf
 from jaxtyping import Array, Float
 
 from pipeline.containers import AnyArray
-from pipeline.data.store import read_json
+from pipeline.data.jsonfiles import read_json
 from pipeline.likelihood.interpolation import FACTORS, SHIFTS
 
 JsonObject = Mapping[str, Any]  # of a workspace: a channel, a sample, a modifier, a measurement
@@ -35,97 +31,13 @@ def read_workspace(workspace: Workspace | str | Path) -> Workspace:
     return loaded
 
 
-def validate(workspace: Workspace) -> None:
-    """Refuse modifiers of unknown types, and whatever else pyhf's schema refuses; the message says where."""
-    with contextlib.suppress(AttributeError, TypeError):  # of another structure: the schema says so
-        for channel in workspace.get("channels", ()):
-            for sample in channel.get("samples", ()):
-                where = f"channel '{channel.get('name')}', sample '{sample.get('name')}'"
-                for modifier in sample.get("modifiers", ()):
-                    _check_type(modifier.get("type"), f"{where}, modifier '{modifier.get('name')}'")
-    try:
-        pyhf.schema.validate(workspace, "workspace.json")
-    except pyhf.exceptions.InvalidSpecification as error:
-        raise ValueError(
-            f"workspace: {error}; mend it as https://scikit-hep.org/pyhf/likelihood.html says"
-        ) from error
-    _refuse_truths(workspace, "workspace")
-
-
-def _refuse_truths(content: object, where: str) -> None:
-    """Refuse true and false, which pyhf takes for the numbers 1 and 0."""
-    if isinstance(content, bool):
-        raise ValueError(f"{where} is {str(content).lower()}, which is no number; write a number")
-    items = (
-        content.items() if isinstance(content, Mapping) else enumerate(content) if _is_list(content) else ()
-    )
-    for key, value in items:
-        if key != "fixed":
-            _refuse_truths(value, f"{where}[{key!r}]")
-
-
-def _is_list(content: object) -> TypeGuard[Sequence[object]]:
-    return isinstance(content, list | tuple)
-
-
-def _check_type(kind: object, where: str) -> None:
+def check_type(kind: object, where: str) -> None:
+    """Refuse a modifier of a type that there is not."""
     if kind not in MODIFIERS:
         raise ValueError(
             f"{where}: type '{kind}' is not supported; supported are {', '.join(MODIFIERS)}. "
             "Rewrite it as one of these"
         )
-
-
-def patched(
-    workspace: Workspace | str | Path, patchset: Workspace | str | Path, patch: str | tuple[float, ...]
-) -> Workspace:
-    """Return the workspace with one patch of a pyhf patchset, by its name or its values; the digests are verified.
-
-    Raises:
-        ValueError: no such patch, a patchset of another workspace, or a patch that does not apply to it.
-    """
-    validate(read_workspace(workspace))
-    background = pyhf.Workspace(read_workspace(workspace))
-    try:
-        patches = pyhf.PatchSet(read_workspace(patchset))
-    except (pyhf.exceptions.InvalidSpecification, pyhf.exceptions.InvalidPatchSet) as error:
-        raise ValueError(
-            f"patchset: {error}; mend it as https://scikit-hep.org/pyhf/likelihood.html says"
-        ) from error
-    try:
-        content: Workspace = patches.apply(background, patch)
-    except pyhf.exceptions.InvalidPatchLookup as error:
-        names = ", ".join(p.name for p in patches.patches)
-        raise ValueError(f"patchset: no patch {patch!r}; it has {names}") from error
-    except pyhf.exceptions.PatchSetVerificationError as error:
-        raise ValueError(
-            "patchset: its digests are those of another workspace; take the workspace it was made for"
-        ) from error
-    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
-        raise ValueError(_unpatchable(background, patches[patch], error)) from error
-    except pyhf.exceptions.InvalidSpecification as error:
-        raise ValueError(
-            f"patch '{patches[patch].name}': what it makes of the workspace is none: {error}; correct its values"
-        ) from error
-    return content
-
-
-def _unpatchable(workspace: Workspace, patch: Any, error: Exception) -> str:
-    """Return which operation of a patch does not apply, and why.
-
-    The operations are applied one by one, as jsonpatch does.
-    """
-    content: Any = workspace
-    for number, operation in enumerate(patch.patch):
-        try:
-            content = jsonpatch.JsonPatch([operation]).apply(content)
-        except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as found:
-            what = {key: value for key, value in operation.items() if key != "value"}
-            return (
-                f"patch '{patch.name}': operation {number}, {json.dumps(what)}, does not apply to the workspace: "
-                f"{found}; correct its path, or take the workspace it was made for"
-            )
-    return f"patch '{patch.name}': does not apply to the workspace: {error}"
 
 
 def codes_of(modifier_settings: Mapping[str, Mapping[str, str]]) -> tuple[str, str]:
@@ -205,7 +117,7 @@ def _modifier(modifier: JsonObject, size: int, where: str) -> ModifierArrays:
         case "shapesys" | "staterror":
             return _bins(values, size, where, least=0.0)
         case _:
-            _check_type(kind, where)
+            check_type(kind, where)
             return None
 
 

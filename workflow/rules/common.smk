@@ -30,12 +30,24 @@ def chosen_run():
         return Path(config["configfile"]), overrides_in(config.get("set") or "")
     files = workflow.overwrite_configfiles or [CLONE / "config/resonance.yaml"]
     given = workflow.config_settings.config or {}
-    if len(files) > 1 or (set(given) - {"set"} and not is_module):
+    if len(files) > 1 or (set(given) - {"set", "image"} and not is_module):
         raise WorkflowError(
-            f"a run is one --configfile (got {len(files)}); keys are overridden by --config set='key=value ...' "
-            f"(got {sorted(given)})"
+            f"a run is one --configfile (got {len(files)}); keys are overridden by --config set='key=value ...', "
+            f"jobs run in an image by --config image=FILE (got {sorted(given)})"
         )
     return Path(files[0]), overrides_in(given.get("set") or "")
+
+
+def image_of_jobs():
+    """The image that jobs run in with `--sdm apptainer`, else None; a site's or the user's: none is published."""
+    image = (workflow.config_settings.config or {}).get("image")
+    wanted = DeploymentMethod.APPTAINER in DEPLOYED
+    if wanted != bool(image):
+        raise WorkflowError(
+            "--sdm apptainer and --config image=FILE go together: the image is built from Containerfile, see "
+            f"docs/anywhere.md (got {'--sdm apptainer alone' if wanted else f'image={image} alone'})"
+        )
+    return image
 
 
 def overrides_in(given):
@@ -106,6 +118,7 @@ def needs_of_sweeps(minutes):
 
 
 CONFIG, OVERRIDES = chosen_run()
+IMAGE = None if not workflow.modifier.is_main_snakefile() else image_of_jobs()
 RUN = explained(configuration.load, CONFIG, OVERRIDES)
 COLUMNS_JOBS = explained(datasets.columns_jobs, RUN)
 FOLDER = Folder(RUN.run)

@@ -14,10 +14,11 @@ from pipeline.errors import ThalwegError
 CLONE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
 if CLONE.resolve() == Path.cwd().resolve():
     CLONE = Path()
-# Snakemake's own, or that of its conda environment.
+DEPLOYED = set(workflow.deployment_settings.deployment_method)
+# Snakemake's own, or that of its conda environment, or of the image that jobs run in.
 PYTHON = (
     "python"
-    if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    if DEPLOYED & {DeploymentMethod.CONDA, DeploymentMethod.APPTAINER}
     else sys.executable
 )
 

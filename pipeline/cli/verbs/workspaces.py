@@ -88,12 +88,11 @@ def asimov_of(what: str) -> Callable[[Function], Function]:
 def fit(output: Path | None, compare: bool, **given: Any) -> None:
     """Fit a pyhf workspace: minimum, parameters with uncertainties, correlations."""
     from pipeline.cli.tables import fit_table
-    from pipeline.evaluate.workspaces.beside import fit_beside
     from pipeline.evaluate.workspaces.fits import fitted
 
     read = _read(given)
     found = fitted(read)
-    _show(fit_beside(read, found) if compare else found, fit_table, output)
+    _show(_beside("fit", read, found) if compare else found, fit_table, output)
 
 
 @verb
@@ -103,14 +102,13 @@ def fit(output: Path | None, compare: bool, **given: Any) -> None:
 def hypotest(output: Path | None, compare: bool, mu: float, **given: Any) -> None:
     """Test a value of the POI of a pyhf workspace: CLs, observed and expected."""
     from pipeline.cli.tables import test_table
-    from pipeline.evaluate.workspaces.beside import cls_beside
     from pipeline.evaluate.workspaces.fits import cls_of
     from pipeline.evaluate.workspaces.given import free_poi, tested_value
 
     read = _read(given, background_only=True)
     poi = free_poi(read, given["workspace"])
     found = cls_of(read, poi, tested_value(read, poi, mu, given["workspace"]))
-    _show(cls_beside(read, found) if compare else found, test_table, output)
+    _show(_beside("cls", read, found) if compare else found, test_table, output)
 
 
 @verb
@@ -120,13 +118,12 @@ def hypotest(output: Path | None, compare: bool, mu: float, **given: Any) -> Non
 def limit(output: Path | None, compare: bool, level: float, **given: Any) -> None:
     """Find the upper limit on the POI of a pyhf workspace, observed and expected."""
     from pipeline.cli.tables import limit_table
-    from pipeline.evaluate.workspaces.beside import limit_beside
     from pipeline.evaluate.workspaces.fits import limited
     from pipeline.evaluate.workspaces.given import free_poi
 
     read = _read(given, background_only=True)
     found = limited(read, free_poi(read, given["workspace"]), level)
-    _show(limit_beside(read, found) if compare else found, limit_table, output)
+    _show(_beside("limit", read, found) if compare else found, limit_table, output)
 
 
 def _read(given: dict[str, Any], *, background_only: bool = False) -> "GivenWorkspace":
@@ -144,11 +141,18 @@ def _read(given: dict[str, Any], *, background_only: bool = False) -> "GivenWork
     )
 
 
+def _beside(what: str, given: "GivenWorkspace", found: Any) -> Any:
+    """Return a result with pyhf's beside it; pyhf is imported for that only."""
+    from pipeline.evaluate.workspaces import beside
+
+    return getattr(beside, f"{what}_beside")(given, found)
+
+
 def _show(found: Any, table: Callable[[Any], str], output: Path | None) -> None:
     """Print the table of a result, and write the result where that is asked for."""
     from pipeline.cli.progress import to_standard_output
-    from pipeline.data import store
+    from pipeline.data.jsonfiles import write_json
 
     if output is not None:
-        store.write_json(output, found.as_json())
+        write_json(output, found.as_json())
     to_standard_output(table(found))

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pipeline.errors import InputError, nearest
-from pipeline.likelihood import HistFactory
-from pipeline.likelihood.workspace import Workspace, patched, read_workspace
+from pipeline.likelihood import HistFactory, patched
+from pipeline.likelihood.workspace import Workspace, read_workspace
 
 
 class GivenWorkspace(NamedTuple):
