@@ -12,11 +12,10 @@ from pathlib import Path
 from pipeline.config.section import LONGEST_NAME
 from pipeline.config.textfiles import shown
 from pipeline.data import store
-from pipeline.errors import PACKAGE, ConfigError, InputError
+from pipeline.errors import ConfigError, InputError
 
 FILES = Path(__file__).parent / "files"
-# What stands in the files for the name, for the class, and for the place of the Snakefile.
-NAME, CLASS, CLONE = "my_analysis", "MyAnalysis", "/path/to/thalweg"
+NAME, CLASS = "my_analysis", "MyAnalysis"  # what stands in the files for the name, and for the class
 ENDINGS = (".py", ".yaml", ".md")
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -55,18 +54,12 @@ def texts(name: str) -> Iterator[tuple[str, str]]:
     for path in sorted(FILES.iterdir()):
         if path.suffix in ENDINGS:
             text = path.read_text(encoding="utf-8").replace(NAME, name).replace(CLASS, class_of(name))
-            yield path.name.replace(NAME, name), text.replace(CLONE, str(_clone() or CLONE))
+            yield path.name.replace(NAME, name), text
 
 
 def class_of(name: str) -> str:
     """Return the name of the class of an analysis: ``two_jets`` has ``TwoJets``."""
     return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
-
-
-def _clone() -> Path | None:
-    """Return where the workflow is, where this package lies beside it, as in a clone."""
-    beside = PACKAGE.parent
-    return beside if (beside / "Snakefile").is_file() else None
 
 
 def _require_possible(name: str) -> None:

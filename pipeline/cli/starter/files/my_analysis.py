@@ -21,7 +21,7 @@ class MyAnalysis(Analysis):
         ),
         event="event",
     )
-    # What the optimiser may move, from where, within which bounds. A cut's width is in the YAML file, by its name.
+    # What the optimiser may move, from where, within which bounds.
     parameters = {
         "lepton_pt": Free(30.0, bounds=(25.0, 80.0), unit="GeV"),
         "missing_et": Free(20.0, bounds=(10.0, 90.0), unit="GeV"),

@@ -17,7 +17,7 @@ from pipeline.relax import Exact, Relaxed
 jax.config.update("jax_enable_x64", True)
 ANALYSIS = MyAnalysis()
 START = {name: free.initial for name, free in ANALYSIS.parameters.items()}
-WIDTHS = {"lepton_pt": 4.0, "missing_et": 5.0, "jet_pt": 4.0, "btag": 0.06}  # as the YAML file has them
+WIDTHS = {"lepton_pt": 4.0, "missing_et": 5.0, "jet_pt": 4.0, "btag": 0.06}
 CROSS_SECTIONS = {"zprime": 10.0, "ttbar": 150.0, "wjets": 3000.0}
 
 
