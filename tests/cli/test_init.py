@@ -44,9 +44,11 @@ def run(folder, *command):
     return done.stdout
 
 
-def test_the_files_are_of_the_name_and_nothing_else_is_left(made):
-    assert {path.name for path in made.iterdir()} == FILES | {"events", "events.json"}
-    assert list(made.parent.iterdir()) == [made]
+def test_the_files_are_of_the_name_and_nothing_else_is_left(tmp_path):
+    assert init("top_pairs", "--folder", tmp_path) == 0
+    made = tmp_path / "top_pairs"
+    assert {path.name for path in made.iterdir()} == FILES
+    assert list(tmp_path.iterdir()) == [made]
     for name in FILES:
         text = (made / name).read_text()
         assert not re.search("my_analysis|MyAnalysis", text), name
