@@ -53,7 +53,6 @@ WRONG = {
     "data.manifest=null": "give either data.manifest or a simulate section",
     "channels.all.edges=[0, .nan]": "channels.all.edges.1: Input should be a finite number (got nan)",
     "channels.all.edges=[1, 0]": "channels.all: edges [1.0, 0.0] must be at least two ascending numbers",
-    "channels.all.edges=[0, 1]": "channels.all: a channel with edges needs a bandwidth",
     "channels={4: {}}": "channels.4.[key]: Input should be a valid string (got 4)",
     "widths.cut.final=1": "widths.cut: final 1.0 is larger than initial 0.2",
     "widths.cut.initial=0": "widths.cut.initial: Input should be greater than 0",
