@@ -27,7 +27,7 @@ test-all: environment ## all tests
 	$(TEST) $(ARGS)
 
 docs: .docs-venv/ready ## the documentation as a site, site/index.html; a warning is an error
-	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --strict  # never --quiet: warnings would not count
 
 .docs-venv/ready: envs/requirements-docs.txt | .uv/bin/uv
 	@echo "Setting up .docs-venv from $<"

@@ -4,12 +4,14 @@ The repository's own pages (README, CONTRIBUTING, CHANGELOG, the table of keys) 
 file that a page links, such as a module or a profile, is copied into the site as it is.
 """
 
+import logging
 import posixpath
 import re
 from pathlib import Path
 
 from mkdocs.structure.files import File
 
+logger = logging.getLogger("mkdocs.plugins.pages")  # its warnings are those of MkDocs
 ROOT = Path(__file__).parents[1]
 PAGES = {
     "README.md": "index.md",
@@ -19,6 +21,7 @@ PAGES = {
 }
 COPIES = "files"  # the folder of the site for everything that is no page
 LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)(?=[)#])")
+HREF = re.compile(r'href="(?!\w+:)([^"#]+\.md)')
 LINES = re.compile(r"(?<=\.py)#L\d+(?=\))")  # GitHub's anchors of lines; the copy of a file has none
 
 
@@ -46,6 +49,20 @@ def on_page_markdown(markdown, page, **_):
     return LINK.sub(
         lambda link: posixpath.relpath(_place(_path(source, link[1])), here or "."), LINES.sub("", markdown)
     )
+
+
+def on_page_content(html, page, files, **_):
+    """Turn the links of a notebook, which is HTML by now, into those of the site."""
+    source = f"docs/{page.file.src_uri}"
+
+    def linked(link):
+        found = files.get_file_from_path(_place(_path(source, link[1])))
+        if found is None:
+            logger.warning(f"{source} links {link[1]}, which is no page")
+            return link[0]
+        return f'href="{found.url_relative_to(page.file)}'
+
+    return HREF.sub(linked, html) if source.endswith(".ipynb") else html
 
 
 def _path(source, link):
