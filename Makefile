@@ -11,7 +11,10 @@ ARGS ?=
 
 TEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-all lint types format environment environment-htcondor requirements reference clean another
+# `make docs` takes what the documentation needs from a lock of its own, so .venv stays without it.
+DOCS := .docs-venv/bin
+
+.PHONY: run test test-all docs lint types format environment environment-htcondor requirements reference clean another
 
 run: environment ## the main job: simulate, read, optimise, evaluate, report
 	@echo "Running the workflow of $(CONFIG) with snakemake on all cores; the result is results/<run>/report.html"
@@ -22,6 +25,15 @@ test: environment ## the tests but for the slow ones, three at a time: some most
 
 test-all: environment ## all tests
 	$(TEST) $(ARGS)
+
+docs: .docs-venv/ready ## the documentation as a site, site/index.html; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --strict  # never --quiet: warnings would not count
+
+.docs-venv/ready: envs/requirements-docs.txt | .uv/bin/uv
+	@echo "Setting up .docs-venv from $<"
+	.uv/bin/uv venv --quiet --clear --no-managed-python --python $(PYTHON) .docs-venv
+	.uv/bin/uv pip install --quiet --python $(DOCS)/python --require-hashes -r $<
+	@touch $@
 
 lint: environment ## style, workflow lint, generated files
 	$(BIN)/ruff check .
@@ -38,9 +50,10 @@ format: environment ## rewrite files in the house style
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
 
-reference: environment ## regenerate schemas, the key table of config/README.md, the lines of docs/tour.md
+reference: environment ## regenerate schemas, key table of config/README.md, docs/tour.md's lines, docs/command_line.md
 	$(BIN)/thalweg schema --folder config
 	$(BIN)/python tests/support/tour.py
+	$(BIN)/python tests/support/verbs.py
 
 environment: .venv/ready ## .venv with the locked requirements
 
@@ -66,9 +79,10 @@ requirements: | .uv/bin/uv ## resolve the locked requirements anew, from pyproje
 	$(COMPILE) --python-version 3.11 --extra htcondor --output-file envs/requirements-htcondor.txt
 	$(COMPILE) --python-version 3.12 --extra gpu --output-file envs/requirements-gpu.txt
 	.uv/bin/uv pip compile --group build --python-version 3.11 $(LOCK) --output-file envs/requirements-build.txt
+	.uv/bin/uv pip compile --group docs --python-version 3.11 $(LOCK) --output-file envs/requirements-docs.txt
 
 LOCK = --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 COMPILE = .uv/bin/uv pip compile pyproject.toml --group dev --extra all --extra simulate --extra xrootd --extra slurm $(LOCK)
 
-clean: ## remove the environment (results stay)
-	rm -rf .venv .uv
+clean: ## remove the environments (results stay)
+	rm -rf .venv .docs-venv .uv site

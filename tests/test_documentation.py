@@ -1,4 +1,4 @@
-"""The page on writing an analysis is complete: its class, configuration and manifest run as they stand."""
+"""The pages are true: what they show runs or at least parses, what they list is all there is."""
 
 import ast
 import contextlib
@@ -10,13 +10,19 @@ import subprocess
 import sys
 
 import awkward as ak
+import click
+import documented
 import jax
+import notebook
 import numpy as np
 import pytest
 import tour
 import uproot
+import verbs
+import yaml
 from clones import ROOT
 from columnfiles import write_columns
+from test_architecture import PUBLIC
 
 from pipeline import config, optimise
 from pipeline.analysis import Shift, Transform, WeightFactor
@@ -24,6 +30,7 @@ from pipeline.cli import main
 from pipeline.cluster import InProcess
 from pipeline.containers import Columns, Parameters
 from pipeline.data import datasets
+from pipeline.errors import ThalwegError
 from pipeline.evaluate.at_point import objectives_of, verdict
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
@@ -117,10 +124,10 @@ def test_the_page_optimises(folder, tmp_path):
     np.testing.assert_allclose(after.pyhf, after.exact, rtol=0.05)  # MINOS against the Hessian, at 36 %
 
 
-def test_the_page_on_relaxed_operations_prints_what_it_says(request):
+@pytest.mark.parametrize("name", ["relax.md", "coming_from.md"])
+def test_a_page_prints_what_it_says(name):
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # as in a notebook
-        page = request.config.rootpath / "docs" / "relax.md"
-        found = doctest.testfile(str(page), module_relative=False)
+        found = doctest.testfile(str(ROOT / "docs" / name), module_relative=False)
     assert found.attempted > 10
     assert found.failed == 0
 
@@ -132,7 +139,7 @@ def test_the_tour_leads_to_the_lines_that_it_names():
 
 
 def test_links_between_pages_lead_somewhere():
-    for page in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
+    for page in documented.PAGES:
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
@@ -163,3 +170,67 @@ def test_the_example_in_python_runs_as_it_stands(request, tmp_path):
     percent, error = map(int, re.search(r"^([+-]\d+) \+- (\d+) %", found.stdout, re.MULTILINE).groups())
     assert percent < -5 * error
     assert (tmp_path / "results/two_cuts/report.html").is_file()
+
+
+def test_the_page_on_verbs_is_that_of_the_command():
+    text = verbs.PAGE.read_text()
+    assert verbs.with_verbs(text) == text, "run `make reference`"
+
+
+def test_the_page_on_python_has_every_public_path():
+    page = (ROOT / "docs/reference.md").read_text()
+    listed = re.findall(r'heading: "(.+)"', page)
+    assert sorted(listed) == sorted(f"{module}.{name}" for module, names in PUBLIC.items() for name in names)
+    for place, heading in zip(re.findall(r"^::: (.+)", page, re.MULTILINE), listed, strict=True):
+        own, public = (path.rpartition(".") for path in (place, heading))
+        found, meant = (getattr(importlib.import_module(path[0]), path[2]) for path in (own, public))
+        assert found is meant
+
+
+def test_the_page_on_examples_has_every_configuration():
+    listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/examples.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(path.stem for path in (ROOT / "config").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("page", documented.PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_and_blocks_of_a_page_are_such(page):
+    """The command line takes what stands there, Python compiles it, keys of YAML are those of a configuration."""
+    for command in documented.commands(page):
+        documented.check(command)
+    for verb, option in documented.options_in_sentences(page):
+        assert option in documented.options_of(verb), f"{page.name}: thalweg {verb} {option}"
+    for block in documented.blocks(page, "python"):
+        if ">>>" not in block:
+            compile(block, str(page), "exec")
+    for block in documented.blocks(page, "yaml"):
+        assert set(yaml.safe_load(block)) <= {"extends", *config.Config.model_fields}
+
+
+def test_a_wrong_command_of_a_page_is_seen():
+    """The checks of commands find a verb, an option, a configuration, a key and a file that do not exist."""
+    for wrong in (
+        *("thalweg optimize config/one_cut.yaml", "thalweg yields config/one_cut.yaml --point initial"),
+        *("thalweg scan config/none.yaml --over x=1:2:3 --output a.json", "make documentation"),
+        *("snakemake --cores all --configfile config/none.yaml", "python tests/benchmarks/none.py"),
+        "snakemake --cores all --configfile config/one_cut.yaml --config set=optimise.epoch=3",
+    ):
+        with pytest.raises((AssertionError, click.UsageError, ThalwegError)):
+            documented.check(wrong.split())
+
+
+def test_the_tutorial_shows_what_it_printed():
+    """The notebook is stored with the outputs of an execution in order, and stays small."""
+    cells = [cell for cell in json.loads(notebook.PAGE.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == [*range(1, len(cells) + 1)]
+    assert sum("image/png" in output.get("data", {}) for cell in cells for output in cell["outputs"]) == 2
+    assert notebook.PAGE.stat().st_size < 400_000
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_as_it_stands():
+    """Every cell; the uncertainty falls on held-out events, and numbers are those that the page shows."""
+    made, shown = notebook.run(), json.loads(notebook.PAGE.read_text())
+    printed = ["".join(output.get("text", "")) for cell in made.cells for output in cell.get("outputs", [])]
+    (change,) = re.findall(r"held-out events: ([+-]\S+) \+- (\S+) %", "".join(printed))
+    assert float(change[0]) < -5 * float(change[1])
+    assert change[0] in json.dumps(shown)

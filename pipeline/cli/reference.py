@@ -134,7 +134,7 @@ def _type(annotation: object) -> str:
     if origin is typing.Annotated:
         return _type(arguments[0])
     if origin is typing.Literal:
-        return "text"
+        return " or ".join(dict.fromkeys(NAMES[type(value)] for value in arguments if value is not None))
     if origin is dict:
         return f"{_type(arguments[1])} by name"
     if origin is tuple and Ellipsis not in arguments:

@@ -20,17 +20,17 @@ class TooManyObjects(UnsuitableArray):
 
 
 def pad(array: object, objects: int, *, fill: object = 0) -> np.ndarray:
-    """Return jagged [events][objects] to rectangular [events, objects] of the same type, missing ones filled.
+    """Return jagged ``[events][objects]`` as rectangular ``[events, objects]`` of the same type, missing ones filled.
 
     Raises:
         TooManyObjects: an event has more; nothing is dropped in silence. Cut or slice (``jets[:, :8]``) first.
-        UnsuitableArray: no [events][objects] array of numbers; a fill that its type does not hold.
+        UnsuitableArray: no ``[events][objects]`` array of numbers; a fill that its type does not hold.
     """
     return _padded("pad", array, objects, fill)
 
 
 def mask(array: object, objects: int) -> np.ndarray:
-    """Return 1 where ``pad`` holds an object, 0 where it filled; [events, objects] of the array's type.
+    """Return 1 where ``pad`` holds an object, 0 where it filled; ``[events, objects]`` of the array's type.
 
     Raises:
         TooManyObjects, UnsuitableArray: as ``pad``.
@@ -39,7 +39,7 @@ def mask(array: object, objects: int) -> np.ndarray:
 
 
 def normal(event_numbers: object, objects: object, stream: str) -> ak.Array:
-    """Return standard normal numbers [events][objects], each a function of event number, place and ``stream`` alone.
+    """Return standard normal numbers ``[events][objects]``, functions of event number, place and ``stream`` alone.
 
     Give all objects of the events, before any selection: their places are part of it.
 
@@ -58,7 +58,7 @@ def normal(event_numbers: object, objects: object, stream: str) -> ak.Array:
 
 
 def noise(event_numbers: object, number: int, stream: str = "noise") -> np.ndarray:
-    """Return ``number`` standard normal numbers per event, float32 [events, number].
+    """Return ``number`` standard normal numbers per event, float32 ``[events, number]``.
 
     They are functions of the event's number and of ``stream`` alone. As column ``noise`` they are what the
     generator that stands in for ``Analysis.simulate`` draws by.

@@ -40,8 +40,8 @@ class _Systematic(Section):
     )
     constraint_width: float | Literal["none"] = Field(
         default=1.0,
-        description="standard deviation of its constraint term, `none` for no such term; pyhf knows 1 only, so "
-        "anything else can be optimised but not evaluated",
+        description="standard deviation of its constraint term, `none` for no such term; pyhf knows 1 only: "
+        "with anything else the result has no number of pyhf's and no workspace",
     )
 
     @pydantic.model_validator(mode="after")

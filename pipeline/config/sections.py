@@ -1,7 +1,7 @@
 """The whole configuration: every key with its default, its range and what it means."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 from pydantic import Field
@@ -34,7 +34,9 @@ class Surrogate(Section):
         "each parameter's allowed range",
     )
     calls: int = Field(default=100, ge=1, description="calls that are learnt from at most, the latest first")
-    hidden: tuple[int, ...] = Field(default=(64, 64), description="units of the generator's hidden layers")
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(64, 64), description="units of the generator's hidden layers, 1 or more each"
+    )
     steps: int = Field(default=500, ge=1, le=MOST, description="updates of the generator per epoch")
     batch: int = Field(default=512, ge=1, description="events per update of the generator")
     learning_rate: float = Field(

@@ -28,8 +28,9 @@ def discovery(options: Discovery | DiscoveryPValue, inputs: Inputs) -> Objective
 def discovery_p_value(options: DiscoveryPValue, inputs: Inputs) -> ObjectiveValue:
     """Return ``ln p0`` with which background alone would look like the Asimov data of POI = ``mu``.
 
-    ``p0 = Phi(-Z)`` (arXiv:1007.1727, eq. 53) with the Z of ``discovery``; its logarithm, because p0 itself is 0 to a
-    computer beyond 38 sigma and has no derivative long before. At the edge: ``-ln 2`` with derivative 0 without signal.
+    ``p0 = Phi(-Z)`` (arXiv:1007.1727, section 3.5) with the Z of ``discovery``; its logarithm, because p0 itself is 0
+    to a computer beyond 38 sigma and has no derivative long before. At the edge: ``-ln 2`` with derivative 0
+    without signal.
     """
     found = discovery(options, inputs)
     return ObjectiveValue(

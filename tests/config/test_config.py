@@ -31,6 +31,7 @@ WRONG = {
     "model.systematics=[{name: a, type: Norm}]": "model.systematics.0.type: Input should be one of "
     "'Normalization', 'NormPlusShape' (got 'Norm')",
     "model.systematics=[{name: a}]": "model.systematics.0: required key 'type' is missing; allowed: 'Normalization'",
+    "surrogate.hidden=[-3]": "surrogate.hidden.0: Input should be greater than or equal to 1 (got -3)",
     "model.systematics=[3]": "model.systematics.0: ",
     "model.systematics=[{name: a, type: Normalization, up: -1, down: 0}]": "model.systematics.0.up: Input should be "
     "greater than -1 (got -1)",
