@@ -1,5 +1,6 @@
 """The contract between a physicist's analysis and the pipeline: what a class says, and how it is loaded."""
 
+from pipeline.analysis.coffea_weights import coffea_variations as coffea_variations
 from pipeline.analysis.contract import Analysis as Analysis
 from pipeline.analysis.contract import Made as Made
 from pipeline.analysis.contract import analysis_of as analysis_of
@@ -11,6 +12,7 @@ from pipeline.analysis.declarations import FlatTree as FlatTree
 from pipeline.analysis.declarations import Free as Free
 from pipeline.analysis.declarations import NanoAOD as NanoAOD
 from pipeline.analysis.declarations import Simulated as Simulated
+from pipeline.analysis.lookups import lookup as lookup
 from pipeline.analysis.systematics import Changed as Changed
 from pipeline.analysis.systematics import Shift as Shift
 from pipeline.analysis.systematics import ShiftSize as ShiftSize
