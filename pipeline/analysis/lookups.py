@@ -1,6 +1,11 @@
-"""Tables that ``observe`` looks up by NumPy, at what is known only there: values without a derivative."""
+"""Tables that ``observe`` looks up by NumPy, at what is known only there: values without a derivative.
 
-from collections.abc import Callable
+What a function raises inside a compiled program, XLA would make a text of, and a process print once more at its end.
+So its values are then NaN, and ``noticing`` raises it where the cause of numbers that are not finite is looked for.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -9,7 +14,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from pipeline.containers import Columns
-from pipeline.errors import Noting
+from pipeline.errors import AnalysisError, Noting
+
+_failed: list[AnalysisError] = []  # in this process, since it was last looked at
 
 
 def lookup(c: Columns, function: Callable[..., Any], *arrays: ArrayLike) -> jax.Array:
@@ -30,14 +37,33 @@ def lookup(c: Columns, function: Callable[..., Any], *arrays: ArrayLike) -> jax.
 
     def called(*given: Any) -> np.ndarray:
         values = [np.asarray(array) for array in given]
-        with Noting("in the function of a lookup(...) in observe or in a WeightFactor"):
-            found = np.asarray(function(*values), dtype=result.dtype)
-            if found.shape != values[0].shape:
-                raise ValueError(
-                    f"it returns an array of shape {found.shape} for arguments of shape {values[0].shape}; it must "
-                    "return a number for each entry"
-                )
-        return found
+        try:
+            with Noting("in the function of a lookup(...)"):
+                return _values(function, values).astype(result.dtype)
+        except AnalysisError as error:
+            del _failed[1:]  # the first is enough
+            _failed.append(error)
+            return np.full(values[0].shape, np.nan, result.dtype)
 
     found: jax.Array = jax.pure_callback(called, result, *constant, vmap_method="broadcast_all")
+    return found
+
+
+@contextlib.contextmanager
+def noticing() -> Iterator[None]:
+    """Raise what the function of a lookup raises in this process within the block, which waits for its results."""
+    _failed.clear()
+    yield
+    if _failed:
+        raise _failed.pop(0)
+
+
+def _values(function: Callable[..., Any], values: list[np.ndarray]) -> np.ndarray:
+    """Return what the function makes, which is one number for each entry."""
+    found = np.asarray(function(*values), dtype=np.float64)
+    if found.shape != values[0].shape:
+        raise ValueError(
+            f"it returns an array of shape {found.shape} for arguments of shape {values[0].shape}; it must return a "
+            "number for each entry"
+        )
     return found

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline.cli.signals import Signals
-from pipeline.errors import AnalysisError, OutputError, ThalwegError
+from pipeline.errors import OutputError, ThalwegError
 from pipeline.runtime import environment
 
 logger = logging.getLogger(__name__)
@@ -101,8 +101,7 @@ def _is_ours(error: BaseException) -> bool:
     """Return whether an exception says that something is wrong with this program, and not with what it was given."""
     if isinstance(error, OSError):
         return error.errno not in OF_THE_MACHINE
-    known = isinstance(error, ThalwegError | SyntaxError | MemoryError)
-    return not known and not _is_memory(error) and _of_analysis(error) is None
+    return not isinstance(error, ThalwegError | SyntaxError | MemoryError) and not _is_memory(error)
 
 
 def _explained(error: BaseException, log: Path | None, debug: bool) -> str:
@@ -111,8 +110,6 @@ def _explained(error: BaseException, log: Path | None, debug: bool) -> str:
         return str(error)
     if isinstance(error, SyntaxError):  # of the analysis: every other file was compiled before
         return f"{error.filename}, line {error.lineno}: {error.msg}; correct this file of the analysis"
-    if own := _of_analysis(error):
-        return own
     if _is_memory(error):
         return "no memory is left; lower cluster.chunk_events or cluster.memory_mb, or take fewer --workers"
     said = " ".join(f"{type(error).__name__}: {error}".split())
@@ -130,17 +127,9 @@ def _explained(error: BaseException, log: Path | None, debug: bool) -> str:
 
 def _is_memory(error: BaseException) -> bool:
     """Return whether an exception says that no memory is left: NumPy's and Python's own, or XLA's."""
-    return isinstance(error, MemoryError) or (_is_xlas(error) and "RESOURCE_EXHAUSTED" in str(error))
-
-
-def _of_analysis(error: BaseException) -> str | None:
-    """Return what the analysis's own code said inside a compiled program (``lookup``); XLA passes it on as a text."""
-    _, found, said = str(error).rpartition(f"{AnalysisError.__name__}: ")
-    return said.splitlines()[0] if found and _is_xlas(error) else None
-
-
-def _is_xlas(error: BaseException) -> bool:
-    return type(error).__name__ in ("XlaRuntimeError", "JaxRuntimeError")
+    return isinstance(error, MemoryError) or (
+        type(error).__name__ in ("XlaRuntimeError", "JaxRuntimeError") and "RESOURCE_EXHAUSTED" in str(error)
+    )
 
 
 def _set_up_jax() -> None:

@@ -6,6 +6,7 @@ from typing import TypeVar
 import jax
 import numpy as np
 
+from pipeline.analysis.lookups import noticing
 from pipeline.containers import Templates
 from pipeline.data import event_random
 from pipeline.data.datasets import NOMINAL
@@ -25,10 +26,14 @@ GRADIENT = "gradient"  # the name of the only sum of a pullback
 
 
 def bad_group(resident: Resident, group: Group, work: Work, parameters: FreeValues, mode: Mode) -> list[str]:
-    """Return what is not finite in the first chunk of a group with such events."""
+    """Return what is not finite in the first chunk of a group with such events.
+
+    Raises:
+        AnalysisError: it is what the function of a ``lookup`` raises.
+    """
     problem = work.problem
     for chunk in in_order(_events(resident, [group], work, parameters, mode)):
-        with mixed_as_numpy_does():
+        with mixed_as_numpy_does(), noticing():
             worked_on = in_types(problem, parameters, parted(chunk).columns, mode)
             found = bad_events(recipe(problem, group.variations), *worked_on)
         if found:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from pipeline.analysis import lookup
+from pipeline.analysis.lookups import noticing
 from pipeline.containers import Columns
+from pipeline.errors import AnalysisError
 
 X = jnp.asarray([[0.1, 0.6], [0.9, 0.3], [0.5, 0.5]], jnp.float32)
 C = Columns({"weight": jnp.ones(3), "x": X})
@@ -59,5 +61,14 @@ def test_its_derivative_is_nothing_and_that_of_the_rest_is_there():
     ],
 )
 def test_an_error_in_the_function_is_the_analysiss(table, says):
-    with pytest.raises(jax.errors.JaxRuntimeError, match=f"AnalysisError: .*{says}"):
-        jax.block_until_ready(lookup(C, table, X))
+    """It is raised where somebody looks for the cause of the NaN, and once only."""
+    with pytest.raises(AnalysisError, match=says), noticing():
+        assert np.all(np.isnan(lookup(C, table, X)))
+    with noticing():
+        lookup(C, steps, X, 0.5)
+
+
+def test_what_was_raised_before_is_no_cause():
+    assert np.all(np.isnan(lookup(C, lambda x: {}["muon"], X)))
+    with noticing():
+        pass
