@@ -10,6 +10,7 @@ from pipeline.analysis.lookups import noticing
 from pipeline.containers import Templates
 from pipeline.data import event_random
 from pipeline.data.datasets import NOMINAL
+from pipeline.errors import ConfigError
 from pipeline.gradient.accumulator import Accumulator, arrays_of, empty
 from pipeline.gradient.black_box import events
 from pipeline.gradient.chunks import copies, parted
@@ -90,7 +91,16 @@ def pullback_share(
     cotangent: Templates,
     watched: Watched,
 ) -> dict[str, Accumulator]:
-    """Return dL/dp of some groups, through what is watched of them: a sum [numbers of the gradient]."""
+    """Return dL/dp of some groups, through what is watched of them: a sum [numbers of the gradient].
+
+    Raises:
+        ConfigError: there is no parameter.
+    """
+    if not parameters:
+        raise ConfigError(
+            f"{type(work.problem.analysis).__name__}.parameters is empty, and nothing is free in bins or init either: "
+            "there is nothing to optimise; name one, or take templates and workspace alone (docs/only_templates.md)"
+        )
     parameters = jax.device_put(parameters)
     total = empty((length(parameters),), work.problem.precision)
     for variations, own in _families(groups, watched).items():
