@@ -19,7 +19,7 @@ ORDER = [
 ]
 # The same inside each folder. Those of `analyses` import at most one another.
 INSIDE = {
-    "analysis": "declarations systematics coffea_weights lookups contract resolution initial",
+    "analysis": "declarations systematics weights lookups contract resolution initial",
     "cli": "progress signals reference options point tables estimate check starter verbs command main run",
     "cli/check": "findings declared events bounds observed stage",
     "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",

@@ -5,8 +5,8 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from pipeline.analysis.coffea_weights import column_of
 from pipeline.analysis.declarations import WEIGHT
+from pipeline.analysis.weights import column_of
 from pipeline.columns.padding import UnsuitableArray
 
 

@@ -17,6 +17,7 @@ from pipeline.evaluate.workspaces.fits import fitted
 from pipeline.evaluate.workspaces.given import given_workspace
 from pipeline.simulate.generate import write
 
+pytestmark = pytest.mark.slow  # several processes, and the import of cabinetry
 EVENTS = {"signal": 3000, "background": 6000}
 EDGES = [80, 100, 115, 120, 125, 130, 135, 150, 180]
 PB = {"signal": 12, "background": 90}
