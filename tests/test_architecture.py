@@ -19,14 +19,14 @@ ORDER = [
 ]
 # The same inside each folder. Those of `analyses` import at most one another.
 INSIDE = {
-    "analysis": "declarations systematics contract resolution initial",
+    "analysis": "declarations systematics weights lookups contract resolution initial",
     "cli": "progress signals reference options point tables estimate check starter verbs command main run",
     "cli/check": "findings declared events bounds observed stage",
     "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",
     "cli/starter": "files folder",
     "cli/verbs": "starting checks events stages watching estimates points workspaces snakefile crate schema",
     "cluster": "settings security assignment tree workers sweeping batch",
-    "columns": "padding branches rootfile bookkeeping inventory preselection selection one_file make",
+    "columns": "padding coffea_weights branches rootfile bookkeeping inventory preselection selection one_file make",
     "config": "textfiles sources targets section kinds notation cluster events channels model quantities objective"
     " optimisation judging sections reader",
     "data": "names atomic jsonfiles written record progress event_random store results checksums manifest jobs datasets"
@@ -62,8 +62,9 @@ PUBLIC = {
     "pipeline": ("LivePlot", "Run", "value_and_grad"),
     "pipeline.analysis": (
         *("Analysis", "FlatTree", "Free", "NanoAOD", "Shift", "Simulated", "Transform", "WeightFactor"),
+        *("coffea_variations", "lookup"),
     ),
-    "pipeline.columns": ("mask", "noise", "normal", "pad"),
+    "pipeline.columns": ("coffea_weights", "mask", "noise", "normal", "pad"),
     "pipeline.containers": ("Columns", "Observation", "Parameters", "Templates"),
     "pipeline.relax": ("Exact", "Relaxed", "histogram"),
     "pipeline.objective": ("OBJECTIVES",),

@@ -11,9 +11,11 @@ from pipeline.analysis.declarations import FlatTree as FlatTree
 from pipeline.analysis.declarations import Free as Free
 from pipeline.analysis.declarations import NanoAOD as NanoAOD
 from pipeline.analysis.declarations import Simulated as Simulated
+from pipeline.analysis.lookups import lookup as lookup
 from pipeline.analysis.systematics import Changed as Changed
 from pipeline.analysis.systematics import Shift as Shift
 from pipeline.analysis.systematics import ShiftSize as ShiftSize
 from pipeline.analysis.systematics import Transform as Transform
 from pipeline.analysis.systematics import Variation as Variation
 from pipeline.analysis.systematics import WeightFactor as WeightFactor
+from pipeline.analysis.weights import coffea_variations as coffea_variations

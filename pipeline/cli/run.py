@@ -11,6 +11,7 @@ import inspect
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -166,6 +167,23 @@ class Run:
             channel: as_hist(found["edges"].get(channel), own, found["sumw2"][channel])
             for channel, own in found["yields"].items()
         }
+
+    def workspace(
+        self, point: Point = INITIAL, *, workers: int = 1, pseudodata: bool = False
+    ) -> dict[str, Any]:
+        """Return the pyhf workspace of the run's model on all events, with exact cuts, not fitted.
+
+        Args:
+            workers: processes that share the events.
+            pseudodata: observe those of ``model.pseudodata`` in place of the Asimov data.
+        """
+        observed = ("--pseudodata",) if pseudodata else ()
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "workspace.json"
+            command = ("--parameters", point, "--workers", str(workers), *observed, "--output", str(path))
+            self._verb("workspace", *command)
+            found: dict[str, Any] = store.read_json(path)
+        return found
 
     def _blocks_left(self, fold: int | None) -> list[int]:
         """Return the blocks of an optimisation from the first one on that is not there, counted from 1."""

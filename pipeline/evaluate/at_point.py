@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.config import Config
 from pipeline.containers import Templates
-from pipeline.errors import FitError
+from pipeline.errors import ConfigError, FitError
 from pipeline.evaluate.evaluation import EvaluatedKind, Missing, Number, Numbers, PyhfFit
 from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreement
 from pipeline.gradient.loss import Judge, judge
@@ -153,6 +153,27 @@ class _Attempt(NamedTuple):
                 raise
             self.missing.append(Missing(kind=kind, model=self.model, reason=str(error)))
             return None
+
+
+def workspace_of(
+    config: Config, executor: Executor, pieces: Pieces, *, pseudodata: bool = False
+) -> Workspace:
+    """Return the pyhf workspace of the run's model with hard cuts, without a fit.
+
+    Args:
+        pseudodata: observe those of ``model.pseudodata`` in place of the Asimov data.
+
+    Raises:
+        ConfigError: a workspace cannot say what the model is, or the model has no pseudodata.
+    """
+    if reason := beyond_pyhf(config):
+        raise ConfigError(reason)
+    if pseudodata and not config.model.pseudodata:
+        raise ConfigError(
+            "model.pseudodata: it is empty, and the workspace is to observe it; give it factors on samples, as in "
+            "pseudodata: {signal: 1, background: 1}, or take the Asimov data"
+        )
+    return workspace(added(executor, pieces, EXACT), pieces[0].work.axes, config, pseudodata=pseudodata)
 
 
 def _workspace(config: Config, model: ModelPieces, axes: Axes, exact: Templates) -> Workspace | None:

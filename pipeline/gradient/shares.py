@@ -6,9 +6,11 @@ from typing import TypeVar
 import jax
 import numpy as np
 
+from pipeline.analysis.lookups import noticing
 from pipeline.containers import Templates
 from pipeline.data import event_random
 from pipeline.data.datasets import NOMINAL
+from pipeline.errors import ConfigError
 from pipeline.gradient.accumulator import Accumulator, arrays_of, empty
 from pipeline.gradient.black_box import events
 from pipeline.gradient.chunks import copies, parted
@@ -25,10 +27,14 @@ GRADIENT = "gradient"  # the name of the only sum of a pullback
 
 
 def bad_group(resident: Resident, group: Group, work: Work, parameters: FreeValues, mode: Mode) -> list[str]:
-    """Return what is not finite in the first chunk of a group with such events."""
+    """Return what is not finite in the first chunk of a group with such events.
+
+    Raises:
+        AnalysisError: it is what the function of a ``lookup`` raises.
+    """
     problem = work.problem
     for chunk in in_order(_events(resident, [group], work, parameters, mode)):
-        with mixed_as_numpy_does():
+        with mixed_as_numpy_does(), noticing():
             worked_on = in_types(problem, parameters, parted(chunk).columns, mode)
             found = bad_events(recipe(problem, group.variations), *worked_on)
         if found:
@@ -85,7 +91,16 @@ def pullback_share(
     cotangent: Templates,
     watched: Watched,
 ) -> dict[str, Accumulator]:
-    """Return dL/dp of some groups, through what is watched of them: a sum [numbers of the gradient]."""
+    """Return dL/dp of some groups, through what is watched of them: a sum [numbers of the gradient].
+
+    Raises:
+        ConfigError: there is no parameter.
+    """
+    if not parameters:
+        raise ConfigError(
+            f"{type(work.problem.analysis).__name__}.parameters is empty, and nothing is free in bins or init either: "
+            "there is nothing to optimise; name one, or take templates and workspace alone (docs/only_templates.md)"
+        )
     parameters = jax.device_put(parameters)
     total = empty((length(parameters),), work.problem.precision)
     for variations, own in _families(groups, watched).items():

@@ -61,6 +61,22 @@ def test_a_right_run_has_no_error_and_the_objective_once(folder):
     assert jax.config.values["jax_disable_most_optimizations"] == before
 
 
+def test_a_run_without_a_free_parameter_has_templates_and_nothing_to_optimise(folder, capsys):
+    source = (folder / "tiny.py").read_text()
+    hard = source.replace('{"cut": Free(0.5, bounds=(0.0, 1.0), unit="GeV")}', "{}").replace("p.cut", "0.5")
+    (folder / "tiny.py").write_text(hard.replace("c.x, 0.5", "c.x, 0.5, width='cut'"))
+    lines, found = checked(folder / "tiny.yaml")
+    assert found.errors == 0
+    assert any(line.startswith("note: no parameter is free") for line in lines)
+    with contextlib.chdir(folder):
+        for sample in ("signal", "background"):
+            output = f"results/tiny/columns/{sample}/0000.parquet"
+            config = folder / "tiny.yaml"
+            assert ends("columns", config, "--sample", sample, "--index", 0, "--output", output) == 0
+        assert ends("optimise", folder / "tiny.yaml", "--output", "block_1.npz", "--workers", 1) == 1
+    assert "error: Tiny.parameters is empty" in capsys.readouterr().err
+
+
 def ends(*arguments):
     with pytest.raises(SystemExit) as caught:
         main([str(argument) for argument in arguments])

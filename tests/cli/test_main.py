@@ -36,6 +36,9 @@ VERBS = {
     "histograms": [
         *("--set", "--log", "--parameters", "--fold", "--output", "--workers", "--memory-mb"),
     ],
+    "workspace": [
+        *("--set", "--log", "--pseudodata", "--parameters", "--fold", "--output", "--workers", "--memory-mb"),
+    ],
     "scan": [
         *("--set", "--log", "--over", "--parameters", "--fold"),
         *("--output", "--workers", "--memory-mb"),
@@ -464,6 +467,46 @@ def test_exceptions_of_the_analysis_keep_their_traceback(folder, capsys):
     assert "raising.py" in text
     assert re.search(rf"in Tiny\.columns\(events, 'signal'\).* on \d+ events of {folder}/signal\.root", text)
     assert not Path("a.parquet").exists()
+
+
+def test_an_exception_in_a_compiled_program_is_the_analysiss_too(folder, capsys):
+    target = rootfiles.write_analysis(
+        folder,
+        "looking.py",
+        observe="from pipeline.analysis import lookup\n"
+        "return {'all': Observation(weight=c.weight * lookup(c, lambda x: {}['table'], c.x))}",
+    )
+    arguments = ("yields", folder / "tiny.yaml", "--set", f"analysis.target={target}")
+    fails(capsys, *arguments, says=r"error: KeyError in the function of a lookup.*looking\.py, line \d+")
+
+
+def test_a_workspace_without_an_optimisation(folder, capsys):
+    output = Path("workspace.json")
+    assert run("workspace", folder / "tiny.yaml", "--output", output, "--workers", 1) == 0
+    assert "preselected events, channels 'all', in workspace.json" in capsys.readouterr().err
+    found, counted = json.loads(output.read_text()), yields(folder, capsys)["yields"]["all"]
+    templates = {own["name"]: own["data"] for own in found["channels"][0]["samples"]}
+    assert templates == {name: own["nominal"] for name, own in counted.items()}
+    asimov = [sum(own["nominal"][0] for own in counted.values())]
+    assert found["observations"] == [{"name": "all", "data": pytest.approx(asimov)}]
+    model = ("--set", "model.pseudodata={signal: 2}")
+    assert run("workspace", folder / "tiny.yaml", *model, "--pseudodata", "--output", output) == 0
+    (observed,) = json.loads(output.read_text())["observations"]
+    assert observed["data"] == pytest.approx([2 * counted["signal"]["nominal"][0]])
+
+
+WIDER = "[{name: scale, type: NormPlusShape, up: x_up, constraint_width: 2}]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--pseudodata"], r"model\.pseudodata: it is empty"),
+        (["--set", f"model.systematics={WIDER}"], "constraint_width of 'scale' is not 1"),
+    ],
+)
+def test_a_workspace_that_cannot_be(folder, capsys, arguments, says):
+    fails(capsys, "workspace", folder / "tiny.yaml", *arguments, "--output", "workspace.json", says=says)
 
 
 def test_reference_without_a_place(folder, capsys):

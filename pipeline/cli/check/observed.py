@@ -101,7 +101,10 @@ def _check_objective(
     if isinstance(evaluated, str):
         found.note(f"on {seen} there is no objective, which more events may well give: {evaluated}")
     elif evaluated is not None:
-        _check_gradient(executor, _nominal(halved), point, evaluated, found)
+        if not start:
+            found.note("no parameter is free: templates and workspace are there, nothing to optimise")
+        else:
+            _check_gradient(executor, _nominal(halved), point, evaluated, found)
         name, value = described(config), evaluated[0]
         found.fine(
             f"{name.label} at the start with smooth cuts, of {seen} alone, which says little of its size: "

@@ -55,6 +55,37 @@ def histograms(
 @verb
 @of_a_run
 @click.option(
+    "--pseudodata", is_flag=True, help="observe those of model.pseudodata, not the Asimov data (default: no)"
+)
+@at_a_point
+@OUTPUT
+@with_workers
+def workspace(
+    config: Path,
+    overrides: tuple[str, ...],
+    pseudodata: bool,
+    point: str,
+    fold: str,
+    output: Path,
+    workers: int,
+    memory_mb: int | None,
+) -> None:
+    """Write the pyhf workspace of the run's model with exact cuts as JSON, without an optimisation or a fit."""
+    from pipeline.cli.point import sweeping
+    from pipeline.data import store
+    from pipeline.evaluate.at_point import workspace_of
+    from pipeline.gradient.pieces import events
+
+    with sweeping(config, overrides, point, fold, workers, memory_mb) as (run, executor, pieces):
+        found = workspace_of(run, executor, pieces, pseudodata=pseudodata)
+    store.write_json(output, found)
+    channels = ", ".join(repr(channel["name"]) for channel in found["channels"])
+    logger.info(f"workspace of {events(pieces)} preselected events, channels {channels}, in {output}")
+
+
+@verb
+@of_a_run
+@click.option(
     "--over",
     multiple=True,
     cls=Required,
