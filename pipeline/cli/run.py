@@ -112,6 +112,7 @@ class Run:
 
     def columns(self, workers: int = 1) -> None:
         """Read the events, simulated before if need be, into rectangular columns; files that are up to date stay."""
+        vars(self).pop("loss", None)  # it is of the columns as they were
         self._all_of(self._simulations(), workers)
         with contextlib.chdir(self.folder):
             jobs = [job for job in datasets.columns_jobs(self.config) if not is_current(self.config, job)]

@@ -134,12 +134,19 @@ class FoldResult(Written):
     training: dict[Point, Numbers]
 
 
+class CutWidth(Written):
+    """The width of the smooth cuts of a name, at the first epoch and at the end."""
+
+    initial: float
+    final: float
+
+
 class Evaluation(Written):
     """Everything that the stage ``evaluate`` finds.
 
     With ``data.folds`` there is a result of each; the optimised point has the means of their parameters and edges, and
     the rows of training events are means over the optimisations. ``whole`` has the nominal templates of all events,
-    training and held-out together, where some are held out.
+    training and held-out together, where some are held out. ``widths`` are those of the relaxed numbers.
     """
 
     objective: Described
@@ -150,6 +157,7 @@ class Evaluation(Written):
     folds: tuple[FoldResult, ...] = ()
     robustness: Robustness = Robustness()
     whole: dict[Point, YieldTables] = pydantic.Field(default_factory=dict)
+    widths: dict[str, CutWidth] = pydantic.Field(default_factory=dict)
 
     def at(self, point: Point, fold: Fold) -> EvaluatedPoint:
         """Return the row of a point and a fold."""

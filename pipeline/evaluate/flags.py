@@ -179,7 +179,7 @@ def _of_parameters(config: Config, evaluation: Evaluation, records: Sequence[Epo
 
 def _at_bound(name: str, value: float, free: Free) -> list[Flag]:
     room, unit = AT_BOUND * (free.bounds[1] - free.bounds[0]), free.unit and f" {free.unit}"
-    advice = "a better value may lie beyond; widen its range if that is sensible."
+    advice = "a better value may lie beyond, or the cut buys nothing: widen its range, or leave the cut out."
     text = f"{name} ended at its {{}} bound, {{:g}}{unit}: {advice}"
     bounds = zip(("lower", "upper"), free.bounds, strict=True)
     return [

@@ -14,7 +14,7 @@ from pipeline.data.record import EpochRecord
 from pipeline.errors import FitError
 from pipeline.evaluate import evaluation
 from pipeline.evaluate.at_point import Objectives, Verdict, objectives_of, verdict_of, work_of_all_models
-from pipeline.evaluate.evaluation import Bootstrap, Evaluation, FittedParameter, Place
+from pipeline.evaluate.evaluation import Bootstrap, CutWidth, Evaluation, FittedParameter, Place
 from pipeline.evaluate.flags import is_apart
 from pipeline.evaluate.pyhf_fit import fit_table
 from pipeline.evaluate.robustness.certificate import ExactLooks
@@ -129,6 +129,7 @@ def evaluated(
         points={p: at.changed(pseudodata=fitted[p][1] if p in fitted else None) for p, at in places.items()},
         rows=tuple(row(config, *key, judged[key], result, cautious[key]) for key, result in found.items()),
         bootstrap=_bootstrap(config, executor, found[OPTIMISED, last], compared, objectives),
+        widths={n: CutWidth(initial=own.initial, final=own.final) for n, own in config.widths.items()},
     )
     workspaces: dict[tuple[str, str], Workspace] = {
         key: e.workspace for key, e in found.items() if e.workspace is not None

@@ -16,7 +16,7 @@ from pipeline.data.progress import Reached, kept, reached
 from pipeline.data.record import EpochRecord
 from pipeline.data.written import Written
 from pipeline.evaluate.change import Change, change
-from pipeline.evaluate.evaluation import EvaluatedKind, EvaluatedPoint, Evaluation, Number
+from pipeline.evaluate.evaluation import CutWidth, EvaluatedKind, EvaluatedPoint, Evaluation, Number
 from pipeline.evaluate.flags import Flag, flags_of_all
 from pipeline.evaluate.robustness.brief import (
     CertificateSummary,
@@ -103,6 +103,7 @@ class Summary(Written):
     objective: Described = Field(description="what was optimised")
     parameters: dict[str, FreeParameter] = Field(description="free parameters by name, but for arrays")
     edges: dict[str, Edges] = Field(description="bin edges by channel")
+    widths: dict[str, CutWidth] = Field(description="widths of the smooth cuts by name, given or found")
     values: dict[Point, dict[Fold, Values]] = Field(description="the objective by point and fold")
     change: Change = Field(description="what the optimisation changed")
     events: dict[Fold, int] = Field(description="preselected events by fold")
@@ -183,6 +184,7 @@ def summary(
             channel: Edges(initial=edges, optimised=optimised.edges[channel])
             for channel, edges in initial.edges.items()
         },
+        widths=evaluation.widths,
         values=values,
         change=change(evaluation),
         events={row.fold: row.events for row in evaluation.rows},

@@ -17,7 +17,7 @@ from pipeline.gradient.halves import of_optimisation
 from pipeline.gradient.loss import Judge, judge
 from pipeline.gradient.sweeps import Executor, FreeValues, forward, value_and_grad
 from pipeline.gradient.work import Work, prepare_work
-from pipeline.optimise.automatic_widths import with_widths
+from pipeline.optimise.automatic_widths import with_all_widths
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.fill import EXACT
@@ -50,7 +50,7 @@ class Loss(NamedTuple):
                     "to epoch; use Run.optimise"
                 )
             initial = initial_parameters(config)
-            config = with_widths(config, work, initial)
+            config = with_all_widths(config, work, initial)
             return cls(config, initial, InProcess(), *of_optimisation(config, work, judge(config, work.axes)))
 
     def value_and_grad(
@@ -60,7 +60,7 @@ class Loss(NamedTuple):
 
         Args:
             parameters: by name; those that are left out are at their start values.
-            epoch: whose widths the smooth cuts have, from 0; None: the last, narrow ones.
+            epoch: whose widths the smooth cuts have, from 0; None: the final ones.
 
         Raises:
             ConfigError: there is no such parameter, or it has another shape.

@@ -18,7 +18,7 @@ import pipeline
 from pipeline.config import Config
 from pipeline.data.column_file import Provenance
 from pipeline.data.store import Folder, read_json, replacing
-from pipeline.errors import InputError
+from pipeline.errors import PACKAGE, InputError
 
 PROFILES = (
     "https://w3id.org/ro/wfrun/process/0.5",
@@ -58,6 +58,7 @@ def write(
     objects = [
         _file(crate, given, "configuration.yaml", "configuration as given", "application/yaml"),
         _text(crate, "configuration.json", "configuration with all defaults", config.model_dump(mode="json")),
+        *_analysis(crate, config),
         _text(crate, "inputs.json", "provenance of the input files", [source.as_json() for source in inputs]),
         *_remote(crate, inputs),
         *_overrides(crate, overrides),
@@ -70,6 +71,16 @@ def write(
     _action(crate, config, workflow, objects, results, _time(Folder(config.run).summary))
     with replacing(output) as temporary, temporary.open("wb") as stream:
         stream.writelines(crate.stream_zip())
+
+
+def _analysis(crate: Any, config: Config) -> list[Any]:
+    """Add the files that the analysis is made of, but for those of this package."""
+    paths = [Path(path) for path, _ in config.analysis.content.files]
+    return [
+        _file(crate, path, f"analysis/{path.name}", "part of the analysis", "text/x-python")
+        for path in paths
+        if not path.is_relative_to(PACKAGE) and path.is_file()
+    ]
 
 
 def _describe(crate: Any, config: Config) -> None:

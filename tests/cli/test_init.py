@@ -125,6 +125,8 @@ def test_the_workflow_of_the_readme_is_planned(made):
         ("jäts", "is none that Python can import"),
         ("../jets", "is none that Python can import"),
         ("lambda", "is a word of Python's own; choose another one, as in lambda_analysis"),
+        ("null", "'null' is no text in YAML; choose another one, as in null_analysis"),
+        ("true", "is no text in YAML"),
         ("x" * 200, "has 200 characters; at most 120 are allowed"),
         ("numpy", "would hide the module 'numpy'"),
         ("statistics", "would hide the module 'statistics'"),

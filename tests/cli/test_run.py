@@ -149,6 +149,7 @@ def test_a_plot_grows_with_the_epochs(done):
     np.testing.assert_array_equal(objective.lines[0].get_ydata(), [r.objective for r in plot.records])
     np.testing.assert_array_equal(cut.lines[0].get_ydata(), [r.parameters["cut"] for r in plot.records])
     checked = [(r.epoch, r.check.objective) for r in plot.records if r.check]
+    checked.append((4, plot.records[-1].last_check.objective))
     np.testing.assert_array_equal(np.transpose(objective.lines[1].get_data()), checked)
 
 

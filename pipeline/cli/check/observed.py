@@ -12,13 +12,13 @@ from pipeline.cluster import InProcess
 from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL, sample_names
-from pipeline.errors import FitError
+from pipeline.errors import ConfigError, FitError
 from pipeline.gradient.halves import of_optimisation, whole
 from pipeline.gradient.loss import Judge, centre_of, described, judge
 from pipeline.gradient.sweeps import Executor, FreeValues, forward, value_and_grad
 from pipeline.gradient.work import Work
 from pipeline.optimise import first_step
-from pipeline.optimise.automatic_widths import with_widths
+from pipeline.optimise.automatic_widths import with_all_widths
 from pipeline.optimise.parameters import edges_at
 from pipeline.optimise.schedule import widths_at
 from pipeline.optimise.width_names import faults
@@ -61,12 +61,15 @@ def check_observed(config: Config, work: Work, start: FreeValues, found: Finding
             "cuts and the objective are not checked"
         )
         return
-    with_all = found.tried(lambda: with_widths(config, work, start))
-    if with_all is None:
+    try:
+        with_all = with_all_widths(config, work, start)
+    except ConfigError as error:
+        found.note(f"of {work.events} sampled events: {error}; smooth cuts and the objective are not checked")
         return
     final = widths_at(with_all, config.optimise.epochs)
-    for note in found.tried(lambda: list(at_bounds(work, start, final))) or ():
-        found.note(note)
+    if with_all is config:  # those that are found are wider for so few events
+        for note in found.tried(lambda: list(at_bounds(work, start, final))) or ():
+            found.note(note)
     _check_objective(config, executor, work, (start, widths_at(with_all, 0)), found)
 
 
@@ -80,7 +83,10 @@ def _check_objective(
 ) -> None:
     """Compute the objective with smooth cuts once, and its derivative through the nominal templates."""
     start, widths = point
-    halved, judged = of_optimisation(config, work, judge(config, work.axes))
+    made = found.tried(lambda: of_optimisation(config, work, judge(config, work.axes)))
+    if made is None:
+        return
+    halved, judged = made
     templates = found.tried(lambda: forward(executor, halved, start, widths))
     if templates is None:
         return

@@ -27,7 +27,7 @@ from pipeline.data.names import CROSS_FITTED
 from pipeline.errors import ConfigError
 from pipeline.gradient.resident import Resident
 from pipeline.gradient.work import Work, check_surrogate, check_variations_used
-from pipeline.optimise.automatic_widths import with_widths
+from pipeline.optimise.automatic_widths import with_all_widths
 from pipeline.optimise.checkpoints import KEPT
 from pipeline.optimise.parameters import initial_parameters
 
@@ -61,7 +61,7 @@ def estimate(
         folder = Path(scratch)
         plan = plan_of(config, folder, seconds / 3)
         first = small_work(config, plan.samples, plan.works[TRAIN], first_training(config))
-        config = with_widths(config, first, initial_parameters(config))
+        config = with_all_widths(config, first, initial_parameters(config))
         with _programs_in(folder / "programs"):
             measured = _measured(config, plan, first, folder, workers, seconds / 3)
         programs = sum(path.stat().st_size for path in (folder / "programs").rglob("*") if path.is_file())

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.config import parse_value
 from pipeline.config.section import LONGEST_NAME
 from pipeline.config.textfiles import shown
 from pipeline.data import store
@@ -71,6 +72,8 @@ def _require_possible(name: str) -> None:
         )
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
         raise ConfigError(f"{said} is a word of Python's own; choose another one, as in {name}_analysis")
+    if not isinstance(parse_value(name, said), str):
+        raise ConfigError(f"{said} is no text in YAML; choose another one, as in {name}_analysis")
     if len(name) > LONGEST_NAME:
         raise ConfigError(f"{said} has {len(name)} characters; at most {LONGEST_NAME} are allowed")
 

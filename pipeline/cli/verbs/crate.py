@@ -17,11 +17,15 @@ logger = logging.getLogger(__name__)
 def crate(config: Path, overrides: tuple[str, ...], output: Path | None) -> None:
     """Pack a run as an RO-Crate: result, workspaces, configuration, versions, inputs."""
     from pipeline import config as configuration
-    from pipeline.data.run_files import column_files, folder_of, provenances
+    from pipeline.data import store
+    from pipeline.data.fingerprint import fingerprint_of
+    from pipeline.data.run_files import column_files, evaluation_header, folder_of, provenances
+    from pipeline.evaluate import evaluation
     from pipeline.report import crate as packing
 
     run = configuration.load(config, overrides)
     archive = folder_of(run).root / "crate.zip" if output is None else output
-    inputs = provenances(column_files(run))
-    packing.write(run, config, overrides, FOLDER / "Snakefile", inputs, archive)
+    files = column_files(run)
+    evaluation.read(store.Folder(run.run).evaluation, evaluation_header(run, fingerprint_of(run, files)))
+    packing.write(run, config, overrides, FOLDER / "Snakefile", provenances(files), archive)
     logger.info(f"wrote {archive}")

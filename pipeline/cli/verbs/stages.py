@@ -41,7 +41,7 @@ def optimise(
     from pipeline.data.names import fold_name
     from pipeline.data.run_files import blocks, column_files, folder_of, notes
     from pipeline.gradient.work import prepare_work
-    from pipeline.optimise.automatic_widths import with_widths
+    from pipeline.optimise.automatic_widths import told, with_all_widths
     from pipeline.optimise.blocks import end_of
     from pipeline.optimise.parameters import initial_parameters
     from pipeline.optimise.starts import is_over
@@ -59,7 +59,7 @@ def optimise(
             )  # which must have events, too, as will be asked at the end
         fingerprint = of_optimisation(fingerprint_of(run, files), fold)
         start = initial_parameters(run)
-        run = with_widths(run, work, start)
+        written, run = run, with_all_widths(run, work, start)
         state = epochs.initial_state(run, start)
         if block > 1:
             state, _ = epochs.load(folder.block(block - 1), run, start, fingerprint, block - 1)
@@ -69,6 +69,7 @@ def optimise(
         where = f"{work.events} events in {len(work.groups)} groups on {executor.workers} workers"
         left = "no epoch, the run is over" if is_over(run, state) else f"epochs {state.epoch} to {until - 1}"
         logger.info(f"{where}; {left}")
+        told(written, run)
         with bar("optimise", run.optimise.all_epochs, state.epoch) as show:
             state, found = epochs.run(
                 run, executor, work, state, until=until, checkpoints=folder.checkpoints, fingerprint=fingerprint,

@@ -14,8 +14,4 @@ if __name__ == "__main__":
     summary, page = run.evaluate(workers=2), run.report()
     for name, values in summary.parameters.items():
         print(f"{name}: {values.initial:.3g} -> {values.optimised:.3g}")
-    change = summary.change
-    print(
-        f"uncertainty on the signal's rate, held-out events: {change.initial:.4f} -> {change.optimised:.4f}"
-    )
-    print(f"that is {100 * change.value:+.1f} +- {100 * change.error:.1f} %; see {page}")
+    print(f"{summary.objective.label}: {summary.change}; see {page}")
