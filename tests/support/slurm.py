@@ -87,6 +87,9 @@ def state(job):
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
+ASKED = 50  # times
+
+
 def jobs():
     """(number, state, comment, name) of every job that Slurm remembers; Snakemake writes the rule into the comment."""
     command = ["squeue", "--noheader", "--states=all", "--format=%i|%T|%k|%j"]
@@ -97,8 +100,13 @@ def jobs():
 def stop_processes(job):
     """Let a job hang: its processes stop, its time runs on."""
     command = ["scontrol", "listpids", job]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    for line in lines[1:]:
+    for _ in range(ASKED):  # a step may run before it is known
+        found = subprocess.run(command, capture_output=True, text=True)
+        if found.returncode == 0:
+            break
+        time.sleep(0.2)
+    found.check_returncode()
+    for line in found.stdout.splitlines()[1:]:
         os.kill(int(line.split()[0]), signal.SIGSTOP)
 
 
