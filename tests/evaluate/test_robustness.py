@@ -74,7 +74,9 @@ def test_it_says_what_is_better_and_where(away):
         flag for flag in flags(run, evaluation, records_of(evaluation)) if flag.kind == "better_nearby"
     ]
     assert flag.parameter == "q"
-    assert flag.text.startswith(f"q: {better.scanned.value:.5g} is better than ")
+    assert flag.text.startswith(
+        f"A better value of q lies near the result: {better.scanned.value:.5g} in place of "
+    )
     assert "held-out events" in flag.text
     assert "certificate: 32 points along 2 parameters, better beyond the error along 1" in lines
     assert any(line.startswith("polished: ") for line in lines)

@@ -593,7 +593,11 @@ def test_b_a_report_with_such_labels_everywhere_is_written(tmp_path):
     impacts = (Impact(label=wrong, pull=0.0, constraint=0.9, up=0.02, down=-0.03),)
     fit = contracts.fit((wrong,), impacts=impacts, prefit_stdev={"all": (0.1, 0.1)}, interval=None)
     cautious = tuple(shapes([100, 400], [283, 1132]))
-    yields = YieldTables(yields={"all": {s: {"nominal": (1.0, 2.0)} for s in ("signal", "ttbar")}}, sumw2={})
+    samples = ("signal", "ttbar")
+    yields = YieldTables(
+        yields={"all": {s: {"nominal": (1.0, 2.0)} for s in samples}},
+        sumw2={"all": dict.fromkeys(samples, (1.0, 2.0))},
+    )
     numbers = {**dict.fromkeys(("exact", "relaxed", "pyhf"), 1.0), "fit": fit, "cautions": cautious}
     place = Place(parameters={"phi": 1.0}, edges={"all": (0.0, 1.0, 2.0)}, pseudodata=None)
     content = contracts.evaluation(
