@@ -610,7 +610,7 @@ def test_b_a_report_with_such_labels_everywhere_is_written(tmp_path):
     record = contracts.record(0, objective=1.0, parameters={"phi": 1.0})
     page = tmp_path / "report.html"
     report.write(run, [record], content, [], page=page, figures=tmp_path / "figures")
-    assert len(list((tmp_path / "figures").iterdir())) == 5
+    assert len(list((tmp_path / "figures").glob("*.svg"))) == 5
     text = page.read_text(encoding="utf-8")
     assert wrong in text
     assert "Uncertainties to look at" in text
