@@ -18,8 +18,7 @@ from pipeline.errors import ConfigError, nearest
 from pipeline.gradient.compiled import in_precision, mixed_as_numpy_does
 from pipeline.gradient.work import Work
 from pipeline.relax import Relaxed
-from pipeline.relax.arrays import Mask, RealArrays
-from pipeline.relax.widths import Width, named_like
+from pipeline.relax.widths import Asked, Width, named_like
 from pipeline.templates.variations import Observer, families
 
 EVENTS = 2  # of the chunk that shows which widths an analysis asks for; only its shape is looked at
@@ -31,19 +30,13 @@ class Asking(Relaxed):
     names: set[str] = eqx.field(kw_only=True)
     answer: float = eqx.field(default=1.0, kw_only=True)
 
-    def _width(
-        self,
-        operation: str,
-        width: str | Width | None,
-        x: RealArrays,
-        threshold: object = None,
-        mask: Mask = None,
-    ) -> Width:
-        name = width if isinstance(width, str) else named_like(threshold, self.thresholds)
+    def _width(self, asked: Asked) -> Width:
+        width = asked.width
         if width is not None and not isinstance(width, str):
             return width
+        name = width if isinstance(width, str) else named_like(asked.threshold, self.thresholds)
         if name is None:
-            return super()._width(operation, width, x, threshold, mask)
+            return super()._width(asked)
         self.names.add(name)
         return self.answer
 

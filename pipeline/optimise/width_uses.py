@@ -18,8 +18,7 @@ from pipeline.gradient.chunks import cut, parted
 from pipeline.gradient.compiled import in_precision, mixed_as_numpy_does
 from pipeline.gradient.work import Group, Layout, Work
 from pipeline.optimise.width_names import Asking
-from pipeline.relax.arrays import Mask, RealArrays
-from pipeline.relax.widths import Width
+from pipeline.relax.widths import Asked, Width
 from pipeline.templates.variations import Observer, observe
 
 EVENTS, FILES = 4096, 8  # looked at of each sample: so many events, of at most so many files, far apart
@@ -44,24 +43,15 @@ class _Watching(Asking):
     events: int = eqx.field(kw_only=True)
     calls: Iterator[int] = eqx.field(kw_only=True)
 
-    def _width(
-        self,
-        operation: str,
-        width: str | Width | None,
-        x: RealArrays,
-        threshold: object = None,
-        mask: Mask = None,
-    ) -> Width:
+    def _width(self, asked: Asked) -> Width:
         self.names.clear()
-        answer = super()._width(operation, width, x, threshold, mask)
+        answer = super()._width(asked)
         for name in self.names & self.wanted:
-            values = jnp.asarray(x)
-            if operation in CUTS:
-                values = values - jnp.asarray(threshold)
-            # What fills up objects is no value; without a mask it is the 0 of `pad`.
-            padded = mask is None and values.ndim > 1 and operation in CUTS
-            there = jnp.asarray(x) != 0 if padded else jnp.asarray(True if mask is None else mask)
-            answer = HARD + self._noted((name, operation, next(self.calls)), values, there)
+            values, there = jnp.asarray(asked.x), asked.mask
+            if asked.operation in CUTS:
+                values, there = values - jnp.asarray(asked.threshold), asked.objects
+            call = name, asked.operation, next(self.calls)
+            answer = HARD + self._noted(call, values, jnp.asarray(True if there is None else there))
         return answer
 
     def _noted(self, call: WidthCall, values: jax.Array, there: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import equinox as eqx
 from pipeline.relax import choice, cuts, multiplicity, ordering
 from pipeline.relax.arrays import Decisions, Floats, Mask, RealArrays, as_float
 from pipeline.relax.histogram import Flow, histogram, sumw2
-from pipeline.relax.widths import Width, find_width, named_like
+from pipeline.relax.widths import Asked, Width, find_width, named_like
 
 
 class Relaxed(eqx.Module):
@@ -40,29 +40,22 @@ class Relaxed(eqx.Module):
                 f"Relaxed: edge '{self.edge}'; allowed: {', '.join(cuts.EDGES)}; 'logistic' is usual"
             )
 
-    def _width(
-        self,
-        operation: str,
-        width: str | Width | None,
-        x: RealArrays,
-        threshold: object = None,
-        mask: Mask = None,
-    ) -> Width:
-        """Return the width of one call; what it acts on, ``x`` where ``mask``, is for those who watch."""
-        return find_width(operation, width, self.widths, threshold, self.thresholds)
+    def _width(self, asked: Asked) -> Width:
+        """Return the width of one call; what it acts on is for those who watch."""
+        return find_width(asked.operation, asked.width, self.widths, asked.threshold, self.thresholds)
 
     def greater(
         self, x: RealArrays, threshold: RealArrays, *, width: str | Width | None = None, mask: Mask = None
     ) -> Floats:
         """Decide ``x > threshold`` (``cuts.soft_greater``)."""
-        found = self._width("greater", width, x, threshold, mask)
+        found = self._width(Asked("greater", width, x, threshold, mask))
         return cuts.soft_greater(x, threshold, width=found, edge=self.edge, mask=mask)
 
     def less(
         self, x: RealArrays, threshold: RealArrays, *, width: str | Width | None = None, mask: Mask = None
     ) -> Floats:
         """Decide ``x < threshold`` (``cuts.soft_less``)."""
-        found = self._width("less", width, x, threshold, mask)
+        found = self._width(Asked("less", width, x, threshold, mask))
         return cuts.soft_less(x, threshold, width=found, edge=self.edge, mask=mask)
 
     def between(
@@ -82,8 +75,8 @@ class Relaxed(eqx.Module):
         free_low = named_like(low, self.thresholds) is not None
         free_high = named_like(high, self.thresholds) is not None
         widths = (
-            self._width("between", width, x, high if free_high and not free_low else low, mask),
-            self._width("between", width, x, low if free_low and not free_high else high, mask),
+            self._width(Asked("between", width, x, high if free_high and not free_low else low, mask)),
+            self._width(Asked("between", width, x, low if free_low and not free_high else high, mask)),
         )
         return cuts.soft_between(x, low, high, widths=widths, edge=self.edge, mask=mask)
 
@@ -131,7 +124,7 @@ class Relaxed(eqx.Module):
         mask: Mask = None,
         eligible: Decisions | None = None,
     ) -> Floats:
-        found = self._width(operation, width, scores, scores, mask)
+        found = self._width(Asked(operation, width, scores, scores, mask))
         soft = choice.soft_choose(scores, width=found, mask=mask, eligible=eligible)
         return self._forward(soft, partial(choice.hard_choose, scores, mask=mask, eligible=eligible))
 
@@ -197,7 +190,7 @@ class Relaxed(eqx.Module):
                 "sort: no width given; allowed: a name or a number, in the inverse unit of the values; "
                 "give width=, e.g. 0.01 where neighbours are at most 100 apart"
             )
-        found = self._width("sort", width, x, mask=mask)
+        found = self._width(Asked("sort", width, x, mask=mask))
         return ordering.soft_sort(x, width=found, mask=mask, descending=descending, empty=empty)
 
     def rank(
@@ -210,17 +203,17 @@ class Relaxed(eqx.Module):
     ) -> Floats:
         """Return the ranks from 1, 0 for padded objects (``ordering.soft_rank``)."""
         return ordering.soft_rank(
-            x, width=self._width("rank", width, x, x, mask), mask=mask, descending=descending
+            x, width=self._width(Asked("rank", width, x, x, mask)), mask=mask, descending=descending
         )
 
     def top(self, x: RealArrays, k: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
         """Decide of each object whether it is one of the ``k`` largest (``ordering.soft_top``)."""
-        soft = ordering.soft_top(x, k, width=self._width("top", width, x, x, mask), mask=mask)
+        soft = ordering.soft_top(x, k, width=self._width(Asked("top", width, x, x, mask)), mask=mask)
         return self._forward(soft, partial(ordering.hard_top, x, k, mask=mask))
 
     def nth(self, x: RealArrays, n: int, *, width: str | Width | None = None, mask: Mask = None) -> Floats:
         """Return the weights of the ``n``-th largest object, from 1 (``ordering.soft_nth``)."""
-        soft = ordering.soft_nth(x, n, width=self._width("nth", width, x, x, mask), mask=mask)
+        soft = ordering.soft_nth(x, n, width=self._width(Asked("nth", width, x, x, mask)), mask=mask)
         return self._forward(soft, partial(ordering.hard_nth, x, n, mask=mask))
 
     def histogram(

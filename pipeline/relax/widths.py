@@ -1,13 +1,32 @@
 """Which width a relaxed operation uses: named, given as a number, or that of the parameter it cuts on."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Real
 
+from pipeline.relax.arrays import Mask, RealArrays
+
 Width = Real[ArrayLike, ""]
+
+
+class Asked(NamedTuple):
+    """A call of an operation that needs a width: ``width=`` as it was given, and what the call acts on."""
+
+    operation: str
+    width: str | Width | None
+    x: RealArrays
+    threshold: object = None
+    mask: Mask = None
+
+    @property
+    def objects(self) -> Mask:
+        """Which objects are there: those of the mask; without one those that are not 0, as ``pad`` fills up."""
+        return jnp.asarray(self.x) != 0 if self.mask is None and np.ndim(self.x) > 1 else self.mask
 
 
 def named_like(threshold: object, thresholds: Mapping[str, object] | None) -> str | None:

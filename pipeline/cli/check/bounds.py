@@ -19,8 +19,7 @@ from pipeline.data import column_file
 from pipeline.gradient.compiled import FreeValues, in_precision, mixed_as_numpy_does
 from pipeline.gradient.work import Problem, Work
 from pipeline.relax import Relaxed
-from pipeline.relax.arrays import Mask, RealArrays
-from pipeline.relax.widths import Width, named_like
+from pipeline.relax.widths import Asked, Width, named_like
 from pipeline.templates.fill import Widths
 from pipeline.templates.variations import Observer, observe
 
@@ -45,30 +44,20 @@ class _Cutting(Relaxed):
 
     cuts: Cuts = eqx.field(kw_only=True)
 
-    def _width(
-        self,
-        operation: str,
-        width: str | Width | None,
-        x: RealArrays,
-        threshold: object = None,
-        mask: Mask = None,
-    ) -> Width:
-        found = super()._width(operation, width, x, threshold, mask)
-        if operation in SIDES:
-            self._note(SIDES[operation], x, threshold, found, mask)
+    def _width(self, asked: Asked) -> Width:
+        found = super()._width(asked)
+        if asked.operation in SIDES:
+            self._note(asked, found)
         return found
 
-    def _note(self, side: float, x: RealArrays, threshold: object, width: Width, mask: Mask) -> None:
-        name = named_like(threshold, self.thresholds)
-        if name is None or any(isinstance(array, jax.core.Tracer) for array in (x, mask, width)):
+    def _note(self, asked: Asked, width: Width) -> None:
+        name = named_like(asked.threshold, self.thresholds)
+        if name is None or any(isinstance(array, jax.core.Tracer) for array in (asked.x, asked.mask, width)):
             return
-        values = np.asarray(x, dtype=float)
-        # What fills up objects is no value; without a mask it is the 0 of `pad`.
-        real = values != 0 if mask is None and values.ndim > 1 else mask
-        chosen = (
-            values.ravel() if real is None else values[np.broadcast_to(np.asarray(real) > 0, values.shape)]
-        )
-        self.cuts.setdefault((name, side), _Cut(np.asarray(width).item())).values.append(chosen)
+        values = np.asarray(asked.x, dtype=float)
+        there = True if asked.objects is None else np.asarray(asked.objects) > 0
+        cut = self.cuts.setdefault((name, SIDES[asked.operation]), _Cut(np.asarray(width).item()))
+        cut.values.append(values[np.broadcast_to(there, values.shape)])
 
 
 def at_bounds(work: Work, parameters: FreeValues, widths: Widths) -> Iterator[str]:
