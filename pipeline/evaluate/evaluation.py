@@ -1,11 +1,13 @@
 """The evaluation of a run: what every point is worth on every fold, and what was found on the way."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pydantic
 
+from pipeline.containers import Templates
 from pipeline.data import results
 from pipeline.data.names import Fold, Part, Point
 from pipeline.data.written import Written, parsed
@@ -16,6 +18,7 @@ from pipeline.fit.impacts import Impact
 from pipeline.fit.interval import Method
 from pipeline.gradient.loss import Described
 from pipeline.optimise.plateaus import Plateau
+from pipeline.templates.axes import Axes
 from pipeline.templates.cautions import Caution
 
 Number = float | None  # None where there is none
@@ -58,6 +61,28 @@ class YieldTables(Written):
 
     yields: dict[str, dict[str, dict[str, tuple[float, ...]]]]
     sumw2: dict[str, dict[str, tuple[float, ...]]]
+
+    @classmethod
+    def of(cls, templates: Templates, axes: Axes, variations: Mapping[str, Sequence[str]]) -> "YieldTables":
+        """Return the tables of some samples, with the variations of each, the nominal one among them."""
+        return cls(
+            yields={
+                channel: {
+                    sample: {
+                        name: tuple(np.asarray(array)[axes.row(sample, name)].tolist()) for name in names
+                    }
+                    for sample, names in variations.items()
+                }
+                for channel, array in templates.yields.items()
+            },
+            sumw2={
+                channel: {
+                    sample: tuple(np.asarray(array)[axes.samples.index(sample)].tolist())
+                    for sample in variations
+                }
+                for channel, array in templates.sumw2.items()
+            },
+        )
 
 
 class Numbers(Written):

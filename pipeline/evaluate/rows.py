@@ -55,19 +55,5 @@ def _edges(config: Config, parameters: FreeValues) -> dict[str, tuple[float, ...
 
 def tables(config: Config, templates: Templates, axes: Axes) -> YieldTables:
     """Return the variations in the model, and the sums of squared weights."""
-    return YieldTables(
-        yields={
-            channel: {
-                sample: {
-                    name: tuple(array[axes.row(sample, name)].tolist())
-                    for name in (NOMINAL, *variations_of(config, sample))
-                }
-                for sample in axes.samples
-            }
-            for channel, array in templates.yields.items()
-        },
-        sumw2={
-            channel: {sample: tuple(array[axes.samples.index(sample)].tolist()) for sample in axes.samples}
-            for channel, array in templates.sumw2.items()
-        },
-    )
+    named = {sample: (NOMINAL, *variations_of(config, sample)) for sample in axes.samples}
+    return YieldTables.of(templates, axes, named)

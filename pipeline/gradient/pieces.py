@@ -35,14 +35,20 @@ def added(executor: Executor, pieces: Pieces, mode: Mode, *, replica: int | None
     Args:
         replica: number of a bootstrap sample of the events; None for the events themselves.
     """
-    found = [
-        scaled(forward(executor, own.work, own.parameters, mode, replica=replica), own.factors)
-        for own in pieces
-    ]
-    first = found[0]
+    return sum_of_templates(
+        [
+            scaled(forward(executor, own.work, own.parameters, mode, replica=replica), own.factors)
+            for own in pieces
+        ]
+    )
+
+
+def sum_of_templates(parts: Sequence[Templates]) -> Templates:
+    """Return the templates of disjoint events together, added in their order."""
+    first = parts[0]
     return Templates(
-        {channel: sum_of([t.yields[channel] for t in found]) for channel in first.yields},
-        {channel: sum_of([t.sumw2[channel] for t in found]) for channel in first.sumw2},
+        {channel: sum_of([t.yields[channel] for t in parts]) for channel in first.yields},
+        {channel: sum_of([t.sumw2[channel] for t in parts]) for channel in first.sumw2},
     )
 
 

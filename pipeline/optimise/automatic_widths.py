@@ -45,16 +45,13 @@ CHOICE_INITIAL, CHOICE_FINAL = 0.25, 0.05  # of the distance between objects
 LOGIT = Anneal(initial=1.0, final=0.1)
 
 
-def with_all_widths(
-    config: Config, work: Work, parameters: Mapping[str, ArrayLike], events: int | None = None
-) -> Config:
+def with_all_widths(config: Config, work: Work, parameters: Mapping[str, ArrayLike]) -> Config:
     """Return the configuration with a width for every name that its analysis asks for.
 
     They depend on the configuration and the events of ``work`` alone, those of training, not on their order.
 
     Args:
         parameters: where the optimisation starts.
-        events: how many there are; None: those of the work.
 
     Raises:
         ConfigError: a width is given that nothing asks for, or is missing where none can be found.
@@ -66,10 +63,9 @@ def with_all_widths(
     untrained = trained(work, parameters, uses)
     found: dict[str, Anneal] = {}
     for name in sorted(missing):
-        own = [
-            _width_of(call[1], seen, events or work.events) for call, seen in uses.items() if call[0] == name
-        ]
-        width = _smallest(own)
+        width = _smallest(
+            [_width_of(call[1], seen, work.events) for call, seen in uses.items() if call[0] == name]
+        )
         if width is None or name in untrained:
             why = "what it acts on is made by free arrays, which are not trained yet"
             if name not in untrained:

@@ -1,17 +1,17 @@
-"""A figure of a run that grows with its epochs, for a notebook."""
+"""Objective and parameters over the epochs of a run that goes on: the figure, and one that grows in a notebook."""
 
-import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipeline.analysis import Free
 from pipeline.data.progress import checks
 from pipeline.data.record import EpochRecord
-from pipeline.report.figures import AFTER, STYLE, panels_of
+from pipeline.report.figures import AFTER, BEFORE, CHECKED, STYLE, panels_of, with_unit
 
 
 class LivePlot:
@@ -30,34 +30,42 @@ class LivePlot:
     def __call__(self, record: EpochRecord) -> None:
         """Draw one more epoch."""
         self.records.append(record)
-        figure = self.figure()
+        with mpl.rc_context(STYLE):
+            figure = over_epochs(self.records, "objective", {})
         if self._handle is None:
             self._handle = self._display(figure, display_id=True)
         else:
             self._handle.update(figure)
 
-    def figure(self) -> Figure:
-        """Return the figure of the epochs so far."""
-        names = list(self.records[-1].parameters)
-        with mpl.rc_context(STYLE):
-            figure, panels = panels_of(1 + len(names))
-            self._draw(panels[0], f"objective, {self.records[-1].values}", lambda record: record.objective)
-            checked = {moment.of_run: check.objective for moment, check in checks(self.records).items()}
-            if checked:
-                panels[0].plot([*checked], [*checked.values()], "o", color="#E69F00", label="exact, checked")
-                panels[0].legend()
-            for axes, name in zip(panels[1:], names, strict=True):
-                self._draw(axes, name, functools.partial(_parameter, name))
-        return figure
 
-    def _draw(self, axes: Axes, label: str, value: Callable[[EpochRecord], float]) -> None:
-        """Draw a number over the epochs, a line for each start."""
-        for _, own in itertools.groupby(self.records, key=lambda record: record.start):
-            records = list(own)
-            axes.plot([r.epoch for r in records], [value(r) for r in records], color=AFTER, marker=".")
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(label)
+def over_epochs(records: Sequence[EpochRecord], objective: str, free: Mapping[str, Free]) -> Figure:
+    """Return the objective, with its checks, and every scalar parameter by epoch, a line for each start.
+
+    Args:
+        objective: its label.
+        free: what is known of parameters: their units and bounds.
+    """
+    starts = [list(own) for _, own in itertools.groupby(records, key=lambda record: record.start)]
+    names = [*records[0].parameters]
+    figure, (first, *panels) = panels_of(1 + len(names))
+    _draw(first, starts)
+    first.lines[0].set_label(f"{records[0].values}, training")
+    found = {moment.of_run: check.objective for moment, check in checks(records).items()}
+    if found:
+        first.plot([*found], [*found.values()], "x", color=CHECKED, label="exact, training, checked")
+    first.set_ylabel(objective)
+    first.legend()
+    for axes, name in zip(panels, names, strict=True):
+        _draw(axes, starts, name)
+        axes.set_ylabel(with_unit(name, free[name].unit if name in free else ""))
+        for bound in free[name].bounds if name in free else ():
+            axes.axhline(bound, color=BEFORE, linestyle="--", linewidth=1)
+    return figure
 
 
-def _parameter(name: str, record: EpochRecord) -> float:
-    return record.parameters[name]
+def _draw(axes: Axes, starts: Sequence[Sequence[EpochRecord]], name: str | None = None) -> None:
+    """Draw a parameter over the epochs; without a name the objective."""
+    for records in starts:
+        values = [r.objective if name is None else r.parameters[name] for r in records]
+        axes.plot([r.epoch for r in records], values, ".-", color=AFTER)
+    axes.set_xlabel("epoch")

@@ -16,7 +16,6 @@ from pipeline.config import Config
 from pipeline.data import datasets
 from pipeline.data.fingerprint import fingerprint_of, of_optimisation
 from pipeline.data.names import fold_name
-from pipeline.data.progress import checks
 from pipeline.data.record import EpochRecord
 from pipeline.data.run_files import column_files, folder_of, records_of_all
 from pipeline.data.store import Folder, write_text
@@ -24,7 +23,8 @@ from pipeline.errors import InputError
 from pipeline.gradient.loss import Described, described
 from pipeline.optimise.checkpoints import Checkpoints
 from pipeline.report.drawn import Cell, Drawn, image
-from pipeline.report.figures import AFTER, BEFORE, CHECKED, STYLE, panels_of, with_unit
+from pipeline.report.figures import STYLE, with_unit
+from pipeline.report.live import over_epochs
 
 LEISURE = 10.0  # times what drawing took, at least, between two looks: the run needs the machine
 
@@ -106,27 +106,7 @@ def write(config: Config, seen: Followed, *, every: int | None) -> None:
 def drawn(records: Sequence[EpochRecord], objective: Described, free: Mapping[str, Free]) -> Drawn:
     """Draw the objective, with its checks, and every scalar parameter over the epochs so far."""
     names = [*records[0].parameters]
-    figure, (first, *panels) = panels_of(1 + len(names))
-    epochs = [record.epoch for record in records]
-    first.plot(
-        epochs,
-        [record.objective for record in records],
-        ".-",
-        color=AFTER,
-        label=f"{records[0].values}, training",
-    )
-    found = {moment.of_run: check.objective for moment, check in checks(records).items()}
-    if found:
-        first.plot([*found], [*found.values()], "x", color=CHECKED, label="exact, training, checked")
-    first.set_ylabel(with_unit(objective.label, objective.unit))
-    first.legend()
-    for axes, name in zip(panels, names, strict=True):
-        axes.plot(epochs, [record.parameters[name] for record in records], ".-", color=AFTER)
-        axes.set_ylabel(with_unit(name, free[name].unit if name in free else ""))
-        for bound in free[name].bounds if name in free else ():
-            axes.axhline(bound, color=BEFORE, linestyle="--", linewidth=1)
-    for axes in (first, *panels):
-        axes.set_xlabel("epoch")
+    figure = over_epochs(records, with_unit(objective.label, objective.unit), free)
     rows: list[tuple[Cell, ...]] = [
         (record.epoch, record.objective, *(record.parameters[name] for name in names)) for record in records
     ]

@@ -19,7 +19,7 @@ from pipeline.data.column_file import Provenance
 from pipeline.data.datasets import NOMINAL
 from pipeline.data.names import ALL, FOLDS, Fold, Point
 from pipeline.evaluate.evaluation import YieldTables
-from pipeline.gradient.pieces import scaled, sum_of
+from pipeline.gradient.pieces import scaled, sum_of_templates
 from pipeline.templates.axes import Axes
 
 ColumnsOfSamples = Sequence[tuple[str, Path]]
@@ -35,7 +35,7 @@ def of_all_events(
     found = {}
     for point in dict.fromkeys(point for point, _ in exact):
         parts = [scaled(exact[point, fold], factors[fold]) for fold in FOLDS]
-        found[point] = nominal_tables(_added(parts), axes)
+        found[point] = nominal_tables(sum_of_templates(parts), axes)
     return found
 
 
@@ -52,27 +52,4 @@ def ratios(
 
 def nominal_tables(templates: Templates, axes: Axes) -> YieldTables:
     """Return the nominal templates of the processes, and their sums of squared weights."""
-    return YieldTables(
-        yields={
-            channel: {
-                sample: {NOMINAL: tuple(np.asarray(array)[axes.row(sample, NOMINAL)].tolist())}
-                for sample in axes.processes
-            }
-            for channel, array in templates.yields.items()
-        },
-        sumw2={
-            channel: {
-                sample: tuple(np.asarray(array)[axes.samples.index(sample)].tolist())
-                for sample in axes.processes
-            }
-            for channel, array in templates.sumw2.items()
-        },
-    )
-
-
-def _added(parts: Sequence[Templates]) -> Templates:
-    first = parts[0]
-    return Templates(
-        {channel: sum_of([own.yields[channel] for own in parts]) for channel in first.yields},
-        {channel: sum_of([own.sumw2[channel] for own in parts]) for channel in first.sumw2},
-    )
+    return YieldTables.of(templates, axes, dict.fromkeys(axes.processes, (NOMINAL,)))
