@@ -46,7 +46,7 @@ INSIDE = {
     "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
     " weighted_sum bounds",
     "optimise": "schedule parameters given_values width_names width_uses automatic_widths first_step kept leading"
-    " checkpoints update starts surrogate_calls epochs blocks plateaus own_loop",
+    " checkpoints update starts surrogate_calls epochs blocks plateaus convergence own_loop",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",
     "report": "drawn figures live templates robustness page watch crate",

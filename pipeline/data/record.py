@@ -40,7 +40,8 @@ class EpochRecord(Written):
     """An epoch: the objective and its gradient at the parameters before the update; arrays are in the norm only.
 
     ``check`` is of the same parameters, ``last_check`` of those after the update, at the end of a start. ``epoch``
-    counts through all starts of the run, ``begun`` is that at which its own began.
+    counts through all starts of the run, ``begun`` is that at which its own began. ``to_first_order`` is what the
+    update changes of what is minimised, were it linear: the gradient times the step.
     """
 
     epoch: int
@@ -60,3 +61,4 @@ class EpochRecord(Written):
     last_check: Check | None = None
     start: int = 0
     begun: int = 0
+    to_first_order: float = 0.0

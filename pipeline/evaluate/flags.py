@@ -15,6 +15,7 @@ from pipeline.data.written import Written
 from pipeline.evaluate.change import change
 from pipeline.evaluate.evaluation import EvaluatedPoint, Evaluation, Number
 from pipeline.evaluate.robustness.certificate import Better, Certificate
+from pipeline.optimise.convergence import unconverged
 from pipeline.optimise.plateaus import FAR
 
 SURE = 2.0  # errors: a smaller change is none
@@ -29,6 +30,7 @@ FlagKind = Literal[
     "no_derivative",
     "vanished_gradient",
     "plateau",
+    "not_converged",
     "start_kept",
     "no_exact_objective",
     "within_error",
@@ -53,6 +55,7 @@ def flags(config: Config, evaluation: Evaluation, records: Sequence[EpochRecord]
         *_of_change(evaluation),
         *_of_kinds(evaluation),
         *_of_epochs(config, records),
+        *_of_convergence(evaluation, records),
         *_of_parameters(config, evaluation, records),
         *_of_certificate(config, evaluation),
     )
@@ -155,6 +158,11 @@ def _of_epochs(config: Config, records: Sequence[EpochRecord]) -> list[Flag]:
         return []
     why = "No epoch that was checked is better than the start, with hard cuts on training events: that is the result."
     return [_flag("start_kept", why)]
+
+
+def _of_convergence(evaluation: Evaluation, records: Sequence[EpochRecord]) -> list[Flag]:
+    why = unconverged(evaluation.objective, records)
+    return [] if why is None else [_flag("not_converged", why)]
 
 
 def _of_parameters(config: Config, evaluation: Evaluation, records: Sequence[EpochRecord]) -> list[Flag]:

@@ -27,7 +27,7 @@ from pipeline.optimise.checkpoints import Checkpoints, State
 from pipeline.optimise.parameters import scalars
 from pipeline.optimise.schedule import widths_at
 from pipeline.optimise.surrogate_calls import Calls
-from pipeline.optimise.update import in_ranges, update_of
+from pipeline.optimise.update import in_ranges, to_first_order, update_of
 from pipeline.templates.fill import Widths
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class _Noted(NamedTuple):
     leading: Leading | None = None
     check: Check | None = None
     last_check: Check | None = None
+    to_first_order: float = 0.0
 
 
 def each_epoch(
@@ -75,6 +76,7 @@ def each_epoch(
             first_step.look(config, executor, work, (state.parameters, at), step)
         state, noted = _checked(config, executor, work, state, step, judged, noted)
         before, state = state, update(state, step.gradient)
+        noted = noted._replace(to_first_order=to_first_order(before, state, step.gradient))
         if state.best is not None and starts.is_last(config, state):
             last = kept.check(executor, work, state.parameters, judged)
             state, noted = _with_best(state, last), noted._replace(last_check=last)
@@ -248,4 +250,5 @@ def _record(
         last_check=noted.last_check,
         start=int(state.start),
         begun=int(state.begun),
+        to_first_order=noted.to_first_order,
     )

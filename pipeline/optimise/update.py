@@ -50,6 +50,12 @@ def update_of(config: Config, free: Mapping[str, Free]) -> Update:
     return update
 
 
+def to_first_order(before: State, after: State, gradient: FreeValues) -> float:
+    """Return what an update changes of what is minimised, were it linear in the parameters."""
+    steps = {name: after.parameters[name] - value for name, value in before.parameters.items()}
+    return sum(float(np.sum(gradient[name] * step)) for name, step in steps.items())
+
+
 def _transformation(settings: Optimise) -> optax.GradientTransformation:
     schedule = optax.cosine_decay_schedule(
         settings.learning_rate, settings.epochs, alpha=settings.final_learning_rate_fraction

@@ -16,6 +16,8 @@ from pipeline.evaluate.change import change
 from pipeline.evaluate.evaluation import Bootstrap, Evaluation, FoldResult, Missing, Numbers, Place
 from pipeline.evaluate.flags import flags, flags_of_all
 from pipeline.evaluate.summary import Seconds, Summary, schema, summary
+from pipeline.gradient.loss import Described
+from pipeline.optimise.convergence import unconverged
 from pipeline.optimise.plateaus import Plateau
 
 SECONDS = Seconds(optimise=3.0, evaluate=2.0)
@@ -59,6 +61,35 @@ def check(value):
 
 
 RECORDS = (record(0, check=check(3.0)), record(1, last_check=check(2.0)))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "steps", "is_told"),
+    [
+        ([2.0, 1.9, 1.8, 1.7, 1.6, 1.5], -0.1, True),
+        ([2.0, 1.9, 1.8, 1.7, 1.6, 1.5], 0.0, False),  # the widths alone made it better
+        ([2.0] * 6, -0.1, False),  # steps to and fro
+        ([1.5, 1.6, 1.7, 1.8, 1.9, 2.0], -0.1, False),
+        ([2.0, 1.9, 1.5, 1.5, 1.5, 1.5, 1.5], -0.1, False),  # it was over some epochs ago
+    ],
+)
+@pytest.mark.parametrize("sense", [1.0, -1.0])
+def test_a_run_that_still_improves_at_its_end_is_told(numbers, steps, is_told, sense):
+    objective = Described(kind="k", label="l", unit="", sense="minimise" if sense > 0 else "maximise")
+    records = [record(n, objective=sense * value, to_first_order=steps) for n, value in enumerate(numbers)]
+    found = unconverged(objective, records)
+    assert (found is not None) is is_told
+    if is_told:
+        assert f"in its last 5 epochs the objective still went from {sense * 1.9:.5g} to" in found
+
+
+def test_a_kept_epoch_before_the_last_is_no_sign_of_too_few_epochs():
+    numbers = [2.0, 1.9, 1.8, 1.7, 1.6, 1.5]
+    records = [
+        record(n, objective=value, to_first_order=-0.1, check=check(3.0 if n else 1.0))
+        for n, value in enumerate(numbers)
+    ]
+    assert unconverged(Described(kind="k", label="l", unit="", sense="minimise"), records) is None
 
 
 def test_the_kept_epoch_is_the_first_of_the_best_that_were_checked():
