@@ -259,6 +259,62 @@ def test_events_that_end_at_a_bound_are_noted(folder):
     assert not any("is where the events end" in line for line in checked(path)[0])
 
 
+@pytest.mark.parametrize(
+    ("kept", "cut", "end"),
+    [
+        ("events.x > 0.2", "relax.greater(c.x, p.cut)", "the least is 0.2"),
+        ("events.x < 0.7", "relax.less(c.x, p.cut)", "the largest is 0.6"),
+        ("events.x > 0.2", "relax.between(c.x, p.cut, 2.0)", "the least is 0.2"),
+        ("events.x < 0.7", "relax.between(c.x, -1.0, p.cut)", "the largest is 0.6"),
+    ],
+)
+@pytest.mark.parametrize("widths", [{"cut": {"initial": 0.2, "final": 0.1}}, {}], ids=["given", "found"])
+def test_a_range_that_something_else_cuts_off_is_noted(folder, kept, cut, end, widths):
+    observe = f"return {{'all': Observation(weight=c.weight * {cut})}}"
+    path = analysis(folder, columns=f"events = events[{kept}]", observe=observe)
+    edited(folder, widths=widths)
+    lines, found = checked(path)
+    (note,) = [line for line in lines if "something cuts there already" in line]
+    assert "parameter 'cut': it is free from 0 to 1 GeV" in note
+    assert end in note
+    assert found.errors == 0
+
+
+@pytest.mark.parametrize("shape", ["random", "normal", "exponential"])
+def test_a_range_in_which_values_end_by_nature_is_not(folder, shape):
+    rng = np.random.default_rng(4)
+    for name in ("signal", "background"):
+        x = {"random": rng.random, "exponential": rng.standard_exponential, "normal": rng.standard_normal}[
+            shape
+        ](400)
+        scaled = {"random": x, "exponential": 0.2 * x, "normal": 0.5 + 0.1 * x}[shape]
+        rootfiles.write(folder / f"{name}.root", events=400, x=scaled.astype(np.float32))
+    assert not any("something cuts there already" in line for line in checked(folder / "tiny.yaml")[0])
+
+
+def test_events_that_all_have_one_number_are_noted(folder):
+    rootfiles.write(folder / "signal.root", number=np.full(200, 7))
+    lines, found = checked(folder / "tiny.yaml", "data.held_out_fraction=0.5")
+    (note,) = [line for line in lines if "the event numbers are few" in line]
+    assert "sample 'signal': none of the first 200 entries" in note
+    assert found.errors == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("data.held_out_fraction=0.02", "held-out"),
+        ("data.held_out_fraction=0.98", "train"),
+        ("data.folds=40", "fold 1"),
+    ],
+)
+def test_parts_with_few_events_are_noted(folder, override, part):
+    few = [line for line in checked(folder / "tiny.yaml", override)[0] if "preselected events are in" in line]
+    assert {line.split("'")[1] for line in few} == {"signal", "background"}
+    assert all(part in line for line in few)
+    assert not any("preselected events are in" in line for line in checked(folder / "tiny.yaml")[0])
+
+
 def test_bins_without_events_are_noted_where_so_few_can_say_it(folder):
     observe = "return {'all': Observation(weight=c.weight * relax.greater(c.x, p.cut), value=c.x)}"
     path = analysis(folder, observe=observe)

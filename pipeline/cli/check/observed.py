@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 import jax
 import numpy as np
 
-from pipeline.cli.check.bounds import at_bounds
+from pipeline.cli.check.bounds import at_bounds, inside_ranges
+from pipeline.cli.check.cut_values import cut_values
 from pipeline.cli.check.findings import Findings
 from pipeline.cluster import InProcess
 from pipeline.config import Config
@@ -67,9 +68,13 @@ def check_observed(config: Config, work: Work, start: FreeValues, found: Finding
         found.note(f"of {work.events} sampled events: {error}; smooth cuts and the objective are not checked")
         return
     final = widths_at(with_all, config.optimise.epochs)
-    if with_all is config:  # those that are found are wider for so few events
-        for note in found.tried(lambda: list(at_bounds(work, start, final))) or ():
-            found.note(note)
+    cuts, free = found.tried(lambda: cut_values(work, start, final)) or {}, work.problem.analysis.parameters
+    for note in inside_ranges(cuts, free):
+        found.note(note)
+    for note in (
+        at_bounds(cuts, free) if with_all is config else ()
+    ):  # found for so few events, widths are larger
+        found.note(note)
     _check_objective(config, executor, work, (start, widths_at(with_all, 0)), found)
 
 

@@ -9,6 +9,7 @@ from pipeline.analysis import analysis_of
 from pipeline.cli.check.declared import check_declarations, check_files, jobs_by_sample
 from pipeline.cli.check.events import sampled
 from pipeline.cli.check.findings import Findings
+from pipeline.cli.check.folds import thin_parts
 from pipeline.cli.check.observed import check_observed, compiled_quickly
 from pipeline.config import Config
 from pipeline.data.names import ALL
@@ -37,6 +38,8 @@ def check(path: Path, overrides: Sequence[str], found: Findings) -> None:
                 "observe, its widths and the objective come after the errors above: correct them, check again"
             )
         elif files:
+            for note in thin_parts(config, jobs, files):
+                found.note(note)
             _check_work(config, files, found)
 
 
