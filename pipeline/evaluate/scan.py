@@ -98,6 +98,9 @@ def scan(config: Config, executor: Executor, work: Work, start: FreeValues, over
         "exact": _best([(row["exact"], row) for row in rows], found.sense),
         "relaxed": _best([(row["relaxed"], row) for row in rows], found.sense),
     }
+    for kind, row in best.items():
+        where = "no point has a number" if row is None else "{exact} (exact), {relaxed} (relaxed) at {values}"
+        logger.info(f"best by the {kind} objective: " + where.format_map(row or {}))
     return {"objective": found.as_json(), "events": work.events, "points": rows, "best": best}
 
 

@@ -16,6 +16,7 @@ from rocrate.rocrate import ROCrate
 
 import pipeline
 from pipeline.config import Config
+from pipeline.config.reader import read_yaml
 from pipeline.data.column_file import Provenance
 from pipeline.data.store import Folder, read_json, replacing
 from pipeline.errors import PACKAGE, InputError
@@ -57,6 +58,7 @@ def write(
     workflow = _workflow(crate, snakefile, read_json(Folder(config.run).summary)["versions"])
     objects = [
         _file(crate, given, "configuration.yaml", "configuration as given", "application/yaml"),
+        *_extended(crate, given),
         _text(crate, "configuration.json", "configuration with all defaults", config.model_dump(mode="json")),
         *_analysis(crate, config),
         _text(crate, "inputs.json", "provenance of the input files", [source.as_json() for source in inputs]),
@@ -71,6 +73,16 @@ def write(
     _action(crate, config, workflow, objects, results, _time(Folder(config.run).summary))
     with replacing(output) as temporary, temporary.open("wb") as stream:
         stream.writelines(crate.stream_zip())
+
+
+def _extended(crate: Any, given: Path) -> list[Any]:
+    """Add the configurations that the one given extends, the nearest first."""
+    found, path = list[Any](), given
+    while base := read_yaml(path, "configuration").get("extends"):
+        path = path.parent / base
+        name = f"extended/{len(found) + 1}_{path.name}"
+        found.append(_file(crate, path, name, "configuration that is extended", "application/yaml"))
+    return found
 
 
 def _analysis(crate: Any, config: Config) -> list[Any]:

@@ -20,7 +20,10 @@ WORKFLOW_RUN = "https://w3id.org/ro/wfrun/workflow/0.5"
 def folder(tmp_path_factory):
     """A run that is over but for its page."""
     folder = tmp_path_factory.mktemp("crate")
-    rootfiles.write_run(folder, optimise={"epochs": 1}, evaluate={"bootstrap": 0})
+    rootfiles.write_run(folder, optimise={"epochs": 1}, evaluate={"bootstrap": 0}).rename(
+        folder / "base.yaml"
+    )
+    (folder / "tiny.yaml").write_text("extends: base.yaml\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run = Run("tiny.yaml", "optimise.learning_rate=0.02")
@@ -57,7 +60,8 @@ def test_it_says_what_was_run_on_what_and_what_came_out(folder, tmp_path):
     assert action.type == "CreateAction"
     assert action["instrument"] == crate.mainEntity
     named = {entity.id for entity in action["object"]}
-    assert {"configuration.yaml", "configuration.json", "inputs.json", "#set-optimise.learning_rate"} == named
+    own = {"configuration.yaml", "configuration.json", "inputs.json", "#set-optimise.learning_rate"}
+    assert named == own | {"extended/1_base.yaml"}
     made = {entity.id for entity in action["result"]}
     assert {"results/summary.json", "results/workspaces/optimised_held_out.json"} <= made
     for name in made:
