@@ -138,6 +138,15 @@ class Checkpoints:
         """Return the records that there are, while a run goes on."""
         return [record for record, _ in self._lines()]
 
+    def are_of_another_run(self) -> bool:
+        """Return whether there are records, but of another configuration, analysis or data set."""
+        with (
+            contextlib.suppress(OSError, ValueError, LookupError, TypeError),
+            self._records.open("rb") as stream,
+        ):
+            return bool(json.loads(stream.readline())[store.FINGERPRINT] != self._fingerprint)
+        return False
+
     def _cut_off(self, end: int | None) -> None:
         """Remove the records behind a byte of their file; None: all of them."""
         try:

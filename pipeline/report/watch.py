@@ -30,10 +30,14 @@ LEISURE = 10.0  # times what drawing took, at least, between two looks: the run 
 
 
 class Followed(NamedTuple):
-    """What is there of a run: the records of each optimisation so far, and whether all have ended."""
+    """What is there of a run: the records of each optimisation so far, and whether all have ended.
+
+    ``others`` says that instead there are records of another configuration in its folder.
+    """
 
     records: list[list[EpochRecord]]
     ended: bool
+    others: bool = False
 
 
 def page_of(config: Config) -> Path:
@@ -70,15 +74,17 @@ def look(config: Config) -> Followed:
     try:
         fingerprint = fingerprint_of(config, column_files(config))
     except InputError:
-        return Followed([[] for _ in folds], ended=False)
+        others = [Checkpoints(folder_of(config, fold).checkpoints, "").are_of_another_run() for fold in folds]
+        return Followed([[] for _ in folds], ended=False, others=any(others))
     try:
         return Followed(records_of_all(config, fingerprint), ended=True)
     except InputError:
-        found = [
-            Checkpoints(folder_of(config, fold).checkpoints, of_optimisation(fingerprint, fold)).so_far()
+        saved = [
+            Checkpoints(folder_of(config, fold).checkpoints, of_optimisation(fingerprint, fold))
             for fold in folds
         ]
-        return Followed(found, ended=False)
+        replaced = any(checkpoints.are_of_another_run() for checkpoints in saved)
+        return Followed([checkpoints.so_far() for checkpoints in saved], ended=False, others=replaced)
 
 
 def write(config: Config, seen: Followed, *, every: int | None) -> None:
@@ -98,7 +104,7 @@ def write(config: Config, seen: Followed, *, every: int | None) -> None:
         loader=jinja2.PackageLoader("pipeline.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
     page = environment.get_template("watch.html.j2").render(
-        config=config, every=every, ended=seen.ended, optimisations=optimisations, label=objective.label
+        config=config, every=every, seen=seen, optimisations=optimisations, label=objective.label
     )
     write_text(page_of(config), page)
 

@@ -23,5 +23,10 @@ def watch(config: Path, overrides: tuple[str, ...], every: int) -> None:
     def told(seen: Followed) -> None:
         epochs = " and ".join(str(len(own)) for own in seen.records)
         logger.info(f"{page_of(run)}: {epochs} epochs{', the optimisation has ended' if seen.ended else ''}")
+        if seen.others:
+            logger.info(
+                f"note: results/{run.run} holds epochs of another configuration, analysis or data set; is a --set "
+                "missing here that the run was given?"
+            )
 
     follow(run, every, told=told)
