@@ -61,6 +61,11 @@ class Folder:
         """The result in few numbers, for other programs."""
         return self.root / "summary.json"
 
+    @property
+    def refits(self) -> Path:
+        """The refits that ended already; no output of a rule: Snakemake leaves them when a job fails."""
+        return self.root / "refits"
+
     def columns(self, name: str) -> Path:
         """Return the path of the columns that one job makes, named ``sample/index``."""
         return self.root / "columns" / f"{name}.parquet"

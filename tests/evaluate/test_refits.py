@@ -16,7 +16,7 @@ from squares import SIGMA, events_of, optimum, write_squares
 from pipeline import config as configuration
 from pipeline.cluster import InProcess
 from pipeline.data import datasets, event_random
-from pipeline.evaluate.robustness.refits import FIRST_REPLICA, refits, refitted
+from pipeline.evaluate.robustness.refits import FIRST_REPLICA, Refit, SavedRefits, refits, refitted
 from pipeline.gradient.loss import judge
 from pipeline.gradient.work import prepare_work
 
@@ -28,17 +28,18 @@ def squares(tmp_path_factory):
     return write_squares(tmp_path_factory.mktemp("squares"), f"evaluate.refits={REFITS}")
 
 
-def all_refits(run, files):
+def all_refits(run, files, folder):
     """All refits of a run, judged on its last fold."""
     train = prepare_work(run, files, datasets.TRAIN)
     fold = datasets.folds(run)[-1]
     judged = judge(run, train.axes)
-    return refits(run, InProcess(), train, judged, (fold, prepare_work(run, files, fold), judged))
+    saved = SavedRefits(folder, "this run")
+    return refits(run, InProcess(), train, judged, (fold, prepare_work(run, files, fold), judged), saved)
 
 
-def test_the_spread_is_that_of_theory(squares):
+def test_the_spread_is_that_of_theory(squares, tmp_path):
     run, files = squares
-    found = all_refits(run, files)
+    found = all_refits(run, files, tmp_path)
     assert (len(found.done), found.failed, found.fold) == (REFITS, (), "held_out")
     assert found.parameters.keys() == SIGMA.keys()
     for name, (value, error) in optimum(files).items():
@@ -47,10 +48,10 @@ def test_the_spread_is_that_of_theory(squares):
         assert abs(spread.mean - value) < 4 * error / np.sqrt(REFITS)
 
 
-def test_each_is_the_optimum_of_its_replica_judged_on_events_held_out(squares):
+def test_each_is_the_optimum_of_its_replica_judged_on_events_held_out(squares, tmp_path):
     run, files = squares
     found = all_refits(
-        run.model_copy(update={"evaluate": run.evaluate.model_copy(update={"refits": 3})}), files
+        run.model_copy(update={"evaluate": run.evaluate.model_copy(update={"refits": 3})}), files, tmp_path
     )
     train, keys = events_of(files, "train")
     unseen, _ = events_of(files, "held_out")
@@ -65,6 +66,23 @@ def test_each_is_the_optimum_of_its_replica_judged_on_events_held_out(squares):
     np.testing.assert_allclose(
         (found.objective.mean, found.objective.deviation), (np.mean(values), np.std(values, ddof=1))
     )
+
+
+def test_those_that_ended_already_are_not_made_again(squares, tmp_path):
+    run, files = squares
+    first, more = (
+        run.model_copy(update={"evaluate": run.evaluate.model_copy(update={"refits": n})}) for n in (2, 4)
+    )
+    two = all_refits(first, files, tmp_path)
+    one = Refit(number=1, parameters={"p": 7.0, "q": 8.0}, objective=9.0)
+    SavedRefits(tmp_path, "this run").write(one)
+    SavedRefits(tmp_path, "another run").write(one.changed(number=3))
+    (tmp_path / "0004.json").write_text("{")
+    found = all_refits(more, files, tmp_path)
+    assert found.done[:2] == (one, two.done[1])
+    assert one.parameters not in [refit.parameters for refit in found.done[2:]]
+    assert all_refits(more, files, tmp_path) == found
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"000{n}.json" for n in (1, 2, 3, 4)]
 
 
 @pytest.mark.parametrize(("check", "starts"), [("null", 1), ("2", 1), ("2", 2)])
@@ -114,7 +132,8 @@ def write_manifest(folder):
 
 def test_a_replica_without_events_is_named(tmp_path):
     run, files = write_squares(tmp_path, "evaluate.refits=30", "data.held_out_fraction=0", events=3, files=1)
-    found = all_refits(run, files)
+    found = all_refits(run, files, tmp_path / "refits")
+    assert all_refits(run, files, tmp_path / "refits") == found
     _, keys = events_of(files, "train")
     empty = [n + 1 for n in range(30) if not event_random.poisson(keys, FIRST_REPLICA + n).any()]
     assert empty

@@ -4,15 +4,19 @@ Events decide an optimum, so other events give another one. How far it lies, and
 are held out, the same for all, says how much of a result is the chance of its training events.
 """
 
+import contextlib
 import logging
 from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.config import Config
+from pipeline.data import results, store
 from pipeline.data.names import Fold
-from pipeline.data.written import Written
-from pipeline.errors import FitError
+from pipeline.data.written import Written, parsed
+from pipeline.errors import FitError, InputError
 from pipeline.gradient.loss import Judge
 from pipeline.gradient.sweeps import Executor, FreeValues, forward
 from pipeline.gradient.work import Work
@@ -68,29 +72,80 @@ class Refits(Written):
         return {name: spread for name, spread in found.items() if spread is not None}
 
 
+class _Outcome(Written):
+    """One of the two, as it is kept in a file."""
+
+    found: Refit | FailedRefit
+
+
+class SavedRefits(NamedTuple):
+    """The refits of a run that ended already, a file each: where they are, and the run's fingerprint."""
+
+    folder: Path
+    fingerprint: str
+
+    def read(self, number: int) -> Refit | FailedRefit | None:
+        """Return a refit of this very run; None where it is not there, or damaged."""
+        path, header = self._place(number)
+        with contextlib.suppress(InputError):
+            return parsed(_Outcome, results.read(path, header), str(path), "delete it and run again").found
+        return None
+
+    def write(self, found: Refit | FailedRefit) -> None:
+        """Keep a refit."""
+        path, header = self._place(found.number)
+        results.write(path, _Outcome(found=found).as_json(), header)
+
+    def _place(self, number: int) -> tuple[Path, dict[str, object]]:
+        header = {"kind": "refit", "number": number, store.FINGERPRINT: self.fingerprint}
+        return self.folder / f"{number:04d}.json", header
+
+
 def refits(
-    config: Config, executor: Executor, train: Work, judge: Judge, last: tuple[Fold, Work, Judge]
+    config: Config,
+    executor: Executor,
+    train: Work,
+    judge: Judge,
+    last: tuple[Fold, Work, Judge],
+    saved: SavedRefits,
 ) -> Refits:
     """Return ``evaluate.refits`` optimisations of bootstrap samples of the training events.
 
     Args:
         train: the work of an optimisation, and ``judge`` its objective.
         last: the fold that results are judged on, its events and their objective.
+        saved: refits that are there are not made again.
     """
-    fold, unseen, judged = last
-    done, failed = [], []
+    found = []
     for number in range(1, config.evaluate.refits + 1):
-        work = train._replace(replica=FIRST_REPLICA + number - 1)
-        try:
-            found = refitted(config, executor, work, judge)
-            value = judged(forward(executor, unseen, found, EXACT), found).objective
-        except FitError as error:
-            failed.append(FailedRefit(number=number, reason=str(error)))
-            logger.info(f"refit {number} of {config.evaluate.refits}: no result, {error}")
-            continue
-        done.append(Refit(number=number, parameters=scalars(found), objective=value))
-        logger.info(f"refit {number} of {config.evaluate.refits}: exact {value:.6g} on {fold} events")
-    return Refits(fold=fold, done=tuple(done), failed=tuple(failed))
+        refit = saved.read(number)
+        if refit is None:
+            work = train._replace(replica=FIRST_REPLICA + number - 1)
+            refit = _refit(config, executor, work, judge, last, number)
+            saved.write(refit)
+        found.append(refit)
+        said = (
+            f"exact {refit.objective:.6g} on {last[0]} events" if isinstance(refit, Refit) else refit.reason
+        )
+        logger.info(f"refit {number} of {config.evaluate.refits}: {said}")
+    return Refits(
+        fold=last[0],
+        done=tuple(refit for refit in found if isinstance(refit, Refit)),
+        failed=tuple(refit for refit in found if isinstance(refit, FailedRefit)),
+    )
+
+
+def _refit(
+    config: Config, executor: Executor, work: Work, judge: Judge, last: tuple[Fold, Work, Judge], number: int
+) -> Refit | FailedRefit:
+    """Return what the optimisation of a replica of the training events ends with."""
+    _, unseen, judged = last
+    try:
+        found = refitted(config, executor, work, judge)
+        value = judged(forward(executor, unseen, found, EXACT), found).objective
+    except FitError as error:
+        return FailedRefit(number=number, reason=f"no result, {error}")
+    return Refit(number=number, parameters=scalars(found), objective=value)
 
 
 def refitted(config: Config, executor: Executor, work: Work, judge: Judge) -> FreeValues:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.data import datasets
+from pipeline.data.fingerprint import fingerprint_of
 from pipeline.data.names import OPTIMISED, POLISHED, Fold, Point
+from pipeline.data.store import Folder
 from pipeline.data.written import Written
 from pipeline.evaluate.robustness.certificate import Certificate, ExactLooks, certificate
 from pipeline.evaluate.robustness.polish import Move, polished
-from pipeline.evaluate.robustness.refits import Refits, refits
+from pipeline.evaluate.robustness.refits import Refits, SavedRefits, refits
 from pipeline.gradient.loss import Judge, judge
 from pipeline.gradient.sweeps import FreeValues
 from pipeline.gradient.work import Work, prepare_work
@@ -77,4 +79,5 @@ def _refits(looks: ExactLooks, columns: Sequence[tuple[str, Path]], events: Judg
     """Return the refits; their work is that of an optimisation, without what further models vary."""
     train, unseen = prepare_work(looks.config, columns, datasets.TRAIN), events.works[events.last]
     own = events.judge if train.axes == unseen.axes else judge(looks.config, train.axes)
-    return refits(looks.config, looks.executor, train, own, (events.last, unseen, events.judge))
+    saved = SavedRefits(Folder(looks.config.run).refits, fingerprint_of(looks.config, columns))
+    return refits(looks.config, looks.executor, train, own, (events.last, unseen, events.judge), saved)
