@@ -24,6 +24,7 @@ from jax.typing import ArrayLike
 from pipeline import config as configuration
 from pipeline.analysis import Analysis
 from pipeline.config import written
+from pipeline.config.targets import require_no_import
 from pipeline.data import datasets, store
 from pipeline.data.fingerprint import fingerprint_of, of_optimisation
 from pipeline.data.names import INITIAL, Point
@@ -67,6 +68,7 @@ class Run:
     """
 
     def __init__(self, config: str | Path, *overrides: str, folder: str | Path = ".") -> None:
+        require_no_import("begins a run")
         self.path, self.overrides, self.folder = Path(config).resolve(), overrides, Path(folder).resolve()
         with contextlib.chdir(self.folder):
             self.config = configuration.load(self.path, [*overrides])
@@ -89,8 +91,10 @@ class Run:
             settings: all else of a configuration, see config/README.md, with ``run``, its name.
 
         Raises:
-            ConfigError: there is no such file, or the configuration cannot be.
+            ConfigError: there is no such file, or the configuration cannot be, or this is called where the file of the
+                analysis is imported.
         """
+        require_no_import("begins a run")
         if "run" not in settings:
             raise ConfigError("settings: 'run', the name of the run, is missing; add it")
         place = Path(folder).resolve() / str(settings["run"])

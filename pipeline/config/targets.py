@@ -4,12 +4,13 @@ In one Python session a module whose file, or one that it imports, was edited si
 """
 
 import contextlib
+import contextvars
 import hashlib
 import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -25,6 +26,7 @@ BEGAN_NS = int(
     (psutil.Process().create_time() - 1) * 1e9
 )  # known to a second; files of before are as imported
 BYTECODE_SECONDS = 2  # Python compares times by the second: bytecode this young may be of what was before
+_imported: contextvars.ContextVar[str] = contextvars.ContextVar("imported", default="")  # at this moment
 
 
 class Content(NamedTuple):
@@ -75,13 +77,35 @@ def module(target: str, key: str) -> ModuleType:
     _forget_edited(known, behind)
     before = set(sys.modules)
     name = target.partition(":")[0]
-    with Noting(f"in {name}, imported for {key}"):
+    with Noting(f"in {name}, imported for {key}"), _importing(name):
         loaded = _from_file(first[-1]) if name.endswith(".py") else importlib.import_module(name)
     for other in list(sys.modules.values()):
         if (path := _file(other)) in behind:
             setattr(other, IMPORTED_AS, behind[path])
     _require_found(target, key, known, before)
     return loaded
+
+
+def require_no_import(what: str) -> None:
+    """Raise where this is called while the module of a target is imported, as every process of a run does.
+
+    Raises:
+        ConfigError: it is; such a process would begin others, each of which does the same, without an end.
+    """
+    if name := _imported.get():
+        raise ConfigError(
+            f"{name} {what} while it is imported, and every process of a run imports it for the classes in it; put "
+            'that part of the file under `if __name__ == "__main__":`'
+        )
+
+
+@contextlib.contextmanager
+def _importing(name: str) -> Iterator[None]:
+    token = _imported.set(name)
+    try:
+        yield
+    finally:
+        _imported.reset(token)
 
 
 def _places(target: str, key: str) -> list[Path]:

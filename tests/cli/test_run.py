@@ -16,6 +16,7 @@ from window import Window
 
 import pipeline
 from pipeline import LivePlot, Run, value_and_grad
+from pipeline.config import targets
 from pipeline.errors import ConfigError, RunError
 
 ROOT = Path(pipeline.__file__).parents[1]
@@ -267,3 +268,21 @@ def test_a_manifest_of_variations(tmp_path):
     found = json.loads((tmp_path / "window/manifest.json").read_text())
     assert set(found["background"]) == {"nominal", "up"}
     assert found["signal"]["nominal"]["nevts_total"] == 400
+
+
+@pytest.mark.parametrize(
+    "begins", ["Run('{path}').columns()", "Run.of(Tiny, {{}}, {{'run': 'tiny'}}).columns()"]
+)
+def test_a_program_that_begins_a_run_wherever_it_is_imported_is_refused(tmp_path, begins):
+    """Its stages import it: without an end, each would begin the next."""
+    path = rootfiles.write_run(tmp_path)
+    program = tmp_path / "tiny.py"
+    own = "from pipeline import Run\n" + program.read_text() + "\n"
+    program.write_text(f"{own}{begins.format(path=path)}\n")
+    with pytest.raises(
+        ConfigError, match=r"tiny\.py begins a run while it is imported, .* under `if __name__"
+    ):
+        targets.module(f"{program}:Tiny", "analysis.target")
+    assert not (tmp_path / "results").exists()
+    program.write_text(f"{own}if __name__ == '__main__':\n    {begins.format(path=path)}\n")
+    assert targets.module(f"{program}:Tiny", "analysis.target").Tiny
