@@ -211,20 +211,22 @@ def _bootstrap(
     if config.evaluate.bootstrap == 0:
         return None
     values: dict[Point, list[float]] = {point: [] for point in points}
-    axes, failed = next(iter(points.values()))[0].work.axes, 0
+    axes, reasons = next(iter(points.values()))[0].work.axes, list[str]()
     resampled: list[Templates] = []
     for replica in range(config.evaluate.bootstrap):
         try:
             templates = {point: added(executor, own, EXACT, replica=replica) for point, own in points.items()}
             resampled.append(templates[OPTIMISED])
             row = {point: objectives.own.at(templates[point], own) for point, own in points.items()}
-        except FitError:
-            failed += 1
+        except FitError as error:
+            reasons.append(str(error))
             continue
         for point, value in row.items():
             values[point].append(value)
+    failed = len(reasons)
+    why = "".join(f"; the first of them: {reason}" for reason in reasons[:1])
     logger.info(
-        f"bootstrap: {config.evaluate.bootstrap - failed} replicas of the events, {failed} without a fit left out"
+        f"bootstrap: {config.evaluate.bootstrap - failed} replicas of the events, {failed} without a fit left out{why}"
     )
     noise = variation_noise(config, axes, result.templates, resampled)
     if noise:

@@ -25,7 +25,10 @@ ANALYSES = {
     "agc_network": [],
     "hep_tutorial": ["data.held_out_fraction=0.5"],
     "single_top": ["data.held_out_fraction=0.5"],
-    "inferno": ["data.held_out_fraction=0.5"],
+    "inferno": [  # a fifth of its events
+        *("data.held_out_fraction=0.5", "simulate.samples.signal.events_per_file=20000"),
+        "simulate.samples.background.events_per_file=20000",
+    ],
     "neos": ["data.held_out_fraction=0.5"],
 }
 
