@@ -15,6 +15,7 @@ from pipeline.data.written import Written
 from pipeline.evaluate.change import change
 from pipeline.evaluate.evaluation import EvaluatedPoint, Evaluation, Number
 from pipeline.evaluate.robustness.certificate import Better, Certificate
+from pipeline.evaluate.yields.noisy import noisy_bins
 from pipeline.optimise.convergence import unconverged
 from pipeline.optimise.plateaus import FAR
 
@@ -38,6 +39,7 @@ FlagKind = Literal[
     "better_nearby",
     "pyhf_apart",
     "relaxed_apart",
+    "noisy_bins",
 ]
 
 
@@ -58,6 +60,7 @@ def flags(config: Config, evaluation: Evaluation, records: Sequence[EpochRecord]
         *_of_convergence(evaluation, records),
         *_of_parameters(config, evaluation, records),
         *_of_certificate(config, evaluation),
+        *_of_bins(evaluation),
     )
 
 
@@ -241,6 +244,20 @@ def _of_plateaus(evaluation: Evaluation) -> list[Flag]:
 def _of_certificate(config: Config, evaluation: Evaluation) -> list[Flag]:
     certificate, free = evaluation.robustness.certificate, analysis_of(config).parameters
     return [] if certificate is None else [_nearby(certificate, found, free) for found in certificate.better]
+
+
+def _of_bins(evaluation: Evaluation) -> list[Flag]:
+    row = evaluation.at(OPTIMISED, evaluation.last_fold)
+    return [
+        _flag(
+            "noisy_bins",
+            f"Channel {channel}: bin{'s' if len(bins) > 1 else ''} {', '.join(map(str, bins))} (counted from 0) "
+            f"rest{'' if len(bins) > 1 else 's'} on few simulated events, with a statistical error of up to "
+            f"{100 * worst:.0f} % on {_words(row.fold)} events: use fewer or wider bins, more events, or the penalty "
+            "mc_statistics.",
+        )
+        for channel, bins, worst in noisy_bins(row.templates)
+    ]
 
 
 def _nearby(certificate: Certificate, found: Better, free: Mapping[str, Free]) -> Flag:

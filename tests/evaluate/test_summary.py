@@ -13,7 +13,15 @@ from pipeline.data.record import Check, EpochRecord, SweepSeconds
 from pipeline.data.written import parsed
 from pipeline.errors import InputError
 from pipeline.evaluate.change import change
-from pipeline.evaluate.evaluation import Bootstrap, Evaluation, FoldResult, Missing, Numbers, Place
+from pipeline.evaluate.evaluation import (
+    Bootstrap,
+    Evaluation,
+    FoldResult,
+    Missing,
+    Numbers,
+    Place,
+    YieldTables,
+)
 from pipeline.evaluate.flags import flags, flags_of_all
 from pipeline.evaluate.summary import Seconds, Summary, schema, summary
 from pipeline.gradient.loss import Described
@@ -81,6 +89,23 @@ def test_a_run_that_still_improves_at_its_end_is_told(numbers, steps, is_told, s
     assert (found is not None) is is_told
     if is_told:
         assert f"in its last 5 epochs the objective still went from {sense * 1.9:.5g} to" in found
+
+
+def test_bins_of_few_simulated_events_are_told(run, evaluated):
+    tables = YieldTables(
+        yields={
+            "4j1b": {"s": {"nominal": (1.0, 9.0)}, "b": {"nominal": (9.0, -6.0)}},
+            "5j": {"s": {"nominal": (0.0,)}},
+        },
+        sumw2={"4j1b": {"s": (1.0, 1.0), "b": (7.9, 0.0)}, "5j": {"s": (0.0,)}},
+    )
+    found = contracts.with_rows(evaluated, lambda row: row.point == "optimised", templates=tables)
+    flag, other = flags(run, found, RECORDS)
+    assert flag.kind == other.kind == "noisy_bins"
+    assert "Channel 6j: bins 0, 1 (counted from 0) rest on" in other.text
+    assert "of up to 100 %" in other.text
+    assert flag.text.startswith("Channel 4j1b: bin 1 (counted from 0) rests on few")
+    assert "of up to 33 % on held-out events" in flag.text
 
 
 def test_a_kept_epoch_before_the_last_is_no_sign_of_too_few_epochs():

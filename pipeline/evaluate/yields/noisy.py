@@ -1,0 +1,26 @@
+"""Bins that rest on few simulated events: where an optimiser has found a hole in a sample, not a better analysis."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pipeline.data.datasets import NOMINAL
+from pipeline.evaluate.evaluation import YieldTables
+
+LARGE = 0.3  # relative statistical error of a bin's total: some ten events of equal weight
+
+
+def noisy_bins(tables: YieldTables) -> Iterator[tuple[str, list[int], float]]:
+    """Yield each channel that has such bins, these, and the largest relative statistical error of their totals.
+
+    An error that is larger than its total counts as 1.
+    """
+    for channel, samples in tables.yields.items():
+        total = np.sum([own[NOMINAL] for own in samples.values()], axis=0)
+        error = np.sqrt(np.sum([*tables.sumw2[channel].values()], axis=0))
+        relative = np.divide(
+            error, np.maximum(np.abs(total), error), out=np.zeros_like(error), where=error > 0
+        )
+        bins = np.flatnonzero(relative > LARGE)
+        if bins.size:
+            yield channel, bins.tolist(), float(relative.max())
