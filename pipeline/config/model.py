@@ -5,30 +5,11 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field
 
+from pipeline.config.factors import CHANNELS, NormFactor, acts
 from pipeline.config.section import Name, Section
 
 LUMINOSITY = "lumi"
 """The parameter of the luminosity, in pyhf's vocabulary."""
-
-
-class NormFactor(Section):
-    """A free normalisation of some samples."""
-
-    name: str = Field(min_length=1, description="name of the parameter")
-    samples: tuple[Name, ...] = Field(min_length=1, description="samples it scales")
-    nominal: float = Field(
-        default=1.0, description="start value, and the value in Asimov data; inside `bounds`"
-    )
-    bounds: tuple[float, float] = Field(default=(0.0, 10.0), description="bounds of the fit, lower first")
-
-    @pydantic.model_validator(mode="after")
-    def _inside(self) -> "NormFactor":
-        low, high = self.bounds
-        if not low < high:
-            raise ValueError(f"bounds {list(self.bounds)} must be two ascending numbers")
-        if not low <= self.nominal <= high:
-            raise ValueError(f"nominal {self.nominal} is outside its bounds {list(self.bounds)}")
-        return self
 
 
 class _Systematic(Section):
@@ -38,6 +19,7 @@ class _Systematic(Section):
     samples: tuple[Name, ...] | None = Field(
         default=None, min_length=1, description="affected samples; absent: all"
     )
+    channels: tuple[Name, ...] | None = CHANNELS
     constraint_width: float | Literal["none"] = Field(
         default=1.0,
         description="standard deviation of its constraint term, `none` for no such term; pyhf knows 1 only: "
@@ -51,6 +33,14 @@ class _Systematic(Section):
                 f"constraint_width {self.constraint_width}, allowed is a positive number or 'none'"
             )
         return self
+
+    def acts_on(self, sample: str, channel: str | None = None) -> bool:
+        """Return whether it affects a sample, in a channel or (None) in any."""
+        return acts(self.samples, sample) and (channel is None or self.acts_in(channel))
+
+    def acts_in(self, channel: str) -> bool:
+        """Return whether it affects a channel."""
+        return acts(self.channels, channel)
 
 
 class NormalizationSystematic(_Systematic):

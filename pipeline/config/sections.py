@@ -140,6 +140,7 @@ class Config(Section):
     def _model_fits_data(self) -> None:
         for entry in (*self.model.normfactors, *self.model.systematics):
             self._known_samples(f"model: {entry.name!r}", entry.samples or ())
+            self._known_channels(f"model: {entry.name!r}", entry.channels or ())
         self._known_samples("model.pseudodata", [n.partition("__")[0] for n in self.model.pseudodata])
         for name in self.model.pseudodata:
             process, parted, variation = name.partition("__")
@@ -237,4 +238,11 @@ class Config(Section):
         if unknown:
             raise ValueError(
                 f"{where}: sample {unknown[0]!r} is not in data.samples {sorted(self.data.samples)}"
+            )
+
+    def _known_channels(self, where: str, names: Iterable[str]) -> None:
+        unknown = [name for name in names if name not in self.regions]
+        if unknown:
+            raise ValueError(
+                f"{where}: channel {unknown[0]!r} is not one of the fit; {nearest(unknown[0], self.regions)}"
             )

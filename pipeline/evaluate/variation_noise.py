@@ -77,6 +77,7 @@ def variation_noise(
         for variation in (systematic.up, systematic.down)
         if variation is not None
         for channel in config.regions
+        if systematic.acts_in(channel)
     )
 
 

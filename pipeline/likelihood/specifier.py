@@ -224,13 +224,13 @@ def _structure(config: Config, sizes: Mapping[str, int]) -> Specification:
 def _empty(model: Model, channel: str, sample: str, size: int) -> SampleArrays:
     """Return one sample of one channel, without numbers."""
     bins, number = np.zeros(size), np.zeros(())
-    systematics = affecting(model, sample)
+    systematics = affecting(model, sample, channel)
     shapes = [s.name for s in systematics if isinstance(s, NormPlusShapeSystematic)]
     entry: SampleArrays = {
         "data": bins,
         "histosys": {name: {"hi_data": bins, "lo_data": bins} for name in shapes},
         "normsys": {s.name: {"hi": number, "lo": number} for s in systematics},
-        "normfactor": {n.name: None for n in model.normfactors if sample in n.samples},
+        "normfactor": {n.name: None for n in model.normfactors if n.acts_on(sample, channel)},
         "lumi": {} if model.luminosity_uncertainty is None else {LUMINOSITY: None},
         "staterror": {f"staterror_{channel}": bins} if model.mc_statistics else {},
     }

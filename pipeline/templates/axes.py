@@ -88,9 +88,11 @@ def with_all_variations(config: Config) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update={"systematics": everything})})
 
 
-def affecting(model: Model, sample: str) -> list[NormalizationSystematic | NormPlusShapeSystematic]:
-    """Return the systematic uncertainties of a sample."""
-    return [s for s in model.systematics if s.samples is None or sample in s.samples]
+def affecting(
+    model: Model, sample: str, channel: str | None = None
+) -> list[NormalizationSystematic | NormPlusShapeSystematic]:
+    """Return the systematic uncertainties of a sample, in a channel or (None) in any."""
+    return [s for s in model.systematics if s.acts_on(sample, channel)]
 
 
 def sums(templates: Templates, axes: Axes, config: Config) -> dict[str, Float[Array, " bins"]]:
