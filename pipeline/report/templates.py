@@ -93,7 +93,9 @@ def variations(
     rows: list[tuple[Cell, ...]] = []
     said = []
     for axes, systematic in zip(panels, systematics, strict=True):
-        samples = [name for name in config.data.samples if systematic in affecting(config.model, name)]
+        samples = [
+            name for name in config.data.samples if systematic in affecting(config.model, name, channel)
+        ]
         nominal, variance = _summed(tables, channel, samples, NOMINAL), _variance(tables, channel, samples)
         with np.errstate(divide="ignore", invalid="ignore"):
             band = np.where(nominal > 0, np.sqrt(variance) / nominal, np.nan)
