@@ -6,6 +6,7 @@ import pydantic
 from pydantic import Field
 
 from pipeline.config.abcd import Abcd
+from pipeline.config.correlations import Correlation, loadings
 from pipeline.config.factors import CHANNELS, NormFactor, ShapeFactor, ShapeUncertainty, acts
 from pipeline.config.section import Name, Section
 
@@ -133,6 +134,10 @@ class Model(Section):
         default=(), description="uncertainties of every bin, none correlated with another"
     )
     abcd: tuple[Abcd, ...] = Field(default=(), description="backgrounds estimated from data in four channels")
+    correlations: tuple[Correlation, ...] = Field(
+        default=(),
+        description="between systematics; pyhf has the independent parameters that these are sums of",
+    )
     luminosity_uncertainty: float | None = Field(
         default=None,
         ge=1e-6,
@@ -204,6 +209,11 @@ class Model(Section):
         """Names of the nuisance parameters with a Gaussian constraint term, but those of single bins."""
         free = {s.name for s in self.systematics if s.constraint_width == "none"}
         return self.parameter_names - {n.name for n in self.free_factors} - free
+
+    @property
+    def loadings(self) -> dict[str, dict[str, float]]:
+        """The coefficients of the parameters that each systematic is the sum of; none where none are correlated."""
+        return loadings([s.name for s in self.systematics], self.correlations) if self.correlations else {}
 
     @property
     def free_factors(self) -> tuple[NormFactor, ...]:

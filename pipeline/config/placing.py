@@ -22,6 +22,7 @@ def require_places(model: Model, samples: Collection[str], bins: Mapping[str, in
     """
     for entry in (*model.normfactors, *model.systematics, *model.shapefactors, *model.abcd):
         _require_known(entry.name, entry.samples or (), entry.channels or (), samples, bins)
+    _require_correlations(model)
     for own in model.shape_uncertainties:
         _require_known(own.name, (own.sample,), own.channels or (), samples, bins)
         taken = [name for name in map(own.parameter, own.channels or bins) if name in model.parameter_names]
@@ -39,6 +40,20 @@ def require_places(model: Model, samples: Collection[str], bins: Mapping[str, in
         for sample in estimate.samples:
             for channel in estimate.channels:
                 _require_estimated(model, estimate, model.abcd[:number], sample, channel)
+
+
+def _require_correlations(model: Model) -> None:
+    try:
+        _ = model.loadings
+    except ValueError as error:
+        raise ValueError(f"model.{error}") from None
+    named = {name for own in model.correlations for name in own.between}
+    wrong = sorted(named & set(model.constraint_widths))
+    if wrong:
+        raise ValueError(
+            f"model.correlations: {wrong[0]!r} has another constraint_width than 1, and no correlation is defined for "
+            "that; remove either"
+        )
 
 
 def _require_known(

@@ -20,6 +20,7 @@ from pipeline.config import (
 )
 from pipeline.containers import AnyArray, Templates
 from pipeline.data.datasets import NOMINAL
+from pipeline.likelihood.correlated import Correlated, Effects
 from pipeline.likelihood.estimates import estimates_of
 from pipeline.likelihood.histfactory import HistFactory
 from pipeline.likelihood.stacked import StackedTemplates
@@ -57,9 +58,10 @@ class Specifier:
         """Build the structure from the number of bins by channel."""
         self.regions = sorted(config.regions)
         self._sizes = [sizes[name] for name in self.regions]
+        by_channel = dict(zip(self.regions, self._sizes, strict=True))
         self.model = HistFactory.from_templates(
-            structure(config, dict(zip(self.regions, self._sizes, strict=True))),
-            measurement(config.model, dict(zip(self.regions, self._sizes, strict=True))),
+            structure(config, by_channel),
+            measurement(config.model, by_channel),
             constraint_widths=config.model.constraint_widths,
             is_structure=True,
         )
@@ -71,8 +73,10 @@ class Specifier:
             for sample in names.samples
             for systematic in affecting(config.model, sample)
         }
-        self._kinds = _kinds(names.shapes, systematics, axes, names.sample)
-        self._constant, self._split = _factors(names.norms, names.shapes, systematics)
+        effects = Effects.of(config.model, names.samples, by_channel)
+        self._kinds = _kinds(effects.shapes, systematics, axes, names.sample)
+        self._constant, self._split = _factors(effects.norms, effects.shapes, systematics)
+        self._correlated = Correlated.of(config.model, effects, names)
         self._errors = _errors(names.uncertainties, names.sample, names.slices)
         self._relative = _relative(config, names.uncertainties)
         self._estimates = estimates_of(config, names.sample, names.slices)
@@ -124,7 +128,11 @@ class Specifier:
         else:
             high = low = jnp.zeros((0, nominal.shape[1]), dtype=nominal.dtype)
             hi = lo = jnp.zeros((0, len(self._sizes)), dtype=nominal.dtype)
-        return StackedTemplates(nominal, high, low, self._norms(hi, lo), self._uncertainties(nominal, sumw2))
+        factors = self._norms(hi, lo)
+        if self._correlated is not None:
+            high, low = self._correlated.shapes.templates(high, low, nominal[self._correlated.samples])
+            factors = self._correlated.norms.factors(factors)
+        return StackedTemplates(nominal, high, low, factors, self._uncertainties(nominal, sumw2))
 
     def _split_of(
         self,

@@ -1,6 +1,6 @@
 """What a configuration's model is in the words of a pyhf specification: which modifier acts where, without numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -11,22 +11,28 @@ from pipeline.templates.axes import affecting
 
 def structure(config: Config, sizes: Mapping[str, int]) -> Specification:
     """Return the specification with zeros for all numbers."""
+    loadings = config.model.loadings
     return {
-        channel: {sample: _empty(config.model, channel, sample, size) for sample in config.data.samples}
+        channel: {
+            sample: _empty(config.model, loadings, channel, sample, size) for sample in config.data.samples
+        }
         for channel, size in sizes.items()
     }
 
 
-def _empty(model: Model, channel: str, sample: str, size: int) -> SampleArrays:
+def _empty(
+    model: Model, loadings: Mapping[str, Iterable[str]], channel: str, sample: str, size: int
+) -> SampleArrays:
     """Return one sample of one channel, without numbers."""
     bins, number = np.zeros(size), np.zeros(())
     systematics = affecting(model, sample, channel)
+    parameters = {s.name: loadings.get(s.name, (s.name,)) for s in systematics}
     shapes = [s.name for s in systematics if isinstance(s, NormPlusShapeSystematic)]
     has_lumi = model.luminosity_uncertainty is not None and model.estimate_of(sample, channel) is None
     entry: SampleArrays = {
         "data": bins,
-        "histosys": {name: {"hi_data": bins, "lo_data": bins} for name in shapes},
-        "normsys": {s.name: {"hi": number, "lo": number} for s in systematics},
+        "histosys": {name: {"hi_data": bins, "lo_data": bins} for own in shapes for name in parameters[own]},
+        "normsys": {name: {"hi": number, "lo": number} for own in parameters.values() for name in own},
         "normfactor": {n.name: None for n in model.free_factors if n.acts_on(sample, channel)},
         "shapefactor": {f.name: None for f in model.free_shapes if f.acts_on(sample, channel)},
         "shapesys": {
