@@ -79,6 +79,11 @@ class Channel(Section):
         description="of a channel with `in_fit: false`: its sum counts systematic variations as further events",
     )
 
+    @property
+    def bins(self) -> int:
+        """Number of bins in the fit."""
+        return self.shares or (1 if self.edges is None else len(self.edges) - 1)
+
     @pydantic.model_validator(mode="before")
     @classmethod
     def _has_bandwidth(cls, given: Any) -> Any:

@@ -5,30 +5,13 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field
 
+from pipeline.config.abcd import Abcd
+from pipeline.config.correlations import Correlation, loadings
+from pipeline.config.factors import CHANNELS, NormFactor, ShapeFactor, ShapeUncertainty, acts
 from pipeline.config.section import Name, Section
 
 LUMINOSITY = "lumi"
 """The parameter of the luminosity, in pyhf's vocabulary."""
-
-
-class NormFactor(Section):
-    """A free normalisation of some samples."""
-
-    name: str = Field(min_length=1, description="name of the parameter")
-    samples: tuple[Name, ...] = Field(min_length=1, description="samples it scales")
-    nominal: float = Field(
-        default=1.0, description="start value, and the value in Asimov data; inside `bounds`"
-    )
-    bounds: tuple[float, float] = Field(default=(0.0, 10.0), description="bounds of the fit, lower first")
-
-    @pydantic.model_validator(mode="after")
-    def _inside(self) -> "NormFactor":
-        low, high = self.bounds
-        if not low < high:
-            raise ValueError(f"bounds {list(self.bounds)} must be two ascending numbers")
-        if not low <= self.nominal <= high:
-            raise ValueError(f"nominal {self.nominal} is outside its bounds {list(self.bounds)}")
-        return self
 
 
 class _Systematic(Section):
@@ -36,8 +19,9 @@ class _Systematic(Section):
 
     name: str = Field(min_length=1, description="name of the nuisance parameter")
     samples: tuple[Name, ...] | None = Field(
-        default=None, min_length=1, description="affected samples; absent: all"
+        default=None, min_length=1, description="affected samples; absent: all but those of `model.abcd`"
     )
+    channels: tuple[Name, ...] | None = CHANNELS
     constraint_width: float | Literal["none"] = Field(
         default=1.0,
         description="standard deviation of its constraint term, `none` for no such term; pyhf knows 1 only: "
@@ -51,6 +35,14 @@ class _Systematic(Section):
                 f"constraint_width {self.constraint_width}, allowed is a positive number or 'none'"
             )
         return self
+
+    def acts_on(self, sample: str, channel: str | None = None) -> bool:
+        """Return whether it affects a sample, in a channel or (None) in any."""
+        return acts(self.samples, sample) and (channel is None or self.acts_in(channel))
+
+    def acts_in(self, channel: str) -> bool:
+        """Return whether it affects a channel."""
+        return acts(self.channels, channel)
 
 
 class NormalizationSystematic(_Systematic):
@@ -137,8 +129,19 @@ class Model(Section):
     poi: str = Field(default="", description="parameter of interest: one of the norm factors")
     normfactors: tuple[NormFactor, ...] = Field(default=(), description="free normalisations, at least one")
     systematics: tuple[Systematic, ...] = Field(default=(), description="constrained nuisance parameters")
+    shapefactors: tuple[ShapeFactor, ...] = Field(default=(), description="free factors of every bin")
+    shape_uncertainties: tuple[ShapeUncertainty, ...] = Field(
+        default=(), description="uncertainties of every bin, none correlated with another"
+    )
+    abcd: tuple[Abcd, ...] = Field(default=(), description="backgrounds estimated from data in four channels")
+    correlations: tuple[Correlation, ...] = Field(
+        default=(),
+        description="between systematics; pyhf has the independent parameters that these are sums of",
+    )
     luminosity_uncertainty: float | None = Field(
-        default=None, ge=1e-6, description="relative; adds pyhf's `lumi` modifier to every sample"
+        default=None,
+        ge=1e-6,
+        description="relative; adds pyhf's `lumi` modifier to every sample, but not to those of `abcd` in its channels",
     )
     mc_statistics: bool = Field(default=True, description="one `staterror` parameter per bin")
     pseudodata: dict[str, float] = Field(
@@ -149,7 +152,8 @@ class Model(Section):
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Model":
-        names = [n.name for n in self.normfactors] + [s.name for s in self.systematics]
+        words = (*self.normfactors, *self.systematics, *self.shapefactors, *self.shape_uncertainties)
+        names = [word.name for word in words] + [name for own in self.abcd for name in own.names]
         repeated = sorted({n for n in names if names.count(n) > 1})
         if repeated:
             raise ValueError(f"parameter names must differ; repeated: {repeated}")
@@ -191,7 +195,7 @@ class Model(Section):
     @property
     def parameter_names(self) -> set[str]:
         """Names of the parameters of the fit but those of single bins."""
-        named = {n.name for n in self.normfactors} | {s.name for s in self.systematics}
+        named = {n.name for n in self.free_factors} | {s.name for s in self.every_systematic}
         return named | ({LUMINOSITY} if self.luminosity_uncertainty is not None else set())
 
     @property
@@ -204,4 +208,62 @@ class Model(Section):
     def constrained_names(self) -> set[str]:
         """Names of the nuisance parameters with a Gaussian constraint term, but those of single bins."""
         free = {s.name for s in self.systematics if s.constraint_width == "none"}
-        return self.parameter_names - {n.name for n in self.normfactors} - free
+        return self.parameter_names - {n.name for n in self.free_factors} - free
+
+    @property
+    def loadings(self) -> dict[str, dict[str, float]]:
+        """The coefficients of the parameters that each systematic is the sum of; none where none are correlated."""
+        return loadings([s.name for s in self.systematics], self.correlations) if self.correlations else {}
+
+    @property
+    def free_factors(self) -> tuple[NormFactor, ...]:
+        """The norm factors, and those of `abcd`."""
+        return (*self.normfactors, *(factor for own in self.abcd for factor in own.normfactors))
+
+    @property
+    def free_shapes(self) -> tuple[ShapeFactor, ...]:
+        """The factors of bins, and those of `abcd`."""
+        return (*self.shapefactors, *(factor for own in self.abcd for factor in own.shapefactors))
+
+    @property
+    def every_systematic(self) -> tuple[NormalizationSystematic | NormPlusShapeSystematic, ...]:
+        """The systematic uncertainties, and those of the closure of `abcd`."""
+        return (*self.systematics, *(_closure(own) for own in self.abcd if own.closure_uncertainty))
+
+    def affects(
+        self,
+        systematic: NormalizationSystematic | NormPlusShapeSystematic,
+        sample: str,
+        channel: str | None = None,
+    ) -> bool:
+        """Return whether a systematic affects a sample, in a channel or (None) in any.
+
+        A sample that is estimated from data must be named by it.
+        """
+        named = systematic.samples is not None or not self.estimate_of(sample, channel)
+        return named and systematic.acts_on(sample, channel)
+
+    def estimate_of(self, sample: str, channel: str | None) -> Abcd | None:
+        """Return what estimates a sample in a channel from data, if anything does."""
+        return next(
+            (own for own in self.abcd if channel is not None and own.estimates(sample, channel)), None
+        )
+
+    def is_simulated(self, sample: str, channel: str) -> bool:
+        """Return whether the MC statistics of a sample in a channel are in `staterror`."""
+        estimate = self.estimate_of(sample, channel)
+        own = [u for u in self.shape_uncertainties if u.is_statistical and u.acts_on(sample, channel)]
+        return self.mc_statistics and not own and (estimate is None or estimate.needs_simulation)
+
+
+def _closure(own: Abcd) -> NormalizationSystematic:
+    """Return the uncertainty of an estimate in the signal region."""
+    size = own.closure_uncertainty or 0.0
+    return NormalizationSystematic(
+        name=own.closure,
+        type="Normalization",
+        up=size,
+        down=-size,
+        samples=own.samples,
+        channels=(own.signal,),
+    )

@@ -13,6 +13,7 @@ from pipeline.config.judging import Alternative, Evaluate
 from pipeline.config.model import Model, NormPlusShapeSystematic
 from pipeline.config.objective import McStatistics, Objective, OfNuisanceParameters
 from pipeline.config.optimisation import Optimise
+from pipeline.config.placing import require_places, require_samples
 from pipeline.config.quantities import OfStrength, ProfileInterval
 from pipeline.config.section import MOST, Anneal, Name, Section, WidthsByName
 from pipeline.errors import nearest
@@ -138,8 +139,7 @@ class Config(Section):
         return self.model_copy(update={**changed, "evaluate": Evaluate()})
 
     def _model_fits_data(self) -> None:
-        for entry in (*self.model.normfactors, *self.model.systematics):
-            self._known_samples(f"model: {entry.name!r}", entry.samples or ())
+        require_places(self.model, self.data.samples, {name: own.bins for name, own in self.regions.items()})
         self._known_samples("model.pseudodata", [n.partition("__")[0] for n in self.model.pseudodata])
         for name in self.model.pseudodata:
             process, parted, variation = name.partition("__")
@@ -233,8 +233,4 @@ class Config(Section):
         return content
 
     def _known_samples(self, where: str, names: Iterable[str]) -> None:
-        unknown = [name for name in names if name not in self.data.samples]
-        if unknown:
-            raise ValueError(
-                f"{where}: sample {unknown[0]!r} is not in data.samples {sorted(self.data.samples)}"
-            )
+        require_samples(where, names, self.data.samples)

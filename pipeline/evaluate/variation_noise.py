@@ -77,6 +77,7 @@ def variation_noise(
         for variation in (systematic.up, systematic.down)
         if variation is not None
         for channel in config.regions
+        if systematic.acts_in(channel)
     )
 
 
@@ -89,7 +90,7 @@ def _of(
     exact: Templates,
     replicas: Sequence[Templates],
 ) -> VariationNoise:
-    samples = [name for name in axes.processes if systematic in affecting(config.model, name)]
+    samples = [name for name in axes.processes if systematic in affecting(config.model, name, channel)]
 
     def total(templates: Templates, which: str) -> Float[np.ndarray, " bins"]:
         array = np.asarray(templates.yields[channel])

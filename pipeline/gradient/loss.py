@@ -20,6 +20,7 @@ from pipeline.fit.poi import undetermined
 from pipeline.gradient.suspects import suspects
 from pipeline.gradient.sweeps import Centre, FreeValues
 from pipeline.likelihood import HistFactory
+from pipeline.likelihood.estimates import lacking
 from pipeline.likelihood.specifier import FitYields, Specifier
 from pipeline.objective import Inputs, Sums, total
 from pipeline.objective.bounds import beyond_bounds
@@ -142,7 +143,7 @@ def _why(config: Config, specifier: Specifier | None, axes: Axes, templates: Tem
     if specifier is None or not config.objective.needs_fit:
         return f"its value {float(result.value):.6g} is not finite; do any events pass?"
     model, spec = specifier.model, specifier.stacked(specifier.side_by_side(templates))
-    if reason := undetermined(model, spec):
+    if reason := lacking(config, axes, templates) or undetermined(model, spec):
         return reason
     for part in config.objective.parts:
         if reason := beyond_bounds(part, model, spec):

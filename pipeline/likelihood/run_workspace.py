@@ -10,7 +10,9 @@ from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, FitError
-from pipeline.likelihood.specifier import Specifier, measurement
+from pipeline.likelihood.estimates import lacking
+from pipeline.likelihood.specifier import Specifier
+from pipeline.likelihood.vocabulary import measurement
 from pipeline.likelihood.workspace import JsonObject, SampleArrays, Workspace
 from pipeline.templates.axes import Axes
 
@@ -31,10 +33,13 @@ def workspace(
 
     Raises:
         ConfigError: the model has constraint terms of another width, or none, which a workspace cannot say.
+        FitError: an estimate from data has no simulated events to start from, or a bin has fewer than no events.
     """
     if reason := beyond_pyhf(config):
         raise ConfigError(reason)
     channels, observations = [], []
+    if reason := lacking(config, axes, templates):
+        raise FitError(reason)
     found = (specifier or Specifier.of(templates, axes, config)).named(templates)
     for channel in config.regions:
         samples = {name: found[channel][name] for name in config.data.samples}
@@ -43,11 +48,12 @@ def workspace(
         observed = _pseudodata(templates, axes, config, channel) if pseudodata else _asimov(samples, config)
         _require_events(channel, observed, samples)
         observations.append({"name": channel, "data": observed.tolist()})
+    sizes = {own["name"]: len(own["data"]) for own in observations}
     return {
         "version": "1.0.0",
         "channels": channels,
         "observations": observations,
-        "measurements": [{"name": config.run, "config": measurement(config.model)}],
+        "measurements": [{"name": config.run, "config": measurement(config.model, sizes)}],
     }
 
 
@@ -79,7 +85,7 @@ def _require_events(
 
 
 def _asimov(samples: Mapping[str, SampleArrays], config: Config) -> Float[np.ndarray, " bins"]:
-    nominal = {n.name: n.nominal for n in config.model.normfactors}
+    nominal = {n.name: n.nominal for n in config.model.free_factors}
     parts = (
         np.asarray(sample["data"]) * np.prod([nominal[name] for name in sample.get("normfactor", {})])
         for sample in samples.values()

@@ -14,17 +14,18 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.config import (
-    LUMINOSITY,
     Config,
-    Model,
     NormalizationSystematic,
     NormPlusShapeSystematic,
 )
 from pipeline.containers import AnyArray, Templates
 from pipeline.data.datasets import NOMINAL
+from pipeline.likelihood.correlated import Correlated, Effects
+from pipeline.likelihood.estimates import estimates_of
 from pipeline.likelihood.histfactory import HistFactory
 from pipeline.likelihood.stacked import StackedTemplates
-from pipeline.likelihood.workspace import JsonObject, SampleArrays, Specification
+from pipeline.likelihood.vocabulary import measurement, structure
+from pipeline.likelihood.workspace import Specification
 from pipeline.templates.axes import Axes, affecting
 from pipeline.templates.binning import binnings_of
 from pipeline.templates.shapes import Channels, Symmetry, norm_plus_shape, symmetrised
@@ -57,9 +58,10 @@ class Specifier:
         """Build the structure from the number of bins by channel."""
         self.regions = sorted(config.regions)
         self._sizes = [sizes[name] for name in self.regions]
+        by_channel = dict(zip(self.regions, self._sizes, strict=True))
         self.model = HistFactory.from_templates(
-            _structure(config, dict(zip(self.regions, self._sizes, strict=True))),
-            measurement(config.model),
+            structure(config, by_channel),
+            measurement(config.model, by_channel),
             constraint_widths=config.model.constraint_widths,
             is_structure=True,
         )
@@ -71,9 +73,13 @@ class Specifier:
             for sample in names.samples
             for systematic in affecting(config.model, sample)
         }
-        self._kinds = _kinds(names.shapes, systematics, axes, names.sample)
-        self._constant, self._split = _factors(names.norms, names.shapes, systematics)
+        effects = Effects.of(config.model, names.samples, by_channel)
+        self._kinds = _kinds(effects.shapes, systematics, axes, names.sample)
+        self._constant, self._split = _factors(effects.norms, effects.shapes, systematics)
+        self._correlated = Correlated.of(config.model, effects, names)
         self._errors = _errors(names.uncertainties, names.sample, names.slices)
+        self._relative = _relative(config, names.uncertainties)
+        self._estimates = estimates_of(config, names.sample, names.slices)
 
     @classmethod
     def of_run(cls, config: Config, axes: Axes) -> "Specifier | None":
@@ -111,7 +117,9 @@ class Specifier:
 
     def stacked(self, found: FitYields) -> StackedTemplates:
         """Return the arrays of the likelihood; differentiable."""
-        nominal = jnp.asarray(found.yields)[self._samples, 0]
+        nominal, sumw2 = jnp.asarray(found.yields)[self._samples, 0], jnp.asarray(found.sumw2)[self._samples]
+        for estimate in self._estimates:
+            nominal, sumw2 = estimate.made(nominal, sumw2)
         filled = jnp.sum(nominal, axis=0) > 0
         parts = [self._split_of(kind, jnp.asarray(found.yields), nominal, filled) for kind in self._kinds]
         if parts:
@@ -120,7 +128,11 @@ class Specifier:
         else:
             high = low = jnp.zeros((0, nominal.shape[1]), dtype=nominal.dtype)
             hi = lo = jnp.zeros((0, len(self._sizes)), dtype=nominal.dtype)
-        return StackedTemplates(nominal, high, low, self._norms(hi, lo), self._uncertainties(found))
+        factors = self._norms(hi, lo)
+        if self._correlated is not None:
+            high, low = self._correlated.shapes.templates(high, low, nominal[self._correlated.samples])
+            factors = self._correlated.norms.factors(factors)
+        return StackedTemplates(nominal, high, low, factors, self._uncertainties(nominal, sumw2))
 
     def _split_of(
         self,
@@ -148,12 +160,19 @@ class Specifier:
         norms, shapes = self._split
         return constant.at[:, norms].set(jnp.stack([hi, lo])[:, shapes])
 
-    def _uncertainties(self, found: FitYields) -> Float[Array, " uncertainties"]:
-        """Return the statistical uncertainties of the simulated events in each bin."""
-        sumw2 = jnp.asarray(found.sumw2)[self._samples]
+    def _uncertainties(
+        self, nominal: Float[Array, "samples bins"], sumw2: Float[Array, "samples bins"]
+    ) -> Float[Array, " uncertainties"]:
+        """Return the uncertainties of each bin: those of the simulated events, and those given."""
         positive = sumw2 > 0  # the square root has no derivative at 0: an empty bin has no uncertainty
         error = jnp.where(positive, jnp.sqrt(jnp.where(positive, sumw2, 1.0)), 0.0)
-        return error[self._errors[0], self._errors[1]]
+        statistical, own = error[self._errors[0], self._errors[1]], self._relative
+        if not own.any():
+            return statistical
+        given = jnp.asarray(own, dtype=nominal.dtype) * jnp.maximum(
+            nominal[self._errors[0], self._errors[1]], 0.0
+        )
+        return jnp.where(own > 0, given, statistical)
 
 
 def _kinds(
@@ -213,39 +232,13 @@ def _errors(
     return np.array(found, dtype=int).reshape(-1, 2).T
 
 
-def _structure(config: Config, sizes: Mapping[str, int]) -> Specification:
-    """Return the specification with zeros for all numbers."""
-    return {
-        channel: {sample: _empty(config.model, channel, sample, size) for sample in config.data.samples}
-        for channel, size in sizes.items()
-    }
-
-
-def _empty(model: Model, channel: str, sample: str, size: int) -> SampleArrays:
-    """Return one sample of one channel, without numbers."""
-    bins, number = np.zeros(size), np.zeros(())
-    systematics = affecting(model, sample)
-    shapes = [s.name for s in systematics if isinstance(s, NormPlusShapeSystematic)]
-    entry: SampleArrays = {
-        "data": bins,
-        "histosys": {name: {"hi_data": bins, "lo_data": bins} for name in shapes},
-        "normsys": {s.name: {"hi": number, "lo": number} for s in systematics},
-        "normfactor": {n.name: None for n in model.normfactors if sample in n.samples},
-        "lumi": {} if model.luminosity_uncertainty is None else {LUMINOSITY: None},
-        "staterror": {f"staterror_{channel}": bins} if model.mc_statistics else {},
-    }
-    return {key: value for key, value in entry.items() if key == "data" or value}
-
-
-def measurement(model: Model) -> JsonObject:
-    """Return the ``config`` of the run's measurement: its POI, and what its parameters start with."""
-    parameters: list[JsonObject] = [
-        {"name": n.name, "inits": [n.nominal], "bounds": [list(n.bounds)]} for n in model.normfactors
-    ]
-    if model.luminosity_uncertainty is not None:
-        sigma = model.luminosity_uncertainty
-        bounds = [max(0.0, 1 - 10 * sigma), 1 + 10 * sigma]
-        parameters.append(
-            {"name": LUMINOSITY, "auxdata": [1.0], "sigmas": [sigma], "inits": [1.0], "bounds": [bounds]}
-        )
-    return {"poi": model.poi, "parameters": parameters}
+def _relative(
+    config: Config, places: Mapping[tuple[str, str, str], slice]
+) -> Float[np.ndarray, " uncertainties"]:
+    """Return the given relative size of each uncertainty; 0 for those of the simulated events."""
+    found = np.zeros(sum(place.stop - place.start for place in places.values()))
+    for own in config.model.shape_uncertainties:
+        for (channel, sample, name), place in places.items():
+            if own.acts_on(sample, channel) and name == own.parameter(channel) and not own.is_statistical:
+                found[place] = own.size
+    return found

@@ -84,7 +84,7 @@ def variations(
     All samples of a systematic are added up, as the events give them, before smoothing and symmetrising. Band: the
     statistical error of the nominal template; bars: that of the change, by the bootstrap, where it has enough samples.
     """
-    systematics = _leading(config, impacts)
+    systematics = _leading(config, impacts, channel)
     if not systematics:
         return None
     tables = evaluation.at(OPTIMISED, fold).templates
@@ -93,7 +93,9 @@ def variations(
     rows: list[tuple[Cell, ...]] = []
     said = []
     for axes, systematic in zip(panels, systematics, strict=True):
-        samples = [name for name in config.data.samples if systematic in affecting(config.model, name)]
+        samples = [
+            name for name in config.data.samples if systematic in affecting(config.model, name, channel)
+        ]
         nominal, variance = _summed(tables, channel, samples, NOMINAL), _variance(tables, channel, samples)
         with np.errstate(divide="ignore", invalid="ignore"):
             band = np.where(nominal > 0, np.sqrt(variance) / nominal, np.nan)
@@ -135,15 +137,19 @@ def variations(
     return Drawn(figure, columns, rows, alt)
 
 
-def _leading(config: Config, impacts: Sequence[Impact]) -> list[NormPlusShapeSystematic]:
-    """Return the systematics with templates of largest impact, the largest first."""
-    shaped = {own.name: own for own in config.model.systematics if isinstance(own, NormPlusShapeSystematic)}
+def _leading(config: Config, impacts: Sequence[Impact], channel: str) -> list[NormPlusShapeSystematic]:
+    """Return the systematics with templates in a channel of largest impact, the largest first."""
+    shaped = {
+        own.name: own
+        for own in config.model.systematics
+        if isinstance(own, NormPlusShapeSystematic) and own.acts_in(channel)
+    }
     return [shaped[impact.label] for impact in impacts if impact.label in shaped][:LEADING]
 
 
 def _contents(config: Config, channel: str, sample: str, tables: YieldTables) -> tuple[Bins, Bins]:
     """Return yields and statistical errors of a sample, its norm factors at their nominal values."""
-    factor = scale(config, sample)
+    factor = scale(config, sample, channel)
     yields, sumw2 = tables.yields[channel][sample][NOMINAL], tables.sumw2[channel][sample]
     return factor * np.array(yields), abs(factor) * np.sqrt(np.array(sumw2))
 

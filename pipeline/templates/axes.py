@@ -85,12 +85,17 @@ def with_all_variations(config: Config) -> Config:
     """
     models = [config.model, *(other.model for other in config.evaluate.also.values())]
     everything = tuple(systematic for model in models for systematic in model.systematics)
-    return config.model_copy(update={"model": config.model.model_copy(update={"systematics": everything})})
+    combined = config.model.model_copy(
+        update={"systematics": everything, "abcd": ()}
+    )  # which exempts its samples
+    return config.model_copy(update={"model": combined})
 
 
-def affecting(model: Model, sample: str) -> list[NormalizationSystematic | NormPlusShapeSystematic]:
-    """Return the systematic uncertainties of a sample."""
-    return [s for s in model.systematics if s.samples is None or sample in s.samples]
+def affecting(
+    model: Model, sample: str, channel: str | None = None
+) -> list[NormalizationSystematic | NormPlusShapeSystematic]:
+    """Return the systematic uncertainties of a sample, in a channel or (None) in any."""
+    return [s for s in model.every_systematic if model.affects(s, sample, channel)]
 
 
 def sums(templates: Templates, axes: Axes, config: Config) -> dict[str, Float[Array, " bins"]]:

@@ -40,7 +40,7 @@ def varied_templates(templates: Templates, axes: Axes, config: Config) -> Iterat
         yields, sumw2 = np.asarray(templates.yields[channel]), np.asarray(templates.sumw2[channel])
         everything = sum(yields[axes.row(sample, NOMINAL)] for sample in config.data.samples)
         for sample in config.data.samples:
-            for systematic in affecting(config.model, sample):
+            for systematic in affecting(config.model, sample, channel):
                 if isinstance(systematic, NormPlusShapeSystematic):
                     names = [name for name in (systematic.up, systematic.down) if name is not None]
                     yield VariedTemplates(

@@ -86,14 +86,14 @@ def signals(config: Config) -> frozenset[str]:
     return frozenset(itertools.chain.from_iterable(scaled))
 
 
-def scale(config: Config, sample: str) -> float:
-    """Return the norm factors of a sample at their nominal values, as in Asimov data."""
-    factors = [factor.nominal for factor in config.model.normfactors if sample in factor.samples]
+def scale(config: Config, sample: str, channel: str) -> float:
+    """Return the norm factors of a sample in a channel at their nominal values, as in Asimov data."""
+    factors = [own.nominal for own in config.model.normfactors if own.acts_on(sample, channel)]
     return math.prod(factors, start=1.0)
 
 
 def _of_sample(config: Config, sample: str, channel: str, tables: YieldTables) -> Yield:
-    factor = scale(config, sample)
+    factor = scale(config, sample, channel)
     return Yield(
         value=factor * math.fsum(tables.yields[channel][sample][NOMINAL]),
         error=abs(factor) * math.sqrt(math.fsum(tables.sumw2[channel][sample])),
