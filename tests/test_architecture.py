@@ -27,8 +27,8 @@ INSIDE = {
     "cli/verbs": "starting checks events stages watching estimates points workspaces snakefile crate schema",
     "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding coffea_weights branches rootfile bookkeeping inventory preselection selection one_file make",
-    "config": "textfiles sources targets section kinds notation cluster events channels model quantities objective"
-    " optimisation judging sections reader",
+    "config": "textfiles located sources targets section kinds notation cluster events channels model quantities"
+    " objective optimisation judging sections reader",
     "data": "names atomic jsonfiles written record progress event_random store results checksums manifest jobs datasets"
     " column_file normalisation provenance fingerprint run_files",
     "evaluate": "variation_noise robustness evaluation yields change flags summary"
@@ -41,7 +41,7 @@ INSIDE = {
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"
     " pieces suspects loss halves",
     "likelihood": "interpolation workspace structure checks patches paramsets layout multipliers stacked terms"
-    " histfactory cells bordered derivatives"
+    " histfactory joined cells bordered derivatives"
     " specifier run_workspace",
     "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
     " weighted_sum bounds",

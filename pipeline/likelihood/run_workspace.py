@@ -10,7 +10,7 @@ from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, FitError
-from pipeline.likelihood.specifier import Specifier, measurement
+from pipeline.likelihood.specifier import Specifier
 from pipeline.likelihood.workspace import JsonObject, SampleArrays, Workspace
 from pipeline.templates.axes import Axes
 
@@ -34,8 +34,10 @@ def workspace(
     """
     if reason := beyond_pyhf(config):
         raise ConfigError(reason)
-    channels, observations = [], []
-    found = (specifier or Specifier.of(templates, axes, config)).named(templates)
+    channels, observations = list[JsonObject](), []
+    specifier = specifier or Specifier.of(templates, axes, config)
+    stacked = specifier.stacked(specifier.side_by_side(templates))
+    found = specifier.model.stacking.named(stacked)
     for channel in config.regions:
         samples = {name: found[channel][name] for name in config.data.samples}
         entries = [{"name": name, **_json_sample(sample)} for name, sample in samples.items()]
@@ -43,11 +45,15 @@ def workspace(
         observed = _pseudodata(templates, axes, config, channel) if pseudodata else _asimov(samples, config)
         _require_events(channel, observed, samples)
         observations.append({"name": channel, "data": observed.tolist()})
+    if specifier.joined is not None:  # as they were read, their data Asimov's too
+        channels += specifier.joined.channels
+        expected = specifier.joined.asimov(stacked)
+        observations += [{"name": name, "data": _plain(own)} for name, own in expected.items()]
     return {
         "version": "1.0.0",
         "channels": channels,
         "observations": observations,
-        "measurements": [{"name": config.run, "config": measurement(config.model)}],
+        "measurements": [{"name": config.run, "config": specifier.measurement}],
     }
 
 

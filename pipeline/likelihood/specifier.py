@@ -23,6 +23,7 @@ from pipeline.config import (
 from pipeline.containers import AnyArray, Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.likelihood.histfactory import HistFactory
+from pipeline.likelihood.joined import JoinedChannels, given
 from pipeline.likelihood.stacked import StackedTemplates
 from pipeline.likelihood.workspace import JsonObject, SampleArrays, Specification
 from pipeline.templates.axes import Axes, affecting
@@ -57,14 +58,18 @@ class Specifier:
         """Build the structure from the number of bins by channel."""
         self.regions = sorted(config.regions)
         self._sizes = [sizes[name] for name in self.regions]
-        self.model = HistFactory.from_templates(
-            _structure(config, dict(zip(self.regions, self._sizes, strict=True))),
-            measurement(config.model),
-            constraint_widths=config.model.constraint_widths,
-            is_structure=True,
+        structure = _structure(config, dict(zip(self.regions, self._sizes, strict=True)))
+        self.measurement, widths = measurement(config.model), config.model.constraint_widths
+        own = HistFactory.from_templates(
+            structure, self.measurement, constraint_widths=widths, is_structure=True
         )
+        self.model, self.joined = own, None
+        if config.model.joined is not None:
+            other = given(config.model.joined)
+            self.joined = JoinedChannels(own, structure, self.measurement, widths, other)
+            self.model, self.measurement = self.joined.model, self.joined.measurement
         self._channels = Channels.of_sizes(self._sizes)
-        names = self.model.stacking.names
+        names = own.stacking.names
         self._samples = np.array([axes.row(name, NOMINAL)[0] for name in names.samples])
         systematics = {
             (sample, systematic.name): systematic
@@ -120,7 +125,8 @@ class Specifier:
         else:
             high = low = jnp.zeros((0, nominal.shape[1]), dtype=nominal.dtype)
             hi = lo = jnp.zeros((0, len(self._sizes)), dtype=nominal.dtype)
-        return StackedTemplates(nominal, high, low, self._norms(hi, lo), self._uncertainties(found))
+        stacked = StackedTemplates(nominal, high, low, self._norms(hi, lo), self._uncertainties(found))
+        return stacked if self.joined is None else self.joined.stacked(stacked)
 
     def _split_of(
         self,
