@@ -36,7 +36,8 @@ INSIDE = {
     " stage cross_fitting hist_objects histograms scan workspaces",
     "evaluate/robustness": "certificate polish refits together brief",
     "evaluate/yields": "selected whole outside",
-    "evaluate/workspaces": "given results fits beside",
+    "evaluate/workspaces": "given results fits beside exchange",
+    "evaluate/workspaces/exchange": "content hs3 hs3_reading",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"
     " pieces suspects loss halves",
