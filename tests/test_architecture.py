@@ -27,8 +27,8 @@ INSIDE = {
     "cli/verbs": "starting checks events stages watching estimates points workspaces snakefile crate schema",
     "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding coffea_weights branches rootfile bookkeeping inventory preselection selection one_file make",
-    "config": "textfiles sources targets section kinds notation cluster events channels factors abcd correlations model"
-    " quantities objective optimisation judging placing sections reader",
+    "config": "textfiles located sources targets section kinds notation cluster events channels factors abcd"
+    " correlations model quantities objective optimisation judging placing sections reader",
     "data": "names atomic jsonfiles written record progress event_random store results checksums manifest jobs datasets"
     " column_file normalisation provenance fingerprint run_files",
     "evaluate": "variation_noise robustness evaluation yields change flags summary"
@@ -36,12 +36,13 @@ INSIDE = {
     " stage cross_fitting hist_objects histograms scan workspaces",
     "evaluate/robustness": "certificate polish refits together brief",
     "evaluate/yields": "noisy selected whole outside",
-    "evaluate/workspaces": "given results fits beside",
+    "evaluate/workspaces": "given results fits beside exchange",
+    "evaluate/workspaces/exchange": "content hs3 hs3_reading",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"
     " pieces suspects loss halves",
     "likelihood": "interpolation workspace structure checks patches paramsets layout multipliers stacked terms"
-    " histfactory cells bordered derivatives"
+    " histfactory joined cells bordered derivatives"
     " estimates vocabulary correlated specifier run_workspace",
     "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
     " weighted_sum bounds",

@@ -93,7 +93,7 @@ def rows(section: type[Section], above: str = "", listed: set[type[Section]] | N
     listed once, where it first stands; they are added to ``listed``.
     """
     listed = set() if listed is None else listed
-    for name, field in section.model_fields.items():
+    for name, field in section.keys().items():
         key, inner = f"{above}{name}", list(_sections(field.annotation, f"{above}{name}"))
         if issubclass(section, BesideKind) and name == QUANTITY:
             inner = list(_sections(field.annotation, above.removesuffix(".")))

@@ -1,10 +1,12 @@
 """Sections of the statistical model: normalisations, systematic uncertainties."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field
 
+from pipeline.config import targets
 from pipeline.config.abcd import Abcd
 from pipeline.config.correlations import Correlation, loadings
 from pipeline.config.factors import CHANNELS, NormFactor, ShapeFactor, ShapeUncertainty, acts
@@ -144,6 +146,12 @@ class Model(Section):
         description="relative; adds pyhf's `lumi` modifier to every sample, but not to those of `abcd` in its channels",
     )
     mc_statistics: bool = Field(default=True, description="one `staterror` parameter per bin")
+    joined: Path | None = Field(
+        default=None,
+        alias="with",
+        description="JSON of a pyhf workspace whose channels join the fit as they are, their parameters shared by "
+        "name with the run's; relative to the working directory, else to this file",
+    )
     pseudodata: dict[str, float] = Field(
         default={},
         description="data for a fit of all events: factor on each sample, `process` or `process__variation`; the "
@@ -186,6 +194,15 @@ class Model(Section):
     def is_fitted(self) -> bool:
         """Whether there is a model at all."""
         return bool(self.poi)
+
+    @property
+    def joined_digest(self) -> str | None:
+        """Fingerprint of the workspace that joins the fit, None without one.
+
+        Raises:
+            ConfigError: there is no such file.
+        """
+        return None if self.joined is None else targets.digest_of_file(self.joined, "model.with")
 
     @property
     def has_workspace(self) -> bool:

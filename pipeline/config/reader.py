@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from pipeline.config import textfiles
 from pipeline.config.kinds import QUANTITY, BesideKind
+from pipeline.config.located import located
 from pipeline.config.notation import parse_value
 from pipeline.config.section import Section
 from pipeline.config.sections import Config
@@ -38,7 +39,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Config:
     content = _content(path)
     for override in overrides:
         content = _override(content, override)
-    return parse(_located(content, path.parent), str(path))
+    return parse(located(content, path.parent), str(path))
 
 
 def _content(path: Path, above: tuple[Path, ...] = ()) -> dict[object, object]:
@@ -61,7 +62,7 @@ def _content(path: Path, above: tuple[Path, ...] = ()) -> dict[object, object]:
             "this file's folder, which does not extend this one in turn"
         )
     extended = path.parent / base
-    return _merged(_located(_content(extended, below), extended.parent), content)
+    return _merged(located(_content(extended, below), extended.parent), content)
 
 
 def read_yaml(path: Path, what: str) -> Any:
@@ -102,43 +103,6 @@ def parse(content: Mapping[object, object], source: str) -> Config:
     except pydantic.ValidationError as error:
         lines = [_message(problem) for problem in _own(error.errors())]
         raise ConfigError(f"configuration {source}:\n  " + "\n  ".join(lines)) from None
-
-
-def _located(content: Mapping[object, object], folder: Path) -> dict[object, object]:
-    """Resolve relative paths from the working directory or, where nothing is there, from the file's folder.
-
-    Raises:
-        ConfigError: what stands for a path can be none.
-    """
-
-    def find(path: object, key: str) -> object:
-        if not isinstance(path, str):
-            return path
-        if wrong := textfiles.impossible(Path(path)) or textfiles.impossible(folder / path):
-            raise ConfigError(f"{key}: {wrong}; give the path of a file (got {textfiles.shown(path)})")
-        return str(folder / path) if not Path(path).exists() and (folder / path).exists() else path
-
-    def find_target(target: object, key: str) -> object:
-        name, colon, member = str(target).partition(":")
-        return f"{find(name, key)}{colon}{member}" if name.endswith(".py") and colon else target
-
-    found = dict(content)
-    data, analysis, simulate = (found.get(key) for key in ("data", "analysis", "simulate"))
-    if isinstance(data, dict) and "manifest" in data:
-        found["data"] = {**data, "manifest": find(data["manifest"], "data.manifest")}
-    if isinstance(simulate, dict) and "generator" in simulate:
-        found["simulate"] = {
-            **simulate,
-            "generator": find_target(simulate["generator"], "simulate.generator"),
-        }
-    if not isinstance(analysis, dict):
-        return found
-    if "target" in analysis:
-        analysis = {**analysis, "target": find_target(analysis["target"], "analysis.target")}
-    if isinstance(analysis.get("files"), dict):
-        files = {name: find(path, f"analysis.files.{name}") for name, path in analysis["files"].items()}
-        analysis = {**analysis, "files": files}
-    return {**found, "analysis": analysis}
 
 
 def _override(content: dict[object, object], override: str) -> dict[object, object]:
@@ -254,7 +218,7 @@ def _inside(annotation: object, part: str | int) -> object:
     """Return the type of one key of a section, one entry of a mapping or list, or one kind of a section."""
     arguments = typing.get_args(annotation)
     if _is_section(annotation):
-        field = annotation.model_fields.get(str(part))
+        field = annotation.keys().get(str(part))
         return field.annotation if field else None
     if typing.get_origin(annotation) is dict:
         return arguments[1]
@@ -292,5 +256,5 @@ def _keys(annotation: object) -> set[str]:
             if issubclass(annotation, BesideKind)
             else set()
         )
-        return {*annotation.model_fields, *inner} - {QUANTITY}
+        return {*annotation.keys(), *inner} - {QUANTITY}
     return {key for choice in typing.get_args(annotation) for key in _keys(choice)}

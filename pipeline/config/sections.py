@@ -1,6 +1,7 @@
 """The whole configuration: every key with its default, its range and what it means."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
@@ -132,6 +133,12 @@ class Config(Section):
         """The run with each of the further models in place of its own, and no channel that is not for it."""
         return {name: self._with(other) for name, other in self.evaluate.also.items()}
 
+    @property
+    def joined(self) -> list[Path]:
+        """The workspaces that join the fits of the run's model and of its further ones."""
+        models = (self.model, *(other.model for other in self.evaluate.also.values()))
+        return [model.joined for model in models if model.joined is not None]
+
     def _with(self, other: Alternative) -> "Config":
         every, named = other.objective.is_merit, other.objective.channels
         used = {n: c for n, c in self.channels.items() if c.in_fit or every or n in named}
@@ -223,6 +230,7 @@ class Config(Section):
             content["optimise"].pop(key)
         content["cluster"] = self.cluster.numerics
         content["model"].pop("pseudodata")
+        content["model"]["with"] = self.model.joined_digest
         for channel in content["channels"].values():
             channel.pop("histogram")
         for labelled in (*content["channels"].values(), *content["data"]["samples"].values()):

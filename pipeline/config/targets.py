@@ -62,7 +62,7 @@ def content(target: str, key: str, files: Iterable[Path] = ()) -> Content:
         ConfigError: one of the files is not there.
     """
     own = sources.digest(sources.graph(_places(target, key)))
-    return Content(own, tuple((str(path), _digest(path, key)) for path in files))
+    return Content(own, tuple((str(path), digest_of_file(path, key)) for path in files))
 
 
 def module(target: str, key: str) -> ModuleType:
@@ -134,7 +134,12 @@ def _shown(path: Path) -> Path:
     return path.relative_to(here) if below else path
 
 
-def _digest(path: Path, key: str) -> str:
+def digest_of_file(path: Path, key: str) -> str:
+    """Return the SHA-256 of a file; ``key`` is that of the configuration.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:

@@ -106,7 +106,8 @@ def records_in(path: Path, header: Mapping[str, Any]) -> list[EpochRecord]:
 
 def evaluation_header(config: Config, fingerprint: str) -> dict[str, str]:
     """Return the header of an evaluation: the run, and how it is judged."""
-    judged = [fingerprint, config.evaluate.model_dump(mode="json"), config.model.pseudodata]
+    joined = [other.model.joined_digest for other in config.evaluate.also.values()]
+    judged = [fingerprint, config.evaluate.model_dump(mode="json"), config.model.pseudodata, joined]
     whole = hashlib.sha256(json.dumps(judged, sort_keys=True).encode()).hexdigest()
     return {"kind": "evaluation", store.FINGERPRINT: whole}
 

@@ -12,7 +12,6 @@ from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, FitError
 from pipeline.likelihood.estimates import lacking
 from pipeline.likelihood.specifier import Specifier
-from pipeline.likelihood.vocabulary import measurement
 from pipeline.likelihood.workspace import JsonObject, SampleArrays, Workspace
 from pipeline.templates.axes import Axes
 
@@ -37,10 +36,12 @@ def workspace(
     """
     if reason := beyond_pyhf(config):
         raise ConfigError(reason)
-    channels, observations = [], []
     if reason := lacking(config, axes, templates):
         raise FitError(reason)
-    found = (specifier or Specifier.of(templates, axes, config)).named(templates)
+    channels, observations = list[JsonObject](), []
+    specifier = specifier or Specifier.of(templates, axes, config)
+    stacked = specifier.stacked(specifier.side_by_side(templates))
+    found = specifier.model.stacking.named(stacked)
     for channel in config.regions:
         samples = {name: found[channel][name] for name in config.data.samples}
         entries = [{"name": name, **_json_sample(sample)} for name, sample in samples.items()]
@@ -48,12 +49,15 @@ def workspace(
         observed = _pseudodata(templates, axes, config, channel) if pseudodata else _asimov(samples, config)
         _require_events(channel, observed, samples)
         observations.append({"name": channel, "data": observed.tolist()})
-    sizes = {own["name"]: len(own["data"]) for own in observations}
+    if specifier.joined is not None:  # as they were read, their data Asimov's too
+        channels += specifier.joined.channels
+        expected = specifier.joined.asimov(stacked)
+        observations += [{"name": name, "data": _plain(own)} for name, own in expected.items()]
     return {
         "version": "1.0.0",
         "channels": channels,
         "observations": observations,
-        "measurements": [{"name": config.run, "config": measurement(config.model, sizes)}],
+        "measurements": [{"name": config.run, "config": specifier.measurement}],
     }
 
 

@@ -23,6 +23,7 @@ from pipeline.data.datasets import NOMINAL
 from pipeline.likelihood.correlated import Correlated, Effects
 from pipeline.likelihood.estimates import estimates_of
 from pipeline.likelihood.histfactory import HistFactory
+from pipeline.likelihood.joined import JoinedChannels, given
 from pipeline.likelihood.stacked import StackedTemplates
 from pipeline.likelihood.vocabulary import measurement, structure
 from pipeline.likelihood.workspace import Specification
@@ -59,14 +60,16 @@ class Specifier:
         self.regions = sorted(config.regions)
         self._sizes = [sizes[name] for name in self.regions]
         by_channel = dict(zip(self.regions, self._sizes, strict=True))
-        self.model = HistFactory.from_templates(
-            structure(config, by_channel),
-            measurement(config.model, by_channel),
-            constraint_widths=config.model.constraint_widths,
-            is_structure=True,
-        )
+        empty = structure(config, by_channel)
+        self.measurement, widths = measurement(config.model, by_channel), config.model.constraint_widths
+        own = HistFactory.from_templates(empty, self.measurement, constraint_widths=widths, is_structure=True)
+        self.model, self.joined = own, None
+        if config.model.joined is not None:
+            other = given(config.model.joined)
+            self.joined = JoinedChannels(own, empty, self.measurement, widths, other)
+            self.model, self.measurement = self.joined.model, self.joined.measurement
         self._channels = Channels.of_sizes(self._sizes)
-        names = self.model.stacking.names
+        names = own.stacking.names
         self._samples = np.array([axes.row(name, NOMINAL)[0] for name in names.samples])
         systematics = {
             (sample, systematic.name): systematic
@@ -132,7 +135,8 @@ class Specifier:
         if self._correlated is not None:
             high, low = self._correlated.shapes.templates(high, low, nominal[self._correlated.samples])
             factors = self._correlated.norms.factors(factors)
-        return StackedTemplates(nominal, high, low, factors, self._uncertainties(nominal, sumw2))
+        stacked = StackedTemplates(nominal, high, low, factors, self._uncertainties(nominal, sumw2))
+        return stacked if self.joined is None else self.joined.stacked(stacked)
 
     def _split_of(
         self,

@@ -85,12 +85,12 @@ class Stacking:
         places = jax.tree.unflatten(
             structure, [np.arange(np.size(leaf)) + start for leaf, start in zip(leaves, starts, strict=False)]
         )
-        return StackedTemplates(**{field: flat[place] for field, place in self._filled(places).items()})
+        return StackedTemplates(**{field: flat[place] for field, place in self.places(places).items()})
 
-    def _filled(self, places: Specification) -> dict[str, Int[np.ndarray, "..."]]:
+    def places(self, places: Specification) -> dict[str, Int[np.ndarray, "..."]]:
         """Return places of numbers keyed by names, by the fields of the stacked arrays; 0 where there is no number."""
         names = self.names
-        found = {field: np.zeros(shape, dtype=np.int64) for field, shape in self._shapes().items()}
+        found = {field: np.zeros(shape, dtype=np.int64) for field, shape in self.shapes().items()}
         nominal, high, low, factors, uncertainties = (found[field] for field in FIELDS)
         for channel, samples in places.items():
             inside, column = names.slices[channel], names.channel[channel]
@@ -108,7 +108,7 @@ class Stacking:
                         uncertainties[names.uncertainties[channel, sample, name]] = values
         return found
 
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return shapes of the stacked arrays."""
         names = self.names
         shapes = (len(names.shapes), names.bins)
@@ -120,7 +120,7 @@ class Stacking:
 
     def check(self, templates: Specification) -> None:
         """Refuse templates of another structure than the model's."""
-        own = self._named({field: np.zeros(shape) for field, shape in self._shapes().items()})
+        own = self.by_name({field: np.zeros(shape) for field, shape in self.shapes().items()})
         different = sorted(_places(own) ^ _places(templates))
         if different:
             raise ValueError(
@@ -130,9 +130,10 @@ class Stacking:
 
     def named(self, stacked: StackedTemplates) -> Specification:
         """Return stacked arrays as templates keyed by names, as ``templates_from_workspace`` gives them."""
-        return self._named({field: getattr(stacked, field) for field in FIELDS})
+        return self.by_name({field: getattr(stacked, field) for field in FIELDS})
 
-    def _named(self, arrays: Mapping[str, AnyArray]) -> Specification:
+    def by_name(self, arrays: Mapping[str, AnyArray]) -> Specification:
+        """Return the fields of stacked arrays as numbers keyed by names."""
         found: Specification = {channel: {} for channel in self.names.channels}
         for kind in self.modifiers.kinds:
             for name in self.modifiers.names(kind):

@@ -4,6 +4,7 @@ rule evaluate:
         columns=column_files,
         blocks=all_blocks,
         analysis=ANALYSIS,
+        joined=RUN.joined,  # workspaces whose channels join the fit
     output:
         evaluation=FOLDER.evaluation,
         summary=FOLDER.summary,
@@ -22,7 +23,12 @@ rule evaluate:
         sweep=sweep,
         of_run=of_run,
         physics=fingerprint(
-            [RUN.physics(), ASIDE, RUN.evaluate.model_dump(), RUN.model.pseudodata]
+            [
+                RUN.physics(),
+                ASIDE,
+                RUN.evaluate.model_dump(mode="json"),
+                RUN.model.pseudodata,
+            ]
         ),
         version=pipeline.__version__,
     message:

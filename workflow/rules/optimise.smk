@@ -5,6 +5,7 @@ rule optimise:
         columns=column_files,
         previous=previous_block,
         analysis=ANALYSIS,
+        joined=RUN.joined,  # workspaces whose channels join the fit
     output:
         FOLDER.root / "{optimisation}optimise/block_{block}.npz",
     log:

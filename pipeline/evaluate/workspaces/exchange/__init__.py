@@ -1,0 +1,1 @@
+"""A pyhf workspace in other formats, and other formats as one."""

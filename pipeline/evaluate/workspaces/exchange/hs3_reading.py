@@ -1,0 +1,265 @@
+"""The HEP Statistics Serialization Standard (HS3) -> a pyhf workspace.
+
+What is read are binned models of ``histfactory_dist`` with pyhf's interpolation, as ``to_hs3`` writes them; anything
+else is refused by its name. A shapefactor whose parameters have Gaussian auxiliary distributions around 1 is a
+staterror; a normfactor with one is the luminosity.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.errors import InputError
+from pipeline.likelihood.workspace import JsonObject, Workspace
+
+SAME = 1e-9  # relative, of an uncertainty that is written twice
+CODES = {"normsys": ("code4", 4), "histosys": ("code4p", 4)}
+"""The interpolation of each type, by pyhf's name and by ROOT's number."""
+DEFAULTS = {"scalar": (1.0, (0.0, 10.0)), "alpha": (0.0, (-5.0, 5.0)), "gamma": (1.0, (1e-10, 10.0))}
+"""pyhf's start values and bounds: of normfactors, of constrained parameters, of staterror and shapesys."""
+
+
+class _Setting(NamedTuple):
+    """Start value, bounds and constancy of a parameter."""
+
+    value: float
+    bounds: tuple[float, float]
+    constant: bool
+
+
+class _Model(NamedTuple):
+    """The parts of a file that one analysis is made of."""
+
+    channels: list[JsonObject]
+    data: dict[str, list[float]]
+    gaussians: dict[str, tuple[float, float]]  # of auxiliary distributions: centre and width by parameter
+    settings: dict[str, _Setting]
+
+
+def from_hs3(content: JsonObject, analysis: str | None = None) -> Workspace:
+    """Return the workspace of an analysis, the first where no name is given.
+
+    Raises:
+        InputError: it is no such file, or says what a pyhf workspace cannot; the message names it.
+    """
+    try:
+        chosen = _named(content["analyses"], analysis, "analyses")
+        model = _model(content, chosen)
+        used: dict[str, tuple[str, list[str]]] = {}
+        channels = [_channel(model, own, used) for own in model.channels]
+        return {
+            "version": "1.0.0",
+            "channels": channels,
+            "observations": [{"name": name, "data": data} for name, data in model.data.items()],
+            "measurements": [{"name": chosen["name"], "config": _measurement(model, chosen, used, channels)}],
+        }
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(
+            f"HS3: {type(error).__name__} {error}: it is not built as the standard says"
+        ) from error
+
+
+def _named(entries: Iterable[JsonObject], name: str | None, what: str) -> JsonObject:
+    found = {entry["name"]: entry for entry in entries}
+    if not found or (name is not None and name not in found):
+        raise InputError(f"HS3: {what}: no {name or 'entry'!r}; there are {sorted(found)}")
+    return next(iter(found.values())) if name is None else found[name]
+
+
+def _model(content: JsonObject, analysis: JsonObject) -> _Model:
+    if content.get("functions"):
+        raise InputError(
+            f"HS3: function {content['functions'][0]['name']!r}: a pyhf workspace has no functions"
+        )
+    likelihood = _named(content["likelihoods"], analysis["likelihood"], "likelihoods")
+    distributions = {entry["name"]: entry for entry in content["distributions"]}
+    channels = [distributions[name] for name in likelihood["distributions"]]
+    for own in channels:
+        if own["type"] != "histfactory_dist" or own.get("barlow_beeston_method", "lite") != "lite":
+            raise InputError(
+                f"HS3: distribution {own['name']!r} is a {own['type']}, Barlow-Beeston "
+                f"{own.get('barlow_beeston_method', 'lite')}; a channel of pyhf is a histfactory_dist, lite"
+            )
+    data = {entry["name"]: entry for entry in content["data"]}
+    observed = {}
+    for own, name in zip(channels, likelihood["data"], strict=True):
+        if data[name]["type"] != "binned":
+            raise InputError(f"HS3: data {name!r} are {data[name]['type']}; data of pyhf are binned")
+        observed[own["name"]] = [float(number) for number in data[name]["contents"]]
+    gaussians = dict(_gaussian(distributions[name]) for name in likelihood.get("aux_distributions") or ())
+    return _Model(channels, observed, gaussians, _settings(content, analysis))
+
+
+def _gaussian(entry: JsonObject) -> tuple[str, tuple[float, float]]:
+    """Return parameter, centre and width of an auxiliary distribution."""
+    centre, mean, sigma = (entry.get(key) for key in ("x", "mean", "sigma"))
+    if isinstance(centre, str) and not isinstance(mean, str):
+        centre, mean = mean, centre  # the density is the same
+    numbers = all(isinstance(number, int | float) for number in (centre, sigma))
+    if entry["type"] != "gaussian_dist" or not numbers or not isinstance(mean, str):
+        raise InputError(
+            f"HS3: auxiliary distribution {entry['name']!r} of type {entry['type']}; read are gaussian_dist of one "
+            "parameter, centre and width numbers"
+        )
+    return mean, (float(centre), float(sigma))  # type: ignore[arg-type]
+
+
+def _settings(content: JsonObject, analysis: JsonObject) -> dict[str, _Setting]:
+    point = _named(content["parameter_points"], analysis.get("init"), "parameter_points")
+    chosen = analysis.get("domains") or [None]
+    bounds = {
+        axis["name"]: (float(axis["min"]), float(axis["max"]))
+        for name in chosen
+        for axis in _named(content["domains"], name, "domains")["axes"]
+    }
+    return {
+        own["name"]: _Setting(float(own["value"]), bounds[own["name"]], bool(own.get("const", False)))
+        for own in point["parameters"]
+        if own["name"] in bounds
+    }
+
+
+def _channel(model: _Model, channel: JsonObject, used: dict[str, tuple[str, list[str]]]) -> JsonObject:
+    samples = []
+    for sample in channel["samples"]:
+        where = f"HS3: channel {channel['name']!r}, sample {sample['name']!r}"
+        modifiers = []
+        for modifier in sample["modifiers"]:
+            entry, parameters = _modifier(model, modifier, sample, f"{where}, modifier {modifier['name']!r}")
+            modifiers.append(entry)
+            _, known = used.setdefault(entry["name"], (entry["type"], []))
+            known += [name for name in parameters if name not in known]
+        contents = [float(number) for number in sample["data"]["contents"]]
+        samples.append({"name": sample["name"], "data": contents, "modifiers": modifiers})
+    return {"name": channel["name"], "samples": samples}
+
+
+def _modifier(
+    model: _Model, modifier: JsonObject, sample: JsonObject, where: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Return a modifier of pyhf, and the parameters that it has."""
+    kind, data = modifier["type"], modifier.get("data") or {}
+    expected = "Poisson" if kind == "shapesys" else "Gauss"
+    if modifier.get("constraint", expected) not in (expected, None):
+        raise InputError(f"{where}: constraint {modifier['constraint']}; that of pyhf's {kind} is {expected}")
+    code = modifier.get("interpolation", data.get("interpolation") if isinstance(data, Mapping) else None)
+    if code is not None and code not in CODES.get(kind, ()):
+        raise InputError(f"{where}: interpolation {code}; read is {CODES.get(kind, ('none',))[0]} of {kind}")
+    if kind in ("shapefactor", "shapesys", "staterror"):
+        parameters = list(modifier["parameters"])
+        return _by_bin(model, modifier, sample, parameters, where), parameters
+    name = modifier["parameter"]
+    if kind == "normfactor":
+        lumi = name in model.gaussians
+        if lumi and name != "lumi":
+            raise InputError(
+                f"{where}: parameter {name!r} has an auxiliary distribution; pyhf has one for a scale named 'lumi'"
+            )
+        return {"name": name, "type": "lumi" if lumi else kind, "data": None}, [name]
+    if name in model.gaussians:
+        raise InputError(f"{where}: parameter {name!r} has a second constraint, an auxiliary distribution")
+    if kind == "normsys":
+        return {"name": name, "type": kind, "data": {s: float(data[s]) for s in ("hi", "lo")}}, [name]
+    if kind == "histosys":
+        sides = {f"{s}_data": [float(number) for number in data[s]["contents"]] for s in ("hi", "lo")}
+        return {"name": name, "type": kind, "data": sides}, [name]
+    raise InputError(f"{where}: type {kind!r}; read are those of pyhf but lumi, which HS3 has not")
+
+
+def _by_bin(
+    model: _Model, modifier: JsonObject, sample: JsonObject, parameters: list[str], where: str
+) -> dict[str, Any]:
+    name, kind = modifier["name"], modifier["type"]
+    if kind == "shapesys":
+        return {"name": name, "type": kind, "data": [float(number) for number in modifier["data"]["vals"]]}
+    constrained = any(own in model.gaussians for own in parameters) or modifier.get("constraint") == "Gauss"
+    if kind == "shapefactor" and not constrained:
+        return {"name": name, "type": kind, "data": None}
+    errors = [float(number) for number in sample["data"].get("errors") or [0.0] * len(parameters)]
+    if len(errors) != len(parameters):
+        raise InputError(
+            f"{where}: {len(errors)} errors for {len(parameters)} parameters; give one for each bin"
+        )
+    return {"name": name, "type": "staterror", "data": errors}
+
+
+def _measurement(
+    model: _Model, analysis: JsonObject, used: Mapping[str, tuple[str, list[str]]], channels: list[JsonObject]
+) -> JsonObject:
+    pois = analysis.get("parameters_of_interest") or []
+    if len(pois) > 1:
+        raise InputError(
+            f"HS3: analysis {analysis['name']!r} has the parameters of interest {pois}; pyhf has one"
+        )
+    _check_uncertainties(model, channels)
+    parameters = [
+        entry
+        for name, (kind, components) in used.items()
+        if len(entry := _parameter(model, channels, name, kind, components)) > 1
+    ]
+    return {"poi": pois[0] if pois else "", "parameters": parameters}
+
+
+def _parameter(
+    model: _Model, channels: list[JsonObject], name: str, kind: str, components: list[str]
+) -> dict[str, Any]:
+    """Return what differs from pyhf's own settings of a parameter."""
+    entry: dict[str, Any] = {"name": name}
+    family = {"normsys": "alpha", "histosys": "alpha", "staterror": "gamma", "shapesys": "gamma"}.get(
+        kind, "scalar"
+    )
+    settings = [model.settings.get(own, _Setting(*DEFAULTS[family], False)) for own in components]
+    value, bounds = DEFAULTS[family]
+    if kind == "lumi" or any(own.value != value for own in settings):
+        entry["inits"] = [own.value for own in settings]
+    if kind == "lumi" or any(own.bounds != bounds for own in settings):
+        entry["bounds"] = [list(own.bounds) for own in settings]
+    if kind == "lumi":
+        entry["auxdata"], entry["sigmas"] = ([number] for number in model.gaussians[name])
+    held = [own.constant for own in settings]
+    if kind == "staterror":  # a bin without uncertainty is held by pyhf itself
+        without = [number == 0 for number in _relative(name, channels)]
+        held = [own for own, none in zip(held, without, strict=True) if not none]
+    if any(held):
+        if not all(held):
+            raise InputError(
+                f"HS3: parameter {name!r}: some of its bins are constant; pyhf holds all or none"
+            )
+        entry["fixed"] = True
+    return entry
+
+
+def _relative(name: str, channels: list[JsonObject]) -> list[float]:
+    """Return the relative uncertainty of each bin of a staterror, 0 for none."""
+    found: list[float] = []
+    for channel in sorted(channels, key=lambda own: str(own["name"])):
+        own = [
+            (np.asarray(sample["data"]), np.asarray(modifier["data"]))
+            for sample in channel["samples"]
+            for modifier in sample["modifiers"]
+            if (modifier["type"], modifier["name"]) == ("staterror", name)
+        ]
+        if own:
+            total = np.sum([data for data, _ in own], axis=0)
+            error = np.sqrt(np.sum([uncertainty**2 for _, uncertainty in own], axis=0))
+            found += np.divide(error, total, out=np.zeros_like(total), where=total > 0).tolist()
+    return found
+
+
+def _check_uncertainties(model: _Model, channels: list[JsonObject]) -> None:
+    """Refuse auxiliary distributions of bins that are not what the samples' errors make."""
+    for channel in model.channels:
+        for sample in channel["samples"]:
+            for modifier in sample["modifiers"]:
+                own = modifier.get("parameters") or []
+                if modifier["type"] != "shapefactor" or not any(name in model.gaussians for name in own):
+                    continue
+                alone = [entry for entry in channels if entry["name"] == channel["name"]]
+                for parameter, sigma in zip(own, _relative(modifier["name"], alone), strict=True):
+                    centre, width = model.gaussians.get(parameter, (1.0, 0.0))
+                    if centre != 1.0 or not abs(width - sigma) <= SAME * max(width, sigma):
+                        raise InputError(
+                            f"HS3: channel {channel['name']!r}, parameter {parameter!r} has a constraint of width "
+                            f"{width:g} around {centre:g}, and the errors of its samples make {sigma:g} around 1"
+                        )
