@@ -35,7 +35,7 @@ INSIDE = {
     " pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point rows"
     " stage cross_fitting hist_objects histograms scan workspaces",
     "evaluate/robustness": "certificate polish refits together brief",
-    "evaluate/yields": "noisy selected whole outside",
+    "evaluate/yields": "thin selected whole outside",
     "evaluate/workspaces": "given results fits beside exchange",
     "evaluate/workspaces/exchange": "content hs3 hs3_reading",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",

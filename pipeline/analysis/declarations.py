@@ -27,24 +27,28 @@ class NanoAOD:
     ``Jet_pt`` is a branch of a TTree, or a field of an RNTuple. An RNTuple may also hold it as ``Jet.pt``,
     and needs no counters ``nJet``.
 
-    ``event`` is the branch that numbers the events and so decides, with nothing else, who is held out.
+    ``event`` is the branch that numbers the events and so decides, with nothing else, who is held out. ``optional``
+    branches are read from the files that have them: ``columns`` asks ``"btagPNetB" in events.Jet.fields``.
     """
 
     branches: tuple[str, ...]
     tree: str = "Events"
     event: str = "event"
+    optional: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class FlatTree:
     """Read with uproot, branches as they are: ``events.Jet_Px``.
 
-    Without a branch that numbers the events, ``event=None``, the entry's place in its file does.
+    Without a branch that numbers the events, ``event=None``, the entry's place in its file does. ``optional`` branches
+    are read from the files that have them: ``columns`` asks ``"genWeight" in events.fields``.
     """
 
     branches: tuple[str, ...]
     tree: str = "events"
     event: str | None = None
+    optional: tuple[str, ...] = ()
 
 
 EVENT_NUMBER = "event_number"  # the field, and column, of whole numbers by which the bootstrap knows an event

@@ -1,6 +1,7 @@
 """The branches of a TTree or the fields of an RNTuple -> events as the analysis sees them, once they make sense."""
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -17,7 +18,13 @@ Tree: TypeAlias = uproot.TTree | uproot.behaviors.RNTuple.RNTuple
 
 TTREE, RNTUPLE = "TTree", "ROOT::RNTuple"
 VECTOR = ("pt", "eta", "phi", "mass")  # what coffea makes a four-vector of
-COORDINATES = {"MissingET": ("pt", "phi"), "Vertex": (), "SecondaryVertex": ()}  # vertices are none
+CHARGED = dict.fromkeys(("Electron", "LowPtElectron", "Muon", "Tau", "GenVisTau"), (*VECTOR, "charge"))
+COORDINATES = {
+    "MissingET": ("pt", "phi"),
+    "Vertex": (),
+    "SecondaryVertex": (),
+    **CHARGED,
+}  # vertices are none
 SHOWN = 6  # sub-branches that a message lists
 
 
@@ -37,6 +44,13 @@ def where(file: SourceFile) -> str:
     return f"sample {file.sample!r}"
 
 
+def of_tree(reads: NanoAOD | FlatTree, tree: Tree) -> NanoAOD | FlatTree:
+    """Return what is read of a tree: the optional branches that it has are ordinary ones."""
+    there = list(tree.keys())
+    found = (branch for branch in reads.optional if key_of(reads, tree, branch, there) is not None)
+    return dataclasses.replace(reads, branches=tuple(dict.fromkeys((*reads.branches, *found))), optional=())
+
+
 def places(file: SourceFile, reads: NanoAOD | FlatTree, tree: Tree) -> dict[str, str | None]:
     """Return where each branch that is to be read is in the tree; None for the counter that an RNTuple does not need.
 
@@ -51,7 +65,7 @@ def places(file: SourceFile, reads: NanoAOD | FlatTree, tree: Tree) -> dict[str,
             friends = "; branches of its friends are not read" if _has_friends(tree) else ""
             raise InputError(
                 f"{where(file)}: branch {branch!r} not in tree {reads.tree!r} of {file.path}; "
-                f"{nearest(branch, there)}{friends}"
+                f"{nearest(branch, there)}{friends}; if some files lack it, name it in `optional` of what is read"
             )
         found[branch] = place
         if not _is_rntuple(tree):

@@ -96,7 +96,8 @@ def opened(file: SourceFile, reads: NanoAOD | FlatTree) -> Iterator[uproot.ReadO
         with blaming(file):
             classes = {**root.classnames(), **root.classnames(cycle=False)}
             _require_tree(file, reads.tree, classes)
-            branches.places(file, reads, root[reads.tree])
+            tree = root[reads.tree]
+            branches.places(file, branches.of_tree(reads, tree), tree)
         yield root
 
 
@@ -128,8 +129,9 @@ def events(
     """
     with blaming(file):
         tree = root[reads.tree]
-        made = branches.arrays(file, reads, tree, branches.places(file, reads, tree), start, stop)
-        found = branches.assembled(reads, made)
+        own = branches.of_tree(reads, tree)
+        made = branches.arrays(file, own, tree, branches.places(file, own, tree), start, stop)
+        found = branches.assembled(own, made)
     if reads.event is None:
         return found, np.arange(start, stop)
     numbers = made[reads.event]

@@ -152,7 +152,8 @@ def _message(problem: ErrorDetails) -> str:
     shown = shown if _is_unspelt(current, last) else [*shown, str(last)]
     key = ".".join(shown)
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {nearest(shown[-1], _keys(current))}"
+        cure = "" if above else "; the start value of a free parameter is set by parameters.<name>"
+        return f"{key}: unknown key; {nearest(shown[-1], _keys(current))}{cure}"
     if problem["type"] == "missing":
         return f"{key}: required key is missing"
     if problem["type"] == "union_tag_not_found":

@@ -47,6 +47,21 @@ def uses_generator_weights(config: Config, sample: str) -> bool:
     return config.data.normalise == "weights" and _cross_section(config, sample) is not None
 
 
+def normalised_by(config: Config, sample: str, files: Provenances) -> tuple[float, str] | None:
+    """Return the number that the weights of a sample are divided by, for all its events, and what it is.
+
+    None where its weights are absolute ones.
+    """
+    if _cross_section(config, sample) is None:
+        return None
+    if not uses_generator_weights(config, sample):
+        return float(_events(files, None)), "events read"
+    in_runs = any(file.weights_in_runs is not None for file in files)
+    return _generated(
+        sample, files, None
+    ), f"sum of generator weights{', of the tree Runs' if in_runs else ''}"
+
+
 def notes(config: Config, files: Provenances) -> list[str]:
     """Return notes on the normalisation for a reader of the result."""
     samples = {name: [file for file in files if file.sample == name] for name in sample_names(config)}

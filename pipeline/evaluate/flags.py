@@ -15,7 +15,7 @@ from pipeline.data.written import Written
 from pipeline.evaluate.change import change
 from pipeline.evaluate.evaluation import EvaluatedPoint, Evaluation, Number
 from pipeline.evaluate.robustness.certificate import Better, Certificate
-from pipeline.evaluate.yields.noisy import noisy_bins
+from pipeline.evaluate.yields.thin import absent_samples, noisy_bins
 from pipeline.optimise.convergence import unconverged
 from pipeline.optimise.plateaus import FAR
 
@@ -40,6 +40,7 @@ FlagKind = Literal[
     "pyhf_apart",
     "relaxed_apart",
     "noisy_bins",
+    "absent_sample",
 ]
 
 
@@ -248,16 +249,24 @@ def _of_certificate(config: Config, evaluation: Evaluation) -> list[Flag]:
 
 def _of_bins(evaluation: Evaluation) -> list[Flag]:
     row = evaluation.at(OPTIMISED, evaluation.last_fold)
-    return [
+    where = f"on {_words(row.fold)} events"
+    found = [
         _flag(
-            "noisy_bins",
-            f"Channel {channel}: bin{'s' if len(bins) > 1 else ''} {', '.join(map(str, bins))} (counted from 0) "
-            f"rest{'' if len(bins) > 1 else 's'} on few simulated events, with a statistical error of up to "
-            f"{100 * worst:.0f} % on {_words(row.fold)} events: use fewer or wider bins, more events, or the penalty "
-            "mc_statistics.",
+            "absent_sample",
+            f"Sample {name} has no event in any channel {where}: the fit is as if it did not exist, and so is its "
+            "uncertainty; loosen the selection, or give it more simulated events.",
         )
-        for channel, bins, worst in noisy_bins(row.templates)
+        for name in absent_samples(row.templates)
     ]
+    for channel, bins, worst in noisy_bins(row.templates):
+        rest = "bins {} (counted from 0) rest" if len(bins) > 1 else "bin {} (counted from 0) rests"
+        text = (
+            f"Channel {channel}: {rest.format(', '.join(map(str, bins)))} on few simulated events, with a statistical "
+            f"error of up to {100 * worst:.0f} % {where}: use fewer or wider bins, more events, or the penalty "
+            "mc_statistics."
+        )
+        found.append(_flag("noisy_bins", text))
+    return found
 
 
 def _nearby(certificate: Certificate, found: Better, free: Mapping[str, Free]) -> Flag:

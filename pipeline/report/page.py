@@ -64,6 +64,7 @@ class _Sample(NamedTuple):
     lost: int
     cross_section_pb: float | None
     sum_of_weights: float
+    normalised_by: tuple[float, str] | None
 
 
 def write(
@@ -226,7 +227,7 @@ def _cautions(evaluation: Evaluation, *, most: int = 30) -> list[str]:
 
 HOW_FOUND: dict[Method, str] = {
     "minos": "MINOS",
-    "profile": "profile fits of pyhf, as MINOS found no end",
+    "profile": "profile fits of pyhf (MINOS found no end)",
     "bound": "none, a bin would expect less than no events beyond",
 }
 
@@ -254,6 +255,7 @@ def _sample_rows(config: Config, provenances: Sequence[Provenance]) -> list[_Sam
                 lost=max(promised - read, 0),
                 cross_section_pb=config.data.samples[name.partition("__")[0]].cross_section_pb,
                 sum_of_weights=sum(sum(file.sum_of_weights.values()) for file in files),
+                normalised_by=normalisation.normalised_by(config, name, files),
             )
         )
     return rows

@@ -74,7 +74,8 @@ def _noise(
     nominal = yields[own, 0]
     weight = np.divide(sumw2[own], nominal, out=np.zeros_like(nominal), where=nominal > 0)
     moved = np.abs(yields[own, row] - nominal) * weight
-    return np.asarray(np.sqrt(moved if own == other else sumw2[own] + sumw2[other]))
+    square = moved if own == other else sumw2[own] + sumw2[other]
+    return np.asarray(np.sqrt(np.maximum(square, 0.0)))  # of smooth cuts it may be a rounding below 0
 
 
 def _varied(

@@ -315,6 +315,14 @@ def test_parts_with_few_events_are_noted(folder, override, part):
     assert not any("preselected events are in" in line for line in checked(folder / "tiny.yaml")[0])
 
 
+def test_a_sample_that_no_hard_cut_keeps_is_noted(folder):
+    rootfiles.write(folder / "background.root", x=np.full(200, 0.4, dtype=np.float32))
+    lines, found = checked(folder / "tiny.yaml")
+    (note,) = [line for line in lines if "in a likelihood it would not exist" in line]
+    assert "sample 'background': none of its 200 sampled events passes" in note
+    assert found.errors == 0
+
+
 def test_bins_without_events_are_noted_where_so_few_can_say_it(folder):
     observe = "return {'all': Observation(weight=c.weight * relax.greater(c.x, p.cut), value=c.x)}"
     path = analysis(folder, observe=observe)

@@ -96,12 +96,17 @@ def test_bins_of_few_simulated_events_are_told(run, evaluated):
         yields={
             "4j1b": {"s": {"nominal": (1.0, 9.0)}, "b": {"nominal": (9.0, -6.0)}},
             "5j": {"s": {"nominal": (0.0, 3.0)}},
-            "6j": {"s": {"nominal": (0.0, -0.5)}},
+            "6j": {"s": {"nominal": (0.0, -0.5)}, "rare": {"nominal": (0.0, 0.0)}},
         },
-        sumw2={"4j1b": {"s": (1.0, 1.0), "b": (7.9, 0.0)}, "5j": {"s": (0.0, 0.5)}, "6j": {"s": (1.0, 1.0)}},
+        sumw2={
+            "4j1b": {"s": (1.0, 1.0), "b": (7.9, 0.0)},
+            "5j": {"s": (0.0, 0.5)},
+            "6j": {"s": (1.0, 1.0), "rare": (0.0, 0.0)},
+        },
     )
     found = contracts.with_rows(evaluated, lambda row: row.point == "optimised", templates=tables)
-    flag, other = flags(run, found, RECORDS)
+    absent, flag, other = flags(run, found, RECORDS)
+    assert absent.text.startswith("Sample rare has no event in any channel on held-out events")
     assert flag.kind == other.kind == "noisy_bins"
     assert "Channel 6j: bins 0, 1 (counted from 0) rest on" in other.text
     assert "of up to 100 %" in other.text

@@ -289,6 +289,55 @@ def test_b_rntuple_branches_of_other_numbers_of_objects(tmp_path):
         read(tmp_path / "a.root", Jets(("Jet_pt", "Jet_eta")))
 
 
+@pytest.mark.parametrize("kind", ["mktree", "mkrntuple"])
+def test_an_optional_branch_is_read_where_it_is(kind, tmp_path):
+    """A tagger that one file has and another lacks; and what all must have is still asked for."""
+    pt = ak.unflatten(np.arange(6, dtype=np.float32), COUNTS)
+    flat = {"event": np.arange(4), "nJet": np.int32(COUNTS), "Jet_pt": pt}
+    files = {"new": {**flat, "Jet_tag": 2 * flat["Jet_pt"]}, "old": flat}
+    for name, content in files.items():
+        with uproot.recreate(tmp_path / f"{name}.root") as file:
+            getattr(file, kind)(
+                "Events",
+                content
+                if kind == "mkrntuple"
+                else {n: a.type if isinstance(a, ak.Array) else a.dtype for n, a in content.items()},
+            )
+            if kind == "mktree":
+                file["Events"].extend(content)
+
+    def made(events):
+        tag = events.Jet.tag if "tag" in events.Jet.fields else -events.Jet.pt
+        return {"tag": ak.sum(tag, axis=1)}
+
+    reading = Jets(("Jet_pt",), made)
+    reading.reads = NanoAOD(("Jet_pt",), optional=("Jet_tag", "Jet_other"))
+    for name, factor in (("new", 2), ("old", -1)):
+        found = read(tmp_path / f"{name}.root", reading)
+        np.testing.assert_allclose(found["tag"], factor * ak.sum(flat["Jet_pt"], axis=1))
+    reading.reads = NanoAOD(("Jet_pt", "Jet_tag"))
+    with pytest.raises(
+        InputError, match=r"branch 'Jet_tag' not in tree .*; if some files lack it, name it in `optional`"
+    ):
+        read(tmp_path / "old.root", reading)
+
+
+def test_a_muon_is_a_vector_with_its_charge(tmp_path):
+    """Without it pt alone is read, where coffea would refuse even that."""
+    names = [f"Muon_{name}" for name in ("pt", "eta", "phi", "mass", "charge")]
+    jagged = {name: ak.unflatten(np.arange(1, 7, dtype=np.float32), COUNTS) for name in names}
+    content = {"event": np.arange(4), "nMuon": np.int32(COUNTS), **jagged}
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file.mktree("Events", {n: a.type if isinstance(a, ak.Array) else a.dtype for n, a in content.items()})
+        file["Events"].extend(content)
+    found = read(tmp_path / "a.root", Jets(tuple(names[:4]), lambda e: {"pt": ak.sum(e.Muon.pt, axis=1)}))
+    np.testing.assert_allclose(found["pt"], ak.sum(jagged["Muon_pt"], axis=1))
+    sums = lambda e: {"px": ak.sum(e.Muon.px, axis=1)}  # noqa: E731
+    with pytest.raises(AnalysisError, match="Muon is no vector, for that add Muon_charge to branches"):
+        read(tmp_path / "a.root", Jets(tuple(names[:4]), sums))
+    assert read(tmp_path / "a.root", Jets(tuple(names), sums))["px"].shape == (4,)
+
+
 def test_b_vector_without_its_coordinates(tmp_path):
     """The branch alone is read; what needs a vector says which branches to add."""
     _, tree = layouts()

@@ -55,11 +55,11 @@ def _of_sample(
     found = made_of.entries_kept if read >= entries else expected
     thin = [part for part in shares if found[part] < FEW]
     if thin:
-        few = f"{min(found[part] for part in thin):.0f}"
+        least = f"{'' if read >= entries else 'some '}{min(found[part] for part in thin):.0f}"
+        each = "each of " if len(thin) > 1 else ""
         yield (
-            f"sample {sample!r}: {few if read >= entries else f'some {few}'} preselected events are in {_named(thin)}, "
-            f"of {entries} entries in all; give it more events, loosen columns(), or divide them otherwise "
-            "(data.held_out_fraction, data.folds)"
+            f"sample {sample!r}: {least} preselected events are in {each}{_named(thin)}, of {entries} entries in all; "
+            "give it more events, loosen columns(), or divide them otherwise (data.held_out_fraction, data.folds)"
         )
 
 

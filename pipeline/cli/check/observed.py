@@ -52,7 +52,7 @@ def check_observed(config: Config, work: Work, start: FreeValues, found: Finding
         found.error(fault)
     exact = found.tried(lambda: forward(executor, _nominal(work), start, EXACT))
     if exact is not None:
-        for note in _empty(config, work, start, exact):
+        for note in (*_empty(config, work, start, exact), *_absent(work, exact)):
             found.note(note)
     if found.errors > errors:
         return
@@ -164,6 +164,18 @@ def _empty(config: Config, work: Work, start: FreeValues, templates: Templates) 
             yield (
                 f"channel {channel!r}: no event in {_named(empty, edges[channel])} at the start parameters, of some "
                 f"{total:.0f} in the channel, so less than {100 * most:.1g} % of it at 95 %; merge bins, or move them"
+            )
+
+
+def _absent(work: Work, templates: Templates) -> Iterator[str]:
+    """Yield a note on each sample of which exact cuts keep no event."""
+    for name in dict.fromkeys(group.sample for group in work.groups):
+        row = work.axes.samples.index(name)
+        if not any(np.any(np.asarray(squares)[row]) for squares in templates.sumw2.values()):
+            events = sum(group.events for group in work.groups if group.sample == name)
+            yield (
+                f"sample {name!r}: none of its {events} sampled events passes at the start parameters, with hard cuts; "
+                "in a likelihood it would not exist"
             )
 
 

@@ -1,4 +1,4 @@
-"""Bins that rest on few simulated events: where an optimiser has found a hole in a sample, not a better analysis."""
+"""Bins that rest on few simulated events, samples on none: holes that an optimiser has found, not a better analysis."""
 
 from collections.abc import Iterator
 
@@ -24,3 +24,10 @@ def noisy_bins(tables: YieldTables) -> Iterator[tuple[str, list[int], float]]:
         bins = np.flatnonzero(relative > LARGE)
         if bins.size:
             yield channel, bins.tolist(), float(relative.max())
+
+
+def absent_samples(tables: YieldTables) -> list[str]:
+    """Return the samples without an event in any channel, which a likelihood then does not know."""
+    channels = list(tables.yields.values())
+    names = dict.fromkeys(name for samples in channels for name in samples)
+    return [name for name in names if not any(np.any(own[name][NOMINAL]) for own in channels if name in own)]
