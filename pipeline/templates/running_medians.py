@@ -38,7 +38,7 @@ class _Places(NamedTuple):
 
     def inside(self, by: int) -> Bool[np.ndarray, " bins"]:
         """Return the bins with so many others of the channel on both sides."""
-        return np.minimum(self.first, self.last) >= by
+        return np.asarray(np.minimum(self.first, self.last) >= by)
 
 
 def smoothed_353qh(

@@ -1,11 +1,14 @@
 """Every word of a model: what it becomes in pyhf, the same numbers here and there, and what is refused."""
 
+import documented
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import yaml
 from modelled import SHAPE, drawn, modifiers, require_equal, small, traced
 
+from pipeline import config
 from pipeline.errors import ConfigError, FitError
 from pipeline.gradient.loss import centre
 from pipeline.likelihood.run_workspace import workspace
@@ -148,6 +151,15 @@ def test_an_estimate_without_events(per_bin, what):
         workspace(templates, axes, run)
     with pytest.raises(FitError, match=message):
         centre(run, axes)(templates, {})
+
+
+def test_the_models_of_the_page_are_such():
+    """What docs/model.md shows parses, with what a block leaves out."""
+    blocks = list(documented.blocks(documented.ROOT / "docs/model.md", "yaml"))
+    assert len(blocks) == 5
+    mu = {"poi": "mu", "normfactors": [{"name": "mu", "samples": ["signal"]}]}
+    for block in blocks:
+        assert config.Model.model_validate({**mu, **yaml.safe_load(block)["model"]}).is_fitted
 
 
 @pytest.mark.parametrize(
