@@ -133,7 +133,7 @@ Systematic = Annotated[NormalizationSystematic | NormPlusShapeSystematic, Field(
 
 
 class Model(Section):
-    """The statistical model, in cabinetry's vocabulary. A run without one has an objective that needs no fit."""
+    """The statistical model, in words of cabinetry and pyhf. A run without one has an objective that needs no fit."""
 
     poi: str = Field(default="", description="parameter of interest: one of the norm factors")
     normfactors: tuple[NormFactor, ...] = Field(default=(), description="free normalisations, at least one")
