@@ -53,7 +53,7 @@ INSIDE = {
     "report": "drawn figures live templates robustness page watch crate",
     "simulate": "generate in_memory program pythia",
     "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
-    "templates": "binning axes shapes smoothing surrogate variations blocks fill varied cautions",
+    "templates": "binning axes shapes running_medians smoothing surrogate variations blocks fill varied cautions",
 }
 MOST_ENTRIES = 20  # of the package and of each folder, besides __init__ and __main__
 MODULE_LINES, FUNCTION_LINES, MEDIAN_MODULE, MEDIAN_FUNCTION = 300, 60, 160, 12

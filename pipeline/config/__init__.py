@@ -7,7 +7,14 @@ holds the physics; threads, memory and output folders belong to the command line
 from pipeline.config.channels import Channel
 from pipeline.config.cluster import Cluster
 from pipeline.config.events import Sample, Simulate
-from pipeline.config.model import LUMINOSITY, Model, NormalizationSystematic, NormPlusShapeSystematic
+from pipeline.config.model import (
+    LUMINOSITY,
+    MedianSmoothing,
+    Model,
+    NormalizationSystematic,
+    NormPlusShapeSystematic,
+    Smoothing,
+)
 from pipeline.config.notation import parse_value, written
 from pipeline.config.objective import PENALTIES, Objective, Penalty
 from pipeline.config.optimisation import Optimise
@@ -25,6 +32,7 @@ __all__ = [
     "Channel",
     "Cluster",
     "Config",
+    "MedianSmoothing",
     "Model",
     "NormPlusShapeSystematic",
     "NormalizationSystematic",
@@ -35,6 +43,7 @@ __all__ = [
     "Sample",
     "Section",
     "Simulate",
+    "Smoothing",
     "Surrogate",
     "load",
     "parse",

@@ -89,6 +89,15 @@ class Smoothing(Section):
     width: float = Field(gt=0, le=100, description="standard deviation of the Gaussian, in bins")
 
 
+class MedianSmoothing(Section):
+    """How the noise of simulated events in varied templates is removed by running medians, as in ROOT and cabinetry."""
+
+    algorithm: Literal["353QH"] = Field(
+        description="the ratio to the nominal by medians of 3, 5 and 3 bins, parabolas and running means, twice "
+        "(TH1::Smooth); channels of 1 or 2 bins stay"
+    )
+
+
 class NormPlusShapeSystematic(_Systematic):
     """A systematic uncertainty with templates of its own (pyhf: normsys and histosys of one parameter)."""
 
@@ -103,7 +112,7 @@ class NormPlusShapeSystematic(_Systematic):
         "the larger of the two changes, that of `up`, that of `down`; absent: they stay as they are",
     )
 
-    smoothing: Smoothing | None = Field(
+    smoothing: Annotated[Smoothing | MedianSmoothing, Field(discriminator="algorithm")] | None = Field(
         default=None,
         description="of the two templates, before `symmetrise`; yields of a channel stay. Absent: none",
     )
@@ -126,7 +135,7 @@ Systematic = Annotated[NormalizationSystematic | NormPlusShapeSystematic, Field(
 
 
 class Model(Section):
-    """The statistical model, in cabinetry's vocabulary. A run without one has an objective that needs no fit."""
+    """The statistical model, in words of cabinetry and pyhf. A run without one has an objective that needs no fit."""
 
     poi: str = Field(default="", description="parameter of interest: one of the norm factors")
     normfactors: tuple[NormFactor, ...] = Field(default=(), description="free normalisations, at least one")

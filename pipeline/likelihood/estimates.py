@@ -19,7 +19,7 @@ from pipeline.data.datasets import NOMINAL
 from pipeline.templates.axes import Axes
 
 
-class Estimate(NamedTuple):
+class AbcdTemplates(NamedTuple):
     """An estimate whose template in the signal region is not simulated: its samples, and the bins of its channels."""
 
     samples: Int[np.ndarray, " own"]
@@ -56,10 +56,12 @@ def _ratio(above: Float[Array, "*bins"], below: Float[Array, "*bins"]) -> Float[
     return jnp.where(known, above / jnp.where(known, below, 1.0), jnp.nan)
 
 
-def estimates_of(config: Config, sample: Mapping[str, int], bins: Mapping[str, slice]) -> Sequence[Estimate]:
+def estimates_of(
+    config: Config, sample: Mapping[str, int], bins: Mapping[str, slice]
+) -> Sequence[AbcdTemplates]:
     """Return the estimates of a model, from the rows of the samples and the bins of the channels."""
     return [
-        Estimate(
+        AbcdTemplates(
             np.array([sample[name] for name in own.samples]),
             bins[own.signal],
             (bins[own.sidebands[0]], bins[own.sidebands[1]]),

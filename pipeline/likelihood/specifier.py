@@ -15,8 +15,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.config import (
     Config,
+    MedianSmoothing,
     NormalizationSystematic,
     NormPlusShapeSystematic,
+    Smoothing,
 )
 from pipeline.containers import AnyArray, Templates
 from pipeline.data.datasets import NOMINAL
@@ -30,7 +32,7 @@ from pipeline.likelihood.workspace import Specification
 from pipeline.templates.axes import Axes, affecting
 from pipeline.templates.binning import binnings_of
 from pipeline.templates.shapes import Channels, Symmetry, norm_plus_shape, symmetrised
-from pipeline.templates.smoothing import smoothed
+from pipeline.templates.smoothing import smoothed_by
 
 
 class FitYields(NamedTuple):
@@ -43,7 +45,7 @@ class FitYields(NamedTuple):
 class _Kind(NamedTuple):
     """Rows whose templates are made alike: smoothed, symmetrised in one way or not, with a down template or without."""
 
-    width: float | None  # of the smoothing
+    smoothing: Smoothing | MedianSmoothing | None
     how: Symmetry | None
     has_down: bool
     rows: Int[np.ndarray, " own"]
@@ -149,9 +151,9 @@ class Specifier:
         middle = nominal[kind.sample]
         up = yields[kind.up[0], kind.up[1]]
         down = yields[kind.down[0], kind.down[1]] if kind.has_down else None
-        if kind.width is not None:
-            up = smoothed(middle, up, self._channels, kind.width)
-            down = None if down is None else smoothed(middle, down, self._channels, kind.width)
+        if kind.smoothing is not None:
+            up = smoothed_by(kind.smoothing, middle, up, self._channels)
+            down = None if down is None else smoothed_by(kind.smoothing, middle, down, self._channels)
         ends = (up, down) if kind.how is None else symmetrised(middle, up, down, kind.how)
         found = norm_plus_shape(middle, ends[0], ends[1], filled, self._channels)
         return tuple(map(jnp.asarray, found))  # type: ignore[return-value]
@@ -186,19 +188,18 @@ def _kinds(
     sample: Mapping[str, int],
 ) -> list[_Kind]:
     """Return the rows of histosys, sorted by what is done with their templates."""
-    found: dict[tuple[float | None, Symmetry | None, bool], list[tuple[int, ...]]] = {}
+    found: dict[tuple[Smoothing | MedianSmoothing | None, Symmetry | None, bool], list[tuple[int, ...]]] = {}
     for key, row in rows.items():
         systematic = systematics[key]
         assert isinstance(systematic, NormPlusShapeSystematic)
         up = axes.row(key[0], systematic.up)
         down = up if systematic.down is None else axes.row(key[0], systematic.down)
-        width = None if systematic.smoothing is None else systematic.smoothing.width
-        kind = width, systematic.symmetrise, systematic.down is not None
+        kind = systematic.smoothing, systematic.symmetrise, systematic.down is not None
         found.setdefault(kind, []).append((row, sample[key[0]], *up, *down))
     made = []
-    for (width, how, has_down), entries in found.items():
+    for (smoothing, how, has_down), entries in found.items():
         table = np.array(entries).T
-        made.append(_Kind(width, how, has_down, table[0], table[1], table[2:4], table[4:6]))
+        made.append(_Kind(smoothing, how, has_down, table[0], table[1], table[2:4], table[4:6]))
     return made
 
 

@@ -25,7 +25,7 @@ from pipeline.errors import FitError
 from pipeline.gradient.held import HeldTemplates, Watched, needed
 from pipeline.gradient.sweeps import Executor, FreeValues, Step, forward
 from pipeline.gradient.work import Work
-from pipeline.templates.axes import Axes, affecting
+from pipeline.templates.axes import Axes, affecting_in_fit
 from pipeline.templates.binning import binnings_of
 from pipeline.templates.fill import Widths
 
@@ -154,7 +154,7 @@ def _shapes(config: Config) -> dict[str, list[tuple[str, str]]]:
         systematic.name: [
             (process, name)
             for process in config.data.samples
-            if systematic in affecting(config.model, process)
+            if systematic in affecting_in_fit(config, process)
             for name in (systematic.up, systematic.down)
             if name is not None
         ]

@@ -70,7 +70,7 @@ def variations_of(config: Config, sample: str) -> tuple[str, ...]:
     own = config.data.samples[sample].variations
     wanted = [
         name
-        for systematic in affecting(config.model, sample)
+        for systematic in affecting_in_fit(config, sample)
         if isinstance(systematic, NormPlusShapeSystematic)
         for name in (systematic.up, systematic.down)
         if name is not None and name not in own
@@ -96,6 +96,15 @@ def affecting(
 ) -> list[NormalizationSystematic | NormPlusShapeSystematic]:
     """Return the systematic uncertainties of a sample, in a channel or (None) in any."""
     return [s for s in model.every_systematic if model.affects(s, sample, channel)]
+
+
+def affecting_in_fit(config: Config, sample: str) -> list[NormalizationSystematic | NormPlusShapeSystematic]:
+    """Return the systematic uncertainties of a sample in at least one channel of the fit."""
+    return [
+        s
+        for s in affecting(config.model, sample)
+        if any(config.model.affects(s, sample, channel) for channel in config.regions)
+    ]
 
 
 def sums(templates: Templates, axes: Axes, config: Config) -> dict[str, Float[Array, " bins"]]:

@@ -4,7 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from pipeline.config import MedianSmoothing, Smoothing
 from pipeline.containers import AnyArray
+from pipeline.templates.running_medians import smoothed_353qh
 from pipeline.templates.shapes import Channels
 
 
@@ -38,6 +40,18 @@ def smoothed(
     known = (before > 0) & (after > 0) & (channels.sums(jnp.where(near, 0.0, 1.0)) == 0)
     factor = channels.over_bins(jnp.where(known, before / jnp.where(known, after, 1.0), 0.0))
     return jnp.where(factor > 0, rough * factor, varied)
+
+
+def smoothed_by(
+    smoothing: Smoothing | MedianSmoothing,
+    nominal: Float[AnyArray, "rows bins"],
+    varied: Float[AnyArray, "rows bins"],
+    channels: Channels,
+) -> Float[Array, "rows bins"]:
+    """Return varied templates smoothed as a systematic asks for."""
+    if isinstance(smoothing, MedianSmoothing):
+        return smoothed_353qh(nominal, varied, channels)
+    return smoothed(nominal, varied, channels, smoothing.width)
 
 
 def _kernel(channels: Channels, width: float) -> Float[np.ndarray, "bins bins"]:

@@ -11,7 +11,7 @@ from pipeline.containers import AnyArray, Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.templates.axes import Axes, affecting
 from pipeline.templates.shapes import Channels, symmetrised
-from pipeline.templates.smoothing import smoothed
+from pipeline.templates.smoothing import smoothed_by
 
 Bins = Float[np.ndarray, " bins"]
 
@@ -92,9 +92,9 @@ def _varied(
     up = yields[axes.row(sample, systematic.up)]
     down = None if systematic.down is None else yields[axes.row(sample, systematic.down)]
     if systematic.smoothing is not None:
-        channel, width = Channels.of_sizes([len(nominal)]), systematic.smoothing.width
-        up = smoothed(nominal[None], up[None], channel, width)[0]
-        down = None if down is None else smoothed(nominal[None], down[None], channel, width)[0]
+        channel, how = Channels.of_sizes([len(nominal)]), systematic.smoothing
+        up = smoothed_by(how, nominal[None], up[None], channel)[0]
+        down = None if down is None else smoothed_by(how, nominal[None], down[None], channel)[0]
     if systematic.symmetrise is None:
         return up, down
     return symmetrised(nominal, up, down, systematic.symmetrise)

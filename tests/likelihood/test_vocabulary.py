@@ -1,14 +1,21 @@
 """Every word of a model: what it becomes in pyhf, the same numbers here and there, and what is refused."""
 
+import documented
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import rootfiles
+import yaml
+from chunked import assert_chunks_are_the_whole
+from columnfiles import write_columns
 from modelled import SHAPE, drawn, modifiers, require_equal, small, traced
 
+from pipeline import config
 from pipeline.errors import ConfigError, FitError
 from pipeline.gradient.loss import centre
 from pipeline.likelihood.run_workspace import workspace
+from pipeline.templates.axes import variations_of
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -121,6 +128,17 @@ def test_abcd(per_bin, from_simulation):
     np.testing.assert_allclose(made["A"], estimate * closure)
 
 
+def test_what_acts_nowhere_is_not_observed():
+    own = {"channels": ["B"], "samples": ["top"]}
+    run = small({"abcd": [ABCD], "systematics": [SCALE, {**SCALE, "name": "tune", "up": "tune_up", **own}]})
+    assert variations_of(run, "qcd") == ()  # estimated from data in all four channels
+    assert variations_of(run, "top") == ("scale_up", "scale_down", "tune_up")
+    assert variations_of(run, "signal") == ("scale_up", "scale_down")
+    small(
+        {"abcd": [{**ABCD, "closure_from_simulation": True}], "systematics": [{**SCALE, "samples": ["qcd"]}]}
+    )
+
+
 def test_the_objective_follows_an_estimate():
     """Its derivative in the templates, through the start values, is that of finite differences."""
     run = small({"abcd": [{**ABCD, "closure_uncertainty": 0.1}], "systematics": [SCALE]})
@@ -146,8 +164,58 @@ def test_an_estimate_without_events(per_bin, what):
     message = f"'est': the samples 'qcd' have 0 simulated events in {what}"
     with pytest.raises(FitError, match=message):
         workspace(templates, axes, run)
-    with pytest.raises(FitError, match=message):
-        centre(run, axes)(templates, {})
+    if per_bin:  # the optimisation says the same, one program for both
+        with pytest.raises(FitError, match=message):
+            centre(run, axes)(templates, {})
+
+
+REGIONS = """
+jets = relax.at_least(relax.greater(c.jet, 0.4, width=0.1), 1)
+inside = relax.greater(c.x, p.cut)
+sides = {"A": inside * jets, "B": inside * (1 - jets), "C": (1 - inside) * jets, "D": (1 - inside) * (1 - jets)}
+return {name: Observation(weight=c.weight * passes) for name, passes in sides.items()}
+"""
+
+
+@pytest.mark.slow
+def test_the_gradient_of_every_word_over_chunks_is_that_of_the_whole(tmp_path):
+    target = rootfiles.write_analysis(tmp_path, "regions.py", observe=REGIONS)
+    scale = {"type": "NormPlusShape", "up": "x_up"}
+    path = rootfiles.write_run(
+        tmp_path,
+        analysis={"target": target},
+        channels={name: {} for name in "ABCD"},
+        model={
+            "poi": "mu",
+            "normfactors": [{"name": "mu", "samples": ["signal"], "channels": ["A", "B"]}],
+            "systematics": [
+                {"name": "scale", **scale, "samples": ["signal", "background"], "channels": ["A", "B"]},
+                {"name": "other", **scale, "channels": ["C"], "samples": ["signal"]},
+            ],
+            "correlations": [{"between": ["scale", "other"], "value": -0.4}],
+            "shape_uncertainties": [{"name": "events", "sample": "signal", "size": "statistical"}],
+            "abcd": [
+                {
+                    **ABCD,
+                    "samples": ["background"],
+                    "closure_uncertainty": 0.1,
+                    "closure_from_simulation": True,
+                }
+            ],
+        },
+        objective={"kind": "poi_uncertainty"},
+    )
+    run = config.load(path)
+    assert_chunks_are_the_whole(run, write_columns(run, tmp_path))
+
+
+def test_the_models_of_the_page_are_such():
+    """What docs/model.md shows parses, with what a block leaves out."""
+    blocks = list(documented.blocks(documented.ROOT / "docs/model.md", "yaml"))
+    assert len(blocks) == 5
+    mu = {"poi": "mu", "normfactors": [{"name": "mu", "samples": ["signal"]}]}
+    for block in blocks:
+        assert config.Model.model_validate({**mu, **yaml.safe_load(block)["model"]}).is_fitted
 
 
 @pytest.mark.parametrize(
@@ -179,6 +247,13 @@ def test_an_estimate_without_events(per_bin, what):
         (
             {"shape_uncertainties": [{"name": "u", "sample": "tip", "size": 0.1}]},
             "'u': sample 'tip' is not in",
+        ),
+        (
+            {
+                "shape_uncertainties": [{"name": "u", "sample": "top", "size": 0.1}],
+                "normfactors": [{"name": "u_B", "samples": ["top"]}],
+            },
+            "'u': its parameter 'u_B' has the name of another one",
         ),
         (
             {"abcd": [{**ABCD, "control": "C"}]},
