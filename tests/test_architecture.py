@@ -37,7 +37,7 @@ INSIDE = {
     "evaluate/robustness": "certificate polish refits together brief",
     "evaluate/yields": "selected whole outside",
     "evaluate/workspaces": "given results fits beside exchange",
-    "evaluate/workspaces/exchange": "content hs3 hs3_reading",
+    "evaluate/workspaces/exchange": "content hs3 hs3_reading combine_histograms combine combine_reading",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"
     " pieces suspects loss halves",
