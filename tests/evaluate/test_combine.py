@@ -133,6 +133,13 @@ def test_a_run_s_own_kind_of_workspace_comes_back_number_by_number(tmp_path):
     assert back["measurements"][0]["config"] == {"poi": "mu", "parameters": []}
 
 
+def test_a_card_is_not_written_over_its_histograms(tmp_path):
+    with pytest.raises(
+        InputError, match=r"card.root is the place of the histograms; give the datacard another"
+    ):
+        write_card(tmp_path / "card.root", content_of(spoken()))
+
+
 def test_another_parser_reads_the_card(tmp_path):
     parser = pytest.importorskip(
         "rabbit.datacard_parser", reason="rabbit-fit brings TensorFlow, too heavy for the locked environment"

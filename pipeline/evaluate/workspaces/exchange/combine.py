@@ -16,6 +16,7 @@ import numpy as np
 import uproot
 
 from pipeline.data.jsonfiles import write_text
+from pipeline.errors import InputError
 from pipeline.evaluate.workspaces.exchange.combine_histograms import OBSERVED, Histogram, Numbers
 from pipeline.evaluate.workspaces.exchange.content import CannotSayError, Content
 from pipeline.likelihood.workspace import SampleArrays
@@ -58,6 +59,8 @@ def write_card(path: Path, content: Content) -> None:
         CannotSayError: the model has something that Combine has not, by its name.
     """
     shapes = path.with_suffix(".root")
+    if shapes == path:
+        raise InputError(f"{path} is the place of the histograms; give the datacard another ending, as .txt")
     card = card_of(content, shapes.name)
     with uproot.recreate(shapes) as file:
         for place, own in card.histograms.items():
