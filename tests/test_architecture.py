@@ -24,7 +24,7 @@ INSIDE = {
     "cli/check": "findings declared events folds cut_values bounds observed stage",
     "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",
     "cli/starter": "files folder",
-    "cli/verbs": "starting checks events stages watching estimates points workspaces snakefile crate schema",
+    "cli/verbs": "starting checks events stages watching estimates points workspaces conversion snakefile crate schema",
     "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding coffea_weights branches rootfile bookkeeping inventory preselection selection one_file make",
     "config": "textfiles located sources targets section kinds notation cluster events channels factors abcd"
@@ -37,7 +37,8 @@ INSIDE = {
     "evaluate/robustness": "certificate polish refits together brief",
     "evaluate/yields": "thin selected whole outside",
     "evaluate/workspaces": "given results fits beside exchange",
-    "evaluate/workspaces/exchange": "content hs3 hs3_reading",
+    "evaluate/workspaces/exchange": "content hs3 hs3_reading combine_histograms combine combine_reading"
+    " cabinetry_files hepdata formats",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"
     " pieces suspects loss halves",

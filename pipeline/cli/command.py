@@ -4,6 +4,7 @@ import click
 
 import pipeline
 from pipeline.cli.verbs.checks import check
+from pipeline.cli.verbs.conversion import convert
 from pipeline.cli.verbs.crate import crate
 from pipeline.cli.verbs.estimates import estimate
 from pipeline.cli.verbs.events import columns, manifest, simulate
@@ -19,7 +20,7 @@ VERBS = (
     *(init, check),
     *(simulate, manifest, columns, optimise, evaluate, report, watch),
     *(estimate, yields, histograms, workspace, scan, validate),
-    *(fit, hypotest, limit),
+    *(fit, hypotest, limit, convert),
     *(crate, snakefile, schema),
 )
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 120}

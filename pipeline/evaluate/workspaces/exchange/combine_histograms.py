@@ -1,0 +1,92 @@
+"""The histograms that a datacard names in ROOT files."""
+
+import fnmatch
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import uproot
+from jaxtyping import Float
+
+from pipeline.errors import InputError
+
+OBSERVED = "data_obs"
+RATES_APART = 1e-3  # relative, of a rate and the content of its histogram
+
+Numbers = Float[np.ndarray, " bins"]
+
+
+class Histogram(NamedTuple):
+    """Contents of the bins of a histogram, and their statistical errors."""
+
+    contents: Numbers
+    errors: Numbers
+
+
+class CardHistograms:
+    """The histograms that a card names, or one bin for each rate where it names none."""
+
+    def __init__(self, path: Path, shapes: list[list[str]], counted: Mapping[str, float]):
+        self._path, self._shapes, self._counted = path, shapes, counted
+        self._read: dict[Path, dict[str, Histogram]] = {}
+
+    def observed(self, channel: str) -> Numbers:
+        """Return observed events."""
+        if not self._shapes:
+            return np.array([self._counted[channel]])
+        return self._found(channel, OBSERVED, "").contents
+
+    def nominal(self, channel: str, process: str, rate: float) -> Histogram:
+        """Return the template of a process, which must have the rate that the card says, if it says one."""
+        if not self._shapes:
+            return Histogram(np.array([rate]), np.zeros(1))
+        found = self._found(channel, process, "")
+        total = float(np.sum(found.contents))
+        if rate != -1 and not abs(rate - total) <= RATES_APART * max(abs(rate), abs(total)):
+            raise InputError(
+                f"datacard {self._path}: rate {rate:g} of {process!r} in {channel!r}, but its histogram has {total:g}"
+            )
+        return found
+
+    def varied(self, channel: str, process: str, systematic: str) -> tuple[Numbers, Numbers] | None:
+        """Return the templates up and down, None where there are none."""
+        if not self._shapes:
+            return None
+        try:
+            up, down = (
+                self._found(channel, process, f"{systematic}{side}").contents for side in ("Up", "Down")
+            )
+        except InputError:
+            return None
+        return up, down
+
+    def _found(self, channel: str, process: str, systematic: str) -> Histogram:
+        for entry in reversed(self._shapes):  # the last that fits counts
+            if len(entry) < 4 or not fits(entry[0], process) or not fits(entry[1], channel):
+                continue
+            pattern = entry[4] if systematic and len(entry) > 4 else entry[3]
+            for key, value in (("$CHANNEL", channel), ("$PROCESS", process), ("$SYSTEMATIC", systematic)):
+                pattern = pattern.replace(key, value)
+            content = self._content(self._path.parent / entry[2])
+            if pattern in content:
+                return content[pattern]
+            raise InputError(f"datacard {self._path}: no histogram {pattern!r} in {entry[2]}")
+        raise InputError(f"datacard {self._path}: no line `shapes` for {process!r} in {channel!r}")
+
+    def _content(self, path: Path) -> dict[str, Histogram]:
+        if path not in self._read:
+            try:
+                with uproot.open(path) as file:
+                    self._read[path] = {
+                        name: Histogram(own.values().astype(np.float64), own.errors().astype(np.float64))
+                        for name, own in file.items(filter_classname="TH1*", cycle=False)
+                    }
+            except (OSError, ValueError) as error:
+                raise InputError(f"datacard {self._path}: {path} cannot be read: {error}") from error
+        return self._read[path]
+
+
+def fits(pattern: str, name: str) -> bool:
+    """Return whether a name is meant by one of a card, which may be ``*``."""
+    return fnmatch.fnmatchcase(name, pattern)
