@@ -37,11 +37,12 @@ INSIDE = {
     "evaluate/robustness": "certificate polish refits together brief",
     "evaluate/yields": "selected whole outside",
     "evaluate/workspaces": "given results fits beside",
-    "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
+    "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts pool"
+    " many_fits toys",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"
     " pieces suspects loss halves",
     "likelihood": "interpolation workspace structure checks patches paramsets layout multipliers stacked terms"
-    " histfactory cells bordered derivatives"
+    " histfactory cells bordered derivatives lane_templates lanes"
     " specifier run_workspace",
     "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
     " weighted_sum bounds",
