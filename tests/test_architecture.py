@@ -34,7 +34,7 @@ INSIDE = {
     "evaluate": "variation_noise robustness evaluation yields change flags summary"
     " pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point rows"
     " stage cross_fitting hist_objects histograms scan workspaces",
-    "evaluate/robustness": "certificate polish refits together brief",
+    "evaluate/robustness": "certificate polish refits toy_measures toys together brief",
     "evaluate/yields": "selected whole outside",
     "evaluate/workspaces": "given results fits beside",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts pool"

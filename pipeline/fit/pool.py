@@ -14,8 +14,10 @@ import numpy as np
 from jax.scipy.linalg import cho_solve
 from jaxtyping import Array, Bool, Float, Int
 
+from pipeline.fit.hypotest import poi_of
 from pipeline.likelihood.bordered import scaled_to_one
-from pipeline.likelihood.lanes import LanePoint, LaneTemplates, lanes_at
+from pipeline.likelihood.lane_templates import LaneTemplates
+from pipeline.likelihood.lanes import LanePoint, lanes_at
 
 LANES = 64  # fits at a time: as many as fill vector instructions and leave room in the second cache
 UNUSED = -1  # the number of the fit in a lane that has none
@@ -128,7 +130,7 @@ def _begun(templates: LaneTemplates, queue: FitQueue, number: Int[Array, " lanes
     own, model = jnp.maximum(number, 0), templates.model
     start = queue.start[own].T
     kept, lanes, dtype = model.multiplying.kept.size, start.shape[1], start.dtype
-    is_poi = (jnp.arange(start.shape[0]) == model.poi_index)[:, None]
+    is_poi = jnp.zeros(start.shape[0], dtype=bool).at[poi_of(model, "fits of toys")].set(True)[:, None]
     none, nowhere = jnp.zeros(lanes, dtype=dtype), jnp.zeros((kept, lanes), dtype=dtype)
     return _Lanes(
         number=number,
@@ -158,8 +160,12 @@ def _where(mask: Bool[Array, " lanes"], chosen: _Lanes, other: _Lanes) -> _Lanes
 
 def _better(mask: Bool[Array, " lanes"], chosen: LanePoint, other: LanePoint) -> LanePoint:
     """Return points of the one where the mask says so, else of the other."""
-    hessian = jnp.where(mask[:, None, None], chosen.hessian, other.hessian)
-    return LanePoint(*(jnp.where(mask, a, b) for a, b in zip(chosen[:3], other[:3], strict=True)), hessian)
+    return LanePoint(
+        parameters=jnp.where(mask, chosen.parameters, other.parameters),
+        nll=jnp.where(mask, chosen.nll, other.nll),
+        gradient=jnp.where(mask, chosen.gradient, other.gradient),
+        hessian=jnp.where(mask[:, None, None], chosen.hessian, other.hessian),
+    )
 
 
 def _advanced(templates: LaneTemplates, lanes: _Lanes, options: PoolOptions) -> _Lanes:
@@ -202,7 +208,7 @@ def _steps(
     """Return the damped Newton step, the distance to the minimum that it promises, and the variance of the POI."""
     kept, poi = (
         templates.model.multiplying.kept,
-        templates.model.multiplying.position[templates.model.poi_index],
+        templates.model.multiplying.position[poi_of(templates.model, "fits of toys")],
     )
     bounds, now = templates.model.bounds[kept], point.parameters[kept]
     at_bound = ((now <= bounds[:, :1]) & (point.gradient > 0)) | (

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from pipeline.fit.fits import fit, fit_with_covariance
+from pipeline.errors import FitError
+from pipeline.fit.fits import FitResult, fit, fit_with_covariance
 from pipeline.fit.hypotest import poi_of
 from pipeline.fit.many_fits import fits_of, fitting_at, saturated, starts
 from pipeline.fit.pool import FitQueue, PooledFits
@@ -89,24 +90,38 @@ def fitted(model: HistFactory, experiment: ToyExperiment, data: Float[np.ndarray
     tested = [experiment.tested, 0.0] if experiment.with_cls else [experiment.tested]
     found = _fits(model, jnp.asarray(data), jnp.asarray(experiment.truth), jnp.asarray(tested))
     free, held, *background = (_part(found, number, toys) for number in range(len(tested) + 1))
-    t, good = 2.0 * (held.nll - free.nll), free.converged & held.converged
-    best, sigma, goodness = free.parameters[:, poi_of(model, "toys")], np.sqrt(free.variance), 2.0 * free.nll
-    again = ~good | (t < NEGATIVE)
-    for toy in np.flatnonzero(again):
-        one = _alone(model, jnp.asarray(data[toy]), jnp.asarray(held.parameters[toy]), experiment.tested)
-        best[toy], sigma[toy], t[toy], goodness[toy], good[toy] = (np.asarray(own) for own in one)
-    asimov = np.full(toys, np.nan)
-    if experiment.with_cls:
-        (without,) = background
-        asimov, converged = (
-            np.array(own) for own in _asimov(model, jnp.asarray(without.parameters), experiment.tested)
-        )
-        good = good & without.converged & converged
-    return ToyNumbers(best, sigma, t, goodness, asimov, good & (t >= NEGATIVE), again)
+    own = _numbers(model, free, held)
+    for toy in np.flatnonzero(own.again):
+        one = _alone(model, data[toy], held.parameters[toy], experiment.tested)
+        for all_, number in zip((own.poi, own.sigma, own.t, own.goodness, own.converged), one, strict=True):
+            all_[toy] = np.asarray(number)
+    good = own.converged & (own.t >= NEGATIVE)
+    if not experiment.with_cls:
+        return own._replace(converged=good)
+    without = background[0]
+    asimov, converged = _asimov(model, without.parameters, experiment.tested)
+    return own._replace(
+        asimov=np.asarray(asimov),
+        converged=good & np.asarray(without.converged) & np.asarray(converged),
+    )
+
+
+def _numbers(model: HistFactory, free: PooledFits, held: PooledFits) -> ToyNumbers:
+    """Return what free and held fits give; to be made again where one did not converge, or the free one is higher."""
+    good, t = np.array(free.converged & held.converged), np.array(2.0 * (held.nll - free.nll))
+    return ToyNumbers(
+        poi=np.array(free.parameters[:, poi_of(model, "toys")]),
+        sigma=np.sqrt(np.maximum(np.asarray(free.variance), 0.0)),
+        t=t,
+        goodness=np.array(2.0 * free.nll),
+        asimov=np.full(t.size, np.nan),
+        converged=good,
+        again=~good | (t < NEGATIVE),
+    )
 
 
 def _part(found: PooledFits, number: int, toys: int) -> PooledFits:
-    own: PooledFits = jax.tree.map(lambda every: np.array(every[number * toys : (number + 1) * toys]), found)
+    own: PooledFits = jax.tree.map(lambda every: every[number * toys : (number + 1) * toys], found)
     return own
 
 
@@ -152,3 +167,29 @@ def _alone(
     goodness = free.twice_nll + 2.0 * saturated(model, data, dense)
     t = held.twice_nll - free.twice_nll
     return free.parameters[poi], jnp.sqrt(variance[0, 0]), t, goodness, free.converged & held.converged
+
+
+def observed_goodness(model: HistFactory) -> tuple[Float[np.ndarray, " params"], float, int]:
+    """Return the best fit to the model's own observations, its saturated goodness of fit, and the degrees of freedom.
+
+    These are the bins and constraint terms less the free parameters.
+
+    Raises:
+        FitError: the fit did not converge.
+    """
+    found, goodness, free = _observed(model)
+    if not bool(found.converged):
+        raise FitError(f"the fit of the observations of toys: {found.describe(model.parameter_names)}")
+    terms = sum(model.bins) + int(np.sum(np.asarray(model.constraints.is_on)))
+    fixed_terms = np.asarray(model.constraints.is_on & ~free[model.constraints.parameter])
+    freedom = terms - int(fixed_terms.sum()) - int(np.sum(np.asarray(free)))
+    return np.asarray(found.parameters, dtype=np.float64), float(goodness), max(freedom, 1)
+
+
+@eqx.filter_jit
+def _observed(model: HistFactory) -> tuple[FitResult, Float[Array, ""], Bool[Array, " params"]]:
+    dense = model.dense()
+    data = model.data()
+    found = fit(model, data)
+    free = ~(model.fixed_parameters(dense) | found.flat)
+    return found, found.twice_nll + 2.0 * saturated(model, data, dense), free
