@@ -50,7 +50,7 @@ INSIDE = {
     " checkpoints update starts surrogate_calls epochs blocks plateaus own_loop",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",
-    "report": "drawn figures live templates robustness page watch crate",
+    "report": "drawn figures live templates robustness toys page watch crate",
     "simulate": "generate in_memory program pythia",
     "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
     "templates": "binning axes shapes smoothing surrogate variations blocks fill varied cautions",

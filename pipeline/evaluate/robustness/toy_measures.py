@@ -22,7 +22,7 @@ Statistic = Literal["t_mu", "q_0", "q_mu_tilde"]
 Trust = Literal["trusted", "not_trusted", "undecided"]
 
 
-class Measured(Written):
+class ToyMeasure(Written):
     """A number found by toys, its standard deviation, and what it should be."""
 
     value: float
@@ -52,8 +52,8 @@ class ToyTest(Written):
     toys: int
     again: int
     failed: int
-    tail: Measured
-    limit: Measured | None
+    tail: ToyMeasure
+    limit: ToyMeasure | None
     distribution: Histogrammed
 
 
@@ -80,10 +80,10 @@ class Toys(Written):
     fold: Fold
     seed: int
     tests: tuple[ToyTest, ...]
-    interval: Measured
-    bias: Measured
-    pull_mean: Measured
-    pull_width: Measured
+    interval: ToyMeasure
+    bias: ToyMeasure
+    pull_mean: ToyMeasure
+    pull_width: ToyMeasure
     at_bound: int
     pulls: Histogrammed
     goodness: Goodness | None
@@ -93,14 +93,10 @@ class Toys(Written):
 
 def statistic_of(statistic: Statistic, own: ToyNumbers, tested: float) -> Float[np.ndarray, " toys"]:
     """Return the test statistic of each toy: one-sided ones are 0 beyond the tested value."""
-    t = np.maximum(own.t, 0.0)
-    match statistic:
-        case "t_mu":
-            return t
-        case "q_0":
-            return np.where(own.poi < tested, 0.0, t)
-        case "q_mu_tilde":
-            return np.where(own.poi > tested, 0.0, t)
+    t: Float[np.ndarray, " toys"] = np.maximum(own.t, 0.0)
+    if statistic == "q_0":
+        return np.where(own.poi < tested, 0.0, t)
+    return np.where(own.poi > tested, 0.0, t) if statistic == "q_mu_tilde" else t
 
 
 def is_covered(own: ToyNumbers, tested: float, level: float) -> Bool[np.ndarray, " toys"]:
@@ -132,26 +128,26 @@ def of_q_tilde(q: Float[np.ndarray, " q"], q_a: float) -> Float[np.ndarray, " q"
     return np.where(q > q_a, beyond, half_chi_squared(q))
 
 
-def share(is_one: Bool[np.ndarray, " toys"], expected: float) -> Measured:
+def share(is_one: Bool[np.ndarray, " toys"], expected: float) -> ToyMeasure:
     """Return the part of toys for which something holds; at 0 and 1 with the error of one toy more or less."""
     size, value = is_one.size, float(np.mean(is_one))
     inside = min(max(value, 1.0 / (size + 1)), size / (size + 1))
-    return Measured(value=value, error=math.sqrt(inside * (1.0 - inside) / size), expected=expected)
+    return ToyMeasure(value=value, error=math.sqrt(inside * (1.0 - inside) / size), expected=expected)
 
 
-def mean_of(values: Float[np.ndarray, " toys"], expected: float) -> Measured:
+def mean_of(values: Float[np.ndarray, " toys"], expected: float) -> ToyMeasure:
     """Return the mean; without a toy there is none."""
     size = values.size
     mean, error = (
         (float(np.mean(values)), float(np.std(values)) / math.sqrt(size)) if size else (math.nan,) * 2
     )
-    return Measured(value=mean, error=error, expected=expected)
+    return ToyMeasure(value=mean, error=error, expected=expected)
 
 
-def width_of(values: Float[np.ndarray, " toys"]) -> Measured:
+def width_of(values: Float[np.ndarray, " toys"]) -> ToyMeasure:
     """Return the standard deviation, with the error that it has for a normal distribution."""
     width = float(np.std(values)) if values.size else math.nan
-    return Measured(value=width, error=width / math.sqrt(2.0 * max(values.size, 1)), expected=1.0)
+    return ToyMeasure(value=width, error=width / math.sqrt(2.0 * max(values.size, 1)), expected=1.0)
 
 
 def in_cells(
@@ -166,7 +162,7 @@ def in_cells(
     )
 
 
-def verdict_of(tests: Sequence[ToyTest], interval: Measured) -> tuple[Trust, str]:
+def verdict_of(tests: Sequence[ToyTest], interval: ToyMeasure) -> tuple[Trust, str]:
     """Return whether the asymptotic numbers can be trusted: each tail within 10 % of its own, two errors included.
 
     Tails are the toys that an interval, or an upper limit, does not cover, and those beyond 95 % of a statistic's
@@ -174,7 +170,8 @@ def verdict_of(tests: Sequence[ToyTest], interval: Measured) -> tuple[Trust, str
     """
     checked = {"that the interval does not cover": _beyond(interval)}
     checked |= {f"beyond 95 % of {test.statistic}": test.tail for test in tests}
-    checked |= {"that the upper limit does not cover": _beyond(t.limit) for t in tests if t.limit is not None}
+    limits = [test.limit for test in tests if test.limit is not None]
+    checked |= dict(zip(["that the upper limit does not cover"], map(_beyond, limits), strict=False))
     off = {}
     for name, own in checked.items():
         ratio = own.value / own.expected - 1.0
@@ -185,8 +182,9 @@ def verdict_of(tests: Sequence[ToyTest], interval: Measured) -> tuple[Trust, str
     name = max(off, key=lambda key: off[key][0] - off[key][1])
     if off[name][0] - off[name][1] > ALLOWED:
         own = checked[name]
-        part = f"{100 * own.value:.2f} ± {100 * own.error:.2f} %, where the asymptotic formula says {100 * own.expected:.2f} %"
-        return "not_trusted", f"not to be trusted: the part of the toys {name} is {part}"
+        part = f"{100 * own.value:.2f} ± {100 * own.error:.2f} %"
+        expected = f"{100 * own.expected:.2f} % by the asymptotic formula"
+        return "not_trusted", f"not to be trusted: the part of the toys {name} is {part}, and {expected}"
     if all(sum(pair) <= ALLOWED for pair in off.values()):
         return "trusted", f"to be trusted: every tail is within {100 * ALLOWED:g} % of the asymptotic one"
     name = max(off, key=lambda key: sum(off[key]))
@@ -197,5 +195,5 @@ def verdict_of(tests: Sequence[ToyTest], interval: Measured) -> tuple[Trust, str
     )
 
 
-def _beyond(covered: Measured) -> Measured:
+def _beyond(covered: ToyMeasure) -> ToyMeasure:
     return covered.changed(value=1.0 - covered.value, expected=1.0 - covered.expected)
