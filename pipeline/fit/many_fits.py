@@ -91,7 +91,10 @@ def fitting_at(
 
 
 def starts(
-    model: HistFactory, fitting: Fitting, data: Float[Array, "toys data"], held_at: float | None = None
+    model: HistFactory,
+    fitting: Fitting,
+    data: Float[Array, "toys data"],
+    held_at: Float[Array, ""] | float | None = None,
 ) -> Float[Array, "toys params"]:
     """Return where the fit of each data set starts, the POI held at a value, or free for None."""
     poi = poi_of(model, "toys")

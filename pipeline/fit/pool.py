@@ -47,12 +47,12 @@ POOL = PoolOptions()
 class PooledFits(eqx.Module):
     """Where fits ended; ``variance`` is that of the POI by the exact Hessian, 0 where it is held."""
 
-    parameters: Float[Array, "fits params"]
-    nll: Float[Array, " fits"]
-    edm: Float[Array, " fits"]
-    variance: Float[Array, " fits"]
-    converged: Bool[Array, " fits"]
-    steps: Int[Array, " fits"]
+    parameters: Float[Array, "*fits params"]
+    nll: Float[Array, "*fits"]
+    edm: Float[Array, "*fits"]
+    variance: Float[Array, "*fits"]
+    converged: Bool[Array, "*fits"]
+    steps: Int[Array, "*fits"]
 
 
 class _Lanes(NamedTuple):

@@ -97,7 +97,7 @@ def _of_factors(
     return found
 
 
-def twice(function: Callable[[Array], Any], at: Float[Array, " params"]) -> tuple[Any, Any, Any]:
+def twice(function: Callable[[Array], Any], at: Float[Array, "*params"]) -> tuple[Any, Any, Any]:
     """Return value, slope and curvature of a function whose rows each depend on their own parameter."""
     one = jnp.ones_like(at)
 
@@ -171,12 +171,12 @@ def _with_layer(
 
 
 def best_of_normal(
-    observed: Float[Array, " bins"],
-    inside: Float[Array, " bins"],
-    outside: Float[Array, " bins"],
-    width: Float[Array, " bins"],
-    mean: Float[Array, " bins"],
-) -> Float[Array, " bins"]:
+    observed: Float[Array, "*bins"],
+    inside: Float[Array, "*bins"],
+    outside: Float[Array, "*bins"],
+    width: Float[Array, "*bins"],
+    mean: Float[Array, "*bins"],
+) -> Float[Array, "*bins"]:
     """Return the gamma of each bin that fits best with a normal constraint.
 
     It is where ``gamma A + C - n ln(gamma A + C) + (gamma - m)^2 / 2 w^2`` is lowest; A is ``inside``, C
@@ -201,12 +201,12 @@ def best_of_normal(
 
 
 def best_of_poisson(
-    observed: Float[Array, " bins"],
-    inside: Float[Array, " bins"],
-    outside: Float[Array, " bins"],
-    factor: Float[Array, " bins"],
-    counted: Float[Array, " bins"],
-) -> Float[Array, " bins"]:
+    observed: Float[Array, "*bins"],
+    inside: Float[Array, "*bins"],
+    outside: Float[Array, "*bins"],
+    factor: Float[Array, "*bins"],
+    counted: Float[Array, "*bins"],
+) -> Float[Array, "*bins"]:
     """Return the gamma of each bin that fits best with a Poisson constraint.
 
     It is where ``gamma A + C - n ln(gamma A + C) + gamma t - a ln gamma`` is lowest; A is ``inside``, C
