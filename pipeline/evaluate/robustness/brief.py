@@ -4,7 +4,7 @@ from pipeline.data.names import Fold
 from pipeline.data.written import Written
 from pipeline.evaluate.robustness.certificate import Better, Certificate
 from pipeline.evaluate.robustness.refits import Refits, Spread
-from pipeline.evaluate.robustness.toy_measures import Goodness, ToyMeasure, Statistic, Toys, Trust
+from pipeline.evaluate.robustness.toy_measures import Goodness, Statistic, ToyMeasure, Toys, Trust
 
 
 class BetterPoint(Written):
@@ -58,8 +58,8 @@ class ToysSummary(Written):
     reason: str
     interval: ToyMeasure
     bias: ToyMeasure
-    pull_mean: ToyMeasure
-    pull_width: ToyMeasure
+    pull_mean: ToyMeasure | None
+    pull_width: ToyMeasure | None
     at_bound: int
     tests: tuple[ToyTestSummary, ...]
     goodness: Goodness | None

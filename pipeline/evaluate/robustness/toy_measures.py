@@ -82,8 +82,8 @@ class Toys(Written):
     tests: tuple[ToyTest, ...]
     interval: ToyMeasure
     bias: ToyMeasure
-    pull_mean: ToyMeasure
-    pull_width: ToyMeasure
+    pull_mean: ToyMeasure | None
+    pull_width: ToyMeasure | None
     at_bound: int
     pulls: Histogrammed
     goodness: Goodness | None
@@ -136,18 +136,15 @@ def share(is_one: Bool[np.ndarray, " toys"], expected: float) -> ToyMeasure:
 
 
 def mean_of(values: Float[np.ndarray, " toys"], expected: float) -> ToyMeasure:
-    """Return the mean; without a toy there is none."""
-    size = values.size
-    mean, error = (
-        (float(np.mean(values)), float(np.std(values)) / math.sqrt(size)) if size else (math.nan,) * 2
-    )
-    return ToyMeasure(value=mean, error=error, expected=expected)
+    """Return the mean, with its standard deviation."""
+    error = float(np.std(values)) / math.sqrt(values.size)
+    return ToyMeasure(value=float(np.mean(values)), error=error, expected=expected)
 
 
-def width_of(values: Float[np.ndarray, " toys"]) -> ToyMeasure:
+def width_of(values: Float[np.ndarray, " toys"], expected: float) -> ToyMeasure:
     """Return the standard deviation, with the error that it has for a normal distribution."""
-    width = float(np.std(values)) if values.size else math.nan
-    return ToyMeasure(value=width, error=width / math.sqrt(2.0 * max(values.size, 1)), expected=1.0)
+    width = float(np.std(values))
+    return ToyMeasure(value=width, error=width / math.sqrt(2.0 * values.size), expected=expected)
 
 
 def in_cells(
