@@ -34,16 +34,17 @@ INSIDE = {
     "evaluate": "variation_noise robustness evaluation yields change flags summary"
     " pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point rows"
     " stage cross_fitting hist_objects histograms scan workspaces",
-    "evaluate/robustness": "certificate polish refits together brief",
+    "evaluate/robustness": "certificate polish refits toy_measures toys together brief",
     "evaluate/yields": "thin selected whole outside",
     "evaluate/workspaces": "given results fits beside exchange",
     "evaluate/workspaces/exchange": "content hs3 hs3_reading combine_histograms combine combine_reading"
     " cabinetry_files hepdata formats",
-    "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
+    "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts pool"
+    " many_fits toys",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"
     " pieces suspects loss halves",
     "likelihood": "interpolation workspace structure checks patches paramsets layout multipliers stacked terms"
-    " histfactory joined cells bordered derivatives"
+    " histfactory joined cells bordered derivatives lane_templates lanes"
     " estimates vocabulary correlated specifier run_workspace",
     "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
     " weighted_sum bounds",
@@ -51,7 +52,7 @@ INSIDE = {
     " checkpoints update starts surrogate_calls epochs blocks plateaus convergence own_loop",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",
-    "report": "drawn figures live templates robustness page watch crate",
+    "report": "drawn figures live templates robustness toys page watch crate",
     "simulate": "generate in_memory program pythia",
     "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
     "templates": "binning axes shapes running_medians smoothing surrogate variations blocks fill varied cautions",

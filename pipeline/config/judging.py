@@ -6,6 +6,8 @@ from pipeline.config.model import Model
 from pipeline.config.objective import Objective
 from pipeline.config.section import MOST, Name, Section
 
+MOST_TOYS = 10_000_000
+
 
 class Alternative(Section):
     """Another model and its objective, for the events and parameters of the run."""
@@ -55,4 +57,11 @@ class Evaluate(Section):
         le=MOST,
         description="optimisations of bootstrap replicas of the training events, each as long as the run's own: the "
         "spread of the parameters and of the held-out objective; 0: none",
+    )
+    toys: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_TOYS,
+        description="pseudo-experiments of the final model, of each kind: coverage of the interval and of an upper "
+        "limit, bias, distribution of the test statistic, goodness of fit of the pseudodata (docs/toys.md); 0: none",
     )

@@ -92,6 +92,16 @@ class Config(Section):
             raise ValueError(
                 "evaluate.refits: not for a stage without a derivative, whose calls are for the run's events; set 0"
             )
+        if self.evaluate.toys and not self.model.has_workspace:
+            raise ValueError(
+                f"evaluate.toys: {self.evaluate.toys} toys are drawn from a pyhf workspace of the model, and "
+                + (
+                    "there is no model; add the section"
+                    if not self.model.is_fitted
+                    else "a constraint_width is not 1"
+                )
+                + ", or set 0"
+            )
         self._model_fits_data()
         if self.objective.template_noise:
             self._noise_is_correctable()

@@ -25,8 +25,17 @@ from pipeline.evaluate.evaluation import (
     Place,
     YieldTables,
 )
+from pipeline.evaluate.robustness.together import Robustness
+from pipeline.evaluate.robustness.toys import toys_of
 from pipeline.evaluate.rows import place, row
-from pipeline.evaluate.stage import Evaluations, JudgedPieces, evaluated, started, verdict_in_words
+from pipeline.evaluate.stage import (
+    Evaluations,
+    JudgedPieces,
+    evaluated,
+    final_model,
+    started,
+    verdict_in_words,
+)
 from pipeline.evaluate.yields.whole import ColumnsOfSamples, ratios
 from pipeline.gradient.pieces import Piece, Pieces
 from pipeline.gradient.sweeps import Executor, FreeValues
@@ -70,7 +79,8 @@ def cross_fitted(
         for number, part in enumerate(datasets.parts(config))
     )
     rows = (*(_mean_row(own) for own in trained.values()), *made.evaluation.rows)
-    return made._replace(evaluation=made.evaluation.changed(rows=rows, folds=folds))
+    robust = Robustness(toys=toys_of(config, executor, works[0], final_model(made)))
+    return made._replace(evaluation=made.evaluation.changed(rows=rows, folds=folds, robustness=robust))
 
 
 def paired(works: Sequence[Work], parameters: Sequence[FreeValues]) -> tuple[Piece, ...]:

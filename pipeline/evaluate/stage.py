@@ -19,6 +19,7 @@ from pipeline.evaluate.flags import is_apart
 from pipeline.evaluate.pyhf_fit import fit_table
 from pipeline.evaluate.robustness.certificate import ExactLooks
 from pipeline.evaluate.robustness.together import Judged, robustness_of, with_polished
+from pipeline.evaluate.robustness.toys import FinalModel, toys_of
 from pipeline.evaluate.rows import place, row, tables
 from pipeline.evaluate.summary import Seconds, summary
 from pipeline.evaluate.variation_noise import variation_noise
@@ -82,6 +83,7 @@ def all_points(
     made = evaluated(config, executor, objectives, judged, everything, places)
     result, training = points[OPTIMISED], works[datasets.TRAIN]
     robust = robustness_of(looks, columns, Judged(works, looks.judge), result, moves)
+    robust = robust.changed(toys=toys_of(config, executor, training, final_model(made)))
     flat: tuple[Plateau, ...] = ()
     if kept is not None:
         exact = made.exact[OPTIMISED, datasets.TRAIN]
@@ -90,6 +92,13 @@ def all_points(
     return made._replace(
         evaluation=made.evaluation.changed(robustness=robust, plateaus=flat, whole=everywhere)
     )
+
+
+def final_model(made: Evaluations) -> FinalModel:
+    """Return the model of the optimised point on the last fold, of which toys are made."""
+    fold, spaces = made.evaluation.last_fold, made.workspaces
+    number = made.evaluation.at(OPTIMISED, fold).exact
+    return FinalModel(fold, spaces.get((OPTIMISED, fold)), number, spaces.get((OPTIMISED, PSEUDODATA)))
 
 
 def started(config: Config) -> None:

@@ -21,8 +21,10 @@ from pipeline.evaluate.flags import Flag, flags_of_all
 from pipeline.evaluate.robustness.brief import (
     CertificateSummary,
     RefitsSummary,
+    ToysSummary,
     brief_certificate,
     brief_refits,
+    brief_toys,
 )
 from pipeline.evaluate.yields.selected import EventsOfYields, SelectedYields, yields_of
 from pipeline.gradient.loss import Described
@@ -127,6 +129,9 @@ class Summary(Written):
     refits: RefitsSummary | None = Field(
         description="optimisations of bootstrap samples of the training events; null where there are none"
     )
+    toys: ToysSummary | None = Field(
+        description="whether pseudo-experiments of the final model agree with its asymptotic numbers; null without"
+    )
     flags: tuple[Flag, ...] = Field(description="what to know before the number: bounds, derivatives, errors")
     folds: tuple[FoldSummary, ...] = Field(description="with data.folds, the optimisation outside of each")
 
@@ -196,6 +201,7 @@ def summary(
         starts=() if evaluation.folds else reached(config.optimise, optimisations[0]),
         certificate=brief_certificate(evaluation.robustness.certificate),
         refits=brief_refits(evaluation.robustness.refits),
+        toys=brief_toys(evaluation.robustness.toys),
         flags=flags_of_all(config, evaluation, optimisations),
         folds=_folds(evaluation, optimisations),
     )

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.fit.implicit import minimum, profiled, solve_information
 from pipeline.fit.newton import DEFAULTS, FitOptions, FitProblem, NewtonState, at_minimum
-from pipeline.likelihood import AnyTemplates, HistFactory, inverse_free
+from pipeline.likelihood import AnyTemplates, DenseTemplates, HistFactory, inverse_free
 
 MOST_NAMES = 8  # in a message
 
@@ -210,7 +210,15 @@ def expected_information(
     of ``-ln L`` on Asimov data without second derivatives, which cancel there. At the edge: a bin without
     expected events and a constraint term that is switched off hold none.
     """
-    dense = model.dense(templates)
+    slopes, weight = expected_slopes(model, parameters, model.dense(templates))
+    information: Float[Array, "params params"] = (slopes * weight[:, None]).T @ slopes
+    return information
+
+
+def expected_slopes(
+    model: HistFactory, parameters: Float[Array, " params"], dense: DenseTemplates
+) -> tuple[Float[Array, "data params"], Float[Array, " data"]]:
+    """Return the slopes of the expected data, and one over the variance of each; 0 for what holds no information."""
 
     def mean(p: Float[Array, " params"]) -> tuple[Array, Array]:
         expected = model.expected_data(p, dense)
@@ -221,9 +229,7 @@ def expected_information(
     auxiliary = jnp.where(terms.is_poisson, expected[bins:], dense.width**2)
     variance = jnp.concatenate([expected[:bins], auxiliary])
     used = (variance > 0) & jnp.concatenate([jnp.ones(bins, dtype=bool), terms.is_on])
-    weight = jnp.where(used, 1.0 / jnp.where(used, variance, 1.0), 0.0)
-    information: Float[Array, "params params"] = (slopes * weight[:, None]).T @ slopes
-    return information
+    return slopes, jnp.where(used, 1.0 / jnp.where(used, variance, 1.0), 0.0)
 
 
 def covariance(

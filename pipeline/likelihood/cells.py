@@ -51,7 +51,7 @@ def cells_at(
     """
     multiplying, layout = model.multiplying, model.layout
     factors, rise, bend = _of_factors(model, parameters, dense)
-    coefficients, slope, curve = _twice(model.coefficients, parameters[layout.shape_parameter])
+    coefficients, slope, curve = twice(model.coefficients, parameters[layout.shape_parameter])
     content = dense.nominal + model.sum(dense.shifts(*coefficients))
     free = jnp.concatenate([parameters, jnp.ones(1, dtype=parameters.dtype)])[multiplying.free]
     without = model.product(factors)[:, layout.channel] * jnp.prod(free, axis=0)
@@ -60,7 +60,7 @@ def cells_at(
     gammas = gammas_of(model, parameters)
     rates = jnp.sum(without * multiplied(gammas, multiplying.gamma_acts) * content, axis=0)
     terms = model.constraint_logpdf(parameters, data[rates.size :], dense)
-    divisors, free, gammas = _nudged(factors), _nudged(free), _nudged(gammas)
+    divisors, free, gammas = nudged(factors), nudged(free), nudged(gammas)
     product = model.product(divisors)[:, layout.channel] * jnp.prod(free, axis=0)
     return parameters, YieldParts(
         nll=-jnp.sum(poisson_logpdf(data[: rates.size], rates)) - jnp.sum(terms),
@@ -93,11 +93,11 @@ def _of_factors(
     model: HistFactory, parameters: Float[Array, " params"], dense: DenseTemplates
 ) -> tuple[Float[Array, "rows channels"], Float[Array, "rows channels"], Float[Array, "rows channels"]]:
     """Return value, slope and curvature of the channel-wide factors, each in its own parameter."""
-    found: tuple[Array, Array, Array] = _twice(lambda p: model.factors(p, dense), parameters)
+    found: tuple[Array, Array, Array] = twice(lambda p: model.factors(p, dense), parameters)
     return found
 
 
-def _twice(function: Callable[[Array], Any], at: Float[Array, " params"]) -> tuple[Any, Any, Any]:
+def twice(function: Callable[[Array], Any], at: Float[Array, "*params"]) -> tuple[Any, Any, Any]:
     """Return value, slope and curvature of a function whose rows each depend on their own parameter."""
     one = jnp.ones_like(at)
 
@@ -108,7 +108,7 @@ def _twice(function: Callable[[Array], Any], at: Float[Array, " params"]) -> tup
     return value, slope, curvature
 
 
-def _nudged(factors: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def nudged(factors: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Return factors with 0 replaced by the fourth root of the smallest number.
 
     A product without one or two of its factors is then a quotient, exact to rounding where they are 0, too.
@@ -171,12 +171,12 @@ def _with_layer(
 
 
 def best_of_normal(
-    observed: Float[Array, " bins"],
-    inside: Float[Array, " bins"],
-    outside: Float[Array, " bins"],
-    width: Float[Array, " bins"],
-    mean: Float[Array, " bins"],
-) -> Float[Array, " bins"]:
+    observed: Float[Array, "*bins"],
+    inside: Float[Array, "*bins"],
+    outside: Float[Array, "*bins"],
+    width: Float[Array, "*bins"],
+    mean: Float[Array, "*bins"],
+) -> Float[Array, "*bins"]:
     """Return the gamma of each bin that fits best with a normal constraint.
 
     It is where ``gamma A + C - n ln(gamma A + C) + (gamma - m)^2 / 2 w^2`` is lowest; A is ``inside``, C
@@ -201,12 +201,12 @@ def best_of_normal(
 
 
 def best_of_poisson(
-    observed: Float[Array, " bins"],
-    inside: Float[Array, " bins"],
-    outside: Float[Array, " bins"],
-    factor: Float[Array, " bins"],
-    counted: Float[Array, " bins"],
-) -> Float[Array, " bins"]:
+    observed: Float[Array, "*bins"],
+    inside: Float[Array, "*bins"],
+    outside: Float[Array, "*bins"],
+    factor: Float[Array, "*bins"],
+    counted: Float[Array, "*bins"],
+) -> Float[Array, "*bins"]:
     """Return the gamma of each bin that fits best with a Poisson constraint.
 
     It is where ``gamma A + C - n ln(gamma A + C) + gamma t - a ln gamma`` is lowest; A is ``inside``, C

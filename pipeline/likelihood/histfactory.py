@@ -233,8 +233,8 @@ class HistFactory(eqx.Module):
         return jnp.prod(jnp.concatenate([factors, one])[self.multiplying.factor_rows], axis=1)
 
     def coefficients(
-        self, alpha: Float[Array, " shapes"]
-    ) -> tuple[Float[Array, " shapes"], Float[Array, " shapes"]]:
+        self, alpha: Float[Array, "*shapes"]
+    ) -> tuple[Float[Array, "*shapes"], Float[Array, "*shapes"]]:
         """Return the factors of a histosys' ``mean`` and ``bend``, ``alpha`` the parameter of each row."""
         code, one = SHIFTS[self.codes[1]], jnp.ones_like(alpha)
         return code(alpha, one, one), code(alpha, one, -one)

@@ -18,15 +18,19 @@ from pipeline.optimise.parameters import initial_parameters
 from pipeline.templates.fill import EXACT
 
 pytestmark = pytest.mark.simulate
+TOYS = 100
 
 
 @pytest.fixture(scope="module")
 def results(miniature, miniature_columns):
-    """Two points on both folds."""
+    """Two points on both folds, and toys of the second."""
     start = initial_parameters(miniature)
+    asked = miniature.evaluate.model_copy(update={"toys": TOYS})
     points = {"initial": start, "optimised": with_values(miniature, start, {"btag": 0.4})}
     with heard() as lines:
-        return all_points(miniature, InProcess(), miniature_columns, points), lines
+        return all_points(
+            miniature.model_copy(update={"evaluate": asked}), InProcess(), miniature_columns, points
+        ), lines
 
 
 def test_the_number_is_half_the_interval(results):
@@ -45,11 +49,21 @@ def test_everything_is_reported(results, miniature):
     assert {(row.point, row.fold) for row in evaluated.rows} == keys
     assert set(workspaces) == keys | {("initial", "pseudodata"), ("optimised", "pseudodata")}
     lines = [line for line in results[1] if not line.startswith("note: ")]
-    assert len(lines) == 1 + 4 + 2 + 1  # a line each: compiling, points and folds, pseudodata, bootstrap
+    assert (
+        len(lines) == 1 + 4 + 2 + 1 + 1
+    )  # a line each: compiling, points and folds, pseudodata, bootstrap, toys
     for row in evaluated.rows:
         found = row.fit.impacts
         assert {i.label for i in found} == {s.name for s in miniature.model.systematics} | {"lumi"}
         assert all(0 < i.constraint <= 1.001 and abs(i.pull) < 1e-3 for i in found)
+
+
+def test_toys_are_of_the_optimised_point_on_held_out_events(results):
+    toys = results[0].evaluation.robustness.toys
+    assert (toys.fold, toys.tests[0].toys + toys.tests[0].failed) == ("held_out", TOYS)
+    assert toys.tests[0].failed < 0.05 * TOYS
+    assert abs(toys.interval.value - toys.interval.expected) < 4 * toys.interval.error
+    assert 0 <= toys.goodness.p_value <= 1
 
 
 def test_folds_predict_the_same_yield_within_statistics(results, miniature):

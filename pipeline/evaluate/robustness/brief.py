@@ -4,6 +4,7 @@ from pipeline.data.names import Fold
 from pipeline.data.written import Written
 from pipeline.evaluate.robustness.certificate import Better, Certificate
 from pipeline.evaluate.robustness.refits import Refits, Spread
+from pipeline.evaluate.robustness.toy_measures import Goodness, Statistic, ToyMeasure, Toys, Trust
 
 
 class BetterPoint(Written):
@@ -34,6 +35,46 @@ class RefitsSummary(Written):
     failed: int
     objective: Spread | None
     parameters: dict[str, Spread]
+
+
+class ToyTestSummary(Written):
+    """A test statistic on toys: how many, and how many of them are beyond 95 % of its asymptotic distribution."""
+
+    statistic: Statistic
+    tested: float
+    toys: int
+    again: int
+    failed: int
+    tail: ToyMeasure
+    limit: ToyMeasure | None
+
+
+class ToysSummary(Written):
+    """What toys say of the asymptotic number."""
+
+    fold: Fold
+    seed: int
+    verdict: Trust
+    reason: str
+    interval: ToyMeasure
+    bias: ToyMeasure
+    pull_mean: ToyMeasure | None
+    pull_width: ToyMeasure | None
+    at_bound: int
+    tests: tuple[ToyTestSummary, ...]
+    goodness: Goodness | None
+
+
+def brief_toys(found: Toys | None) -> ToysSummary | None:
+    """Return toys without their histograms."""
+    if found is None:
+        return None
+    same = {name: getattr(found, name) for name in ToysSummary.model_fields if name != "tests"}
+    tests = (
+        ToyTestSummary(**{name: getattr(test, name) for name in ToyTestSummary.model_fields})
+        for test in found.tests
+    )
+    return ToysSummary(**same, tests=tuple(tests))
 
 
 def brief_certificate(found: Certificate | None) -> CertificateSummary | None:

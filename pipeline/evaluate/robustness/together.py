@@ -13,6 +13,7 @@ from pipeline.data.written import Written
 from pipeline.evaluate.robustness.certificate import Certificate, ExactLooks, certificate
 from pipeline.evaluate.robustness.polish import Move, polished
 from pipeline.evaluate.robustness.refits import Refits, SavedRefits, refits
+from pipeline.evaluate.robustness.toy_measures import Toys
 from pipeline.gradient.loss import Judge, judge
 from pipeline.gradient.sweeps import FreeValues
 from pipeline.gradient.work import Work, prepare_work
@@ -21,11 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 class Robustness(Written):
-    """The certificate of the optimised point, the moves to the polished one, the refits; None: not asked for."""
+    """The certificate of the optimised point, the moves to the polished one, refits, toys; None: not asked for."""
 
     certificate: Certificate | None = None
     moves: tuple[Move, ...] | None = None
     refits: Refits | None = None
+    toys: Toys | None = None
 
 
 class Judged(NamedTuple):
