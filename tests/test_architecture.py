@@ -27,8 +27,8 @@ INSIDE = {
     "cli/verbs": "starting checks events stages watching estimates points workspaces snakefile crate schema",
     "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding coffea_weights branches rootfile bookkeeping inventory preselection selection one_file make",
-    "config": "textfiles sources targets section kinds notation cluster events channels model quantities objective"
-    " optimisation judging sections reader",
+    "config": "textfiles sources targets section kinds notation cluster events channels model groups quantities"
+    " objective optimisation judging sections reader",
     "data": "names atomic jsonfiles written record progress event_random store results checksums manifest jobs datasets"
     " column_file normalisation provenance fingerprint run_files",
     "evaluate": "variation_noise robustness evaluation yields change flags summary"
@@ -37,7 +37,8 @@ INSIDE = {
     "evaluate/robustness": "certificate polish refits together brief",
     "evaluate/yields": "selected whole outside",
     "evaluate/workspaces": "given results fits beside",
-    "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",
+    "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts"
+    " shares breakdown",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"
     " pieces suspects loss halves",
     "likelihood": "interpolation workspace structure checks patches paramsets layout multipliers stacked terms"

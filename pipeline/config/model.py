@@ -9,6 +9,7 @@ from pipeline.config.section import Name, Section
 
 LUMINOSITY = "lumi"
 """The parameter of the luminosity, in pyhf's vocabulary."""
+GROUP = "the group whose part of the uncertainty it is in the breakdown; absent: one of its own name"
 
 
 class NormFactor(Section):
@@ -20,6 +21,7 @@ class NormFactor(Section):
         default=1.0, description="start value, and the value in Asimov data; inside `bounds`"
     )
     bounds: tuple[float, float] = Field(default=(0.0, 10.0), description="bounds of the fit, lower first")
+    group: str | None = Field(default=None, min_length=1, description=GROUP)
 
     @pydantic.model_validator(mode="after")
     def _inside(self) -> "NormFactor":
@@ -38,6 +40,7 @@ class _Systematic(Section):
     samples: tuple[Name, ...] | None = Field(
         default=None, min_length=1, description="affected samples; absent: all"
     )
+    group: str | None = Field(default=None, min_length=1, description=GROUP)
     constraint_width: float | Literal["none"] = Field(
         default=1.0,
         description="standard deviation of its constraint term, `none` for no such term; pyhf knows 1 only: "
@@ -140,7 +143,12 @@ class Model(Section):
     luminosity_uncertainty: float | None = Field(
         default=None, ge=1e-6, description="relative; adds pyhf's `lumi` modifier to every sample"
     )
-    mc_statistics: bool = Field(default=True, description="one `staterror` parameter per bin")
+    luminosity_group: str | None = Field(
+        default=None, min_length=1, description="the `group` of that parameter"
+    )
+    mc_statistics: bool = Field(
+        default=True, description="one `staterror` parameter per bin, in the group `mc_statistics`"
+    )
     pseudodata: dict[str, float] = Field(
         default={},
         description="data for a fit of all events: factor on each sample, `process` or `process__variation`; the "

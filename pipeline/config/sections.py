@@ -9,6 +9,7 @@ from pydantic import Field
 from pipeline.config.channels import Channel
 from pipeline.config.cluster import Cluster
 from pipeline.config.events import AnalysisSection, Data, Simulate
+from pipeline.config.groups import groups_of
 from pipeline.config.judging import Alternative, Evaluate
 from pipeline.config.model import Model, NormPlusShapeSystematic
 from pipeline.config.objective import McStatistics, Objective, OfNuisanceParameters
@@ -155,6 +156,11 @@ class Config(Section):
         """The channels of the fit."""
         return {name: channel for name, channel in self.channels.items() if channel.in_fit}
 
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The groups of uncertainties of the model, with the parameters of each."""
+        return groups_of(self.model, self.regions)
+
     def _objective_fits_model(self) -> None:
         if self.model.is_fitted and not self.regions:
             raise ValueError("channels: every one has in_fit: false; a fit needs at least one")
@@ -172,6 +178,7 @@ class Config(Section):
             )
         self._penalties_fit_model()
         if self.model.is_fitted:
+            _ = self.groups  # refuses those that mean nothing
             self._objective_inside_bounds()
 
     def _penalties_fit_model(self) -> None:
@@ -223,6 +230,9 @@ class Config(Section):
             content["optimise"].pop(key)
         content["cluster"] = self.cluster.numerics
         content["model"].pop("pseudodata")
+        content["model"].pop("luminosity_group")
+        for entry in (*content["model"]["normfactors"], *content["model"]["systematics"]):
+            entry.pop("group")
         for channel in content["channels"].values():
             channel.pop("histogram")
         for labelled in (*content["channels"].values(), *content["data"]["samples"].values()):

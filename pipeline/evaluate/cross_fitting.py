@@ -151,6 +151,8 @@ def _mean_row(rows: Sequence[EvaluatedPoint]) -> EvaluatedPoint:
         cautions=(),
         templates=_mean_tables([row.templates for row in rows]),
         fit=None,
+        breakdowns={},
+        breakdown_missing="",
         **_means(rows),
     )
 

@@ -40,6 +40,8 @@ def row(
         cautions=tuple(cautious),
         templates=tables(config, result.templates, pieces[0].work.axes),
         fit=result.fit,
+        breakdowns=result.breakdowns.found,
+        breakdown_missing=result.breakdowns.missing,
     )
 
 

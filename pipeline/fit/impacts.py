@@ -54,10 +54,22 @@ def impacts(spec: Workspace, widths_before: Mapping[str, float]) -> list[Impact]
         FitError: a fit did not converge.
     """
     model, data, best, sigma = _fitted(spec)
+    return impacts_of(model, data, best, sigma, widths_before, poi_of(model, "impacts"))
+
+
+def impacts_of(
+    model: HistFactory,
+    data: Float[Array, " data"],
+    best: FitResult,
+    sigma: Float[Array, " params"],
+    widths_before: Mapping[str, float],
+    place: int,
+) -> list[Impact]:
+    """Return the impacts on the parameter at a place, see ``impacts``, around a fit."""
     found = []
     for name, width in widths_before.items():
         index = model.parameter_names.index(name)
-        up, down = (_shift(model, data, best, index, sign * sigma[index]) for sign in (+1, -1))
+        up, down = (_shift(model, data, best, index, sign * sigma[index], place) for sign in (+1, -1))
         pull = float((best.parameters[index] - model.initial[index]) / width)
         constraint = float(sigma[index] / width)
         found.append(Impact(label=name, pull=pull, constraint=constraint, up=up, down=down))
@@ -161,13 +173,24 @@ def _fitted(
 ) -> tuple[HistFactory, Float[Array, " data"], FitResult, Float[Array, " params"]]:
     """Return the model and data of a workspace, the best fit, and the standard deviations there."""
     model = HistFactory.from_workspace(spec)
+    return model, *fit_to_observations(model)
+
+
+def fit_to_observations(
+    model: HistFactory,
+) -> tuple[Float[Array, " data"], FitResult, Float[Array, " params"]]:
+    """Return the observations of a model, the best fit, and the standard deviations there.
+
+    Raises:
+        FitError: the fit did not converge, or nothing determines the POI.
+    """
     data = model.data()
     best = _fit(model, data, model.initial, model.fixed)
     poi = model.poi_index
     if poi is not None and not bool(best.converged & ~best.flat[poi]) and (reason := undetermined(model)):
         raise FitError(reason)
     _converged(model, best)
-    return model, data, best, jnp.sqrt(jnp.diagonal(_covariance(model, best.parameters, data)))
+    return data, best, jnp.sqrt(jnp.diagonal(_covariance(model, best.parameters, data)))
 
 
 @eqx.filter_jit
@@ -193,14 +216,19 @@ def _covariance(
 
 
 def _shift(
-    model: HistFactory, data: Float[Array, " data"], best: FitResult, index: int, by: Float[Array, ""]
+    model: HistFactory,
+    data: Float[Array, " data"],
+    best: FitResult,
+    index: int,
+    by: Float[Array, ""],
+    place: int,
 ) -> float | None:
     start = best.parameters.at[index].add(by)
     found = _fit(model, data, start, model.fixed.at[index].set(True))
     if int(found.status) == FitStatus.NOT_FINITE:
         return None
     moved = _converged(model, found)
-    return float(np.asarray(moved.parameters - best.parameters)[model.poi_index])
+    return float(np.asarray(moved.parameters - best.parameters)[place])
 
 
 def _converged(model: HistFactory, result: FitResult) -> FitResult:

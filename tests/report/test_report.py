@@ -23,6 +23,7 @@ from pipeline.evaluate.evaluation import (
     YieldTables,
 )
 from pipeline.evaluate.yields.selected import Yield, selected
+from pipeline.fit.breakdown import Breakdown, GroupPart, SystematicPart
 from pipeline.fit.impacts import Impact
 from pipeline.report.templates import templates
 
@@ -59,6 +60,21 @@ def sumw2_of(run):
     return {c: {s: (0.5, 1.0, 1.5 + i) for i, s in enumerate(run.data.samples)} for c in run.channels}
 
 
+def breakdown_of(total):
+    """A breakdown with parts of both kinds, and a free parameter."""
+    return Breakdown(
+        total=total,
+        groups={
+            "data_statistics": GroupPart(parameters=(), impact=0.8 * total, traditional=0.7 * total),
+            "jets": GroupPart(
+                parameters=("Jet energy scale", "lumi"), impact=0.6 * total, traditional=0.0654
+            ),
+            "W+jets norm": GroupPart(parameters=("W+jets norm",), impact=None, traditional=0.0321),
+        },
+        systematics={"Jet energy scale": SystematicPart(impact=-0.0456, up=-0.0567, down=None)},
+    )
+
+
 def evaluation_of(run):
     """What `evaluate` writes, with numbers of our own."""
     labels = ("ttbar_norm", "Jet energy scale", "lumi", "staterror_4j1b[0]")
@@ -80,7 +96,14 @@ def evaluation_of(run):
     return contracts.evaluation(
         rows=[
             contracts.row(
-                p, f, templates=templates, fit=fit, exact=values[p], relaxed=values[p], pyhf=values[p]
+                p,
+                f,
+                templates=templates,
+                fit=fit,
+                exact=values[p],
+                relaxed=values[p],
+                pyhf=values[p],
+                breakdowns={"ttbar_norm": breakdown_of(values[p])},
             )
             for f in ("train", "held_out")
             for p in values
@@ -147,6 +170,31 @@ def test_every_figure_is_said_in_words(page):
     assert len(set(texts)) == len(texts)
     assert any("jet_pt from 30 to 31" in text for text in texts)
     assert any("Jet energy scale 0.02 and -0.03" in text for text in texts)
+
+
+def test_the_breakdown_has_both_kinds_of_impacts_side_by_side(page, run, tmp_path):
+    rows = {
+        row[0]: row for row in re.findall(r"<tr[^>]*>" + 5 * r"<td>(?:<b>)?([^<]*)(?:</b>)?</td>\s*", page)
+    }
+    assert rows["data_statistics"] == ("data_statistics", "0.09876", "0.08", "64.0", "0.07")
+    assert rows["jets"] == ("jets", "0.07407", "0.06", "36.0", "0.0654")
+    assert rows["W+jets norm"] == ("W+jets norm", "none", "none", "0.0", "0.0321")
+    assert rows["total"] == ("total", "0.1235", "0.1", "100.0", "")
+    assert '<td class="text">Jet energy scale, lumi</td>' in page
+    assert "<td>Jet energy scale</td><td>-0.0456</td><td>-0.0567</td><td>none</td>" in page
+    assert "The traditional ones need not add up" in page
+    without = contracts.with_rows(
+        evaluation_of(run), lambda row: True, breakdowns={}, breakdown_missing="nothing determines it"
+    )
+    report.write(
+        run,
+        records_of(**CUTS),
+        without,
+        provenances_of(run),
+        page=tmp_path / "a.html",
+        figures=tmp_path / "figures",
+    )
+    assert "There is no breakdown: nothing determines it" in (tmp_path / "a.html").read_text()
 
 
 def test_the_pdf_of_a_figure_is_one(results):

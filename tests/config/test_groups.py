@@ -1,0 +1,81 @@
+"""Groups of uncertainties: each parameter in one, and none that means something else."""
+
+import pytest
+
+from pipeline import config
+from pipeline.config.groups import members_of
+from pipeline.errors import ConfigError
+
+SYSTEMATICS = (
+    "[{name: a, type: Normalization, up: 0.1, down: -0.1%s}, "
+    "{name: b, type: Normalization, up: 0.2, down: -0.2%s}]"
+)
+
+
+@pytest.fixture
+def path(request):
+    return request.config.rootpath / "config" / "miniature.yaml"
+
+
+def loaded(path, first="", second="", *more):
+    return config.load(path, [f"model.systematics={SYSTEMATICS % (first, second)}", *more])
+
+
+def test_parameters_without_a_group_are_their_own(path):
+    norms = "model.normfactors=[{name: ttbar_norm, samples: [ttbar]}, {name: free, samples: [wjets], group: jets}]"
+    run = loaded(path, ", group: jets", "", "model.luminosity_group=the machine", norms)
+    assert run.groups == {
+        "data_statistics": (),
+        "mc_statistics": ("staterror_4j1b", "staterror_4j2b"),
+        "jets": ("free", "a"),
+        "b": ("b",),
+        "the machine": ("lumi",),
+    }
+    assert "mc_statistics" not in loaded(path, "", "", "model.mc_statistics=false").groups
+
+
+def test_a_group_decides_no_result(path):
+    plain = loaded(path).physics()
+    assert loaded(path, ", group: jets", ", group: jets", "model.luminosity_group=c").physics() == plain
+
+
+@pytest.mark.parametrize(
+    ("first", "more", "message"),
+    [
+        (", group: data_statistics", [], "the group 'data_statistics' of 'a' is the name of what the events"),
+        (", group: mc_statistics", [], "the group 'mc_statistics' of 'a' is the name"),
+        (", group: b", [], "the group 'b' of 'a' has the name of a parameter that is not in it"),
+        (
+            "",
+            ["model.normfactors=[{name: ttbar_norm, samples: [ttbar], group: signal}]"],
+            "the parameter of interest 'ttbar_norm' has the group 'signal'; .*; remove group",
+        ),
+        (
+            "",
+            ["model.luminosity_uncertainty=null", "model.luminosity_group=c"],
+            "luminosity_group: 'c', but there is no luminosity_uncertainty",
+        ),
+    ],
+)
+def test_what_means_nothing_is_refused(path, first, more, message):
+    with pytest.raises(ConfigError, match=message):
+        loaded(path, first, "", *more)
+
+
+def test_a_group_may_have_the_name_of_one_of_its_parameters(path):
+    assert loaded(path, ", group: b", ", group: b").groups["b"] == ("a", "b")
+
+
+def test_members_of_a_group_are_named_or_its_absence_is():
+    groups = {"data_statistics": (), "jets": ("jes", "jer"), "free": ("mu_b",)}
+    assert members_of("jets", groups, ["mu_b"], "objective") == ("jes", "jer")
+    assert members_of("data_statistics", groups, ["mu_b"], "objective") == ()
+    message = (
+        "no systematic has the group 'jet'; groups are 'data_statistics', 'jets', 'free'; nearest: 'jets'"
+    )
+    with pytest.raises(ValueError, match=message):
+        members_of("jet", groups, ["mu_b"], "objective")
+    with pytest.raises(
+        ValueError, match=r"group 'free' has free parameters alone, 'mu_b'.* is in 'data_statistics'"
+    ):
+        members_of("free", groups, ["mu_b"], "objective")
