@@ -27,8 +27,8 @@ INSIDE = {
     "cli/verbs": "starting checks events stages watching estimates points workspaces snakefile crate schema",
     "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding coffea_weights branches rootfile bookkeeping inventory preselection selection one_file make",
-    "config": "textfiles sources targets section kinds notation cluster events channels model groups quantities"
-    " objective optimisation judging sections reader",
+    "config": "textfiles sources targets section kinds notation cluster events channels model groups quantity"
+    " quantities objective optimisation judging sections reader",
     "data": "names atomic jsonfiles written record progress event_random store results checksums manifest jobs datasets"
     " column_file normalisation provenance fingerprint run_files",
     "evaluate": "variation_noise robustness evaluation yields change flags summary"
@@ -44,7 +44,7 @@ INSIDE = {
     "likelihood": "interpolation workspace structure checks patches paramsets layout multipliers stacked terms"
     " histfactory cells bordered derivatives"
     " specifier run_workspace",
-    "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
+    "objective": "value signature mean merit asimov_significance precision parts sensitivity cross_entropy penalties"
     " weighted_sum bounds",
     "optimise": "schedule parameters given_values width_names width_uses automatic_widths first_step kept leading"
     " checkpoints update starts surrogate_calls epochs blocks plateaus own_loop",

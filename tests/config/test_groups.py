@@ -79,3 +79,46 @@ def test_members_of_a_group_are_named_or_its_absence_is():
         ValueError, match=r"group 'free' has free parameters alone, 'mu_b'.* is in 'data_statistics'"
     ):
         members_of("free", groups, ["mu_b"], "objective")
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ("{kind: uncertainty_part}", "'uncertainty_part' needs either group or sources"),
+        ("{kind: uncertainty_part, group: jets, sources: [a]}", "needs either group or sources"),
+        (
+            "{kind: uncertainty_part, group: jet}",
+            "no systematic has the group 'jet'; groups are 'data_statistics', 'mc_statistics', 'jets', 'lumi'; near",
+        ),
+        ("{kind: uncertainty_part, sources: [c]}", "parameter 'c' is not in the model"),
+        (
+            "{kind: uncertainty_part, sources: [ttbar_norm]}",
+            "'ttbar_norm' has no constraint term, and so no part",
+        ),
+        (
+            "{kind: weighted_sum, terms: [{kind: uncertainty_part, group: b}]}",
+            "no systematic has the group 'b'",
+        ),
+        ("{kind: poi_uncertainty, parameter: a, combination: {b: 1}}", "which is it of"),
+        ("{kind: poi_uncertainty, combination: {a: 1, b: 0}}", "has a factor of 0"),
+        ("{kind: poi_uncertainty, combination: {a: 1, c: 2}}", "parameter 'c' is not in the model"),
+    ],
+)
+def test_objectives_of_parts_and_combinations_name_what_is_there(path, objective, message):
+    with pytest.raises(ConfigError, match=message):
+        loaded(path, ", group: jets", ", group: jets", f"objective={objective}")
+
+
+def test_an_objective_of_a_group_is_one_of_its_parameters(path):
+    jets, part = ", group: jets", "{kind: uncertainty_part, group: jets, weight: 2}"
+    run = loaded(path, jets, jets, f"objective={{kind: weighted_sum, terms: [{part}, {{kind: cls}}]}}")
+    (found, other) = run.objective_of_parameters.parts
+    assert found.sources == ("a", "b")
+    assert found.title == "part of the uncertainty on the parameter of interest by jets"
+    assert other == run.objective.parts[1]
+    data = loaded(path, jets, "", "objective={kind: uncertainty_part, group: data_statistics, parameter: a}")
+    assert data.objective_of_parameters.quantity.sources == ()
+    assert (
+        loaded(path, jets, jets, f"objective={part.replace(', weight: 2', '')}").physics()
+        != loaded(path, jets, "", f"objective={part.replace(', weight: 2', '')}").physics()
+    )
