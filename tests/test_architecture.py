@@ -38,7 +38,7 @@ INSIDE = {
     "evaluate/yields": "selected whole outside",
     "evaluate/workspaces": "given results fits beside",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts"
-    " shares breakdown",
+    " shares breakdown contour",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"
     " pieces suspects loss halves",
     "likelihood": "interpolation workspace structure checks patches paramsets layout multipliers stacked terms"
@@ -50,7 +50,7 @@ INSIDE = {
     " checkpoints update starts surrogate_calls epochs blocks plateaus own_loop",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",
-    "report": "drawn figures live templates robustness page watch crate",
+    "report": "drawn figures live templates robustness contours page watch crate",
     "simulate": "generate in_memory program pythia",
     "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
     "templates": "binning axes shapes smoothing surrogate variations blocks fill varied cautions",

@@ -14,14 +14,15 @@ Groups = Mapping[str, tuple[str, ...]]
 
 
 def groups_of(model: Model, channels: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return the groups of a model, one of its own for a parameter without; none of the POI.
+    """Return the groups of a model, one of its own for a parameter without; none of a POI.
 
     Args:
         channels: those of the fit, whose simulated events are a group.
 
     Raises:
-        ValueError: the POI is in a group, or a group has a name that means something else.
+        ValueError: a further POI is none, a POI is in a group, or a group has a name that means something else.
     """
+    _require_pois(model)
     given = _given(model)
     members: dict[str, list[str]] = {}
     for parameter, group in given.items():
@@ -57,15 +58,26 @@ def members_of(group: str, groups: Groups, free: Iterable[str], what: str) -> tu
     return members
 
 
-def _given(model: Model) -> dict[str, str | None]:
-    """Return the group that the configuration gives each parameter but the POI."""
-    for entry in model.normfactors:
-        if entry.name == model.poi and entry.group is not None:
+def _require_pois(model: Model) -> None:
+    allowed = [entry.name for entry in model.normfactors if entry.name != model.poi]
+    for name in model.further_pois:
+        if name not in allowed:
             raise ValueError(
-                f"model.normfactors: the parameter of interest {model.poi!r} has the group {entry.group!r}; its "
+                f"model.further_pois: {name!r} is not one of the normfactors but the POI, {allowed}; name one of these"
+            )
+    if len(set(model.further_pois)) < len(model.further_pois):
+        raise ValueError(f"model.further_pois: {list(model.further_pois)} name one twice; name each once")
+
+
+def _given(model: Model) -> dict[str, str | None]:
+    """Return the group that the configuration gives each parameter but those of interest."""
+    for entry in model.normfactors:
+        if entry.name in model.pois and entry.group is not None:
+            raise ValueError(
+                f"model.normfactors: the parameter of interest {entry.name!r} has the group {entry.group!r}; its "
                 "uncertainty is what the groups are parts of; remove group"
             )
-    others = [entry for entry in model.normfactors if entry.name != model.poi]
+    others = [entry for entry in model.normfactors if entry.name not in model.pois]
     found = {entry.name: entry.group for entry in (*others, *model.systematics)}
     if model.luminosity_uncertainty is not None:
         return found | {LUMINOSITY: model.luminosity_group}

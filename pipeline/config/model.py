@@ -138,6 +138,11 @@ class Model(Section):
     """The statistical model, in cabinetry's vocabulary. A run without one has an objective that needs no fit."""
 
     poi: str = Field(default="", description="parameter of interest: one of the norm factors")
+    further_pois: tuple[str, ...] = Field(
+        default=(),
+        description="other norm factors of interest: evaluation and report have the uncertainty of each, and contours "
+        "of each pair; pyhf knows `poi` alone",
+    )
     normfactors: tuple[NormFactor, ...] = Field(default=(), description="free normalisations, at least one")
     systematics: tuple[Systematic, ...] = Field(default=(), description="constrained nuisance parameters")
     luminosity_uncertainty: float | None = Field(
@@ -190,6 +195,11 @@ class Model(Section):
     def is_fitted(self) -> bool:
         """Whether there is a model at all."""
         return bool(self.poi)
+
+    @property
+    def pois(self) -> tuple[str, ...]:
+        """All parameters of interest, pyhf's first."""
+        return (self.poi, *self.further_pois)
 
     @property
     def has_workspace(self) -> bool:

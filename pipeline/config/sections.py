@@ -250,6 +250,7 @@ class Config(Section):
         content["objective"] = self.objective_of_parameters.model_dump(mode="json")
         content["model"].pop("pseudodata")
         content["model"].pop("luminosity_group")
+        content["model"].pop("further_pois")
         for entry in (*content["model"]["normfactors"], *content["model"]["systematics"]):
             entry.pop("group")
         for channel in content["channels"].values():

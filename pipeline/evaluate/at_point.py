@@ -12,6 +12,7 @@ from pipeline.errors import ConfigError, FitError
 from pipeline.evaluate.evaluation import EvaluatedKind, Missing, Number, Numbers, PyhfFit
 from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreement
 from pipeline.fit.breakdown import Breakdown, breakdown
+from pipeline.fit.contour import Contour, contours
 from pipeline.gradient.loss import Judge, judge
 from pipeline.gradient.pieces import Piece, Pieces, added
 from pipeline.gradient.sweeps import Executor, FreeValues
@@ -49,11 +50,13 @@ class Objectives(NamedTuple):
     others: dict[str, ModelPieces]
 
 
-class Breakdowns(NamedTuple):
-    """The breakdown of each parameter of interest by name, or why there is none."""
+class Parts(NamedTuple):
+    """The breakdown of each parameter of interest, the contours of each pair of them; or why there are none."""
 
-    found: dict[str, Breakdown]
-    missing: str = ""
+    breakdowns: dict[str, Breakdown]
+    no_breakdown: str = ""
+    contours: tuple[Contour, ...] = ()
+    no_contours: str = ""
 
 
 class Verdict(NamedTuple):
@@ -70,7 +73,7 @@ class Verdict(NamedTuple):
     fit: PyhfFit | None
     also: dict[str, Numbers]
     missing: list[Missing]
-    breakdowns: Breakdowns
+    parts: Parts
 
     @property
     def pyhf(self) -> Number:
@@ -144,21 +147,26 @@ def verdict_of(
         )
         for name, other in config.alternatives.items()
     }
-    parts = _breakdowns(config, objectives.own.specifier, exact, fit)
+    parts = _parts(config, objectives.own.specifier, exact, fit)
     return Verdict(exact, spec, number, soft, fit, also, missing, parts)
 
 
-def _breakdowns(
-    config: Config, specifier: Specifier | None, exact: Templates, fit: PyhfFit | None
-) -> Breakdowns:
+def _parts(config: Config, specifier: Specifier | None, exact: Templates, fit: PyhfFit | None) -> Parts:
     """Return what the uncertainties of the parameters of interest are made of, in the fit with hard cuts."""
     if specifier is None:
-        return Breakdowns({})
+        return Parts({})
     model, known = likelihood(exact, specifier), None if fit is None else fit.impacts
+    pois, groups = config.model.pois, config.groups
+    found = Parts({})
     try:
-        return Breakdowns({config.model.poi: breakdown(model, config.groups, known=known)})
+        breakdowns = {poi: breakdown(model, groups, parameter=poi, known=known) for poi in pois}
+        found = found._replace(breakdowns=breakdowns)
     except FitError as error:
-        return Breakdowns({}, str(error))
+        found = found._replace(no_breakdown=str(error))
+    try:
+        return found._replace(contours=tuple(contours(model, pois)) if len(pois) > 1 else ())
+    except FitError as error:
+        return found._replace(no_contours=str(error))
 
 
 class _Attempt(NamedTuple):

@@ -153,6 +153,8 @@ def _mean_row(rows: Sequence[EvaluatedPoint]) -> EvaluatedPoint:
         fit=None,
         breakdowns={},
         breakdown_missing="",
+        contours=(),
+        contours_missing="",
         **_means(rows),
     )
 

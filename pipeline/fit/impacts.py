@@ -10,7 +10,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.data.written import Written
 from pipeline.errors import FitError
@@ -147,12 +147,26 @@ class Profile:
         return rise
 
     def _at(self, poi: float, start: Float[Array, " params"]) -> FitResult | None:
-        fixed = self._model.fixed.at[self.poi].set(True)
-        found = _fit(self._model, self._data, start.at[self.poi].set(poi), fixed)
-        if int(found.status) == FitStatus.NOT_FINITE:
-            return None
-        rates = np.asarray(_rates(self._model, _converged(self._model, found).parameters))
-        return found if rates.min() >= NO_EVENTS * np.abs(rates).max() else None
+        return held_fit(self._model, self._data, {self.poi: poi}, start)
+
+
+def held_fit(
+    model: HistFactory, data: Float[Array, " data"], held: Mapping[int, float], start: Float[Array, " params"]
+) -> FitResult | None:
+    """Return the fit with parameters held, by their places, also beyond their bounds.
+
+    None where there is no likelihood, as where a bin would expect fewer than no events.
+
+    Raises:
+        FitError: the fit did not converge.
+    """
+    places = np.asarray([*held])
+    begin = start.at[places].set(jnp.asarray([*held.values()], dtype=start.dtype))
+    found = _fit(model, data, begin, model.fixed.at[places].set(True))
+    if int(found.status) == FitStatus.NOT_FINITE:
+        return None
+    rates = np.asarray(_rates(model, _converged(model, found).parameters))
+    return found if rates.min() >= NO_EVENTS * np.abs(rates).max() else None
 
 
 def widths_before(model: Any, prefit_uncertainties: Iterable[float]) -> dict[str, float]:
@@ -213,6 +227,18 @@ def _covariance(
     model: HistFactory, parameters: Float[Array, " params"], data: Float[Array, " data"]
 ) -> Float[Array, "params params"]:
     return covariance(model, parameters, data)
+
+
+def pair_covariance(
+    model: HistFactory,
+    parameters: Float[Array, " params"],
+    data: Float[Array, " data"],
+    places: Int[np.ndarray, " chosen"],
+) -> Float[np.ndarray, "chosen chosen"]:
+    """Return the covariance of some parameters at a fitted point."""
+    whole = np.asarray(_covariance(model, parameters, data))
+    found: Float[np.ndarray, "chosen chosen"] = whole[np.ix_(places, places)]
+    return found
 
 
 def _shift(

@@ -30,8 +30,8 @@ from pipeline.evaluate.yields.selected import (
     yields_of,
 )
 from pipeline.fit.interval import Method
+from pipeline.report import contours, robustness, templates
 from pipeline.report import figures as draw
-from pipeline.report import robustness, templates
 from pipeline.report.drawn import Drawn, embedded, save
 from pipeline.templates import cautions
 
@@ -142,7 +142,7 @@ def _figures(
     if fit is not None and fit.impacts:
         drawn["pulls"] = draw.pulls(evaluation, fold)
         drawn["ranking"] = draw.ranking(config, fit.impacts)
-    return drawn | robustness.figures(config, evaluation)
+    return drawn | contours.figures(evaluation) | robustness.figures(config, evaluation)
 
 
 def _yields(

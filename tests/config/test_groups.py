@@ -62,6 +62,25 @@ def test_what_means_nothing_is_refused(path, first, more, message):
         loaded(path, first, "", *more)
 
 
+TWO = "model.normfactors=[{name: ttbar_norm, samples: [ttbar]}, {name: other, samples: [wjets]%s}]"
+
+
+def test_further_parameters_of_interest_are_in_no_group(path):
+    run = loaded(path, "", "", TWO % "", "model.further_pois=[other]")
+    assert run.model.pois == ("ttbar_norm", "other")
+    assert "other" not in run.groups
+    assert run.physics() == loaded(path, "", "", TWO % "").physics()
+    with pytest.raises(ConfigError, match="parameter of interest 'other' has the group 'jets'"):
+        loaded(path, "", "", TWO % ", group: jets", "model.further_pois=[other]")
+    for further, message in (
+        ("[ttbar_norm]", r"'ttbar_norm' is not one of the normfactors but the POI, \['other'\]"),
+        ("[a]", "'a' is not one of the normfactors"),
+        ("[other, other]", "name one twice"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            loaded(path, "", "", TWO % "", f"model.further_pois={further}")
+
+
 def test_a_group_may_have_the_name_of_one_of_its_parameters(path):
     assert loaded(path, ", group: b", ", group: b").groups["b"] == ("a", "b")
 

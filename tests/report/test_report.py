@@ -24,6 +24,7 @@ from pipeline.evaluate.evaluation import (
 )
 from pipeline.evaluate.yields.selected import Yield, selected
 from pipeline.fit.breakdown import Breakdown, GroupPart, SystematicPart
+from pipeline.fit.contour import Contour, ContourPoint
 from pipeline.fit.impacts import Impact
 from pipeline.report.templates import templates
 
@@ -75,6 +76,21 @@ def breakdown_of(total):
     )
 
 
+def contour_of(width):
+    """A triangle and one twice as large, around (1, 2); one of its corners is where the model ends."""
+
+    def curve(size):
+        corners = ((1.0 - size, 2.0, False), (1.0 + size, 2.0, False), (1.0, 2.0 + 2 * size, True))
+        return tuple(ContourPoint(x=x, y=y, is_bound=bound) for x, y, bound in corners)
+
+    return Contour(
+        parameters=("ttbar_norm", "W+jets norm"),
+        best=(1.0, 2.0),
+        covariance=((width**2, 0.5 * width**2), (0.5 * width**2, width**2)),
+        curves={"0.68": curve(width), "0.95": curve(2 * width)},
+    )
+
+
 def evaluation_of(run):
     """What `evaluate` writes, with numbers of our own."""
     labels = ("ttbar_norm", "Jet energy scale", "lumi", "staterror_4j1b[0]")
@@ -104,6 +120,7 @@ def evaluation_of(run):
                 relaxed=values[p],
                 pyhf=values[p],
                 breakdowns={"ttbar_norm": breakdown_of(values[p])},
+                contours=(contour_of(values[p]),),
             )
             for f in ("train", "held_out")
             for p in values
@@ -195,6 +212,32 @@ def test_the_breakdown_has_both_kinds_of_impacts_side_by_side(page, run, tmp_pat
         figures=tmp_path / "figures",
     )
     assert "There is no breakdown: nothing determines it" in (tmp_path / "a.html").read_text()
+
+
+def test_contours_are_drawn_with_their_numbers(page, results):
+    found = table(results / "figures" / "contours_ttbar_norm_W+jets norm.csv")
+    rows = [
+        row
+        for row in found
+        if (row["parameters"], row["curve"], row["level"]) == ("optimised", "contour", "0.95")
+    ]
+    assert [(float(row["ttbar_norm"]), float(row["W+jets norm"]), row["is_bound"]) for row in rows] == [
+        (0.8, 2.0, "0"),
+        (1.2, 2.0, "0"),
+        (1.0, 2.4, "1"),
+    ]
+    (best,) = (row for row in found if (row["parameters"], row["curve"]) == ("initial", "best fit"))
+    assert (float(best["ttbar_norm"]), float(best["W+jets norm"])) == (1.0, 2.0)
+    ellipse = [
+        row
+        for row in found
+        if (row["parameters"], row["curve"], row["level"]) == ("optimised", "ellipse", "0.68")
+    ]
+    widest = max(float(row["ttbar_norm"]) for row in ellipse) - 1
+    assert widest == pytest.approx(0.1 * np.sqrt(-2 * np.log(0.32)), rel=1e-3)
+    assert "hold 68 % and 95 %" in page
+    assert "correlation 0.500" in page
+    assert "so does a contour" in page
 
 
 def test_the_pdf_of_a_figure_is_one(results):
