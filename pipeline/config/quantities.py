@@ -193,10 +193,10 @@ class Merit(Quantity):
 
 Single = (
     PoiUncertainty
-    | UncertaintyPart
     | ProfileInterval
     | GeneralisedVariance
     | ExpectedVariance
+    | UncertaintyPart
     | Discovery
     | DiscoveryPValue
     | Cls
