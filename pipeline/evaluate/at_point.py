@@ -147,11 +147,11 @@ def verdict_of(
         )
         for name, other in config.alternatives.items()
     }
-    parts = _parts(config, objectives.own.specifier, exact, fit)
+    parts = parts_of(config, objectives.own.specifier, exact, fit)
     return Verdict(exact, spec, number, soft, fit, also, missing, parts)
 
 
-def _parts(config: Config, specifier: Specifier | None, exact: Templates, fit: PyhfFit | None) -> Parts:
+def parts_of(config: Config, specifier: Specifier | None, exact: Templates, fit: PyhfFit | None) -> Parts:
     """Return what the uncertainties of the parameters of interest are made of, in the fit with hard cuts."""
     if specifier is None:
         return Parts({})

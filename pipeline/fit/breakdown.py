@@ -98,7 +98,7 @@ def breakdown(
 
 def _impact(model: HistFactory, members: Sequence[str], squares: Float[np.ndarray, " data"]) -> float | None:
     """Return the impact of a group by its data, none for one that has none."""
-    own = is_of_parameters(model, members) if members else is_of_bins(model)
+    own = np.asarray(is_of_parameters(model, members) if members else is_of_bins(model))
     return math.sqrt(math.fsum(squares[own])) if own.any() else None
 
 
@@ -138,7 +138,7 @@ def _systematics(
     """Return the parts of single systematics."""
     found = {}
     for own in known:
-        square = float(np.sum(squares[is_of_parameters(model, [own.label])]))
+        square = float(np.sum(squares[np.asarray(is_of_parameters(model, [own.label]))]))
         sign = math.copysign(1.0, covariances[model.parameter_names.index(own.label)])
         found[own.label] = SystematicPart(impact=sign * math.sqrt(square), up=own.up, down=own.down)
     return dict(sorted(found.items(), key=lambda entry: -abs(entry[1].impact)))

@@ -95,18 +95,16 @@ def squared_impacts(
     return squares
 
 
-def is_of_bins(model: HistFactory) -> Bool[np.ndarray, " data"]:
+def is_of_bins(model: HistFactory) -> Bool[Array, " data"]:
     """Return which data are counts of the channels."""
     bins = sum(model.bins)
-    return np.arange(bins + model.constraints.parameter.size) < bins
+    return jnp.arange(bins + model.constraints.parameter.size) < bins
 
 
-def is_of_parameters(model: HistFactory, names: Collection[str]) -> Bool[np.ndarray, " data"]:
+def is_of_parameters(model: HistFactory, names: Collection[str]) -> Bool[Array, " data"]:
     """Return which data are auxiliary measurements of these parameters; a name stands for all bins of one."""
-    chosen = are_among(model, names)[np.asarray(model.constraints.parameter)]
-    return np.concatenate(
-        [np.zeros(sum(model.bins), dtype=bool), chosen & np.asarray(model.constraints.is_on)]
-    )
+    chosen = jnp.asarray(are_among(model, names))[model.constraints.parameter]
+    return jnp.concatenate([jnp.zeros(sum(model.bins), dtype=bool), chosen & model.constraints.is_on])
 
 
 def are_among(model: HistFactory, names: Collection[str]) -> Bool[np.ndarray, " params"]:

@@ -1,7 +1,6 @@
 """What a group of systematics, or the events of the data, contribute to an uncertainty."""
 
 import jax.numpy as jnp
-import numpy as np
 
 from pipeline.config.quantities import UncertaintyPart
 from pipeline.fit.hypotest import root
@@ -32,5 +31,5 @@ def uncertainty_part(options: UncertaintyPart, inputs: Inputs) -> ObjectiveValue
     )
     own = is_of_parameters(model, options.sources) if options.sources else is_of_bins(model)
     determined = (shares.variance > 0) & ~jnp.any(result.flat & (vector != 0))
-    value = root(jnp.sum(jnp.where(np.asarray(own), shares.squares, 0.0)))
+    value = root(jnp.sum(jnp.where(own, shares.squares, 0.0)))
     return with_fit(jnp.where(determined, value, jnp.nan), result)

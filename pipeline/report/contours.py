@@ -20,7 +20,7 @@ class _Pair(NamedTuple):
 
 def figures(evaluation: Evaluation) -> dict[str, Drawn]:
     """Return a figure for each pair of parameters of interest, on the last fold."""
-    return {"_".join(("contours", *pair.names)): _figure(pair) for pair in _pairs(evaluation)}
+    return {f"contours_{number}": _figure(pair) for number, pair in enumerate(_pairs(evaluation), start=1)}
 
 
 def _pairs(evaluation: Evaluation) -> list[_Pair]:

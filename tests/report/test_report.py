@@ -119,8 +119,6 @@ def evaluation_of(run):
                 exact=values[p],
                 relaxed=values[p],
                 pyhf=values[p],
-                breakdowns={"ttbar_norm": breakdown_of(values[p])},
-                contours=(contour_of(values[p]),),
             )
             for f in ("train", "held_out")
             for p in values
@@ -189,7 +187,29 @@ def test_every_figure_is_said_in_words(page):
     assert any("Jet energy scale 0.02 and -0.03" in text for text in texts)
 
 
-def test_the_breakdown_has_both_kinds_of_impacts_side_by_side(page, run, tmp_path):
+def test_parts_of_the_uncertainty_and_contours_are_in_the_page(run, tmp_path):
+    evaluated = evaluation_of(run)
+    rows = [
+        row.changed(
+            breakdowns={"ttbar_norm": breakdown_of(row.exact)},
+            contours=(contour_of(row.exact),),
+            breakdown_missing="there is no other one",
+            contours_missing="nor more of these",
+        )
+        for row in evaluated.rows
+    ]
+    path, figures = tmp_path / "report.html", tmp_path / "figures"
+    evaluated = evaluated.changed(rows=tuple(rows))
+    report.write(run, records_of(**CUTS), evaluated, provenances_of(run), page=path, figures=figures)
+    page = path.read_text()
+    assert "There is no breakdown: there is no other one" in page
+    assert "There are no contours: nor more of these" in page
+    require_parts(page)
+    require_contours(table(figures / "contours_1.csv"), page)
+
+
+def require_parts(page):
+    """Both kinds of impacts side by side."""
     rows = {
         row[0]: row for row in re.findall(r"<tr[^>]*>" + 5 * r"<td>(?:<b>)?([^<]*)(?:</b>)?</td>\s*", page)
     }
@@ -200,44 +220,21 @@ def test_the_breakdown_has_both_kinds_of_impacts_side_by_side(page, run, tmp_pat
     assert '<td class="text">Jet energy scale, lumi</td>' in page
     assert "<td>Jet energy scale</td><td>-0.0456</td><td>-0.0567</td><td>none</td>" in page
     assert "The traditional ones need not add up" in page
-    without = contracts.with_rows(
-        evaluation_of(run), lambda row: True, breakdowns={}, breakdown_missing="nothing determines it"
-    )
-    report.write(
-        run,
-        records_of(**CUTS),
-        without,
-        provenances_of(run),
-        page=tmp_path / "a.html",
-        figures=tmp_path / "figures",
-    )
-    assert "There is no breakdown: nothing determines it" in (tmp_path / "a.html").read_text()
 
 
-def test_contours_are_drawn_with_their_numbers(page, results):
-    found = table(results / "figures" / "contours_ttbar_norm_W+jets norm.csv")
-    rows = [
-        row
-        for row in found
-        if (row["parameters"], row["curve"], row["level"]) == ("optimised", "contour", "0.95")
-    ]
-    assert [(float(row["ttbar_norm"]), float(row["W+jets norm"]), row["is_bound"]) for row in rows] == [
-        (0.8, 2.0, "0"),
-        (1.2, 2.0, "0"),
-        (1.0, 2.4, "1"),
-    ]
-    (best,) = (row for row in found if (row["parameters"], row["curve"]) == ("initial", "best fit"))
-    assert (float(best["ttbar_norm"]), float(best["W+jets norm"])) == (1.0, 2.0)
-    ellipse = [
-        row
-        for row in found
-        if (row["parameters"], row["curve"], row["level"]) == ("optimised", "ellipse", "0.68")
-    ]
-    widest = max(float(row["ttbar_norm"]) for row in ellipse) - 1
+def require_contours(found, page):
+    """A row for each of their points, those of the ellipse and the best fit."""
+
+    def of(*key):
+        rows = [row for row in found if (row["parameters"], row["curve"], row["level"]) == key]
+        return [(float(row["ttbar_norm"]), float(row["W+jets norm"]), row["is_bound"]) for row in rows]
+
+    assert of("optimised", "contour", "0.95") == [(0.8, 2.0, "0"), (1.2, 2.0, "0"), (1.0, 2.4, "1")]
+    assert of("initial", "best fit", "") == [(1.0, 2.0, "")]
+    widest = max(x for x, *_ in of("optimised", "ellipse", "0.68")) - 1
     assert widest == pytest.approx(0.1 * np.sqrt(-2 * np.log(0.32)), rel=1e-3)
-    assert "hold 68 % and 95 %" in page
-    assert "correlation 0.500" in page
-    assert "so does a contour" in page
+    for said in ("hold 68 % and 95 %", "correlation 0.500", "so does a contour"):
+        assert said in page
 
 
 def test_the_pdf_of_a_figure_is_one(results):
