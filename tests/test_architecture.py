@@ -28,7 +28,7 @@ INSIDE = {
     "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding coffea_weights branches rootfile bookkeeping inventory preselection selection one_file make",
     "config": "textfiles located sources targets section kinds notation cluster events channels factors abcd"
-    " correlations model quantities objective optimisation judging placing sections reader",
+    " correlations model groups quantity quantities objective optimisation judging placing sections reader",
     "data": "names atomic jsonfiles written record progress event_random store results checksums manifest jobs datasets"
     " column_file normalisation provenance fingerprint run_files",
     "evaluate": "variation_noise robustness evaluation yields change flags summary"
@@ -40,19 +40,19 @@ INSIDE = {
     "evaluate/workspaces/exchange": "content hs3 hs3_reading combine_histograms combine combine_reading"
     " cabinetry_files hepdata formats",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts pool"
-    " many_fits toys",
+    " many_fits toys shares breakdown contour",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"
     " pieces suspects loss halves",
     "likelihood": "interpolation workspace structure checks patches paramsets layout multipliers stacked terms"
     " histfactory joined cells bordered derivatives lane_templates lanes"
     " estimates vocabulary correlated specifier run_workspace",
-    "objective": "value signature mean merit asimov_significance precision sensitivity cross_entropy penalties"
+    "objective": "value signature mean merit asimov_significance precision parts sensitivity cross_entropy penalties"
     " weighted_sum bounds",
     "optimise": "schedule parameters given_values width_names width_uses automatic_widths first_step kept leading"
     " checkpoints update starts surrogate_calls epochs blocks plateaus convergence own_loop",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",
-    "report": "drawn figures live templates robustness toys page watch crate",
+    "report": "drawn figures live templates robustness contours toys page watch crate",
     "simulate": "generate in_memory program pythia",
     "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
     "templates": "binning axes shapes running_medians smoothing surrogate variations blocks fill varied cautions",

@@ -18,7 +18,8 @@ from pipeline.config.model import (
 from pipeline.config.notation import parse_value, written
 from pipeline.config.objective import PENALTIES, Objective, Penalty
 from pipeline.config.optimisation import Optimise
-from pipeline.config.quantities import OBJECTIVES, Quantity
+from pipeline.config.quantities import OBJECTIVES
+from pipeline.config.quantity import Quantity
 from pipeline.config.reader import load, parse, read_yaml
 from pipeline.config.section import Anneal, Bandwidth, Section
 from pipeline.config.sections import Config, Surrogate

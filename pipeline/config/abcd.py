@@ -85,7 +85,9 @@ class Abcd(Section):
         if self.per_bin:
             return ()
         return tuple(
-            NormFactor(name=name, samples=self.samples, channels=channels, bounds=self.bounds)
+            NormFactor(
+                name=name, samples=self.samples, channels=channels, bounds=self.bounds, group=self.name
+            )
             for name, channels in self._factors.items()
         )
 

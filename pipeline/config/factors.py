@@ -13,6 +13,9 @@ CHANNELS: Any = Field(
 )
 
 
+GROUP = "the group whose part of the uncertainty it is in the breakdown; absent: one of its own name"
+
+
 def acts(names: Collection[str] | None, name: str) -> bool:
     """Return whether a name is among those that are meant, where None means all."""
     return names is None or name in names
@@ -37,6 +40,7 @@ class NormFactor(Section):
         default=1.0, description="start value, and the value in Asimov data; inside `bounds`"
     )
     bounds: tuple[float, float] = Field(default=(0.0, 10.0), description="bounds of the fit, lower first")
+    group: str | None = Field(default=None, min_length=1, description=GROUP)
 
     @pydantic.model_validator(mode="after")
     def _inside(self) -> "NormFactor":

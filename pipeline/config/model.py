@@ -9,7 +9,7 @@ from pydantic import Field
 from pipeline.config import targets
 from pipeline.config.abcd import Abcd
 from pipeline.config.correlations import Correlation, loadings
-from pipeline.config.factors import CHANNELS, NormFactor, ShapeFactor, ShapeUncertainty, acts
+from pipeline.config.factors import CHANNELS, GROUP, NormFactor, ShapeFactor, ShapeUncertainty, acts
 from pipeline.config.section import Name, Section
 
 LUMINOSITY = "lumi"
@@ -24,6 +24,7 @@ class _Systematic(Section):
         default=None, min_length=1, description="affected samples; absent: all but those of `model.abcd`"
     )
     channels: tuple[Name, ...] | None = CHANNELS
+    group: str | None = Field(default=None, min_length=1, description=GROUP)
     constraint_width: float | Literal["none"] = Field(
         default=1.0,
         description="standard deviation of its constraint term, `none` for no such term; pyhf knows 1 only: "
@@ -138,6 +139,11 @@ class Model(Section):
     """The statistical model, in words of cabinetry and pyhf. A run without one has an objective that needs no fit."""
 
     poi: str = Field(default="", description="parameter of interest: one of the norm factors")
+    further_pois: tuple[str, ...] = Field(
+        default=(),
+        description="other norm factors of interest: evaluation and report have the uncertainty of each, and contours "
+        "of each pair; pyhf knows `poi` alone",
+    )
     normfactors: tuple[NormFactor, ...] = Field(default=(), description="free normalisations, at least one")
     systematics: tuple[Systematic, ...] = Field(default=(), description="constrained nuisance parameters")
     shapefactors: tuple[ShapeFactor, ...] = Field(default=(), description="free factors of every bin")
@@ -154,7 +160,12 @@ class Model(Section):
         ge=1e-6,
         description="relative; adds pyhf's `lumi` modifier to every sample, but not to those of `abcd` in its channels",
     )
-    mc_statistics: bool = Field(default=True, description="one `staterror` parameter per bin")
+    luminosity_group: str | None = Field(
+        default=None, min_length=1, description="the `group` of that parameter"
+    )
+    mc_statistics: bool = Field(
+        default=True, description="one `staterror` parameter per bin, in the group `mc_statistics`"
+    )
     joined: Path | None = Field(
         default=None,
         alias="with",
@@ -212,6 +223,11 @@ class Model(Section):
             ConfigError: there is no such file.
         """
         return None if self.joined is None else targets.digest_of_file(self.joined, "model.with")
+
+    @property
+    def pois(self) -> tuple[str, ...]:
+        """All parameters of interest, pyhf's first."""
+        return (self.poi, *self.further_pois)
 
     @property
     def has_workspace(self) -> bool:
@@ -292,4 +308,5 @@ def _closure(own: Abcd) -> NormalizationSystematic:
         down=-size,
         samples=own.samples,
         channels=(own.signal,),
+        group=own.name,
     )

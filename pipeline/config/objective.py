@@ -5,8 +5,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from pipeline.config.groups import Groups
 from pipeline.config.kinds import BesideKind, Kind
-from pipeline.config.quantities import Merit, Names, Quantity, Single, WeightedSum
+from pipeline.config.quantities import Merit, Single, WeightedSum
+from pipeline.config.quantity import Names, Quantity
 
 
 class Penalty(Kind):
@@ -85,6 +87,10 @@ class Objective(BesideKind):
         if isinstance(quantity, WeightedSum):
             return tuple(term.quantity for term in quantity.terms)
         return (quantity,)
+
+    def with_groups(self, groups: Groups) -> "Objective":
+        """Return the same with the parameters of the groups that it names."""
+        return self.model_copy(update={"quantity": self.quantity.with_groups(groups)})
 
     @property
     def channels(self) -> set[str]:

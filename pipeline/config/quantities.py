@@ -1,60 +1,63 @@
 """The kinds of ``objective``: what each is called, whether less of it is better, and the options it has."""
 
 import typing
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import pydantic
-from pydantic import ConfigDict, Field
-from pydantic.config import JsonDict
+from pydantic import Field
 
-from pipeline.config.kinds import BesideKind, Kind
-
-
-def _different(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    if names is not None and len(set(names)) < len(names):
-        raise ValueError(f"{list(names)} name one twice; name each once")
-    return names
+from pipeline.config.groups import DATA_STATISTICS, Groups
+from pipeline.config.kinds import BesideKind
+from pipeline.config.quantity import Names, OfCombination, Quantity
 
 
-Names = Annotated[tuple[str, ...] | None, pydantic.AfterValidator(_different)]
-
-
-def _open(schema: JsonDict) -> None:
-    """Allow keys beside a quantity's; ``BesideKind`` says that there are no further ones."""
-    schema.pop("additionalProperties")
-
-
-class Quantity(Kind):
-    """A number that can be optimised."""
-
-    model_config = ConfigDict(json_schema_extra=_open)
-
-    label: ClassVar[str]  # in tables
-    unit: ClassVar[str] = ""
-    sense: ClassVar[Literal["minimise", "maximise"]] = "minimise"
-    of_sums: ClassVar[bool] = False  # of channels that are not in the fit, instead of model and templates
-
-    @property
-    def sign(self) -> float:
-        """Factor that makes it something to minimise."""
-        return -1.0 if self.sense == "maximise" else 1.0
-
-    @property
-    def channels(self) -> frozenset[str]:
-        """The channels outside the fit that it is made of."""
-        return frozenset()
-
-    @property
-    def parameter_names(self) -> frozenset[str]:
-        """The parameters of the fit that it names."""
-        return frozenset()
-
-
-class PoiUncertainty(Quantity):
-    """Uncertainty on the POI by the Hessian."""
+class PoiUncertainty(OfCombination):
+    """Uncertainty on the POI, another parameter, or a combination, by the Hessian."""
 
     label: ClassVar[str] = "uncertainty on the parameter of interest"
     kind: Literal["poi_uncertainty"] = "poi_uncertainty"
+
+    @property
+    def title(self) -> str:
+        """Whose uncertainty it is."""
+        return f"uncertainty on {self.of_what}"
+
+
+class UncertaintyPart(OfCombination):
+    """The part of the same that a group of systematics contributes, or the events of the data."""
+
+    label: ClassVar[str] = "part of the uncertainty on the parameter of interest"
+    kind: Literal["uncertainty_part"] = "uncertainty_part"
+    group: str | None = Field(
+        default=None,
+        min_length=1,
+        description="group of the model, or its parameter without one; `data_statistics`: the events of the data, "
+        "`mc_statistics`: the simulated ones",
+    )
+    sources: Names = Field(default=None, min_length=1, description="nuisance parameters, in place of `group`")
+
+    @pydantic.model_validator(mode="after")
+    def _of_a_group(self) -> "UncertaintyPart":
+        if (self.group is None) == (self.sources is None):
+            raise ValueError(
+                f"'uncertainty_part' needs either group or sources (group {self.group!r}, sources {self.sources}); "
+                f"group: {DATA_STATISTICS} is the part of the data themselves"
+            )
+        return self
+
+    @property
+    def parameter_names(self) -> frozenset[str]:
+        """Those of the combination, and the sources where they are named."""
+        return super().parameter_names | (frozenset() if self.group else frozenset(self.sources or ()))
+
+    @property
+    def title(self) -> str:
+        """Whose part it is."""
+        return f"part of the uncertainty on {self.of_what} by {self.group or ', '.join(self.sources or ())}"
+
+    def with_groups(self, groups: Groups) -> "UncertaintyPart":
+        """Return the same with the parameters of its group as sources; none for that of the data."""
+        return self if self.group is None else self.model_copy(update={"sources": groups[self.group]})
 
 
 class ProfileInterval(Quantity):
@@ -193,6 +196,7 @@ Single = (
     | ProfileInterval
     | GeneralisedVariance
     | ExpectedVariance
+    | UncertaintyPart
     | Discovery
     | DiscoveryPValue
     | Cls
@@ -222,6 +226,13 @@ class WeightedSum(Quantity):
     label: ClassVar[str] = "weighted sum of objectives"
     kind: Literal["weighted_sum"] = "weighted_sum"
     terms: tuple[WeightedTerm, ...] = Field(min_length=1, description="what is added up")
+
+    def with_groups(self, groups: Groups) -> "WeightedSum":
+        """Return the same with the parameters of the groups in its terms."""
+        terms = tuple(
+            term.model_copy(update={"quantity": term.quantity.with_groups(groups)}) for term in self.terms
+        )
+        return self.model_copy(update={"terms": terms})
 
 
 OBJECTIVES: dict[str, type[Quantity]] = {

@@ -10,12 +10,13 @@ from pydantic import Field
 from pipeline.config.channels import Channel
 from pipeline.config.cluster import Cluster
 from pipeline.config.events import AnalysisSection, Data, Simulate
+from pipeline.config.groups import groups_of, members_of
 from pipeline.config.judging import Alternative, Evaluate
 from pipeline.config.model import Model, NormPlusShapeSystematic
 from pipeline.config.objective import McStatistics, Objective, OfNuisanceParameters
 from pipeline.config.optimisation import Optimise
 from pipeline.config.placing import require_places, require_samples
-from pipeline.config.quantities import OfStrength, ProfileInterval
+from pipeline.config.quantities import OfStrength, ProfileInterval, UncertaintyPart
 from pipeline.config.section import MOST, Anneal, Name, Section, WidthsByName
 from pipeline.errors import nearest
 
@@ -172,6 +173,16 @@ class Config(Section):
         """The channels of the fit."""
         return {name: channel for name, channel in self.channels.items() if channel.in_fit}
 
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The groups of uncertainties of the model, with the parameters of each."""
+        return groups_of(self.model, self.regions)
+
+    @property
+    def objective_of_parameters(self) -> Objective:
+        """The objective, with the parameters of the groups that it names."""
+        return self.objective.with_groups(self.groups) if self.model.is_fitted else self.objective
+
     def _objective_fits_model(self) -> None:
         if self.model.is_fitted and not self.regions:
             raise ValueError("channels: every one has in_fit: false; a fit needs at least one")
@@ -189,7 +200,21 @@ class Config(Section):
             )
         self._penalties_fit_model()
         if self.model.is_fitted:
+            self._parts_fit_groups()
             self._objective_inside_bounds()
+
+    def _parts_fit_groups(self) -> None:
+        groups, measured = self.groups, self.model.constrained_names
+        for part in self.objective.parts:
+            if isinstance(part, UncertaintyPart):
+                what = f"objective: {part.kind!r}"
+                if part.group is not None:
+                    members_of(part.group, groups, self.model.parameter_names - measured, what)
+                elif free := sorted(set(part.sources or ()) - measured):
+                    raise ValueError(
+                        f"{what}: parameter {free[0]!r} has no constraint term, and so no part; "
+                        f"{nearest(free[0], measured)}"
+                    )
 
     def _penalties_fit_model(self) -> None:
         for penalty in self.objective.penalties:
@@ -239,8 +264,13 @@ class Config(Section):
         for key in ("epochs_per_job", "keep_every"):
             content["optimise"].pop(key)
         content["cluster"] = self.cluster.numerics
+        content["objective"] = self.objective_of_parameters.model_dump(mode="json")
         content["model"].pop("pseudodata")
         content["model"]["with"] = self.model.joined_digest
+        content["model"].pop("luminosity_group")
+        content["model"].pop("further_pois")
+        for entry in (*content["model"]["normfactors"], *content["model"]["systematics"]):
+            entry.pop("group")
         for channel in content["channels"].values():
             channel.pop("histogram")
         for labelled in (*content["channels"].values(), *content["data"]["samples"].values()):

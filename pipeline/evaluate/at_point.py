@@ -11,11 +11,13 @@ from pipeline.containers import Templates
 from pipeline.errors import ConfigError, FitError
 from pipeline.evaluate.evaluation import EvaluatedKind, Missing, Number, Numbers, PyhfFit
 from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreement
+from pipeline.fit.breakdown import Breakdown, breakdown
+from pipeline.fit.contour import Contour, contours
 from pipeline.gradient.loss import Judge, judge
 from pipeline.gradient.pieces import Piece, Pieces, added
 from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work, prepare_work
-from pipeline.likelihood.run_workspace import beyond_pyhf, workspace
+from pipeline.likelihood.run_workspace import beyond_pyhf, likelihood, workspace
 from pipeline.likelihood.specifier import Specifier
 from pipeline.likelihood.workspace import Workspace
 from pipeline.optimise.schedule import widths_at
@@ -26,7 +28,7 @@ Found = TypeVar("Found")
 
 
 class ModelPieces(NamedTuple):
-    """What is made once for a model: its objective, compiled, and the structure of its workspaces, if it has any."""
+    """What is made once for a model: its objective, compiled, and the structure of its likelihood, if it has any."""
 
     judge: Judge
     specifier: Specifier | None
@@ -48,6 +50,15 @@ class Objectives(NamedTuple):
     others: dict[str, ModelPieces]
 
 
+class Parts(NamedTuple):
+    """The breakdown of each parameter of interest, the contours of each pair of them; or why there are none."""
+
+    breakdowns: dict[str, Breakdown]
+    no_breakdown: str = ""
+    contours: tuple[Contour, ...] = ()
+    no_contours: str = ""
+
+
 class Verdict(NamedTuple):
     """Templates with exact cuts, the workspace made of them, the numbers.
 
@@ -62,6 +73,7 @@ class Verdict(NamedTuple):
     fit: PyhfFit | None
     also: dict[str, Numbers]
     missing: list[Missing]
+    parts: Parts
 
     @property
     def pyhf(self) -> Number:
@@ -78,7 +90,7 @@ def objectives_of(config: Config, axes: Axes) -> Objectives:
 def _pieces(config: Config, axes: Axes) -> ModelPieces:
     specifier = Specifier.of_run(config, axes)
     judged = judge(config, axes, specifier)
-    return ModelPieces(judged, None if beyond_pyhf(config) else specifier, config.objective.is_merit)
+    return ModelPieces(judged, specifier, config.objective.is_merit)
 
 
 def work_of_all_models(
@@ -135,7 +147,26 @@ def verdict_of(
         )
         for name, other in config.alternatives.items()
     }
-    return Verdict(exact, spec, number, soft, fit, also, missing)
+    parts = parts_of(config, objectives.own.specifier, exact, fit)
+    return Verdict(exact, spec, number, soft, fit, also, missing, parts)
+
+
+def parts_of(config: Config, specifier: Specifier | None, exact: Templates, fit: PyhfFit | None) -> Parts:
+    """Return what the uncertainties of the parameters of interest are made of, in the fit with hard cuts."""
+    if specifier is None:
+        return Parts({})
+    model, known = likelihood(exact, specifier), None if fit is None else fit.impacts
+    pois, groups = config.model.pois, config.groups
+    found = Parts({})
+    try:
+        breakdowns = {poi: breakdown(model, groups, parameter=poi, known=known) for poi in pois}
+        found = found._replace(breakdowns=breakdowns)
+    except FitError as error:
+        found = found._replace(no_breakdown=str(error))
+    try:
+        return found._replace(contours=tuple(contours(model, pois)) if len(pois) > 1 else ())
+    except FitError as error:
+        return found._replace(no_contours=str(error))
 
 
 class _Attempt(NamedTuple):
@@ -177,7 +208,7 @@ def workspace_of(
 
 
 def _workspace(config: Config, model: ModelPieces, axes: Axes, exact: Templates) -> Workspace | None:
-    if model.specifier is None:
+    if model.specifier is None or beyond_pyhf(config):
         return None
     return workspace(exact, axes, config, specifier=model.specifier)
 

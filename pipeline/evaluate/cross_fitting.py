@@ -161,6 +161,10 @@ def _mean_row(rows: Sequence[EvaluatedPoint]) -> EvaluatedPoint:
         cautions=(),
         templates=_mean_tables([row.templates for row in rows]),
         fit=None,
+        breakdowns={},
+        breakdown_missing="",
+        contours=(),
+        contours_missing="",
         **_means(rows),
     )
 

@@ -14,6 +14,8 @@ from pipeline.data.written import Written, parsed
 from pipeline.errors import InputError
 from pipeline.evaluate.robustness.together import Robustness
 from pipeline.evaluate.variation_noise import VariationNoise
+from pipeline.fit.breakdown import Breakdown
+from pipeline.fit.contour import Contour
 from pipeline.fit.impacts import Impact
 from pipeline.fit.interval import Method
 from pipeline.gradient.loss import Described
@@ -115,7 +117,11 @@ class Missing(Written):
 
 
 class EvaluatedPoint(Numbers):
-    """What a point is worth on a fold of so many preselected events; no ``fit`` where pyhf has none."""
+    """What a point is worth on a fold of so many preselected events; no ``fit`` where pyhf has none.
+
+    ``breakdowns`` are those of the parameters of interest, by name, in the fit with hard cuts; where there are none,
+    ``breakdown_missing`` says why. ``contours`` are those of each pair of them.
+    """
 
     point: Point
     fold: Fold
@@ -125,6 +131,10 @@ class EvaluatedPoint(Numbers):
     cautions: tuple[Caution, ...]
     templates: YieldTables
     fit: PyhfFit | None
+    breakdowns: dict[str, Breakdown] = pydantic.Field(default_factory=dict)
+    breakdown_missing: str = ""
+    contours: tuple[Contour, ...] = ()
+    contours_missing: str = ""
 
 
 class Place(Written):

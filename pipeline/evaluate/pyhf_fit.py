@@ -17,8 +17,8 @@ from pipeline.config.quantities import (
     ExpectedLimit,
     PoiUncertainty,
     ProfileInterval,
-    Quantity,
 )
+from pipeline.config.quantity import Quantity
 from pipeline.errors import FitError
 from pipeline.evaluate.evaluation import FittedParameter, PyhfFit
 from pipeline.evaluate.pyhf_interval import Fitted, poi_interval, valid_fit
@@ -126,7 +126,7 @@ def _like_ours(config: Config, spec: Workspace) -> list[float] | None:
         model, data = cabinetry.model_utils.model_and_data(dict(spec))
         interval = _asimov_fit(config, spec).interval if _has(config, ProfileInterval) else None
         half = math.nan if interval is None else interval.half
-        return contributions(config.objective.quantity, model, data, half, by_hessian=True)
+        return contributions(config.objective_of_parameters.quantity, model, data, half, by_hessian=True)
 
 
 def _agree(ours: float, pyhfs: float, parts: list[float], config: Config) -> bool:
@@ -166,7 +166,7 @@ def _asimov_fit(config: Config, spec: Workspace, *, report: bool = True) -> _Asi
             raise
         missing = str(error)
     half = math.nan if interval is None else interval.half
-    number = judged(config.objective.quantity, model, data, half)
+    number = judged(config.objective_of_parameters.quantity, model, data, half)
     if number is not None and not math.isfinite(number):
         raise FitError(
             f"the objective by pyhf is {number}: a tested hypothesis leaves a bin without expected events"

@@ -3,7 +3,7 @@
 import functools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyhf
@@ -20,9 +20,10 @@ from pipeline.config.quantities import (
     GeneralisedVariance,
     PoiUncertainty,
     ProfileInterval,
-    Quantity,
+    UncertaintyPart,
     WeightedSum,
 )
+from pipeline.config.quantity import Quantity
 from pipeline.errors import FitError
 from pipeline.evaluate.conditional import held_fit, twice_nll
 from pipeline.evaluate.pyhf_state import PyhfData, pyhf_with
@@ -68,16 +69,23 @@ def contributions(
     if quantity.of_sums:
         return None
     with pyhf_with(pyhf.optimize.scipy_optimizer()):
-        if by_hessian and isinstance(quantity, PoiUncertainty):
+        if by_hessian and isinstance(quantity, PoiUncertainty) and not quantity.coefficients:
             return [math.sqrt(variance_of_poi(model, data))]
         return [judge(quantity, model, data, half)]
 
 
 @judge.register
-def _interval(
-    options: PoiUncertainty | ProfileInterval, model: pyhf.Model, data: PyhfData, half: float
-) -> float:
+def _interval(options: ProfileInterval, model: pyhf.Model, data: PyhfData, half: float) -> float:
     return half
+
+
+@judge.register
+def _uncertainty(options: PoiUncertainty, model: pyhf.Model, data: PyhfData, half: float) -> float:
+    """Return half of the interval, which is the POI's; of others the Hessian's."""
+    if not options.coefficients:
+        return half
+    vector = _vector(model, options.coefficients)
+    return math.sqrt(vector @ _covariance(model, data) @ vector)
 
 
 def _at(model: pyhf.Model, poi: float) -> list[float]:
@@ -255,3 +263,32 @@ def variance_of_poi(model: pyhf.Model, data: PyhfData) -> float:
             "nothing determines it"
         )
     return found
+
+
+def _vector(model: pyhf.Model, coefficients: Mapping[str, float]) -> np.ndarray:
+    """Return the factor on each parameter; without any the POI's is 1."""
+    found = np.zeros(model.config.npars)
+    for name, factor in (coefficients or {model.config.poi_name: 1.0}).items():
+        found[model.config.par_names.index(name)] = factor
+    return found
+
+
+@judge.register
+def _part(
+    options: UncertaintyPart, model: pyhf.Model, data: PyhfData, half: float, *, step: float = 1e-4
+) -> float:
+    """Return the impacts of a group's auxiliary measurements, or of the bins, in quadrature.
+
+    Of pyhf's likelihood at its initial parameters, its expected data differentiated along the covariances by ``step``.
+    """
+    along = _covariance(model, data) @ _vector(model, options.coefficients)
+    start = np.asarray(model.config.suggested_init(), dtype=float)
+    expected, up, down = (np.asarray(model.expected_data(start + sign * step * along)) for sign in (0, 1, -1))
+    bins, weight = model.config.nmaindata, np.divide(data, expected**2, where=expected > 0, out=0 * expected)
+    chosen, place = np.arange(expected.size) < (0 if options.sources else bins), bins
+    for name in model.config.auxdata_order:
+        own = slice(place, place := place + model.config.param_set(name).n_parameters)
+        chosen[own] |= name in (options.sources or ())
+        if model.config.param_set(name).pdf_type == "normal":
+            weight[own] = 1 / np.asarray(model.config.param_set(name).width()) ** 2
+    return float(np.sqrt(np.sum((weight * ((up - down) / (2 * step)) ** 2)[chosen])))

@@ -40,6 +40,10 @@ def row(
         cautions=tuple(cautious),
         templates=tables(config, result.templates, pieces[0].work.axes),
         fit=result.fit,
+        breakdowns=result.parts.breakdowns,
+        breakdown_missing=result.parts.no_breakdown,
+        contours=result.parts.contours,
+        contours_missing=result.parts.no_contours,
     )
 
 

@@ -27,6 +27,7 @@ from pipeline.evaluate.robustness.brief import (
     brief_toys,
 )
 from pipeline.evaluate.yields.selected import EventsOfYields, SelectedYields, yields_of
+from pipeline.fit.breakdown import Breakdown
 from pipeline.gradient.loss import Described
 from pipeline.likelihood.run_workspace import beyond_pyhf
 
@@ -112,6 +113,10 @@ class Summary(Written):
     yields: dict[Point, dict[EventsOfYields, SelectedYields]] = Field(
         description="selected yields with hard cuts by point and events, `all` for those of both folds"
     )
+    breakdown: dict[Point, dict[Fold, dict[str, Breakdown]]] = Field(
+        description="what the uncertainties of the parameters of interest are made of, with hard cuts, by point, fold "
+        "and parameter; empty without a model"
+    )
     versions: dict[str, str] = Field(description="versions of the packages and of Python")
     seconds: Seconds = Field(description="what it took")
     kept_epoch: int | None = Field(
@@ -194,6 +199,7 @@ def summary(
         change=change(evaluation),
         events={row.fold: row.events for row in evaluation.rows},
         yields=yields_of(config, evaluation),
+        breakdown=_breakdowns(evaluation),
         versions=versions(),
         seconds=seconds,
         kept_epoch=None if evaluation.folds else kept(optimisations[0]).epoch,
@@ -220,6 +226,14 @@ def _folds(evaluation: Evaluation, optimisations: Sequence[Sequence[EpochRecord]
         )
         for own, records in zip(evaluation.folds, optimisations, strict=False)
     )
+
+
+def _breakdowns(evaluation: Evaluation) -> dict[Point, dict[Fold, dict[str, Breakdown]]]:
+    found: dict[Point, dict[Fold, dict[str, Breakdown]]] = {}
+    for row in evaluation.rows:
+        if row.breakdowns:
+            found.setdefault(row.point, {})[row.fold] = row.breakdowns
+    return found
 
 
 def _shown(number: Number) -> str:

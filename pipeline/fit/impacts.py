@@ -10,7 +10,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.data.written import Written
 from pipeline.errors import FitError
@@ -54,10 +54,22 @@ def impacts(spec: Workspace, widths_before: Mapping[str, float]) -> list[Impact]
         FitError: a fit did not converge.
     """
     model, data, best, sigma = _fitted(spec)
+    return impacts_of(model, data, best, sigma, widths_before, poi_of(model, "impacts"))
+
+
+def impacts_of(
+    model: HistFactory,
+    data: Float[Array, " data"],
+    best: FitResult,
+    sigma: Float[Array, " params"],
+    widths_before: Mapping[str, float],
+    place: int,
+) -> list[Impact]:
+    """Return the impacts on the parameter at a place, see ``impacts``, around a fit."""
     found = []
     for name, width in widths_before.items():
         index = model.parameter_names.index(name)
-        up, down = (_shift(model, data, best, index, sign * sigma[index]) for sign in (+1, -1))
+        up, down = (_shift(model, data, best, index, sign * sigma[index], place) for sign in (+1, -1))
         pull = float((best.parameters[index] - model.initial[index]) / width)
         constraint = float(sigma[index] / width)
         found.append(Impact(label=name, pull=pull, constraint=constraint, up=up, down=down))
@@ -135,12 +147,26 @@ class Profile:
         return rise
 
     def _at(self, poi: float, start: Float[Array, " params"]) -> FitResult | None:
-        fixed = self._model.fixed.at[self.poi].set(True)
-        found = _fit(self._model, self._data, start.at[self.poi].set(poi), fixed)
-        if int(found.status) == FitStatus.NOT_FINITE:
-            return None
-        rates = np.asarray(_rates(self._model, _converged(self._model, found).parameters))
-        return found if rates.min() >= NO_EVENTS * np.abs(rates).max() else None
+        return held_fit(self._model, self._data, {self.poi: poi}, start)
+
+
+def held_fit(
+    model: HistFactory, data: Float[Array, " data"], held: Mapping[int, float], start: Float[Array, " params"]
+) -> FitResult | None:
+    """Return the fit with parameters held, by their places, also beyond their bounds.
+
+    None where there is no likelihood, as where a bin would expect fewer than no events.
+
+    Raises:
+        FitError: the fit did not converge.
+    """
+    places = np.asarray([*held])
+    begin = start.at[places].set(jnp.asarray([*held.values()], dtype=start.dtype))
+    found = _fit(model, data, begin, model.fixed.at[places].set(True))
+    if int(found.status) == FitStatus.NOT_FINITE:
+        return None
+    rates = np.asarray(_rates(model, _converged(model, found).parameters))
+    return found if rates.min() >= NO_EVENTS * np.abs(rates).max() else None
 
 
 def widths_before(model: Any, prefit_uncertainties: Iterable[float]) -> dict[str, float]:
@@ -161,13 +187,24 @@ def _fitted(
 ) -> tuple[HistFactory, Float[Array, " data"], FitResult, Float[Array, " params"]]:
     """Return the model and data of a workspace, the best fit, and the standard deviations there."""
     model = HistFactory.from_workspace(spec)
+    return model, *fit_to_observations(model)
+
+
+def fit_to_observations(
+    model: HistFactory,
+) -> tuple[Float[Array, " data"], FitResult, Float[Array, " params"]]:
+    """Return the observations of a model, the best fit, and the standard deviations there.
+
+    Raises:
+        FitError: the fit did not converge, or nothing determines the POI.
+    """
     data = model.data()
     best = _fit(model, data, model.initial, model.fixed)
     poi = model.poi_index
     if poi is not None and not bool(best.converged & ~best.flat[poi]) and (reason := undetermined(model)):
         raise FitError(reason)
     _converged(model, best)
-    return model, data, best, jnp.sqrt(jnp.diagonal(_covariance(model, best.parameters, data)))
+    return data, best, jnp.sqrt(jnp.diagonal(_covariance(model, best.parameters, data)))
 
 
 @eqx.filter_jit
@@ -192,15 +229,32 @@ def _covariance(
     return covariance(model, parameters, data)
 
 
+def pair_covariance(
+    model: HistFactory,
+    parameters: Float[Array, " params"],
+    data: Float[Array, " data"],
+    places: Int[np.ndarray, " chosen"],
+) -> Float[np.ndarray, "chosen chosen"]:
+    """Return the covariance of some parameters at a fitted point."""
+    whole = np.asarray(_covariance(model, parameters, data))
+    found: Float[np.ndarray, "chosen chosen"] = whole[np.ix_(places, places)]
+    return found
+
+
 def _shift(
-    model: HistFactory, data: Float[Array, " data"], best: FitResult, index: int, by: Float[Array, ""]
+    model: HistFactory,
+    data: Float[Array, " data"],
+    best: FitResult,
+    index: int,
+    by: Float[Array, ""],
+    place: int,
 ) -> float | None:
     start = best.parameters.at[index].add(by)
     found = _fit(model, data, start, model.fixed.at[index].set(True))
     if int(found.status) == FitStatus.NOT_FINITE:
         return None
     moved = _converged(model, found)
-    return float(np.asarray(moved.parameters - best.parameters)[model.poi_index])
+    return float(np.asarray(moved.parameters - best.parameters)[place])
 
 
 def _converged(model: HistFactory, result: FitResult) -> FitResult:

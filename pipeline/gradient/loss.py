@@ -76,11 +76,12 @@ def judge(config: Config, axes: Axes, specifier: Specifier | None = None) -> Jud
         specifier: structure of the likelihood, where the caller has made it; absent: it is made here.
     """
     specifier = specifier or Specifier.of_run(config, axes)
+    objective = config.objective_of_parameters
 
     def loss(given: _Given, model: HistFactory | None) -> tuple[jax.Array, Any]:
         in_fit = None if specifier is None or given.in_fit is None else specifier.stacked(given.in_fit)
         merit = functools.partial(_merit, config, given.parameters)
-        return total(config.objective, Inputs(model, in_fit, sums(given.others, axes, config), merit))
+        return total(objective, Inputs(model, in_fit, sums(given.others, axes, config), merit))
 
     compiled = eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))
 
@@ -134,7 +135,7 @@ def described(config: Config) -> Described:
     """Return how the objective of a run is called."""
     quantity, found = config.objective.quantity, analysis_of(config)
     own = found.merit_label, found.merit_unit
-    label, unit = own if isinstance(quantity, Merit) else (quantity.label, quantity.unit)
+    label, unit = own if isinstance(quantity, Merit) else (quantity.title, quantity.unit)
     return Described(kind=quantity.kind, label=label, unit=unit, sense=quantity.sense)
 
 

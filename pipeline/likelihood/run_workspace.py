@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
@@ -11,7 +12,9 @@ from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, FitError
 from pipeline.likelihood.estimates import lacking
+from pipeline.likelihood.histfactory import HistFactory
 from pipeline.likelihood.specifier import Specifier
+from pipeline.likelihood.stacked import StackedTemplates
 from pipeline.likelihood.workspace import JsonObject, SampleArrays, Workspace
 from pipeline.templates.axes import Axes
 
@@ -59,6 +62,26 @@ def workspace(
         "observations": observations,
         "measurements": [{"name": config.run, "config": specifier.measurement}],
     }
+
+
+def likelihood(templates: Templates, specifier: Specifier) -> HistFactory:
+    """Return the likelihood of concrete templates with their Asimov data (every parameter nominal) as observations.
+
+    Also of a model that a workspace cannot say.
+    """
+    return _with_templates(specifier.model, specifier.stacked(specifier.side_by_side(templates)))
+
+
+@eqx.filter_jit
+def _with_templates(model: HistFactory, stacked: StackedTemplates) -> HistFactory:
+    asimov = model.expected_data(model.initial, stacked, include_auxdata=False)
+    found: HistFactory = eqx.tree_at(
+        lambda m: (m.templates, m.fixed, m.observations),
+        model,
+        (stacked, model.fixed_parameters(stacked), asimov),
+        is_leaf=lambda leaf: leaf is None,
+    )
+    return found
 
 
 def beyond_pyhf(config: Config) -> str | None:

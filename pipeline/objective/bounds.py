@@ -12,8 +12,8 @@ from pipeline.config.quantities import (
     GeneralisedVariance,
     PoiUncertainty,
     ProfileInterval,
-    Quantity,
 )
+from pipeline.config.quantity import Quantity
 from pipeline.fit.hypotest import poi_of, q_asimov, root
 from pipeline.likelihood import AnyTemplates, DenseTemplates, HistFactory
 
@@ -28,6 +28,8 @@ def beyond_bounds(options: Quantity, model: HistFactory, templates: AnyTemplates
 def _uncertainty(
     options: PoiUncertainty | GeneralisedVariance, model: HistFactory, templates: AnyTemplates | None = None
 ) -> str | None:
+    if isinstance(options, PoiUncertainty) and options.coefficients:
+        return None
     return _at_bound(model, "the Hessian says nothing")
 
 

@@ -32,6 +32,8 @@ def place_of(model: HistFactory, parameter: str, what: str) -> int:
 def poi_uncertainty(options: PoiUncertainty, inputs: Inputs) -> ObjectiveValue:
     """Return uncertainty on the POI from a fit to its own Asimov data, all nuisance parameters profiled.
 
+    Or on another parameter, or a linear combination c of several, then ``sigma = sqrt(c^T H^-1 c)``.
+
     ``sigma = sqrt((H^-1)_poi,poi)``, H the Hessian of ``-ln L`` at the fitted point, data = expectation at
     the model's initial parameters (arXiv:1007.1727, section 3.2 for the Asimov data, eq. 27 for the inverse
     of the second derivatives). The derivative is total: data, fitted point and Hessian all move with the
@@ -39,9 +41,11 @@ def poi_uncertainty(options: PoiUncertainty, inputs: Inputs) -> ObjectiveValue:
     any bin).
     """
     model, templates = inputs.fit
-    poi = poi_of(model, "objective 'poi_uncertainty'")
-    result, covariance = _asimov_fit(model, templates, [poi])
-    variance = covariance[0, 0]
+    what, coefficients = "objective 'poi_uncertainty'", options.coefficients
+    places = [place_of(model, name, what) for name in coefficients] or [poi_of(model, what)]
+    result, covariance = _asimov_fit(model, templates, places)
+    factors = jnp.asarray([*coefficients.values()] or [1.0], dtype=covariance.dtype)
+    variance = factors @ covariance @ factors
     positive = variance > 0
     return with_fit(jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1.0)), jnp.nan), result)
 

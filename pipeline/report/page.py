@@ -30,8 +30,8 @@ from pipeline.evaluate.yields.selected import (
     yields_of,
 )
 from pipeline.fit.interval import Method
+from pipeline.report import contours, robustness, templates, toys
 from pipeline.report import figures as draw
-from pipeline.report import robustness, templates, toys
 from pipeline.report.drawn import Drawn, embedded, save
 from pipeline.templates import cautions
 
@@ -143,7 +143,8 @@ def _figures(
     if fit is not None and fit.impacts:
         drawn["pulls"] = draw.pulls(evaluation, fold)
         drawn["ranking"] = draw.ranking(config, fit.impacts)
-    return drawn | robustness.figures(config, evaluation) | toys.figures(config, evaluation)
+    tested = robustness.figures(config, evaluation) | toys.figures(config, evaluation)
+    return drawn | contours.figures(evaluation) | tested
 
 
 def _yields(

@@ -19,6 +19,10 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 CASES = [
     {"kind": "generalised_variance"},
     {"kind": "generalised_variance", "parameters": ("mu", "tilt", "norm")},
+    {"kind": "poi_uncertainty", "parameter": "norm"},
+    {"kind": "poi_uncertainty", "combination": {"mu": 1.0, "tilt": -0.5}},
+    {"kind": "uncertainty_part", "sources": ("tilt", "stat_sr", "lumi")},
+    {"kind": "uncertainty_part", "sources": ("norm",), "combination": {"mu": 2.0, "tilt": 1.0}},
     {"kind": "inferno"},
     {"kind": "inferno", "parameter": "norm"},
     {"kind": "discovery"},

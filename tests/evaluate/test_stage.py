@@ -56,6 +56,15 @@ def test_everything_is_reported(results, miniature):
         found = row.fit.impacts
         assert {i.label for i in found} == {s.name for s in miniature.model.systematics} | {"lumi"}
         assert all(0 < i.constraint <= 1.001 and abs(i.pull) < 1e-3 for i in found)
+        parts = row.breakdowns["ttbar_norm"]
+        assert (
+            set(parts.groups)
+            == set(miniature.groups)
+            == {i.label for i in found} | {"data_statistics", "mc_statistics"}
+        )
+        squares = sum(own.impact**2 for own in parts.groups.values())
+        np.testing.assert_allclose([parts.total**2, squares], row.exact**2, rtol=1e-9)
+        assert {i.label: i.up for i in found} == {name: own.up for name, own in parts.systematics.items()}
 
 
 def test_toys_are_of_the_optimised_point_on_held_out_events(results):

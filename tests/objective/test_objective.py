@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 OPTIONS = {
     "generalised_variance": {"parameters": ("mu", "tilt", "norm")},
+    "uncertainty_part": {"sources": ("tilt", "stat_sr")},
     "upper_limit": {"band": 1},
     "asimov_significance": {"background_uncertainty": 0.05},
     "weighted_sum": {"terms": ({"kind": "discovery", "mu": 2.0, "weight": 0.3}, {"kind": "poi_uncertainty"})},
@@ -30,6 +31,8 @@ OPTIONS = {
     "mc_statistics": {"most": 0.05},
 }
 """Options with which no objective is trivial and every penalty is at work."""
+NEEDED = {"uncertainty_part": {"sources": ("norm",)}}
+"""Options without which an objective is none."""
 OF_TEMPLATES = {name: kind for name, kind in OBJECTIVES.items() if not kind.of_sums}
 EVERYTHING = {**OF_TEMPLATES, **PENALTIES}
 
@@ -129,7 +132,7 @@ def test_an_objective_without_poi_is_an_error():
         if name in ("weighted_sum", "overconstrained", "expected_events", "mc_statistics"):
             continue  # they need none of their own
         with pytest.raises(ValueError, match=f"'{name}': the measurement has no POI"):
-            number_of(name, model, model.templates)
+            number_of(name, model, model.templates, **NEEDED.get(name, {}))
 
 
 def test_discovery_equals_pyhf():

@@ -23,6 +23,8 @@ from pipeline.evaluate.evaluation import (
     YieldTables,
 )
 from pipeline.evaluate.yields.selected import Yield, selected
+from pipeline.fit.breakdown import Breakdown, GroupPart, SystematicPart
+from pipeline.fit.contour import Contour, ContourPoint
 from pipeline.fit.impacts import Impact
 from pipeline.report.templates import templates
 
@@ -59,6 +61,36 @@ def sumw2_of(run):
     return {c: {s: (0.5, 1.0, 1.5 + i) for i, s in enumerate(run.data.samples)} for c in run.channels}
 
 
+def breakdown_of(total):
+    """A breakdown with parts of both kinds, and a free parameter."""
+    return Breakdown(
+        total=total,
+        groups={
+            "data_statistics": GroupPart(parameters=(), impact=0.8 * total, traditional=0.7 * total),
+            "jets": GroupPart(
+                parameters=("Jet energy scale", "lumi"), impact=0.6 * total, traditional=0.0654
+            ),
+            "W+jets norm": GroupPart(parameters=("W+jets norm",), impact=None, traditional=0.0321),
+        },
+        systematics={"Jet energy scale": SystematicPart(impact=-0.0456, up=-0.0567, down=None)},
+    )
+
+
+def contour_of(width):
+    """A triangle and one twice as large, around (1, 2); one of its corners is where the model ends."""
+
+    def curve(size):
+        corners = ((1.0 - size, 2.0, False), (1.0 + size, 2.0, False), (1.0, 2.0 + 2 * size, True))
+        return tuple(ContourPoint(x=x, y=y, is_bound=bound) for x, y, bound in corners)
+
+    return Contour(
+        parameters=("ttbar_norm", "W+jets norm"),
+        best=(1.0, 2.0),
+        covariance=((width**2, 0.5 * width**2), (0.5 * width**2, width**2)),
+        curves={"0.68": curve(width), "0.95": curve(2 * width)},
+    )
+
+
 def evaluation_of(run):
     """What `evaluate` writes, with numbers of our own."""
     labels = ("ttbar_norm", "Jet energy scale", "lumi", "staterror_4j1b[0]")
@@ -80,7 +112,13 @@ def evaluation_of(run):
     return contracts.evaluation(
         rows=[
             contracts.row(
-                p, f, templates=templates, fit=fit, exact=values[p], relaxed=values[p], pyhf=values[p]
+                p,
+                f,
+                templates=templates,
+                fit=fit,
+                exact=values[p],
+                relaxed=values[p],
+                pyhf=values[p],
             )
             for f in ("train", "held_out")
             for p in values
@@ -147,6 +185,56 @@ def test_every_figure_is_said_in_words(page):
     assert len(set(texts)) == len(texts)
     assert any("jet_pt from 30 to 31" in text for text in texts)
     assert any("Jet energy scale 0.02 and -0.03" in text for text in texts)
+
+
+def test_parts_of_the_uncertainty_and_contours_are_in_the_page(run, tmp_path):
+    evaluated = evaluation_of(run)
+    rows = [
+        row.changed(
+            breakdowns={"ttbar_norm": breakdown_of(row.exact)},
+            contours=(contour_of(row.exact),),
+            breakdown_missing="there is no other one",
+            contours_missing="nor more of these",
+        )
+        for row in evaluated.rows
+    ]
+    path, figures = tmp_path / "report.html", tmp_path / "figures"
+    evaluated = evaluated.changed(rows=tuple(rows))
+    report.write(run, records_of(**CUTS), evaluated, provenances_of(run), page=path, figures=figures)
+    page = path.read_text()
+    assert "There is no breakdown: there is no other one" in page
+    assert "There are no contours: nor more of these" in page
+    require_parts(page)
+    require_contours(table(figures / "contours_1.csv"), page)
+
+
+def require_parts(page):
+    """Both kinds of impacts side by side."""
+    rows = {
+        row[0]: row for row in re.findall(r"<tr[^>]*>" + 5 * r"<td>(?:<b>)?([^<]*)(?:</b>)?</td>\s*", page)
+    }
+    assert rows["data_statistics"] == ("data_statistics", "0.09876", "0.08", "64.0", "0.07")
+    assert rows["jets"] == ("jets", "0.07407", "0.06", "36.0", "0.0654")
+    assert rows["W+jets norm"] == ("W+jets norm", "none", "none", "0.0", "0.0321")
+    assert rows["total"] == ("total", "0.1235", "0.1", "100.0", "")
+    assert '<td class="text">Jet energy scale, lumi</td>' in page
+    assert "<td>Jet energy scale</td><td>-0.0456</td><td>-0.0567</td><td>none</td>" in page
+    assert "The traditional ones need not add up" in page
+
+
+def require_contours(found, page):
+    """A row for each of their points, those of the ellipse and the best fit."""
+
+    def of(*key):
+        rows = [row for row in found if (row["parameters"], row["curve"], row["level"]) == key]
+        return [(float(row["ttbar_norm"]), float(row["W+jets norm"]), row["is_bound"]) for row in rows]
+
+    assert of("optimised", "contour", "0.95") == [(0.8, 2.0, "0"), (1.2, 2.0, "0"), (1.0, 2.4, "1")]
+    assert of("initial", "best fit", "") == [(1.0, 2.0, "")]
+    widest = max(x for x, *_ in of("optimised", "ellipse", "0.68")) - 1
+    assert widest == pytest.approx(0.1 * np.sqrt(-2 * np.log(0.32)), rel=1e-3)
+    for said in ("hold 68 % and 95 %", "correlation 0.500", "so does a contour"):
+        assert said in page
 
 
 def test_the_pdf_of_a_figure_is_one(results):
