@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.config.notation import written
 from pipeline.data.jsonfiles import write_text
-from pipeline.evaluate.workspaces.exchange.content import SYSTEMATICS, CannotSayError, Content
+from pipeline.evaluate.workspaces.exchange.content import SYSTEMATICS, CannotSayError, ModelContent
 from pipeline.likelihood.workspace import JsonObject, SampleArrays
 
 NAME = "cabinetry"
@@ -24,7 +24,7 @@ HISTOGRAMS, CONFIGURATION = "histograms", "config.yml"
 APART = 1e-6  # relative, of the yields of a shape and of the nominal template, which cabinetry makes one
 
 
-def write_cabinetry(folder: Path, content: Content) -> None:
+def write_cabinetry(folder: Path, content: ModelContent) -> None:
     """Write configuration and histograms to a folder, which is made anew.
 
     Raises:
@@ -41,7 +41,7 @@ def write_cabinetry(folder: Path, content: Content) -> None:
     write_text(folder / CONFIGURATION, written(configuration))
 
 
-def cabinetry_configuration(content: Content, histograms: Path) -> dict[str, Any]:
+def cabinetry_configuration(content: ModelContent, histograms: Path) -> dict[str, Any]:
     """Return the configuration; its histograms are in ``histograms``."""
     _check(content)
     held = [
@@ -83,7 +83,7 @@ def cabinetry_configuration(content: Content, histograms: Path) -> dict[str, Any
     }
 
 
-def _normfactors(content: Content) -> Iterator[JsonObject]:
+def _normfactors(content: ModelContent) -> Iterator[JsonObject]:
     for name in content.modifiers.names("normfactor"):
         parameter, places = content.parameters[name], content.modifiers.users("normfactor", name)
         (value,), (bounds,) = parameter.inits or (), parameter.bounds or ()
@@ -101,7 +101,7 @@ def _product(places: Any, name: str) -> tuple[list[str], list[str]]:
     return regions, samples
 
 
-def _systematics(content: Content) -> Iterator[dict[str, Any]]:
+def _systematics(content: ModelContent) -> Iterator[dict[str, Any]]:
     """Yield an entry for each effect: those of one parameter share the name of their modifier."""
     for name in sorted({own for kind in SYSTEMATICS for own in content.modifiers.names(kind)}):
         effects: dict[tuple[Any, ...], dict[str, list[str]]] = {}
@@ -143,7 +143,7 @@ def _effect(entry: SampleArrays, name: str, where: str) -> tuple[str, float, flo
     return None
 
 
-def _check(content: Content) -> None:
+def _check(content: ModelContent) -> None:
     for kind in REFUSED:
         for name in content.modifiers.names(kind):
             raise CannotSayError(f"{kind} {name!r}", NAME, "it has no such modifier")
@@ -169,7 +169,7 @@ def _check(content: Content) -> None:
                 )
 
 
-def _histograms(content: Content, configuration: JsonObject) -> Iterator[tuple[Any, ...]]:
+def _histograms(content: ModelContent, configuration: JsonObject) -> Iterator[tuple[Any, ...]]:
     """Yield region, sample, systematic, template, yields and errors of every histogram."""
     for channel, data in content.observations.items():
         yields = np.asarray(data, dtype=np.float64)

@@ -17,8 +17,8 @@ import uproot
 
 from pipeline.data.jsonfiles import write_text
 from pipeline.errors import InputError
-from pipeline.evaluate.workspaces.exchange.combine_histograms import OBSERVED, Histogram, Numbers
-from pipeline.evaluate.workspaces.exchange.content import CannotSayError, Content
+from pipeline.evaluate.workspaces.exchange.combine_histograms import OBSERVED, BinNumbers, CardHistogram
+from pipeline.evaluate.workspaces.exchange.content import CannotSayError, ModelContent
 from pipeline.likelihood.workspace import SampleArrays
 
 NAME = "Combine"
@@ -43,7 +43,7 @@ class Card(NamedTuple):
     """The text of a datacard, and its histograms by their path in the ROOT file."""
 
     text: str
-    histograms: dict[str, Histogram]
+    histograms: dict[str, CardHistogram]
 
 
 def spelt(name: str, *, of_parameter: bool = False) -> str:
@@ -52,7 +52,7 @@ def spelt(name: str, *, of_parameter: bool = False) -> str:
     return f"_{found}" if of_parameter and found[0].isdigit() else found
 
 
-def write_card(path: Path, content: Content) -> None:
+def write_card(path: Path, content: ModelContent) -> None:
     """Write a datacard, and the file of its histograms beside it, ``.root`` in place of the ending.
 
     Raises:
@@ -72,7 +72,7 @@ def write_card(path: Path, content: Content) -> None:
     write_text(path, card.text)
 
 
-def card_of(content: Content, shapes: str) -> Card:
+def card_of(content: ModelContent, shapes: str) -> Card:
     """Return the datacard whose histograms are in the file ``shapes``."""
     _check(content)
     columns = [
@@ -115,7 +115,7 @@ def _line(first: str, entries: Iterable[str]) -> str:
     return " ".join([first, *entries])
 
 
-def _comments(content: Content) -> list[str]:
+def _comments(content: ModelContent) -> list[str]:
     """Return what a datacard has no place for: the POI's own name and range, names that were changed."""
     lines = []
     if content.poi:
@@ -128,7 +128,7 @@ def _comments(content: Content) -> list[str]:
     return lines + [f"{NAME_COMMENT} {new} = {old!r}" for old, new in _changed(content).items()]
 
 
-def _changed(content: Content) -> dict[str, str]:
+def _changed(content: ModelContent) -> dict[str, str]:
     """Return how names are spelt that Combine would not take.
 
     Raises:
@@ -162,7 +162,7 @@ def _changed(content: Content) -> dict[str, str]:
     return changed
 
 
-def _check(content: Content) -> None:
+def _check(content: ModelContent) -> None:
     for kind in REFUSED:
         for name in content.modifiers.names(kind):
             raise CannotSayError(f"{kind} {name!r}", NAME, "it has no such modifier")
@@ -183,7 +183,7 @@ def _check(content: Content) -> None:
             raise CannotSayError(f"channel {channel!r}", NAME, f"it has several staterror, {sorted(carried)}")
 
 
-def _signal(content: Content) -> set[str]:
+def _signal(content: ModelContent) -> set[str]:
     """Return the samples that the POI scales, wherever they are."""
     scaled = set(content.modifiers.users("normfactor", content.poi)) if content.poi else set()
     signal = {sample for _, sample in scaled}
@@ -199,22 +199,22 @@ def _signal(content: Content) -> set[str]:
     return signal
 
 
-def _histograms(content: Content, columns: list[tuple[str, str]]) -> dict[str, Histogram]:
-    found: dict[str, Histogram] = {}
+def _histograms(content: ModelContent, columns: list[tuple[str, str]]) -> dict[str, CardHistogram]:
+    found: dict[str, CardHistogram] = {}
     for channel, data in content.observations.items():
         contents = np.asarray(data, dtype=np.float64)
-        found[f"{spelt(channel)}/{OBSERVED}"] = Histogram(contents, np.sqrt(contents))
+        found[f"{spelt(channel)}/{OBSERVED}"] = CardHistogram(contents, np.sqrt(contents))
     for channel, sample in columns:
         entry, place = content.templates[channel][sample], f"{spelt(channel)}/{spelt(sample)}"
         none = np.zeros(content.modifiers.bins[channel])
-        found[place] = Histogram(entry["data"], next(iter(entry.get("staterror", {}).values()), none))
+        found[place] = CardHistogram(entry["data"], next(iter(entry.get("staterror", {}).values()), none))
         for name, ends in _shapes(entry, channel, sample).items():
             for side, contents in ends.items():
-                found[f"{place}_{spelt(name, of_parameter=True)}{side}"] = Histogram(contents, none)
+                found[f"{place}_{spelt(name, of_parameter=True)}{side}"] = CardHistogram(contents, none)
     return found
 
 
-def _shapes(entry: SampleArrays, channel: str, sample: str) -> dict[str, dict[str, Numbers]]:
+def _shapes(entry: SampleArrays, channel: str, sample: str) -> dict[str, dict[str, BinNumbers]]:
     """Return varied templates: histosys, each times the normsys of its name."""
     found = {}
     total = float(np.sum(entry["data"]))
@@ -233,7 +233,7 @@ def _shapes(entry: SampleArrays, channel: str, sample: str) -> dict[str, dict[st
     return found
 
 
-def _systematics(content: Content, columns: list[tuple[str, str]]) -> dict[str, tuple[str, list[str]]]:
+def _systematics(content: ModelContent, columns: list[tuple[str, str]]) -> dict[str, tuple[str, list[str]]]:
     """Return type and effects, one for each column, of each nuisance parameter; kappa is down/up."""
     shapes, norms = (set(content.modifiers.names(kind)) for kind in ("histosys", "normsys"))
     found: dict[str, tuple[str, list[str]]] = {}
@@ -255,7 +255,7 @@ def _systematics(content: Content, columns: list[tuple[str, str]]) -> dict[str, 
     return found
 
 
-def _luminosity(content: Content, name: str) -> str:
+def _luminosity(content: ModelContent, name: str) -> str:
     parameter = content.parameters[name]
     centre, width = (parameter.auxdata or ())[0], (parameter.widths or ())[0]
     if centre != 1.0 or not width < 1.0:
@@ -263,7 +263,7 @@ def _luminosity(content: Content, name: str) -> str:
     return f"{1.0 - width!r}/{1.0 + width!r}"
 
 
-def _rates(content: Content) -> list[str]:
+def _rates(content: ModelContent) -> list[str]:
     lines = []
     for name in content.modifiers.names("normfactor"):
         if name == content.poi:
@@ -276,7 +276,7 @@ def _rates(content: Content) -> list[str]:
     return lines
 
 
-def _statistics(content: Content) -> list[str]:
+def _statistics(content: ModelContent) -> list[str]:
     """Return the channels with uncertainties of the simulation: Gaussian at any number of events, signal included."""
     used: Mapping[str, None] = {
         channel: None

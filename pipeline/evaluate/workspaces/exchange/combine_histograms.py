@@ -14,14 +14,14 @@ from pipeline.errors import InputError
 OBSERVED = "data_obs"
 RATES_APART = 1e-3  # relative, of a rate and the content of its histogram
 
-Numbers = Float[np.ndarray, " bins"]
+BinNumbers = Float[np.ndarray, " bins"]
 
 
-class Histogram(NamedTuple):
+class CardHistogram(NamedTuple):
     """Contents of the bins of a histogram, and their statistical errors."""
 
-    contents: Numbers
-    errors: Numbers
+    contents: BinNumbers
+    errors: BinNumbers
 
 
 class CardHistograms:
@@ -29,18 +29,18 @@ class CardHistograms:
 
     def __init__(self, path: Path, shapes: list[list[str]], counted: Mapping[str, float]):
         self._path, self._shapes, self._counted = path, shapes, counted
-        self._read: dict[Path, dict[str, Histogram]] = {}
+        self._read: dict[Path, dict[str, CardHistogram]] = {}
 
-    def observed(self, channel: str) -> Numbers:
+    def observed(self, channel: str) -> BinNumbers:
         """Return observed events."""
         if not self._shapes:
             return np.array([self._counted[channel]])
         return self._found(channel, OBSERVED, "").contents
 
-    def nominal(self, channel: str, process: str, rate: float) -> Histogram:
+    def nominal(self, channel: str, process: str, rate: float) -> CardHistogram:
         """Return the template of a process, which must have the rate that the card says, if it says one."""
         if not self._shapes:
-            return Histogram(np.array([rate]), np.zeros(1))
+            return CardHistogram(np.array([rate]), np.zeros(1))
         found = self._found(channel, process, "")
         total = float(np.sum(found.contents))
         if rate != -1 and not abs(rate - total) <= RATES_APART * max(abs(rate), abs(total)):
@@ -49,7 +49,7 @@ class CardHistograms:
             )
         return found
 
-    def varied(self, channel: str, process: str, systematic: str) -> tuple[Numbers, Numbers] | None:
+    def varied(self, channel: str, process: str, systematic: str) -> tuple[BinNumbers, BinNumbers] | None:
         """Return the templates up and down, None where there are none."""
         if not self._shapes:
             return None
@@ -61,7 +61,7 @@ class CardHistograms:
             return None
         return up, down
 
-    def _found(self, channel: str, process: str, systematic: str) -> Histogram:
+    def _found(self, channel: str, process: str, systematic: str) -> CardHistogram:
         for entry in reversed(self._shapes):  # the last that fits counts
             if len(entry) < 4 or not fits(entry[0], process) or not fits(entry[1], channel):
                 continue
@@ -74,12 +74,12 @@ class CardHistograms:
             raise InputError(f"datacard {self._path}: no histogram {pattern!r} in {entry[2]}")
         raise InputError(f"datacard {self._path}: no line `shapes` for {process!r} in {channel!r}")
 
-    def _content(self, path: Path) -> dict[str, Histogram]:
+    def _content(self, path: Path) -> dict[str, CardHistogram]:
         if path not in self._read:
             try:
                 with uproot.open(path) as file:
                     self._read[path] = {
-                        name: Histogram(own.values().astype(np.float64), own.errors().astype(np.float64))
+                        name: CardHistogram(own.values().astype(np.float64), own.errors().astype(np.float64))
                         for name, own in file.items(filter_classname="TH1*", cycle=False)
                     }
             except (OSError, ValueError) as error:

@@ -16,7 +16,12 @@ import numpy as np
 from pipeline.config import textfiles
 from pipeline.errors import InputError
 from pipeline.evaluate.workspaces.exchange.combine import NAME_COMMENT, POI_COMMENT, UNITY
-from pipeline.evaluate.workspaces.exchange.combine_histograms import CardHistograms, Histogram, Numbers, fits
+from pipeline.evaluate.workspaces.exchange.combine_histograms import (
+    BinNumbers,
+    CardHistogram,
+    CardHistograms,
+    fits,
+)
 from pipeline.likelihood.workspace import JsonObject, Workspace
 
 SHAPES, KAPPAS = ("shape", "shapeN", "shape?"), ("lnN", "shape?")
@@ -160,7 +165,7 @@ def _channel(lines: _Lines, histograms: CardHistograms, channel: str) -> JsonObj
 
 
 def _modifiers(
-    lines: _Lines, histograms: CardHistograms, place: int, nominal: Numbers
+    lines: _Lines, histograms: CardHistograms, place: int, nominal: BinNumbers
 ) -> Iterator[dict[str, Any]]:
     channel, process = lines.columns[place]
     if lines.numbers[place] <= 0:
@@ -199,7 +204,7 @@ def _normsys(name: str, up: float, down: float) -> dict[str, Any]:
     return {"name": name, "type": "normsys", "data": {"hi": up, "lo": down}}
 
 
-def _shape(name: str, nominal: Numbers, ends: tuple[Numbers, Numbers]) -> Iterator[dict[str, Any]]:
+def _shape(name: str, nominal: BinNumbers, ends: tuple[BinNumbers, BinNumbers]) -> Iterator[dict[str, Any]]:
     ratios = [float(np.sum(end) / np.sum(nominal)) for end in ends]
     if any(abs(ratio - 1.0) > UNITY for ratio in ratios):
         yield _normsys(name, *ratios)
@@ -207,7 +212,7 @@ def _shape(name: str, nominal: Numbers, ends: tuple[Numbers, Numbers]) -> Iterat
     yield {"name": name, "type": "histosys", "data": {"hi_data": up, "lo_data": down}}
 
 
-def _has_statistics(lines: _Lines, channel: str, nominal: Sequence[Histogram]) -> bool:
+def _has_statistics(lines: _Lines, channel: str, nominal: Sequence[CardHistogram]) -> bool:
     """Return whether bins of a channel have a statistical parameter; refuse those with several."""
     threshold = -1.0
     for where, _, least, *_ in lines.statistics:

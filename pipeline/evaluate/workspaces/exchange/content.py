@@ -32,7 +32,7 @@ class CannotSayError(InputError):
         super().__init__(f"{what}: {format_name} cannot say it: {why}")
 
 
-class Content(NamedTuple):
+class ModelContent(NamedTuple):
     """A workspace and one of its measurements; templates keyed by names, modifiers by use, parameters by name."""
 
     workspace: Workspace
@@ -102,7 +102,7 @@ def _numbers(data: Any) -> ModifierArrays:
 
 def content_of(
     workspace: Workspace, measurement: str | None = None, source: str | Path = "workspace"
-) -> Content:
+) -> ModelContent:
     """Return a workspace by names.
 
     Raises:
@@ -117,6 +117,6 @@ def content_of(
         found = parameters_of(modifiers, chosen["config"]["parameters"], {})
     except ValueError as error:
         raise InputError(f"{source}: {error}") from error
-    return Content(
+    return ModelContent(
         workspace, chosen, templates, modifiers, {parameter.name: parameter for parameter in found}
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluate.workspaces.exchange.content import BY_BIN, CannotSayError, Content
+from pipeline.evaluate.workspaces.exchange.content import BY_BIN, CannotSayError, ModelContent
 from pipeline.likelihood.paramsets import Parameter
 from pipeline.likelihood.workspace import JsonObject, SampleArrays
 
@@ -29,7 +29,7 @@ def constraint(parameter: str) -> str:
     return f"constraint_{parameter}"
 
 
-def to_hs3(content: Content, *, explicit: bool = False) -> JsonObject:
+def to_hs3(content: ModelContent, *, explicit: bool = False) -> JsonObject:
     """Return the model and data of a workspace's measurement.
 
     Args:
@@ -40,61 +40,58 @@ def to_hs3(content: Content, *, explicit: bool = False) -> JsonObject:
         CannotSayError: a constraint or an uncertainty that HS3 has no words for, by its name.
     """
     _check(content, explicit)
-    names, bins = (
-        {p: _components(parameter) for p, parameter in content.parameters.items()},
-        content.modifiers.bins,
-    )
     auxiliary = [*_luminosity(content), *(_gaussians(content) if explicit else ())]
-    observed = content.observations
-    axes = {
-        channel: [{"name": f"obs_{channel}", "min": 0, "max": n, "nbins": n}] for channel, n in bins.items()
+    data = [_data(content, channel) for channel in content.templates]
+    likelihood: dict[str, Any] = {
+        "name": LIKELIHOOD,
+        "distributions": list(content.templates),
+        "data": [own["name"] for own in data],
     }
-    channels = [
-        {
-            "name": channel,
-            "type": "histfactory_dist",
-            "axes": axes[channel],
-            "samples": [_sample(content, channel, sample, explicit) for sample in content.templates[channel]],
-        }
-        for channel in content.templates
-    ]
-    bounds = [
-        {"name": name, "min": low, "max": high}
-        for own, parameter in content.parameters.items()
-        for name, (low, high) in zip(names[own], parameter.bounds or (), strict=True)
-    ]
+    if auxiliary:
+        likelihood["aux_distributions"] = [own["name"] for own in auxiliary]
+    analysis = {
+        "name": content.measurement["name"],
+        "likelihood": LIKELIHOOD,
+        "domains": [DOMAIN],
+        "parameters_of_interest": [content.poi] if content.poi else [],
+        "init": POINT,
+    }
     return {
         "metadata": {"hs3_version": VERSION},
-        "distributions": [*channels, *auxiliary],
-        "data": [
-            {
-                "name": f"observed_{channel}",
-                "type": "binned",
-                "contents": observed[channel],
-                "axes": axes[channel],
-            }
-            for channel in content.templates
-        ],
-        "likelihoods": [
-            {
-                "name": LIKELIHOOD,
-                "distributions": list(content.templates),
-                "data": [f"observed_{channel}" for channel in content.templates],
-                **({"aux_distributions": [own["name"] for own in auxiliary]} if auxiliary else {}),
-            }
-        ],
-        "domains": [{"name": DOMAIN, "type": "product_domain", "axes": bounds}],
+        "distributions": [*(_channel(content, name, explicit) for name in content.templates), *auxiliary],
+        "data": data,
+        "likelihoods": [likelihood],
+        "domains": [{"name": DOMAIN, "type": "product_domain", "axes": list(_bounds(content))}],
         "parameter_points": [{"name": POINT, "parameters": list(_values(content))}],
-        "analyses": [
-            {
-                "name": content.measurement["name"],
-                "likelihood": LIKELIHOOD,
-                "domains": [DOMAIN],
-                "parameters_of_interest": [content.poi] if content.poi else [],
-                "init": POINT,
-            }
-        ],
+        "analyses": [analysis],
     }
+
+
+def _axes(content: ModelContent, channel: str) -> list[JsonObject]:
+    """Return the axis of a channel: its bins by number, as a workspace has no edges."""
+    bins = content.modifiers.bins[channel]
+    return [{"name": f"obs_{channel}", "min": 0, "max": bins, "nbins": bins}]
+
+
+def _channel(content: ModelContent, channel: str, explicit: bool) -> JsonObject:
+    samples = [_sample(content, channel, sample, explicit) for sample in content.templates[channel]]
+    return {"name": channel, "type": "histfactory_dist", "axes": _axes(content, channel), "samples": samples}
+
+
+def _data(content: ModelContent, channel: str) -> JsonObject:
+    contents = content.observations[channel]
+    return {
+        "name": f"observed_{channel}",
+        "type": "binned",
+        "contents": contents,
+        "axes": _axes(content, channel),
+    }
+
+
+def _bounds(content: ModelContent) -> Iterator[JsonObject]:
+    for parameter in content.parameters.values():
+        for name, (low, high) in zip(_components(parameter), parameter.bounds or (), strict=True):
+            yield {"name": name, "min": low, "max": high}
 
 
 def _components(parameter: Parameter) -> list[str]:
@@ -103,7 +100,7 @@ def _components(parameter: Parameter) -> list[str]:
     return [gamma(parameter.name, number) for number in range(parameter.size)]
 
 
-def _check(content: Content, explicit: bool) -> None:
+def _check(content: ModelContent, explicit: bool) -> None:
     for name in content.parameters:
         content.require_plain(name, NAME)
     flat = [name for parameter in content.parameters.values() for name in _components(parameter)]
@@ -139,7 +136,7 @@ def _check(content: Content, explicit: bool) -> None:
                 )
 
 
-def _relative(content: Content, name: str, channel: str) -> tuple[np.ndarray, np.ndarray]:
+def _relative(content: ModelContent, name: str, channel: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the relative uncertainty of each bin of a staterror, 0 for none, and the yields it is of."""
     samples = content.templates[channel].values()
     own = [
@@ -152,7 +149,7 @@ def _relative(content: Content, name: str, channel: str) -> tuple[np.ndarray, np
     return np.divide(error, total, out=np.zeros_like(total), where=total > 0), total
 
 
-def _sample(content: Content, channel: str, sample: str, explicit: bool) -> JsonObject:
+def _sample(content: ModelContent, channel: str, sample: str, explicit: bool) -> JsonObject:
     entry: SampleArrays = content.templates[channel][sample]
     data: dict[str, list[float]] = {"contents": np.asarray(entry["data"]).tolist()}
     for uncertainty in entry.get("staterror", {}).values():
@@ -167,7 +164,7 @@ def _sample(content: Content, channel: str, sample: str, explicit: bool) -> Json
 
 
 def _modifier(
-    content: Content, channel: str, kind: str, name: str, values: Any, explicit: bool
+    content: ModelContent, channel: str, kind: str, name: str, values: Any, explicit: bool
 ) -> JsonObject:
     if kind in BY_BIN:
         parameters = [gamma(name, number) for number in content.components(kind, name, channel)]
@@ -187,13 +184,13 @@ def _modifier(
     return {**scale, "constraint_name": constraint(name)} if kind == "lumi" else scale
 
 
-def _luminosity(content: Content) -> Iterator[JsonObject]:
+def _luminosity(content: ModelContent) -> Iterator[JsonObject]:
     for name in content.modifiers.names("lumi"):
         parameter = content.parameters[name]
         yield _gaussian(name, (parameter.auxdata or ())[0], (parameter.widths or ())[0])
 
 
-def _gaussians(content: Content) -> Iterator[JsonObject]:
+def _gaussians(content: ModelContent) -> Iterator[JsonObject]:
     """Yield the constraint of each bin of the staterrors that has an uncertainty."""
     for name in content.modifiers.names("staterror"):
         for channel in content.modifiers.channels("staterror", name):
@@ -215,7 +212,7 @@ def _gaussian(parameter: str, centre: float, width: float) -> JsonObject:
     }
 
 
-def _values(content: Content) -> Iterator[JsonObject]:
+def _values(content: ModelContent) -> Iterator[JsonObject]:
     """Yield start values; a parameter is constant where a fit leaves it alone."""
     without = {
         gamma(name, component)
