@@ -27,8 +27,9 @@ INSIDE = {
     "cli/verbs": "starting checks events stages watching estimates points workspaces conversion snakefile crate schema",
     "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding coffea_weights branches rootfile bookkeeping inventory preselection selection one_file make",
-    "config": "textfiles located sources targets section kinds notation cluster events channels factors abcd"
-    " correlations model groups quantity quantities objective optimisation judging placing sections reader",
+    "config": "textfiles located sources targets section kinds notation cluster events channels fit quantity"
+    " quantities objective optimisation judging sections reader",
+    "config/fit": "factors systematics abcd correlations model groups placing",
     "data": "names atomic jsonfiles written record progress event_random store results checksums manifest jobs datasets"
     " column_file normalisation provenance fingerprint run_files",
     "evaluate": "variation_noise robustness evaluation yields change flags summary"
@@ -44,8 +45,8 @@ INSIDE = {
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"
     " pieces suspects loss halves",
     "likelihood": "interpolation workspace structure checks patches paramsets layout multipliers stacked terms"
-    " histfactory joined cells bordered derivatives lane_templates lanes"
-    " estimates vocabulary correlated specifier run_workspace",
+    " histfactory cells bordered derivatives lane_templates lanes configured",
+    "likelihood/configured": "estimates vocabulary correlated joined specifier run_workspace",
     "objective": "value signature mean merit asimov_significance precision parts sensitivity cross_entropy penalties"
     " weighted_sum bounds",
     "optimise": "schedule parameters given_values width_names width_uses automatic_widths first_step kept leading"

@@ -7,10 +7,9 @@ holds the physics; threads, memory and output folders belong to the command line
 from pipeline.config.channels import Channel
 from pipeline.config.cluster import Cluster
 from pipeline.config.events import Sample, Simulate
-from pipeline.config.model import (
-    LUMINOSITY,
+from pipeline.config.fit.model import LUMINOSITY, Model
+from pipeline.config.fit.systematics import (
     MedianSmoothing,
-    Model,
     NormalizationSystematic,
     NormPlusShapeSystematic,
     Smoothing,

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from pipeline.config.model import Model
+from pipeline.config.fit.model import Model
 from pipeline.config.objective import Objective
 from pipeline.config.section import MOST, Name, Section
 

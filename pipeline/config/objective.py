@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.config.groups import Groups
+from pipeline.config.fit.groups import Groups
 from pipeline.config.kinds import BesideKind, Kind
 from pipeline.config.quantities import Merit, Single, WeightedSum
 from pipeline.config.quantity import Names, Quantity

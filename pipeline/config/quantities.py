@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import pydantic
 from pydantic import Field
 
-from pipeline.config.groups import DATA_STATISTICS, Groups
+from pipeline.config.fit.groups import DATA_STATISTICS, Groups
 from pipeline.config.kinds import BesideKind
 from pipeline.config.quantity import Names, OfCombination, Quantity
 

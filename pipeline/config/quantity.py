@@ -6,7 +6,7 @@ import pydantic
 from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
-from pipeline.config.groups import Groups
+from pipeline.config.fit.groups import Groups
 from pipeline.config.kinds import Kind
 
 

@@ -10,12 +10,13 @@ from pydantic import Field
 from pipeline.config.channels import Channel
 from pipeline.config.cluster import Cluster
 from pipeline.config.events import AnalysisSection, Data, Simulate
-from pipeline.config.groups import groups_of, members_of
+from pipeline.config.fit.groups import groups_of, members_of
+from pipeline.config.fit.model import Model
+from pipeline.config.fit.placing import require_places, require_samples
+from pipeline.config.fit.systematics import NormPlusShapeSystematic
 from pipeline.config.judging import Alternative, Evaluate
-from pipeline.config.model import Model, NormPlusShapeSystematic
 from pipeline.config.objective import McStatistics, Objective, OfNuisanceParameters
 from pipeline.config.optimisation import Optimise
-from pipeline.config.placing import require_places, require_samples
 from pipeline.config.quantities import OfStrength, ProfileInterval, UncertaintyPart
 from pipeline.config.section import MOST, Anneal, Name, Section, WidthsByName
 from pipeline.errors import nearest

@@ -17,8 +17,8 @@ from pipeline.gradient.loss import Judge, judge
 from pipeline.gradient.pieces import Piece, Pieces, added
 from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work, prepare_work
-from pipeline.likelihood.run_workspace import beyond_pyhf, likelihood, workspace
-from pipeline.likelihood.specifier import Specifier
+from pipeline.likelihood.configured.run_workspace import beyond_pyhf, likelihood, workspace
+from pipeline.likelihood.configured.specifier import Specifier
 from pipeline.likelihood.workspace import Workspace
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import Axes, with_all_variations
@@ -50,7 +50,7 @@ class Objectives(NamedTuple):
     others: dict[str, ModelPieces]
 
 
-class Parts(NamedTuple):
+class Makeup(NamedTuple):
     """The breakdown of each parameter of interest, the contours of each pair of them; or why there are none."""
 
     breakdowns: dict[str, Breakdown]
@@ -73,7 +73,7 @@ class Verdict(NamedTuple):
     fit: PyhfFit | None
     also: dict[str, Numbers]
     missing: list[Missing]
-    parts: Parts
+    parts: Makeup
 
     @property
     def pyhf(self) -> Number:
@@ -151,13 +151,13 @@ def verdict_of(
     return Verdict(exact, spec, number, soft, fit, also, missing, parts)
 
 
-def parts_of(config: Config, specifier: Specifier | None, exact: Templates, fit: PyhfFit | None) -> Parts:
+def parts_of(config: Config, specifier: Specifier | None, exact: Templates, fit: PyhfFit | None) -> Makeup:
     """Return what the uncertainties of the parameters of interest are made of, in the fit with hard cuts."""
     if specifier is None:
-        return Parts({})
+        return Makeup({})
     model, known = likelihood(exact, specifier), None if fit is None else fit.impacts
     pois, groups = config.model.pois, config.groups
-    found = Parts({})
+    found = Makeup({})
     try:
         breakdowns = {poi: breakdown(model, groups, parameter=poi, known=known) for poi in pois}
         found = found._replace(breakdowns=breakdowns)

@@ -31,7 +31,7 @@ from pipeline.gradient.loss import described
 from pipeline.gradient.pieces import Piece, Pieces, added
 from pipeline.gradient.sweeps import Executor, FreeValues, forward
 from pipeline.gradient.work import Work, prepare_work
-from pipeline.likelihood.run_workspace import beyond_pyhf, workspace
+from pipeline.likelihood.configured.run_workspace import beyond_pyhf, workspace
 from pipeline.likelihood.workspace import Workspace
 from pipeline.optimise import first_step
 from pipeline.optimise.parameters import edges_at, scalars

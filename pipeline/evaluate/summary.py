@@ -29,7 +29,7 @@ from pipeline.evaluate.robustness.brief import (
 from pipeline.evaluate.yields.selected import EventsOfYields, SelectedYields, yields_of
 from pipeline.fit.breakdown import Breakdown
 from pipeline.gradient.loss import Described
-from pipeline.likelihood.run_workspace import beyond_pyhf
+from pipeline.likelihood.configured.run_workspace import beyond_pyhf
 
 VERSION: Literal[1] = 1  # another one where a key goes or means something else; keys are added within one
 PACKAGES = (

@@ -20,8 +20,8 @@ from pipeline.fit.poi import undetermined
 from pipeline.gradient.suspects import suspects
 from pipeline.gradient.sweeps import Centre, FreeValues
 from pipeline.likelihood import HistFactory
-from pipeline.likelihood.estimates import lacking
-from pipeline.likelihood.specifier import FitYields, Specifier
+from pipeline.likelihood.configured.estimates import lacking
+from pipeline.likelihood.configured.specifier import FitYields, Specifier
 from pipeline.objective import Inputs, Sums, total
 from pipeline.objective.bounds import beyond_bounds
 from pipeline.templates.axes import Axes, sums

@@ -26,7 +26,7 @@ from pipeline.evaluate.histograms import differences, histograms
 from pipeline.evaluate.pyhf_fit import fit_table
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
-from pipeline.likelihood.run_workspace import workspace
+from pipeline.likelihood.configured.run_workspace import workspace
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import axes_of

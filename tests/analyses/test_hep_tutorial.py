@@ -10,7 +10,7 @@ from pipeline.data import datasets
 from pipeline.evaluate.pyhf_fit import pyhf_fit
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
-from pipeline.likelihood.run_workspace import workspace
+from pipeline.likelihood.configured.run_workspace import workspace
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.templates.fill import EXACT
 

@@ -33,7 +33,7 @@ from pipeline.analyses import inferno
 from pipeline.analysis import analysis_of
 from pipeline.containers import Columns, Templates
 from pipeline.data import store
-from pipeline.likelihood.specifier import Specifier
+from pipeline.likelihood.configured.specifier import Specifier
 from pipeline.objective import Inputs, total
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import axes_of

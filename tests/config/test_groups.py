@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline import config
-from pipeline.config.groups import members_of
+from pipeline.config.fit.groups import members_of
 from pipeline.errors import ConfigError
 
 SYSTEMATICS = (

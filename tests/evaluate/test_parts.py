@@ -10,8 +10,8 @@ from pipeline.evaluate.at_point import parts_of
 from pipeline.evaluate.pyhf_fit import pyhf_objective
 from pipeline.gradient.loss import described, judge
 from pipeline.likelihood import HistFactory
-from pipeline.likelihood.run_workspace import beyond_pyhf, likelihood, workspace
-from pipeline.likelihood.specifier import Specifier
+from pipeline.likelihood.configured.run_workspace import beyond_pyhf, likelihood, workspace
+from pipeline.likelihood.configured.specifier import Specifier
 from pipeline.templates.axes import axes_of
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")

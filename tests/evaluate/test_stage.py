@@ -12,7 +12,7 @@ from pipeline.evaluate.pyhf_fit import pyhf_fit
 from pipeline.evaluate.stage import all_points
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
-from pipeline.likelihood.run_workspace import workspace
+from pipeline.likelihood.configured.run_workspace import workspace
 from pipeline.optimise.given_values import with_values
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.templates.fill import EXACT

@@ -26,7 +26,7 @@ from pipeline.fit.interval import End, Interval, end_of
 from pipeline.fit.poi import undetermined
 from pipeline.gradient.loss import _why
 from pipeline.likelihood import HistFactory, patched
-from pipeline.likelihood.specifier import Specifier
+from pipeline.likelihood.configured.specifier import Specifier
 from pipeline.objective.bounds import beyond_bounds
 from pipeline.objective.value import without_fit
 from pipeline.templates.axes import Axes

@@ -32,8 +32,8 @@ from pipeline.evaluate.stage import yields
 from pipeline.fit.impacts import Impact
 from pipeline.gradient.suspects import suspects
 from pipeline.gradient.work import check_variations_used, prepare_work
-from pipeline.likelihood.run_workspace import workspace
-from pipeline.likelihood.specifier import Specifier
+from pipeline.likelihood.configured.run_workspace import workspace
+from pipeline.likelihood.configured.specifier import Specifier
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.report.figures import settable
 from pipeline.templates.axes import Axes, axes_of, sums, variations_of

@@ -19,7 +19,7 @@ from pipeline.gradient.halves import halved, of_optimisation, whole, without_noi
 from pipeline.gradient.loss import Evaluated, centre_of, judge
 from pipeline.gradient.sweeps import forward, value_and_grad
 from pipeline.gradient.work import prepare_work
-from pipeline.likelihood.specifier import Specifier
+from pipeline.likelihood.configured.specifier import Specifier
 from pipeline.objective import Inputs, value_of
 from pipeline.optimise.epochs import each_epoch
 from pipeline.optimise.parameters import initial_parameters

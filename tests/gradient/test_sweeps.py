@@ -18,8 +18,8 @@ from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import forward, pullback, value_and_grad
 from pipeline.gradient.work import prepare_work
 from pipeline.likelihood import HistFactory
-from pipeline.likelihood.run_workspace import workspace
-from pipeline.likelihood.specifier import Specifier
+from pipeline.likelihood.configured.run_workspace import workspace
+from pipeline.likelihood.configured.specifier import Specifier
 from pipeline.objective import Inputs, value_of
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from modelled import SHAPE, VARIATIONS, drawn, modifiers, require_equal, small, traced
 
-from pipeline.config.correlations import Correlation, loadings
+from pipeline.config.fit.correlations import Correlation, loadings
 from pipeline.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")

@@ -16,8 +16,8 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.evaluate.pyhf_objectives import judged
 from pipeline.gradient.loss import judge
 from pipeline.likelihood import HistFactory
-from pipeline.likelihood.run_workspace import workspace
-from pipeline.likelihood.specifier import Specifier
+from pipeline.likelihood.configured.run_workspace import workspace
+from pipeline.likelihood.configured.specifier import Specifier
 from pipeline.templates.axes import axes_of
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")

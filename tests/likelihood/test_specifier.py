@@ -16,8 +16,8 @@ from pipeline.containers import Templates
 from pipeline.errors import ConfigError
 from pipeline.gradient.loss import centre
 from pipeline.likelihood import HistFactory, templates_from_workspace
-from pipeline.likelihood.run_workspace import workspace
-from pipeline.likelihood.specifier import Specifier
+from pipeline.likelihood.configured.run_workspace import workspace
+from pipeline.likelihood.configured.specifier import Specifier
 from pipeline.objective import Inputs, value_of
 from pipeline.templates.axes import axes_of, variations_of
 from pipeline.templates.shapes import Channels, norm_plus_shape

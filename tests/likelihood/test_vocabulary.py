@@ -14,7 +14,7 @@ from modelled import SHAPE, drawn, modifiers, require_equal, small, traced
 from pipeline import config
 from pipeline.errors import ConfigError, FitError
 from pipeline.gradient.loss import centre
-from pipeline.likelihood.run_workspace import workspace
+from pipeline.likelihood.configured.run_workspace import workspace
 from pipeline.templates.axes import variations_of
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")

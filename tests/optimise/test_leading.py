@@ -14,7 +14,7 @@ from pipeline.gradient.held import HeldTemplates, Watched
 from pipeline.gradient.loss import centre
 from pipeline.gradient.sweeps import forward, value_and_grad
 from pipeline.gradient.work import prepare_work
-from pipeline.likelihood.run_workspace import workspace
+from pipeline.likelihood.configured.run_workspace import workspace
 from pipeline.optimise import leading
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.schedule import widths_at

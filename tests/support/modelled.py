@@ -7,8 +7,8 @@ import pyhf
 
 from pipeline import config
 from pipeline.containers import Templates
-from pipeline.likelihood.run_workspace import workspace
-from pipeline.likelihood.specifier import Specifier
+from pipeline.likelihood.configured.run_workspace import workspace
+from pipeline.likelihood.configured.specifier import Specifier
 from pipeline.templates.axes import axes_of
 
 SAMPLES = ("qcd", "signal", "top")

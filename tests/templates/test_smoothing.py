@@ -12,8 +12,8 @@ from rootfiles import write_run
 from pipeline import config
 from pipeline.containers import Templates
 from pipeline.errors import ConfigError
-from pipeline.likelihood.run_workspace import workspace
-from pipeline.likelihood.specifier import Specifier
+from pipeline.likelihood.configured.run_workspace import workspace
+from pipeline.likelihood.configured.specifier import Specifier
 from pipeline.templates.axes import Axes
 from pipeline.templates.shapes import Channels
 from pipeline.templates.smoothing import smoothed

@@ -22,12 +22,12 @@ from pipeline.config import (
 )
 from pipeline.containers import AnyArray, Templates
 from pipeline.data.datasets import NOMINAL
-from pipeline.likelihood.correlated import Correlated, Effects
-from pipeline.likelihood.estimates import estimates_of
+from pipeline.likelihood.configured.correlated import Correlated, Effects
+from pipeline.likelihood.configured.estimates import estimates_of
+from pipeline.likelihood.configured.joined import JoinedChannels, given
+from pipeline.likelihood.configured.vocabulary import measurement, structure
 from pipeline.likelihood.histfactory import HistFactory
-from pipeline.likelihood.joined import JoinedChannels, given
 from pipeline.likelihood.stacked import StackedTemplates
-from pipeline.likelihood.vocabulary import measurement, structure
 from pipeline.likelihood.workspace import Specification
 from pipeline.templates.axes import Axes, affecting
 from pipeline.templates.binning import binnings_of

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from pipeline.config.model import LUMINOSITY, Model
+from pipeline.config.fit.model import LUMINOSITY, Model
 from pipeline.errors import nearest
 
 DATA_STATISTICS = "data_statistics"

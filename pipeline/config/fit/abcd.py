@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pydantic
 from pydantic import Field
 
-from pipeline.config.factors import NormFactor, ShapeFactor, require_inside
+from pipeline.config.fit.factors import NormFactor, ShapeFactor, require_inside
 from pipeline.config.section import Name, Section
 
 

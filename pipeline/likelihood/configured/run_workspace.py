@@ -11,9 +11,9 @@ from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, FitError
-from pipeline.likelihood.estimates import lacking
+from pipeline.likelihood.configured.estimates import lacking
+from pipeline.likelihood.configured.specifier import Specifier
 from pipeline.likelihood.histfactory import HistFactory
-from pipeline.likelihood.specifier import Specifier
 from pipeline.likelihood.stacked import StackedTemplates
 from pipeline.likelihood.workspace import JsonObject, SampleArrays, Workspace
 from pipeline.templates.axes import Axes

@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
-from pipeline.config.abcd import Abcd
-from pipeline.config.model import Model, NormPlusShapeSystematic
+from pipeline.config.fit.abcd import Abcd
+from pipeline.config.fit.model import Model
+from pipeline.config.fit.systematics import NormPlusShapeSystematic
 from pipeline.errors import nearest
 
 
