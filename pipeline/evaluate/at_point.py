@@ -50,7 +50,7 @@ class Objectives(NamedTuple):
     others: dict[str, ModelPieces]
 
 
-class Makeup(NamedTuple):
+class UncertaintyParts(NamedTuple):
     """The breakdown of each parameter of interest, the contours of each pair of them; or why there are none."""
 
     breakdowns: dict[str, Breakdown]
@@ -73,7 +73,7 @@ class Verdict(NamedTuple):
     fit: PyhfFit | None
     also: dict[str, Numbers]
     missing: list[Missing]
-    parts: Makeup
+    parts: UncertaintyParts
 
     @property
     def pyhf(self) -> Number:
@@ -151,13 +151,15 @@ def verdict_of(
     return Verdict(exact, spec, number, soft, fit, also, missing, parts)
 
 
-def parts_of(config: Config, specifier: Specifier | None, exact: Templates, fit: PyhfFit | None) -> Makeup:
+def parts_of(
+    config: Config, specifier: Specifier | None, exact: Templates, fit: PyhfFit | None
+) -> UncertaintyParts:
     """Return what the uncertainties of the parameters of interest are made of, in the fit with hard cuts."""
     if specifier is None:
-        return Makeup({})
+        return UncertaintyParts({})
     model, known = likelihood(exact, specifier), None if fit is None else fit.impacts
     pois, groups = config.model.pois, config.groups
-    found = Makeup({})
+    found = UncertaintyParts({})
     try:
         breakdowns = {poi: breakdown(model, groups, parameter=poi, known=known) for poi in pois}
         found = found._replace(breakdowns=breakdowns)
