@@ -24,7 +24,7 @@ INSIDE = {
     "cli/check": "findings declared events folds cut_values bounds observed stage",
     "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",
     "cli/starter": "files folder",
-    "cli/verbs": "starting checks events stages watching estimates points workspaces snakefile crate schema",
+    "cli/verbs": "starting checks events stages watching estimates points learned workspaces snakefile crate schema",
     "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding coffea_weights branches rootfile bookkeeping inventory preselection selection one_file make",
     "config": "textfiles located sources targets section kinds notation cluster events channels factors abcd"
@@ -32,7 +32,7 @@ INSIDE = {
     "data": "names atomic jsonfiles written record progress event_random store results checksums manifest jobs datasets"
     " column_file normalisation provenance fingerprint run_files",
     "evaluate": "variation_noise robustness evaluation yields change flags summary"
-    " pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point rows"
+    " purity pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point rows"
     " stage cross_fitting hist_objects histograms scan workspaces",
     "evaluate/robustness": "certificate polish refits together brief",
     "evaluate/yields": "noisy selected whole outside",
@@ -44,8 +44,8 @@ INSIDE = {
     "likelihood": "interpolation workspace structure checks patches paramsets layout multipliers stacked terms"
     " histfactory joined cells bordered derivatives"
     " estimates vocabulary correlated specifier run_workspace",
-    "objective": "value signature mean merit asimov_significance precision sensitivity joint_significance cross_entropy penalties"
-    " weighted_sum bounds",
+    "objective": "value signature mean merit asimov_significance precision sensitivity joint_significance"
+    " cross_entropy penalties weighted_sum bounds",
     "optimise": "schedule parameters given_values width_names width_uses automatic_widths first_step kept leading"
     " checkpoints update starts surrogate_calls epochs blocks plateaus convergence own_loop",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"

@@ -37,7 +37,11 @@ COVARIANCE = 0.8 * np.eye(3) + 0.2
 PRECISION = np.linalg.inv(COVARIANCE)
 NOISE = 0.3
 SHIFT = 0.1  # of the third coordinate of the largest background, one standard deviation of its shape
-STARTED_FROM = {"signal_1": 4000, "signal_2": 4000, "background": 4000}  # events whose clusters bins start from
+STARTED_FROM = {
+    "signal_1": 4000,
+    "signal_2": 4000,
+    "background": 4000,
+}  # events whose clusters bins start from
 COORDINATES = ("x0", "x1", "x2")
 FEATURES = ("ln_signal_1_by_background", "ln_signal_2_by_background")
 

@@ -155,9 +155,7 @@ class GaussianBins(LearnedBins):
 
     def exported(self, arrays: Arrays) -> dict[str, Any]:
         """Return means, logarithms of scales, and logits of the mixing weights."""
-        own = {
-            name: np.asarray(array, dtype=np.float64).tolist() for name, array in self.own(arrays).items()
-        }
+        own = {name: np.asarray(array, dtype=np.float64).tolist() for name, array in self.own(arrays).items()}
         return {"kind": GAUSSIAN, "features": list(self.features), **own}
 
 
@@ -211,4 +209,3 @@ class NetworkBins(LearnedBins):
             for part in ("weights", "biases")
         }
         return {"kind": NETWORK, "features": list(self.features), **layers}
-

@@ -3,8 +3,9 @@
 The kinds with their options stand in ``config.quantities``, penalties in ``config.objective``. Every one has the
 ``signature`` ``value_of(options, inputs) -> ObjectiveValue`` and is differentiable in the templates. It never hides a
 fit that failed: ``converged`` comes back with the value, and the caller refuses it. ``sensitivity`` discovers and
-excludes, ``joint_significance`` discovers several signals, ``precision`` measures, ``asimov_significance`` needs no fit, ``cross_entropy``, ``mean`` and ``merit`` not
-even a model, ``penalties`` keep fits physical, ``weighted_sum`` adds them.
+excludes, ``joint_significance`` discovers several signals, ``precision`` measures, ``asimov_significance`` needs no
+fit, ``cross_entropy``, ``mean`` and ``merit`` not even a model, ``penalties`` keep fits physical, ``weighted_sum`` adds
+them.
 """
 
 from pipeline.config.objective import PENALTIES

@@ -32,6 +32,7 @@ def without_fit(value: Float[Array, ""], converged: Bool[Array, ""] | None = Non
     good = jnp.isfinite(value) & (jnp.ones_like(value, dtype=bool) if converged is None else converged)
     return ObjectiveValue(value, good, zero, zero, jnp.zeros((), dtype=jnp.int32))
 
+
 def together(value: Float[Array, ""], parts: Sequence[ObjectiveValue]) -> ObjectiveValue:
     """Return one value with the worst state of several fits."""
     worst = jax.tree.map(lambda *states: jnp.max(jnp.stack(states)), *parts)

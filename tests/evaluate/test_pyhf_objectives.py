@@ -30,6 +30,8 @@ CASES = [
     {"kind": "upper_limit", "level": 0.1},
     {"kind": "upper_limit", "band": 2},
     {"kind": "upper_limit", "band": -1},
+    {"kind": "joint_significance", "signals": ["mu", "norm"]},
+    {"kind": "joint_significance", "signals": ["mu", "norm"], "fitted": False},
     {"kind": "weighted_sum", "terms": [{"kind": "cls", "weight": 0.5}, {"kind": "discovery", "mu": 2.0}]},
 ]
 

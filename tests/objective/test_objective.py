@@ -23,6 +23,7 @@ OPTIONS = {
     "generalised_variance": {"parameters": ("mu", "tilt", "norm")},
     "upper_limit": {"band": 1},
     "asimov_significance": {"background_uncertainty": 0.05},
+    "joint_significance": {"signals": ("mu", "norm")},
     "weighted_sum": {"terms": ({"kind": "discovery", "mu": 2.0, "weight": 0.3}, {"kind": "poi_uncertainty"})},
     "overconstrained": {"floor": 0.98},
     "pulls": {"most": 0.1},
