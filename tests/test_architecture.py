@@ -19,12 +19,13 @@ ORDER = [
 ]
 # The same inside each folder. Those of `analyses` import at most one another.
 INSIDE = {
-    "analysis": "declarations systematics weights lookups contract resolution initial",
+    "analysis": "assign clusters learned_bins declarations systematics weights lookups contract resolution initial",
     "cli": "progress signals reference options point tables estimate check starter verbs command main run",
     "cli/check": "findings declared events folds cut_values bounds observed stage",
     "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",
     "cli/starter": "files folder",
-    "cli/verbs": "starting checks events stages watching estimates points workspaces conversion snakefile crate schema",
+    "cli/verbs": "starting checks events stages watching estimates points learned workspaces conversion snakefile crate"
+    " schema",
     "cluster": "settings security assignment tree workers sweeping batch",
     "columns": "padding coffea_weights branches rootfile bookkeeping inventory preselection selection one_file make",
     "config": "textfiles located sources targets section kinds notation cluster events channels fit quantity"
@@ -32,9 +33,9 @@ INSIDE = {
     "config/fit": "factors systematics abcd correlations model groups placing",
     "data": "names atomic jsonfiles written record progress event_random store results checksums manifest jobs datasets"
     " column_file normalisation provenance fingerprint run_files",
-    "evaluate": "variation_noise robustness evaluation yields change flags summary"
-    " pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point rows"
+    "evaluate": "variation_noise robustness evaluation yields change flags summary purity by_pyhf at_point rows"
     " stage cross_fitting hist_objects histograms scan workspaces",
+    "evaluate/by_pyhf": "state conditional covariance objectives interval fit",
     "evaluate/robustness": "certificate polish refits toy_measures toys together brief",
     "evaluate/yields": "thin selected whole outside",
     "evaluate/workspaces": "given results fits beside exchange",
@@ -47,8 +48,8 @@ INSIDE = {
     "likelihood": "interpolation workspace structure checks patches paramsets layout multipliers stacked terms"
     " histfactory cells bordered derivatives lane_templates lanes configured",
     "likelihood/configured": "estimates vocabulary correlated joined specifier run_workspace",
-    "objective": "value signature mean merit asimov_significance precision parts sensitivity cross_entropy penalties"
-    " weighted_sum bounds",
+    "objective": "value signature mean merit asimov_significance precision parts sensitivity joint_significance"
+    " cross_entropy penalties weighted_sum bounds",
     "optimise": "schedule parameters given_values width_names width_uses automatic_widths first_step kept leading"
     " checkpoints update starts surrogate_calls epochs blocks plateaus convergence own_loop",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
@@ -66,7 +67,7 @@ PUBLIC = {
     "pipeline": ("LivePlot", "Run", "value_and_grad"),
     "pipeline.analysis": (
         *("Analysis", "FlatTree", "Free", "NanoAOD", "Shift", "Simulated", "Transform", "WeightFactor"),
-        *("coffea_variations", "lookup"),
+        *("coffea_variations", "lookup", "GaussianBins", "NetworkBins"),
     ),
     "pipeline.columns": ("coffea_weights", "mask", "noise", "normal", "pad"),
     "pipeline.containers": ("Columns", "Observation", "Parameters", "Templates"),

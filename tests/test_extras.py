@@ -29,7 +29,7 @@ NEEDING = {
     "pipeline.data.store": ("pyarrow", "io"),
     "pipeline.cluster": ("dask", "workflow"),
     "pipeline.report.figures": ("jinja2", "workflow"),
-    "pipeline.evaluate.pyhf_state": ("iminuit", "stats"),
+    "pipeline.evaluate.by_pyhf.state": ("iminuit", "stats"),
     "pipeline.evaluate.workspaces.beside": ("pyhf", "stats"),
 }
 

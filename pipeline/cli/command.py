@@ -8,6 +8,7 @@ from pipeline.cli.verbs.conversion import convert
 from pipeline.cli.verbs.crate import crate
 from pipeline.cli.verbs.estimates import estimate
 from pipeline.cli.verbs.events import columns, manifest, simulate
+from pipeline.cli.verbs.learned import bins
 from pipeline.cli.verbs.points import histograms, scan, validate, workspace, yields
 from pipeline.cli.verbs.schema import schema
 from pipeline.cli.verbs.snakefile import snakefile
@@ -19,7 +20,7 @@ from pipeline.cli.verbs.workspaces import fit, hypotest, limit
 VERBS = (
     *(init, check),
     *(simulate, manifest, columns, optimise, evaluate, report, watch),
-    *(estimate, yields, histograms, workspace, scan, validate),
+    *(estimate, yields, histograms, workspace, bins, scan, validate),
     *(fit, hypotest, limit, convert),
     *(crate, snakefile, schema),
 )

@@ -16,6 +16,7 @@ from pipeline.data.names import ALL, OPTIMISED, fold_name
 from pipeline.data.run_files import ColumnFiles, is_current, notes
 from pipeline.errors import ConfigError
 from pipeline.evaluate.cross_fitting import paired, works_of_folds
+from pipeline.evaluate.purity import folds_by_purity
 from pipeline.gradient.pieces import Pieces
 from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work, prepare_work
@@ -103,6 +104,8 @@ def _at(
             found = [with_values(config, optimised(config, files, own), values) for own in wanted]
         else:
             found = [initial]
+        of = wanted if point == OPTIMISED else datasets.optimisations(config)[:1]
+        found = folds_by_purity(config, cluster.InProcess(), files, list(zip(of, found, strict=True)))
         works = works_of_folds(config, files) if len(found) > 1 else [prepare_work(config, files, fold)]
         pieces = paired(works, found)
         if relaxed:

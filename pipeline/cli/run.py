@@ -27,7 +27,7 @@ from pipeline.config import written
 from pipeline.config.targets import require_no_import
 from pipeline.data import datasets, store
 from pipeline.data.fingerprint import fingerprint_of, of_optimisation
-from pipeline.data.names import INITIAL, Point
+from pipeline.data.names import INITIAL, OPTIMISED, Point
 from pipeline.data.record import EpochRecord
 from pipeline.data.run_files import block_of, column_files, folder_of, is_current, records_of_all
 from pipeline.data.written import parsed
@@ -153,8 +153,7 @@ class Run:
         """Judge start and result with exact cuts, on all events that are held out too, and fit with pyhf."""
         place = store.Folder(self.config.run)
         self._verb("evaluate", "--output", str(place.evaluation), "--workers", str(workers))
-        where = self.folder / place.summary
-        return parsed(Summary, store.read_json(where), str(where), "evaluate again")
+        return parsed(Summary, store.read_json(w := self.folder / place.summary), str(w), "evaluate again")
 
     def report(self) -> Path:
         """Draw what was evaluated; the path of the page."""
@@ -187,8 +186,11 @@ class Run:
             path = Path(scratch) / "workspace.json"
             command = ("--parameters", point, "--workers", str(workers), *observed, "--output", str(path))
             self._verb("workspace", *command)
-            found: dict[str, Any] = store.read_json(path)
-        return found
+            return dict(store.read_json(path))
+
+    def bins(self, channel: str, point: Point = OPTIMISED) -> dict[str, Any]:
+        """Return the learned bins of a channel by signal purity, for ``pipeline.analysis.assign``."""
+        return dict(json.loads(self._verb("bins", "--channel", channel, "--parameters", point)))
 
     def _blocks_left(self, fold: int | None) -> list[int]:
         """Return the blocks of an optimisation from the first one on that is not there, counted from 1."""

@@ -9,8 +9,8 @@ import numpy as np
 from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.errors import ConfigError, FitError
+from pipeline.evaluate.by_pyhf.fit import pyhf_fit, pyhf_objective, require_agreement
 from pipeline.evaluate.evaluation import EvaluatedKind, Missing, Number, Numbers, PyhfFit
-from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreement
 from pipeline.fit.breakdown import Breakdown, breakdown
 from pipeline.fit.contour import Contour, contours
 from pipeline.gradient.loss import Judge, judge

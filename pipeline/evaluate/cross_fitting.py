@@ -25,6 +25,7 @@ from pipeline.evaluate.evaluation import (
     Place,
     YieldTables,
 )
+from pipeline.evaluate.purity import folds_by_purity
 from pipeline.evaluate.robustness.together import Robustness
 from pipeline.evaluate.robustness.toys import toys_of
 from pipeline.evaluate.rows import place, row
@@ -57,6 +58,9 @@ def cross_fitted(
     works = works_of_folds(config, columns, of_all_models=True)
     objectives = objectives_of(config, works[0].axes)
     started(config)
+    trainings = [number + 1 for number in range(len(works))]
+    given = list(zip([1, *trainings], [start, *optimised], strict=True))
+    start, *optimised = folds_by_purity(config, executor, columns, given)
     points: dict[Point, list[FreeValues]] = {INITIAL: [start] * len(works), OPTIMISED: [*optimised]}
     trained = {
         point: _training(config, executor, columns, works, (point, points[point]), objectives)

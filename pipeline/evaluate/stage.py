@@ -14,9 +14,10 @@ from pipeline.data.record import EpochRecord
 from pipeline.errors import FitError
 from pipeline.evaluate import evaluation
 from pipeline.evaluate.at_point import Objectives, Verdict, objectives_of, verdict_of, work_of_all_models
+from pipeline.evaluate.by_pyhf.fit import fit_table
 from pipeline.evaluate.evaluation import Bootstrap, CutWidth, Evaluation, FittedParameter, Place
 from pipeline.evaluate.flags import is_apart
-from pipeline.evaluate.pyhf_fit import fit_table
+from pipeline.evaluate.purity import all_by_purity
 from pipeline.evaluate.robustness.certificate import ExactLooks
 from pipeline.evaluate.robustness.together import Judged, robustness_of, with_polished
 from pipeline.evaluate.robustness.toys import FinalModel, toys_of
@@ -70,6 +71,7 @@ def all_points(
     works = {fold: work_of_all_models(config, columns, fold) for fold in datasets.folds(config)}
     objectives = objectives_of(config, works[datasets.TRAIN].axes)
     started(config)
+    points = all_by_purity(config, executor, works[datasets.TRAIN], points)
     looks = ExactLooks(
         config, executor, *of_optimisation(config, works[datasets.TRAIN], objectives.own.judge)
     )

@@ -22,8 +22,8 @@ from pipeline.cluster import InProcess
 from pipeline.containers import Templates
 from pipeline.data import datasets, event_random
 from pipeline.errors import ConfigError
+from pipeline.evaluate.by_pyhf.fit import fit_table
 from pipeline.evaluate.histograms import differences, histograms
-from pipeline.evaluate.pyhf_fit import fit_table
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
 from pipeline.likelihood.configured.run_workspace import workspace

@@ -7,7 +7,7 @@ from columnfiles import write_columns
 from pipeline import cluster, config, optimise
 from pipeline.cluster import InProcess
 from pipeline.data import datasets
-from pipeline.evaluate.pyhf_fit import pyhf_fit
+from pipeline.evaluate.by_pyhf.fit import pyhf_fit
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
 from pipeline.likelihood.configured.run_workspace import workspace

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
 from workspaces import AGC, agc_workspace, two_channels
 
-from pipeline.evaluate.pyhf_state import minuit, pyhf_with
+from pipeline.evaluate.by_pyhf.state import minuit, pyhf_with
 from pipeline.fit import fit
 from pipeline.fit.many_fits import fits_of, fitting_at, saturated, starts
 from pipeline.fit.newton import DEFAULTS, FitProblem, at_minimum, descend

@@ -7,7 +7,7 @@ from pipeline import config as configuration
 from pipeline.containers import Templates
 from pipeline.errors import ConfigError
 from pipeline.evaluate.at_point import parts_of
-from pipeline.evaluate.pyhf_fit import pyhf_objective
+from pipeline.evaluate.by_pyhf.fit import pyhf_objective
 from pipeline.gradient.loss import described, judge
 from pipeline.likelihood import HistFactory
 from pipeline.likelihood.configured.run_workspace import beyond_pyhf, likelihood, workspace

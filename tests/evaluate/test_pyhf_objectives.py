@@ -9,7 +9,7 @@ from workspaces import two_channels
 
 from pipeline import config
 from pipeline.config.quantities import WeightedSum
-from pipeline.evaluate.pyhf_objectives import judge, judged
+from pipeline.evaluate.by_pyhf.objectives import judge, judged
 from pipeline.likelihood import HistFactory
 from pipeline.objective import OBJECTIVES, PENALTIES, Inputs, value_of
 
@@ -34,6 +34,8 @@ CASES = [
     {"kind": "upper_limit", "level": 0.1},
     {"kind": "upper_limit", "band": 2},
     {"kind": "upper_limit", "band": -1},
+    {"kind": "joint_significance", "signals": ["mu", "norm"]},
+    {"kind": "joint_significance", "signals": ["mu", "norm"], "fitted": False},
     {"kind": "weighted_sum", "terms": [{"kind": "cls", "weight": 0.5}, {"kind": "discovery", "mu": 2.0}]},
 ]
 

@@ -8,7 +8,7 @@ from pipeline.cluster import InProcess
 from pipeline.containers import Templates
 from pipeline.data import datasets
 from pipeline.errors import ConfigError, FitError
-from pipeline.evaluate.pyhf_fit import pyhf_fit
+from pipeline.evaluate.by_pyhf.fit import pyhf_fit
 from pipeline.evaluate.stage import all_points
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work

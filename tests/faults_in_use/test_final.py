@@ -20,8 +20,8 @@ from pipeline.containers import Templates
 from pipeline.data import datasets
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import FitError
-from pipeline.evaluate import pyhf_interval
-from pipeline.evaluate.pyhf_fit import pyhf_fit, pyhf_objective, require_agreement
+from pipeline.evaluate.by_pyhf import interval as pyhf_interval
+from pipeline.evaluate.by_pyhf.fit import pyhf_fit, pyhf_objective, require_agreement
 from pipeline.fit.interval import End, Interval, end_of
 from pipeline.fit.poi import undetermined
 from pipeline.gradient.loss import _why

@@ -9,7 +9,7 @@ from jax.test_util import check_grads
 
 from pipeline.config import Objective
 from pipeline.config.quantities import Discovery
-from pipeline.evaluate.pyhf_objectives import judged
+from pipeline.evaluate.by_pyhf.objectives import judged
 from pipeline.fit import fit
 from pipeline.fit.hypotest import conditional_fit
 from pipeline.likelihood import HistFactory, templates_from_workspace

@@ -13,7 +13,7 @@ from workspaces import modifier, workspace_of
 from pipeline import config as configuration
 from pipeline.containers import Templates
 from pipeline.errors import ConfigError, InputError
-from pipeline.evaluate.pyhf_objectives import judged
+from pipeline.evaluate.by_pyhf.objectives import judged
 from pipeline.gradient.loss import judge
 from pipeline.likelihood import HistFactory
 from pipeline.likelihood.configured.run_workspace import workspace

@@ -9,7 +9,7 @@ from workspaces import agc_workspace, counting, directions, modifier, two_channe
 
 from pipeline.config import Objective
 from pipeline.config.quantities import Discovery, ExpectedVariance
-from pipeline.evaluate.pyhf_objectives import judge
+from pipeline.evaluate.by_pyhf.objectives import judge
 from pipeline.fit import fit
 from pipeline.fit.crossing import falling_root
 from pipeline.fit.hypotest import conditional_fit
@@ -24,6 +24,7 @@ OPTIONS = {
     "uncertainty_part": {"sources": ("tilt", "stat_sr")},
     "upper_limit": {"band": 1},
     "asimov_significance": {"background_uncertainty": 0.05},
+    "joint_significance": {"signals": ("mu", "norm")},
     "weighted_sum": {"terms": ({"kind": "discovery", "mu": 2.0, "weight": 0.3}, {"kind": "poi_uncertainty"})},
     "overconstrained": {"floor": 0.98},
     "pulls": {"most": 0.1},

@@ -11,8 +11,8 @@ from pipeline import config as configuration
 from pipeline.config import Objective
 from pipeline.config.quantities import PoiUncertainty
 from pipeline.errors import FitError
-from pipeline.evaluate.pyhf_fit import pyhf_fit, require_agreement
-from pipeline.evaluate.pyhf_objectives import variance_of_poi
+from pipeline.evaluate.by_pyhf.covariance import variance_of_poi
+from pipeline.evaluate.by_pyhf.fit import pyhf_fit, require_agreement
 from pipeline.fit.impacts import impacts
 from pipeline.likelihood import HistFactory
 from pipeline.objective import Inputs, value_of

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pyhf
 
-from pipeline.evaluate.pyhf_state import minuit, pyhf_with
+from pipeline.evaluate.by_pyhf.state import minuit, pyhf_with
 from pipeline.evaluate.workspaces.given import GivenWorkspace
 from pipeline.evaluate.workspaces.results import ByPyhf, WorkspaceFit, WorkspaceLimit, WorkspaceTest, bands
 

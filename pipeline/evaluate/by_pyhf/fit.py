@@ -15,15 +15,16 @@ from pipeline.config.quantities import (
     Discovery,
     DiscoveryPValue,
     ExpectedLimit,
+    JointSignificance,
     PoiUncertainty,
     ProfileInterval,
 )
 from pipeline.config.quantity import Quantity
 from pipeline.errors import FitError
+from pipeline.evaluate.by_pyhf.interval import Fitted, poi_interval, valid_fit
+from pipeline.evaluate.by_pyhf.objectives import contributions, judged
+from pipeline.evaluate.by_pyhf.state import pyhf_with
 from pipeline.evaluate.evaluation import FittedParameter, PyhfFit
-from pipeline.evaluate.pyhf_interval import Fitted, poi_interval, valid_fit
-from pipeline.evaluate.pyhf_objectives import contributions, judged
-from pipeline.evaluate.pyhf_state import pyhf_with
 from pipeline.fit.impacts import Profile, best_fit, impacts, widths_before
 from pipeline.fit.interval import Interval
 from pipeline.likelihood.workspace import Workspace
@@ -36,7 +37,7 @@ MINIMA_APART = 0.01  # in -2 ln L: a hundredth of the distance of one standard d
 APART = 0.01  # relative, of two numbers that should be one; of a logarithm below 1 of the p-value itself
 LOGARITHMS = (Cls, DiscoveryPValue)  # of a p-value
 MORE_IS_LOWER = (ExpectedLimit, *LOGARITHMS)  # a lower -2 ln L makes these larger
-LESS_IS_LOWER = (Discovery, AsimovSignificance)  # and these smaller
+LESS_IS_LOWER = (Discovery, AsimovSignificance, JointSignificance)  # and these smaller
 FEW_EVENTS = "is there a bin with hardly any events? Merge it with its neighbour in channels.*.edges"
 
 

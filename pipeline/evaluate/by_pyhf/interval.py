@@ -9,8 +9,8 @@ import numpy as np
 import pyhf
 
 from pipeline.errors import FitError
-from pipeline.evaluate.conditional import held_fit, is_physical, twice_nll
-from pipeline.evaluate.pyhf_state import PyhfData, minuit, pyhf_with
+from pipeline.evaluate.by_pyhf.conditional import held_fit, is_physical, twice_nll
+from pipeline.evaluate.by_pyhf.state import PyhfData, minuit, pyhf_with
 from pipeline.fit.impacts import Profile
 from pipeline.fit.interval import End, Interval, end_of
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyhf
 
 from pipeline.errors import FitError
-from pipeline.evaluate.pyhf_state import PyhfData, minuit, pyhf_with
+from pipeline.evaluate.by_pyhf.state import PyhfData, minuit, pyhf_with
 from pipeline.fit.interval import NO_EVENTS
 
 OFFSETS = tuple(n / 4 for n in range(-12, 13))  # of a shape parameter, where a fit may start

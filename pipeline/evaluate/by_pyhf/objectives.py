@@ -3,7 +3,6 @@
 import functools
 import math
 import sys
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyhf
@@ -18,6 +17,7 @@ from pipeline.config.quantities import (
     ExpectedLimit,
     ExpectedVariance,
     GeneralisedVariance,
+    JointSignificance,
     PoiUncertainty,
     ProfileInterval,
     UncertaintyPart,
@@ -25,11 +25,11 @@ from pipeline.config.quantities import (
 )
 from pipeline.config.quantity import Quantity
 from pipeline.errors import FitError
-from pipeline.evaluate.conditional import held_fit, twice_nll
-from pipeline.evaluate.pyhf_state import PyhfData, pyhf_with
+from pipeline.evaluate.by_pyhf.conditional import held_fit, twice_nll
+from pipeline.evaluate.by_pyhf.covariance import covariance, determinant, variance_of_poi, vector_of
+from pipeline.evaluate.by_pyhf.state import PyhfData, pyhf_with
 
 LEAST_LOG_CLS = math.log(sys.float_info.min)  # a root is not looked for from infinity
-STEP = 0.01  # of a parameter's width, of central differences: interpolation codes bend within a tenth of it
 
 
 @functools.singledispatch
@@ -84,8 +84,8 @@ def _uncertainty(options: PoiUncertainty, model: pyhf.Model, data: PyhfData, hal
     """Return half of the interval, which is the POI's; of others the Hessian's."""
     if not options.coefficients:
         return half
-    vector = _vector(model, options.coefficients)
-    return math.sqrt(vector @ _covariance(model, data) @ vector)
+    vector = vector_of(model, options.coefficients)
+    return math.sqrt(vector @ covariance(model, data) @ vector)
 
 
 def _at(model: pyhf.Model, poi: float) -> list[float]:
@@ -149,6 +149,19 @@ def _counting(options: AsimovSignificance, model: pyhf.Model, data: PyhfData, ha
 
 
 @judge.register
+def _joint(options: JointSignificance, model: pyhf.Model, data: PyhfData, half: float) -> float:
+    """Return the geometric mean, each signal in turn the parameter of interest of the same model."""
+    quantity = Discovery() if options.fitted else AsimovSignificance()
+    each = [judge(quantity, _with_poi(model, name), data, half) for name in options.signals or ()]
+    return float(np.prod(each) ** (1 / len(each)))
+
+
+def _with_poi(model: pyhf.Model, name: str) -> pyhf.Model:
+    settings = model.config.modifier_settings
+    return pyhf.Model(model.spec, poi_name=name, modifier_settings=settings, validate=False)
+
+
+@judge.register
 def _log_cls(options: Cls, model: pyhf.Model, data: PyhfData, half: float) -> float:
     """Return ``ln CLs = ln(2 Phi(-sqrt(q)))``.
 
@@ -181,96 +194,16 @@ def _upper_limit(options: ExpectedLimit, model: pyhf.Model, data: PyhfData, half
     return float(scipy.optimize.brentq(above, low, high, rtol=1e-6))
 
 
-def _covariance(model: pyhf.Model, data: PyhfData) -> np.ndarray:
-    """Return the inverse of the Hessian of pyhf's -ln L at its initial parameters, by central differences.
-
-    iminuit's own can be off by factors at the minimum of Asimov data, see docs/design.md.
-    """
-    start = np.asarray(model.config.suggested_init(), dtype=float)
-    free = np.flatnonzero(~np.asarray(model.config.suggested_fixed()))
-    steps = STEP * _widths(model, start)[free]
-    units = np.zeros((free.size, start.size))
-    units[np.arange(free.size), free] = steps
-
-    def difference(a: np.ndarray, b: np.ndarray) -> float:
-        corners = [(s, t) for s in (1, -1) for t in (1, -1)]
-        return sum(-s * t * float(model.logpdf(start + s * a + t * b, data)[0]) for s, t in corners)
-
-    hessian = np.zeros((free.size, free.size))
-    for i in range(free.size):
-        for j in range(i + 1):
-            hessian[i, j] = hessian[j, i] = difference(units[i], units[j])
-    covariance = np.zeros((start.size, start.size))
-    scaled = hessian / (4 * np.outer(steps, steps))
-    try:
-        covariance[np.ix_(free, free)] = np.linalg.inv(scaled)
-    except np.linalg.LinAlgError as error:
-        raise FitError(
-            f"the Hessian of pyhf's likelihood is singular: nothing determines {model.config.poi_name!r} or a nuisance "
-            "parameter; does its sample have events?"
-        ) from error
-    return covariance
-
-
-def _widths(model: pyhf.Model, start: np.ndarray, *, step: float = 1e-6) -> np.ndarray:
-    """Return a rough uncertainty of each parameter from the bins alone, at most 1 with a constraint term.
-
-    The scale of steps: a parameter of 1e9 signal events has a width of 1e-5, and a step that suits a shape parameter
-    is a hundred of it. Rates are nearly linear in each parameter, so ``step`` may be small.
-    """
-
-    def rates(parameters: np.ndarray) -> np.ndarray:
-        return np.asarray(model.expected_data(parameters.tolist(), include_auxdata=False))
-
-    nominal, moves = rates(start), step * np.eye(start.size)
-    slopes = np.array([(rates(start + move) - rates(start - move)) / (2 * step) for move in moves])
-    information = np.sum(slopes**2 / np.where(nominal > 0, nominal, np.inf), axis=1)
-    for name in model.config.par_order:
-        if model.config.param_set(name).constrained:
-            information[model.config.par_slice(name)] += 1.0
-    return 1 / np.sqrt(np.where(information > 0, information, 1.0))
-
-
-def _determinant(model: pyhf.Model, data: PyhfData, parameters: Sequence[str] | None) -> float:
-    """Return the determinant of the covariance of some parameters; without any, the POI's variance."""
-    names = parameters or (model.config.poi_name,)
-    places = [model.config.par_names.index(name) for name in names]
-    return float(np.linalg.det(_covariance(model, data)[np.ix_(places, places)]))
-
-
 @judge.register
 def _generalised_variance(
     options: GeneralisedVariance, model: pyhf.Model, data: PyhfData, half: float
 ) -> float:
-    return _determinant(model, data, options.parameters)
+    return determinant(model, data, options.parameters)
 
 
 @judge.register
 def _expected_variance(options: ExpectedVariance, model: pyhf.Model, data: PyhfData, half: float) -> float:
-    return _determinant(model, data, None if options.parameter is None else (options.parameter,))
-
-
-def variance_of_poi(model: pyhf.Model, data: PyhfData) -> float:
-    """Return the POI's element of the inverse Hessian of pyhf's likelihood at its initial parameters.
-
-    Raises:
-        FitError: the likelihood has no minimum there.
-    """
-    found = _determinant(model, data, None)
-    if not 0 < found < math.inf:
-        raise FitError(
-            f"by the Hessian of pyhf's likelihood the variance of {model.config.poi_name!r} is {found:.4g}: "
-            "nothing determines it"
-        )
-    return found
-
-
-def _vector(model: pyhf.Model, coefficients: Mapping[str, float]) -> np.ndarray:
-    """Return the factor on each parameter; without any the POI's is 1."""
-    found = np.zeros(model.config.npars)
-    for name, factor in (coefficients or {model.config.poi_name: 1.0}).items():
-        found[model.config.par_names.index(name)] = factor
-    return found
+    return determinant(model, data, None if options.parameter is None else (options.parameter,))
 
 
 @judge.register
@@ -281,7 +214,7 @@ def _part(
 
     Of pyhf's likelihood at its initial parameters, its expected data differentiated along the covariances by ``step``.
     """
-    along = _covariance(model, data) @ _vector(model, options.coefficients)
+    along = covariance(model, data) @ vector_of(model, options.coefficients)
     start = np.asarray(model.config.suggested_init(), dtype=float)
     expected, up, down = (np.asarray(model.expected_data(start + sign * step * along)) for sign in (0, 1, -1))
     bins, weight = model.config.nmaindata, np.divide(data, expected**2, where=expected > 0, out=0 * expected)
