@@ -14,7 +14,7 @@ TEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 # `make docs` takes what the documentation needs from a lock of its own, so .venv stays without it.
 DOCS := .docs-venv/bin
 
-.PHONY: run test test-all docs lint types format environment environment-htcondor requirements reference clean another
+.PHONY: run test test-all test-long docs lint types format environment environment-htcondor requirements reference clean another
 
 run: environment ## the main job: simulate, read, optimise, evaluate, report
 	@echo "Running the workflow of $(CONFIG) with snakemake on all cores; the result is results/<run>/report.html"
@@ -23,8 +23,11 @@ run: environment ## the main job: simulate, read, optimise, evaluate, report
 test: environment ## the tests but for the slow ones, three at a time: some mostly wait
 	$(TEST) -m "not slow" $(ARGS)
 
-test-all: environment ## all tests
-	$(TEST) $(ARGS)
+test-all: environment ## the slow ones too: what a change must pass
+	$(TEST) -m "not long" $(ARGS)
+
+test-long: environment ## those that take longest, before a release
+	$(TEST) -m long $(ARGS)
 
 docs: .docs-venv/ready ## the documentation as a site, site/index.html; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --strict  # never --quiet: warnings would not count

@@ -114,6 +114,7 @@ def columns_of(events):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_learning_pays_and_every_model_judges(run, files, tmp_path):
     """A few epochs; the benchmark without constraints has no number of pyhf's, those with have."""
     short = run.model_copy(update={"optimise": run.optimise.model_copy(update={"epochs": 12})})

@@ -13,6 +13,7 @@ WORK = Work(*(None for _ in Work._fields))  # toys need none of its events
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_workers_make_the_same_toys(request, tmp_path):
     path = request.config.rootpath / "config" / "miniature.yaml"
     run = configuration.load(path, ["evaluate.toys=1100", "cluster.executor=local"])  # two blocks

@@ -112,6 +112,7 @@ def test_in_folds_a_whole_run(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_as_a_module_twice_in_a_workflow_of_the_users(folder):
     """Each has its own run; the default target, and the commands of the user's rules, are the user's."""
     (folder / "Snakefile").write_text(SNAKEFILE)

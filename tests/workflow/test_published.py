@@ -60,6 +60,7 @@ def test_the_gradient_over_chunks_is_that_of_the_whole(run, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_neos_learns_to_exclude(request, tmp_path):
     """A few epochs on few events: held-out hard bins exclude more, and pyhf agrees."""
     path = request.config.rootpath / "config" / "neos.yaml"
@@ -103,6 +104,7 @@ def test_a_cross_entropy_counts_the_variations_where_it_should(request, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_start_without_a_number_does_not_end_the_run(request, tmp_path):
     """A network that has learnt nothing may put every event into one bin, which cannot tell two yields apart."""
     path = request.config.rootpath / "config" / "inferno.yaml"
