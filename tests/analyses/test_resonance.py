@@ -120,7 +120,6 @@ VECTOR = ("pt", "eta", "phi", "mass")
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_exact_cuts_are_what_a_loop_over_the_events_gives(run):
     settings, paths, files = run
     work = prepare_work(settings, files, datasets.ALL)
