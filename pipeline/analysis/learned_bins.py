@@ -45,7 +45,8 @@ class LearnedBins:
     name: str = "bins"
 
     def __post_init__(self) -> None:
-        if isinstance(self.features, str) or not self.features:
+        given: object = self.features
+        if isinstance(given, str) or not given:
             raise ValueError(
                 f"{type(self).__name__}: features {self.features!r}; allowed: a name or more, as in ('x', 'y')"
             )
