@@ -32,10 +32,10 @@ INSIDE = {
     "data": "names atomic jsonfiles written record progress event_random store results checksums manifest jobs datasets"
     " column_file normalisation provenance fingerprint run_files",
     "evaluate": "variation_noise robustness evaluation yields change flags summary"
-    " purity pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point rows"
+    " pyhf_state conditional pyhf_objectives pyhf_interval pyhf_fit at_point rows"
     " stage cross_fitting hist_objects histograms scan workspaces",
     "evaluate/robustness": "certificate polish refits together brief",
-    "evaluate/yields": "noisy selected whole outside",
+    "evaluate/yields": "noisy selected whole outside purity",
     "evaluate/workspaces": "given results fits beside exchange",
     "evaluate/workspaces/exchange": "content hs3 hs3_reading",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts",

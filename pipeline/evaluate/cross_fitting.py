@@ -25,9 +25,9 @@ from pipeline.evaluate.evaluation import (
     Place,
     YieldTables,
 )
-from pipeline.evaluate.purity import folds_by_purity
 from pipeline.evaluate.rows import place, row
 from pipeline.evaluate.stage import Evaluations, JudgedPieces, evaluated, started, verdict_in_words
+from pipeline.evaluate.yields.purity import folds_by_purity
 from pipeline.evaluate.yields.whole import ColumnsOfSamples, ratios
 from pipeline.gradient.pieces import Piece, Pieces
 from pipeline.gradient.sweeps import Executor, FreeValues

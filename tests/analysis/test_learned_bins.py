@@ -21,7 +21,7 @@ from pipeline.cluster import InProcess
 from pipeline.containers import Parameters
 from pipeline.data import datasets, store
 from pipeline.errors import ConfigError
-from pipeline.evaluate.purity import by_purity, exported, purity, signals_of
+from pipeline.evaluate.yields.purity import by_purity, exported, purity, signals_of
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
 from pipeline.optimise.parameters import initial_parameters
