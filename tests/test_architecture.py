@@ -33,11 +33,11 @@ INSIDE = {
     "config/fit": "factors systematics abcd correlations model groups placing",
     "data": "names atomic jsonfiles written record progress event_random store results checksums manifest jobs datasets"
     " column_file normalisation provenance fingerprint run_files",
-    "evaluate": "variation_noise robustness evaluation yields change flags summary purity by_pyhf at_point rows"
+    "evaluate": "variation_noise robustness evaluation yields change flags summary by_pyhf at_point rows"
     " stage cross_fitting hist_objects histograms scan workspaces",
     "evaluate/by_pyhf": "state conditional covariance objectives interval fit",
     "evaluate/robustness": "certificate polish refits toy_measures toys together brief",
-    "evaluate/yields": "thin selected whole outside",
+    "evaluate/yields": "thin selected whole outside purity",
     "evaluate/workspaces": "given results fits beside exchange",
     "evaluate/workspaces/exchange": "content hs3 hs3_reading combine_histograms combine combine_reading"
     " cabinetry_files hepdata formats",

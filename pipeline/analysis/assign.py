@@ -50,7 +50,8 @@ def scores(bins: LearnedFile, features: Any) -> np.ndarray:
     if bins["kind"] == GAUSSIAN:
         means, log_scales = (np.asarray(bins[name], dtype=np.float64) for name in ("means", "log_scales"))
         pulls = (values[:, None, :] - means) * np.exp(-log_scales)
-        return np.asarray(bins["logits"], dtype=np.float64) - np.sum(log_scales + pulls**2 / 2, axis=2)
+        logits = np.asarray(bins["logits"], dtype=np.float64)
+        return np.asarray(logits - np.sum(log_scales + pulls**2 / 2, axis=2))
     for number, (weights, biases) in enumerate(zip(bins["weights"], bins["biases"], strict=True)):
         values = (np.maximum(values, 0.0) if number else values) @ np.asarray(weights) + np.asarray(biases)
     return values
@@ -58,4 +59,4 @@ def scores(bins: LearnedFile, features: Any) -> np.ndarray:
 
 def assign(bins: LearnedFile, features: Any) -> np.ndarray:
     """Return the number of each event's bin, from 0: that of its largest score, the first of equal ones."""
-    return np.argmax(scores(bins, features), axis=1)
+    return np.asarray(np.argmax(scores(bins, features), axis=1))

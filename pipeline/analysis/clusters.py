@@ -93,7 +93,7 @@ def _spread_out(
 def _nearest(
     values: Float[np.ndarray, "events features"], means: Float[np.ndarray, "bins features"]
 ) -> Int[np.ndarray, " events"]:
-    return np.argmin([np.sum((values - mean) ** 2, axis=1) for mean in means], axis=0)
+    return np.asarray(np.argmin([np.sum((values - mean) ** 2, axis=1) for mean in means], axis=0))
 
 
 def _summed(

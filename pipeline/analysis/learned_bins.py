@@ -23,7 +23,7 @@ from pipeline.analysis.clusters import clusters_of
 from pipeline.containers import AnyArray, Parameters
 from pipeline.relax import Exact, Relaxed
 
-Arrays = Mapping[str, AnyArray]
+BinArrays = Mapping[str, AnyArray]
 Features = Sequence[Float[AnyArray, " events"]]
 
 
@@ -45,7 +45,8 @@ class LearnedBins:
     name: str = "bins"
 
     def __post_init__(self) -> None:
-        if isinstance(self.features, str) or not self.features:
+        given: object = self.features
+        if isinstance(given, str) or not given:
             raise ValueError(
                 f"{type(self).__name__}: features {self.features!r}; allowed: a name or more, as in ('x', 'y')"
             )
@@ -84,19 +85,19 @@ class LearnedBins:
         """Return the score of each event in each bin, of its own arrays by their short names."""
         raise NotImplementedError
 
-    def ordered(self, arrays: Arrays, order: Sequence[int]) -> dict[str, AnyArray]:
+    def ordered(self, arrays: BinArrays, order: Sequence[int]) -> dict[str, AnyArray]:
         """Return all arrays with these bins in another order; ``order`` has the old number of each new bin."""
         raise NotImplementedError
 
-    def exported(self, arrays: Arrays) -> dict[str, Any]:
+    def exported(self, arrays: BinArrays) -> dict[str, Any]:
         """Return what ``pipeline.analysis.assign`` needs of the arrays, for a JSON file."""
         raise NotImplementedError
 
-    def own(self, arrays: Arrays) -> dict[str, AnyArray]:
+    def own(self, arrays: BinArrays) -> dict[str, AnyArray]:
         """Return its arrays by their short names."""
         return {part: arrays[f"{self.name}_{part}"] for part in self.parts}
 
-    def named(self, arrays: Arrays) -> dict[str, AnyArray]:
+    def named(self, arrays: BinArrays) -> dict[str, AnyArray]:
         """Return its arrays by the names that free parameters have."""
         return {f"{self.name}_{name}": array for name, array in arrays.items()}
 
@@ -148,12 +149,12 @@ class GaussianBins(LearnedBins):
         pulls = (values[:, None, :] - means[None]) * jnp.exp(-log_scales)[None]
         return arrays["logits"][None] - jnp.sum(log_scales[None] + pulls**2 / 2, axis=2)
 
-    def ordered(self, arrays: Arrays, order: Sequence[int]) -> dict[str, AnyArray]:
+    def ordered(self, arrays: BinArrays, order: Sequence[int]) -> dict[str, AnyArray]:
         """Return all arrays with the components in another order."""
         own = {name: array[np.asarray(order)] for name, array in self.own(arrays).items()}
         return {**arrays, **self.named(own)}
 
-    def exported(self, arrays: Arrays) -> dict[str, Any]:
+    def exported(self, arrays: BinArrays) -> dict[str, Any]:
         """Return means, logarithms of scales, and logits of the mixing weights."""
         own = {name: np.asarray(array, dtype=np.float64).tolist() for name, array in self.own(arrays).items()}
         return {"kind": GAUSSIAN, "features": list(self.features), **own}
@@ -193,13 +194,13 @@ class NetworkBins(LearnedBins):
             values = values @ arrays[f"weights_{layer}"] + arrays[f"biases_{layer}"][None]
         return values
 
-    def ordered(self, arrays: Arrays, order: Sequence[int]) -> dict[str, AnyArray]:
+    def ordered(self, arrays: BinArrays, order: Sequence[int]) -> dict[str, AnyArray]:
         """Return all arrays with the outputs in another order."""
         last = len(self.hidden)
         names = [f"{self.name}_{part}_{last}" for part in ("weights", "biases")]
         return {**arrays, **{name: arrays[name][..., np.asarray(order)] for name in names}}
 
-    def exported(self, arrays: Arrays) -> dict[str, Any]:
+    def exported(self, arrays: BinArrays) -> dict[str, Any]:
         """Return weights and biases, layer by layer."""
         own = self.own(arrays)
         layers = {

@@ -16,7 +16,7 @@ from pipeline.data.names import ALL, OPTIMISED, fold_name
 from pipeline.data.run_files import ColumnFiles, is_current, notes
 from pipeline.errors import ConfigError
 from pipeline.evaluate.cross_fitting import paired, works_of_folds
-from pipeline.evaluate.purity import folds_by_purity
+from pipeline.evaluate.yields.purity import folds_by_purity
 from pipeline.gradient.pieces import Pieces
 from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work, prepare_work

@@ -25,7 +25,6 @@ from pipeline.evaluate.evaluation import (
     Place,
     YieldTables,
 )
-from pipeline.evaluate.purity import folds_by_purity
 from pipeline.evaluate.robustness.together import Robustness
 from pipeline.evaluate.robustness.toys import toys_of
 from pipeline.evaluate.rows import place, row
@@ -37,6 +36,7 @@ from pipeline.evaluate.stage import (
     started,
     verdict_in_words,
 )
+from pipeline.evaluate.yields.purity import folds_by_purity
 from pipeline.evaluate.yields.whole import ColumnsOfSamples, ratios
 from pipeline.gradient.pieces import Piece, Pieces
 from pipeline.gradient.sweeps import Executor, FreeValues

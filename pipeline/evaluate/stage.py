@@ -17,7 +17,6 @@ from pipeline.evaluate.at_point import Objectives, Verdict, objectives_of, verdi
 from pipeline.evaluate.by_pyhf.fit import fit_table
 from pipeline.evaluate.evaluation import Bootstrap, CutWidth, Evaluation, FittedParameter, Place
 from pipeline.evaluate.flags import is_apart
-from pipeline.evaluate.purity import all_by_purity
 from pipeline.evaluate.robustness.certificate import ExactLooks
 from pipeline.evaluate.robustness.together import Judged, robustness_of, with_polished
 from pipeline.evaluate.robustness.toys import FinalModel, toys_of
@@ -25,6 +24,7 @@ from pipeline.evaluate.rows import place, row, tables
 from pipeline.evaluate.summary import Seconds, summary
 from pipeline.evaluate.variation_noise import variation_noise
 from pipeline.evaluate.yields.outside import outside
+from pipeline.evaluate.yields.purity import all_by_purity
 from pipeline.evaluate.yields.selected import selected
 from pipeline.evaluate.yields.whole import of_all_events
 from pipeline.gradient.halves import of_optimisation

@@ -214,9 +214,10 @@ def peer(python, bins, seed, train, test, folder, epochs):
     given |= {f"weight_{name}": train.weights[name] for name in CROSS_SECTIONS}
     given |= {f"test_{name}": probabilities(own)[:, :2] for name, own in test.features.items()}
     np.savez(folder / "events.npz", **given)
+    # isolated: this folder has modules named as others that the peer imports
     script = Path(__file__).with_name("learned_bins_peer.py")
     arguments = [folder / "events.npz", bins, seed, epochs, folder / "places.npz"]
-    subprocess.run([python, script, *map(str, arguments)], check=True)
+    subprocess.run([python, "-I", script, *map(str, arguments)], check=True)
     found = np.load(folder / "places.npz")
     return {name: found[f"test_{name}"] for name in test.features}, float(found["seconds"])
 

@@ -17,7 +17,7 @@ def bins(config: Path, overrides: tuple[str, ...], channel: str, point: str, fol
     from pipeline.cli.point import looking
     from pipeline.cli.progress import to_standard_output
     from pipeline.errors import ConfigError, nearest
-    from pipeline.evaluate.purity import exported
+    from pipeline.evaluate.yields.purity import exported
 
     with looking(config, overrides, point, fold) as (run, work, parameters):
         found = exported(run, work, parameters)

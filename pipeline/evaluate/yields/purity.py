@@ -51,7 +51,7 @@ def by_purity(config: Config, executor: Executor, training: Work, parameters: Fr
     if not learned:
         return parameters
     exact = forward(executor, training, parameters, EXACT)
-    arrays: Mapping[str, AnyArray] = dict(parameters)
+    arrays: Mapping[str, AnyArray] = {name: np.asarray(value) for name, value in parameters.items()}
     for channel, bins in learned.items():
         order = np.argsort(purity(config, training.axes, exact, channel), kind="stable")
         arrays = bins.ordered(arrays, order.tolist())
@@ -92,5 +92,5 @@ def exported(config: Config, work: Work, parameters: FreeValues) -> dict[str, di
             f"{config.analysis.target} has no learned bins; name them by channel in `learned` "
             "(docs/learned_bins.md)"
         )
-    arrays = in_precision(work.problem, dict(parameters))
+    arrays = {n: np.asarray(a) for n, a in in_precision(work.problem, dict(parameters)).items()}
     return {channel: {"channel": channel, **own.exported(arrays)} for channel, own in learned.items()}
