@@ -36,7 +36,8 @@ def load(path: str | Path) -> dict[str, Any]:
 def scores(bins: LearnedFile, features: Any) -> np.ndarray:
     """Return the score of each event in each bin, [events, bins], in double precision.
 
-    Gaussians: ``ln w_k - sum_j (ln s_kj + ((x_j - m_kj) / s_kj)^2 / 2)``; a network: its outputs, ReLU between layers.
+    Gaussians: ``ln w_k - sum_j (ln s_kj + (d_kj / s_kj)^2 / 2)``, ``d_kj = x_j - m_kj + sum_(i<j) t_kji (x_i - m_ki)``;
+    a network: its outputs, ReLU between layers.
 
     Raises:
         ValueError: the events have another number of features.
@@ -49,12 +50,22 @@ def scores(bins: LearnedFile, features: Any) -> np.ndarray:
         )
     if bins["kind"] == GAUSSIAN:
         means, log_scales = (np.asarray(bins[name], dtype=np.float64) for name in ("means", "log_scales"))
-        pulls = (values[:, None, :] - means) * np.exp(-log_scales)
+        straight = values[:, None, :] - means
+        away = straight.copy()
+        for number, (row, column) in enumerate(zip(*below(wanted), strict=True)):
+            away[:, :, row] += np.asarray(bins["tilts"])[:, number] * straight[:, :, column]
+        pulls = away * np.exp(-log_scales)
         logits = np.asarray(bins["logits"], dtype=np.float64)
         return np.asarray(logits - np.sum(log_scales + pulls**2 / 2, axis=2))
     for number, (weights, biases) in enumerate(zip(bins["weights"], bins["biases"], strict=True)):
         values = (np.maximum(values, 0.0) if number else values) @ np.asarray(weights) + np.asarray(biases)
     return values
+
+
+def below(features: int) -> tuple[list[int], list[int]]:
+    """Return rows and columns of the entries below the diagonal of a matrix, row by row: the order of tilts."""
+    rows, columns = np.tril_indices(features, -1)
+    return rows.tolist(), columns.tolist()
 
 
 def assign(bins: LearnedFile, features: Any) -> np.ndarray:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pipeline.analysis.assign import GAUSSIAN, NETWORK
+from pipeline.analysis.assign import GAUSSIAN, NETWORK, below
 from pipeline.analysis.clusters import clusters_of
 from pipeline.containers import AnyArray, Parameters
 from pipeline.relax import Exact, Relaxed
@@ -103,17 +103,18 @@ class LearnedBins:
 
 
 class GaussianBins(LearnedBins):
-    """Bins by the components of a Gaussian mixture with free means, scales and mixing weights.
+    """Bins by the components of a Gaussian mixture with free means, covariances and mixing weights.
 
-    ``score_k = ln w_k - sum_j (ln s_kj + ((x_j - m_kj) / s_kj)^2 / 2)``: the logarithm of weight times density, so
-    that a bin is where its component is the most probable one and its borders are conics. Features should be of order
+    ``score_k = ln w_k - sum_j (ln s_kj + (d_kj / s_kj)^2 / 2)``, ``d_kj = x_j - m_kj + sum_(i<j) t_kji (x_i - m_ki)``:
+    the logarithm of weight times density, so that a bin is where its component is the most probable one and its borders
+    are conics. Scales s and tilts t are a Cholesky decomposition of the inverse covariance. Features should be of order
     1, as one learning rate moves all.
     """
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Short names of its arrays."""
-        return ("means", "log_scales", "logits")
+        """Short names of its arrays; a single feature has no tilts."""
+        return ("means", "log_scales", "logits", *(("tilts",) if len(self.features) > 1 else ()))
 
     def start(
         self,
@@ -121,7 +122,7 @@ class GaussianBins(LearnedBins):
         events: Float[AnyArray, "events features"],
         weights: Float[AnyArray, " events"] | None = None,
     ) -> dict[str, AnyArray]:
-        """Return start values: the clusters of some events, by seeded k-means (``clusters_of``).
+        """Return start values: the clusters of some events, by seeded k-means (``clusters_of``), without tilts.
 
         Args:
             weights: of the events; give signal as much as background, or no bin starts at the signal.
@@ -139,14 +140,20 @@ class GaussianBins(LearnedBins):
             np.asarray(events), self.bins, seed, None if weights is None else np.asarray(weights)
         )
         logs = {"log_scales": np.log(found.scales), "logits": np.log(found.shares)}
-        return self.named({"means": found.means, **logs})
+        tilts = {"tilts": np.zeros((self.bins, len(below(len(self.features))[0])))}
+        made = {"means": found.means, **logs, **tilts}
+        return self.named({part: made[part] for part in self.parts})
 
     def scores(
         self, arrays: Mapping[str, Array], values: Float[Array, "events features"]
     ) -> Float[Array, "events bins"]:
         """Return the logarithm of weight times density, without what all bins have in common."""
         means, log_scales = arrays["means"], arrays["log_scales"]
-        pulls = (values[:, None, :] - means[None]) * jnp.exp(-log_scales)[None]
+        away = values[:, None, :] - means[None]
+        for number, (row, column) in enumerate(zip(*below(len(self.features)), strict=True)):
+            tilt = arrays["tilts"][None, :, number] * (values[:, column, None] - means[None, :, column])
+            away = away.at[:, :, row].add(tilt)
+        pulls = away * jnp.exp(-log_scales)[None]
         return arrays["logits"][None] - jnp.sum(log_scales[None] + pulls**2 / 2, axis=2)
 
     def ordered(self, arrays: BinArrays, order: Sequence[int]) -> dict[str, AnyArray]:
@@ -155,7 +162,7 @@ class GaussianBins(LearnedBins):
         return {**arrays, **self.named(own)}
 
     def exported(self, arrays: BinArrays) -> dict[str, Any]:
-        """Return means, logarithms of scales, and logits of the mixing weights."""
+        """Return means, logarithms of scales, logits of the mixing weights, tilts."""
         own = {name: np.asarray(array, dtype=np.float64).tolist() for name, array in self.own(arrays).items()}
         return {"kind": GAUSSIAN, "features": list(self.features), **own}
 

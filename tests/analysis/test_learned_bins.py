@@ -60,13 +60,17 @@ def blocks(rng):
     key = jax.random.key(int(rng.integers(1000)))
     start = network.start(key)  # biases of 0 are a kink where all that comes before is 0
     layers = {n: a + rng.normal(size=a.shape) if "bias" in n else a for n, a in start.items()}
-    return [(mixture, mixture.start(key, rng.normal(size=(300, 3)))), (network, layers)]
+    components = mixture.start(key, rng.normal(size=(300, 3)))
+    components["bins_tilts"] = components["bins_tilts"] + rng.normal(size=(5, 3))
+    single = GaussianBins(NAMES[:1], 3, name="one")
+    return [(mixture, components), (network, layers), (single, single.start(key, rng.normal(size=(300, 1))))]
 
 
 def test_exact_bins_are_numpys_event_by_event_and_those_outside():
     rng = np.random.default_rng(1)
-    events = rng.normal(size=(20_000, 3)).astype(np.float32)
+    every = rng.normal(size=(20_000, 3)).astype(np.float32)
     for bins, arrays in blocks(rng):
+        events = every[:, : len(bins.features)]
         shares = np.asarray(bins.shares(Parameters(arrays), list(events.T), Exact()))
         assert set(np.unique(shares)) == {0.0, 1.0}
         found = shares.argmax(axis=1)
@@ -77,14 +81,23 @@ def test_exact_bins_are_numpys_event_by_event_and_those_outside():
         np.testing.assert_array_equal(narrow.argmax(axis=1), found)
 
 
+def log_density(a, k, x):
+    """Logarithm of a weight and a Gaussian's density without what is common, by its inverse covariance."""
+    size = len(x)
+    root = np.eye(size)
+    root[np.tril_indices(size, -1)] = a["tilts"][k] if size > 1 else ()
+    root = np.diag(np.exp(-a["log_scales"][k])) @ root
+    precision, away = root.T @ root, x - a["means"][k]
+    return a["logits"][k] + np.linalg.slogdet(precision)[1] / 2 - away @ precision @ away / 2
+
+
 def in_numpy(bins, arrays, events):
     """Argmax of the probabilities, each event by itself."""
     a = {name.removeprefix(f"{bins.name}_"): np.asarray(array) for name, array in arrays.items()}
     found = []
     for x in events.astype(float):
         if isinstance(bins, GaussianBins):
-            s = np.exp(a["log_scales"])
-            score = a["logits"] - np.log(s).sum(axis=1) - (((x - a["means"]) / s) ** 2).sum(axis=1) / 2
+            score = [log_density(a, k, x) for k in range(bins.bins)]
         else:
             hidden = np.maximum(
                 np.maximum(x @ a["weights_0"] + a["biases_0"], 0) @ a["weights_1"] + a["biases_1"], 0
@@ -96,9 +109,10 @@ def in_numpy(bins, arrays, events):
 
 def test_derivatives_of_smooth_shares_are_those_of_finite_differences():
     rng = np.random.default_rng(2)
-    events = jnp.asarray(rng.normal(size=(7, 3)))
+    every = jnp.asarray(rng.normal(size=(7, 3)))
     for bins, arrays in blocks(rng):
         given = {name: jnp.asarray(array) for name, array in arrays.items()}
+        events = every[:, : len(bins.features)]
         weights = jnp.asarray(rng.normal(size=(7, bins.bins)))
 
         def summed(free, features, bins=bins, weights=weights):
@@ -141,8 +155,9 @@ def test_bins_are_in_order_of_their_purity_and_the_same_outside(run, files, tmp_
 
 def test_another_order_of_a_networks_outputs_is_that_of_its_bins():
     rng = np.random.default_rng(3)
-    events = rng.normal(size=(50, 3))
+    every = rng.normal(size=(50, 3))
     for bins, arrays in blocks(rng):
+        events = every[:, : len(bins.features)]
         order = rng.permutation(bins.bins).tolist()
         one, other = (
             np.asarray(bins.shares(Parameters(own), list(events.T), Relaxed(1.0)))
@@ -170,7 +185,7 @@ def test_what_cannot_be_is_refused(run, files):
         GaussianBins(NAMES, 1)
     with pytest.raises(ValueError, match=r"features \(\); allowed"):
         NetworkBins((), 3)
-    (bins, arrays), _ = blocks(np.random.default_rng(1))
+    (bins, arrays), *_ = blocks(np.random.default_rng(1))
     with pytest.raises(ValueError, match="2 features are given; allowed: 3, x, y, z"):
         bins.shares(Parameters(arrays), [np.ones(4), np.ones(4)], Exact())
     with pytest.raises(ValueError, match=r"events of shape \(9, 2\); allowed: \[events, 3\]"):
