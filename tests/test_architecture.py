@@ -19,7 +19,7 @@ ORDER = [
 ]
 # The same inside each folder. Those of `analyses` import at most one another.
 INSIDE = {
-    "analysis": "declarations systematics weights lookups contract resolution initial",
+    "analysis": "assign clusters learned_bins declarations systematics weights lookups contract resolution initial",
     "cli": "progress signals reference options point tables estimate check starter verbs command main run",
     "cli/check": "findings declared events folds cut_values bounds observed stage",
     "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",
@@ -46,7 +46,8 @@ INSIDE = {
     "likelihood": "interpolation workspace structure checks patches paramsets layout multipliers stacked terms"
     " histfactory joined cells bordered derivatives lane_templates lanes"
     " estimates vocabulary correlated specifier run_workspace",
-    "objective": "value signature mean merit asimov_significance precision parts sensitivity cross_entropy penalties"
+    "objective": "value signature mean merit asimov_significance precision parts sensitivity joint_significance"
+    " cross_entropy penalties"
     " weighted_sum bounds",
     "optimise": "schedule parameters given_values width_names width_uses automatic_widths first_step kept leading"
     " checkpoints update starts surrogate_calls epochs blocks plateaus convergence own_loop",
@@ -65,7 +66,7 @@ PUBLIC = {
     "pipeline": ("LivePlot", "Run", "value_and_grad"),
     "pipeline.analysis": (
         *("Analysis", "FlatTree", "Free", "NanoAOD", "Shift", "Simulated", "Transform", "WeightFactor"),
-        *("coffea_variations", "lookup"),
+        *("coffea_variations", "lookup", "GaussianBins", "NetworkBins"),
     ),
     "pipeline.columns": ("coffea_weights", "mask", "noise", "normal", "pad"),
     "pipeline.containers": ("Columns", "Observation", "Parameters", "Templates"),

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from pipeline.analysis.declarations import FlatTree, Free, NanoAOD, Simulated, check, short
+from pipeline.analysis.learned_bins import LearnedBins
 from pipeline.analysis.systematics import Variation, check_hooks, declared
 from pipeline.config import Config, targets
 from pipeline.containers import Columns, Observation, Parameters
@@ -31,7 +32,7 @@ class Analysis:
     weights of a network, come from ``init``. ``collections`` may name the columns that hold the objects of one kind,
     by the column that says which are there (``mask``): chunks are then trimmed to the objects their events have.
     ``merit_label`` and ``merit_unit`` say what ``merit`` is. ``simulated`` declares columns that a stage without a
-    derivative makes, ``simulate``.
+    derivative makes, ``simulate``. ``learned`` names the bins of several features that are learned, by channel.
     """
 
     reads: NanoAOD | FlatTree
@@ -40,6 +41,7 @@ class Analysis:
     merit_label: str = "figure of merit"
     merit_unit: str = ""
     simulated: Simulated | None = None
+    learned: Mapping[str, LearnedBins] = MappingProxyType({})
 
     def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """Return rectangular arrays of the preselected ones among awkward events; called once per ROOT file.

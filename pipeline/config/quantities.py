@@ -150,6 +150,26 @@ class AsimovSignificance(Quantity):
     )
 
 
+class JointSignificance(Quantity):
+    """Geometric mean of the significances of several signals, each with the others in its background."""
+
+    label: ClassVar[str] = "geometric mean of significances"
+    unit: ClassVar[str] = "sigma"
+    sense: ClassVar[Literal["minimise", "maximise"]] = "maximise"
+    kind: Literal["joint_significance"] = "joint_significance"
+    signals: Names = Field(min_length=2, description="the norm factors of the signals, each at 1")
+    fitted: bool = Field(
+        default=True,
+        description="true: by fits, in which all nuisance parameters and the other signals are free; false: counting "
+        "significance of all bins in quadrature, without an uncertainty of the background",
+    )
+
+    @property
+    def parameter_names(self) -> frozenset[str]:
+        """Those of the signals."""
+        return frozenset(self.signals or ())
+
+
 class CrossEntropy(Quantity):
     """A loss that the analysis observes, summed over the events."""
 
@@ -202,6 +222,7 @@ Single = (
     | Cls
     | ExpectedLimit
     | AsimovSignificance
+    | JointSignificance
     | CrossEntropy
     | Mean
     | Merit

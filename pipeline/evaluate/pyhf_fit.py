@@ -15,6 +15,7 @@ from pipeline.config.quantities import (
     Discovery,
     DiscoveryPValue,
     ExpectedLimit,
+    JointSignificance,
     PoiUncertainty,
     ProfileInterval,
 )
@@ -36,7 +37,7 @@ MINIMA_APART = 0.01  # in -2 ln L: a hundredth of the distance of one standard d
 APART = 0.01  # relative, of two numbers that should be one; of a logarithm below 1 of the p-value itself
 LOGARITHMS = (Cls, DiscoveryPValue)  # of a p-value
 MORE_IS_LOWER = (ExpectedLimit, *LOGARITHMS)  # a lower -2 ln L makes these larger
-LESS_IS_LOWER = (Discovery, AsimovSignificance)  # and these smaller
+LESS_IS_LOWER = (Discovery, AsimovSignificance, JointSignificance)  # and these smaller
 FEW_EVENTS = "is there a bin with hardly any events? Merge it with its neighbour in channels.*.edges"
 
 

@@ -18,6 +18,7 @@ from pipeline.config.quantities import (
     ExpectedLimit,
     ExpectedVariance,
     GeneralisedVariance,
+    JointSignificance,
     PoiUncertainty,
     ProfileInterval,
     UncertaintyPart,
@@ -146,6 +147,19 @@ def _counting(options: AsimovSignificance, model: pyhf.Model, data: PyhfData, ha
     ]
     counting = pyhf.Model({"channels": [{"name": "bins", "samples": samples}]}, poi_name="mu")
     return _root_of_q(counting, 0.0, 1.0)
+
+
+@judge.register
+def _joint(options: JointSignificance, model: pyhf.Model, data: PyhfData, half: float) -> float:
+    """Return the geometric mean, each signal in turn the parameter of interest of the same model."""
+    quantity = Discovery() if options.fitted else AsimovSignificance()
+    each = [judge(quantity, _with_poi(model, name), data, half) for name in options.signals or ()]
+    return float(np.prod(each) ** (1 / len(each)))
+
+
+def _with_poi(model: pyhf.Model, name: str) -> pyhf.Model:
+    settings = model.config.modifier_settings
+    return pyhf.Model(model.spec, poi_name=name, modifier_settings=settings, validate=False)
 
 
 @judge.register

@@ -1,6 +1,9 @@
 """What an objective returns: its number, and how far the fit behind it can be trusted."""
 
+from collections.abc import Sequence
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -28,3 +31,10 @@ def without_fit(value: Float[Array, ""], converged: Bool[Array, ""] | None = Non
     zero = jnp.zeros_like(value)
     good = jnp.isfinite(value) & (jnp.ones_like(value, dtype=bool) if converged is None else converged)
     return ObjectiveValue(value, good, zero, zero, jnp.zeros((), dtype=jnp.int32))
+
+
+def together(value: Float[Array, ""], parts: Sequence[ObjectiveValue]) -> ObjectiveValue:
+    """Return one value with the worst state of several fits."""
+    worst = jax.tree.map(lambda *states: jnp.max(jnp.stack(states)), *parts)
+    converged = jnp.all(jnp.stack([part.converged for part in parts]))
+    return ObjectiveValue(value, converged, worst.edm, worst.gradient_norm, worst.steps)

@@ -1,15 +1,12 @@
 """Sums of objectives, and what is minimised: an objective with its penalties."""
 
-from collections.abc import Sequence
-
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pipeline.config.objective import Objective
 from pipeline.config.quantities import WeightedSum
 from pipeline.objective.signature import Inputs, value_of
-from pipeline.objective.value import ObjectiveValue
+from pipeline.objective.value import ObjectiveValue, together
 
 
 @value_of.register
@@ -20,7 +17,7 @@ def weighted_sum(options: WeightedSum, inputs: Inputs) -> ObjectiveValue:
     """
     parts = [value_of(term.quantity, inputs) for term in options.terms]
     values = [term.factor * part.value for term, part in zip(options.terms, parts, strict=True)]
-    return _together(jnp.sum(jnp.stack(values)), parts)
+    return together(jnp.sum(jnp.stack(values)), parts)
 
 
 def total(objective: Objective, inputs: Inputs) -> tuple[Float[Array, ""], ObjectiveValue]:
@@ -30,11 +27,4 @@ def total(objective: Objective, inputs: Inputs) -> tuple[Float[Array, ""], Objec
     loss = objective.quantity.sign * found.value
     for options, penalty in zip(objective.penalties, extra, strict=True):
         loss = loss + options.weight * penalty.value
-    return loss, _together(found.value, [found, *extra])
-
-
-def _together(value: Float[Array, ""], parts: Sequence[ObjectiveValue]) -> ObjectiveValue:
-    """Return one value with the worst state of several fits."""
-    worst = jax.tree.map(lambda *states: jnp.max(jnp.stack(states)), *parts)
-    converged = jnp.all(jnp.stack([part.converged for part in parts]))
-    return ObjectiveValue(value, converged, worst.edm, worst.gradient_norm, worst.steps)
+    return loss, together(found.value, [found, *extra])
