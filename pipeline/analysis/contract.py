@@ -16,7 +16,7 @@ from pipeline.analysis.declarations import FlatTree, Free, NanoAOD, Simulated, c
 from pipeline.analysis.learned_bins import LearnedBins
 from pipeline.analysis.systematics import Variation, check_hooks, declared
 from pipeline.config import Config, targets
-from pipeline.containers import Columns, Observation, Parameters
+from pipeline.containers import AnyArray, Columns, Observation, Parameters
 from pipeline.errors import ConfigError, Noting, nearest
 from pipeline.relax import Exact, Relaxed
 
@@ -107,7 +107,7 @@ class Analysis:
         """All systematic variations that the analysis makes, in the order of the templates."""
         return tuple(declared(self))
 
-    def init(self, key: jax.Array) -> Mapping[str, jax.Array]:
+    def init(self, key: jax.Array) -> Mapping[str, AnyArray]:
         """Start values of the free arrays that have no bounds, such as the weights of a network."""
         del key
         return {}
