@@ -21,7 +21,7 @@ ORDER = [
 INSIDE = {
     "analysis": "assign clusters learned_bins declarations systematics weights lookups contract resolution initial",
     "cli": "progress signals reference options point tables estimate check starter verbs command main run",
-    "cli/check": "findings declared events folds cut_values bounds observed stage",
+    "cli/check": "findings declared events folds cut_values bounds shared_events observed stage",
     "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",
     "cli/starter": "files folder",
     "cli/verbs": "starting checks events stages watching estimates points learned workspaces conversion snakefile crate"

@@ -101,7 +101,7 @@ class Resonance(Analysis):
             relax.greater(c.btag, p.btag),
             relax.greater(c.second_btag, p.second_btag),
         )
-        return {"signal": Observation(weight=c.weight * relax.all(*passed), value=_mass(c))}
+        return {"signal": Observation(weight=c.weight * relax.all(*passed), value=lepton_jets_mass(c))}
 
 
 def _leptons(events: ak.Array) -> ak.Array:
@@ -129,7 +129,7 @@ def _tagged(p: Parameters, c: Columns, relax: Relaxed | Exact) -> Float[Array, "
     return relax.greater(c.btag, p.btag) + relax.greater(c.second_btag, p.second_btag)
 
 
-def _mass(c: Columns) -> Float[Array, " events"]:
+def lepton_jets_mass(c: Columns) -> Float[Array, " events"]:
     """Return the mass [GeV] of the lepton, taken as massless, and the jets, in the weights' precision."""
     kind = c.weight.dtype
     pt, eta, phi, mass = (array.astype(kind) for array in (c.jet_pt, c.jet_eta, c.jet_phi, c.jet_mass))

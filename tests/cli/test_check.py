@@ -323,6 +323,22 @@ def test_a_sample_that_no_hard_cut_keeps_is_noted(folder):
     assert found.errors == 0
 
 
+def test_events_in_two_channels_are_noted(folder):
+    observe = "w, high = c.weight, relax.greater(c.x, p.cut)\nreturn {'all': Observation(weight=w * high), "
+    channels = {"all": {}, "other": {}}
+    analysis(
+        folder, observe=observe + "'other': Observation(weight=w * relax.greater(c.x, 0.8, width='cut'))}"
+    )
+    lines, _ = checked(edited(folder, channels=channels))
+    (note,) = [line for line in lines if "in both" in line]
+    both = sum(int(np.sum(rootfiles.arrays(seed=seed)["x"] > np.float32(0.8))) for seed in (0, 1))
+    assert f"channels 'all' and 'other': {both} of the 400 sampled events" in note
+    analysis(folder, observe=observe + "'other': Observation(weight=w * relax.not_(high))}")
+    lines, found = checked(folder / "tiny.yaml")
+    assert found.errors == 0
+    assert not any("in both" in line for line in lines)
+
+
 def test_bins_without_events_are_noted_where_so_few_can_say_it(folder):
     observe = "return {'all': Observation(weight=c.weight * relax.greater(c.x, p.cut), value=c.x)}"
     path = analysis(folder, observe=observe)

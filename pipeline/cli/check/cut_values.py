@@ -79,7 +79,7 @@ class _Cutting(Relaxed):
 def cut_values(work: Work, parameters: FreeValues, widths: Widths) -> Cuts:
     """Return the values that are cut in all events of a work, by free parameter and side."""
     cuts = Cuts()
-    for columns in _columns(work):
+    for columns in columns_of(work):
         _watch(work.problem, parameters, widths, columns, cuts)
     return {place: cut for place, cut in cuts.items() if len(cut.values)}
 
@@ -95,7 +95,7 @@ def _watch(
         observe(Observer(problem.analysis, problem.binnings, p, relax), Columns(arrays))
 
 
-def _columns(work: Work) -> Iterator[dict[str, np.ndarray]]:
+def columns_of(work: Work) -> Iterator[dict[str, np.ndarray]]:
     """Yield the columns of all events, those of one shape together: each shape is compiled for."""
     alike: dict[tuple[object, ...], list[dict[str, np.ndarray]]] = {}
     for group in work.groups:

@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.cli.check.bounds import at_bounds, inside_ranges
 from pipeline.cli.check.cut_values import cut_values
 from pipeline.cli.check.findings import Findings
+from pipeline.cli.check.shared_events import shared_events
 from pipeline.cluster import InProcess
 from pipeline.config import Config
 from pipeline.containers import Templates
@@ -62,6 +63,8 @@ def check_observed(config: Config, work: Work, start: FreeValues, found: Finding
             "cuts and the objective are not checked"
         )
         return
+    for note in found.tried(lambda: list(shared_events(config, work, start))) or ():
+        found.note(note)
     try:
         with_all = with_all_widths(config, work, start)
     except ConfigError as error:
