@@ -174,10 +174,33 @@ def _built(target: str, options: str, content: targets.Content) -> Analysis:
     with Noting(f"in {cls}({', '.join(f'{name}={value!r}' for name, value in given.items())})"):
         analysis: Analysis = found(**given)
     check(analysis)
+    _check_learned(analysis)
     check_hooks(analysis)
     return analysis
 
 
+def _check_learned(analysis: Analysis) -> None:
+    given: object = analysis.learned
+    if not (isinstance(given, Mapping) and all(isinstance(bins, LearnedBins) for bins in given.values())):
+        raise ConfigError(
+            f"{type(analysis).__name__}.learned is {short(given)}; it must be {{channel: GaussianBins(...)}}, or "
+            "NetworkBins"
+        )
+
+
 def analysis_of(config: Config) -> Analysis:
-    """Return the analysis of a configuration as its files are now."""
-    return load(config.analysis.target, config.analysis.options_json, config.analysis.content)
+    """Return the analysis of a configuration as its files are now.
+
+    Raises:
+        ConfigError: there is no such analysis, or the configuration has not the channels of its learned bins.
+    """
+    found = load(config.analysis.target, config.analysis.options_json, config.analysis.content)
+    for channel, bins in found.learned.items():
+        shares = config.channels[channel].shares if channel in config.channels else None
+        if shares != bins.bins:
+            have = f"has shares: {shares}" if channel in config.channels else "is none of the configuration"
+            raise ConfigError(
+                f"{type(found).__name__}.learned has {bins.bins} bins for the channel {channel!r}, which {have}; "
+                f"give the channel shares: {bins.bins}, or correct `learned`"
+            )
+    return found

@@ -82,6 +82,7 @@ def check(analysis: Any) -> None:
     """
     reads, parameters = getattr(analysis, "reads", None), getattr(analysis, "parameters", None)
     branches, members = getattr(reads, "branches", None), analysis.collections
+    optional = getattr(reads, "optional", ())
     are_collections = isinstance(members, Mapping) and all(map(_are_names, members.values()))
     allowed = {
         "reads": (
@@ -90,6 +91,7 @@ def check(analysis: Any) -> None:
             "NanoAOD(branches=...) or FlatTree(branches=...)",
         ),
         "reads.branches": (branches, _are_names(branches), "a tuple of names"),
+        "reads.optional": (optional, _are_names(optional), "a tuple of names"),
         "parameters": (
             parameters,
             isinstance(parameters, Mapping),

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 import pydantic
 from pydantic import Field
 
-from pipeline.config.fit.groups import DATA_STATISTICS, Groups
+from pipeline.config.fit.groups import Groups
+from pipeline.config.fit.model import DATA_STATISTICS
 from pipeline.config.kinds import BesideKind
 from pipeline.config.quantity import Names, OfCombination, Quantity
 

@@ -11,7 +11,7 @@ from pipeline.config.channels import Channel
 from pipeline.config.cluster import Cluster
 from pipeline.config.events import AnalysisSection, Data, Simulate
 from pipeline.config.fit.groups import groups_of, members_of
-from pipeline.config.fit.model import Model
+from pipeline.config.fit.model import MC_STATISTICS, Model
 from pipeline.config.fit.placing import require_places, require_samples
 from pipeline.config.fit.systematics import NormPlusShapeSystematic
 from pipeline.config.judging import Alternative, Evaluate
@@ -177,7 +177,7 @@ class Config(Section):
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
         """The groups of uncertainties of the model, with the parameters of each."""
-        return groups_of(self.model, self.regions)
+        return groups_of(self.model, self.regions, self.data.samples)
 
     @property
     def objective_of_parameters(self) -> Objective:
@@ -226,9 +226,10 @@ class Config(Section):
                     f"objective: penalty {penalty.kind!r}: parameter {free[0]!r} has no constraint term; "
                     f"{nearest(free[0], self.model.constrained_names)}"
                 )
-            if isinstance(penalty, McStatistics) and not self.model.mc_statistics:
+            if isinstance(penalty, McStatistics) and MC_STATISTICS not in self.groups:
                 raise ValueError(
-                    "objective: penalty 'mc_statistics' needs model.mc_statistics: true; set it or remove the penalty"
+                    "objective: penalty 'mc_statistics' needs model.mc_statistics: true, and a sample whose events are "
+                    "in it, unlike one with shape_uncertainties of size statistical; add it, or remove the penalty"
                 )
 
     def _objective_fits_channels(self) -> None:

@@ -225,6 +225,11 @@ WRONG = {
         modifier("staterror_bin", "staterror", [3.0, 2.5]),
         "parameter 'staterror_bin' acts bin by bin in channels of the run, and in",
     ),
+    "events": (
+        ("channels", 0, "samples", 0, "data"),
+        [-500.0, 3.0],
+        "channel 'control' expects -491 events in bin 0; allowed are 0 and more",
+    ),
     "type": ((*SAMPLE, 0), modifier("rate", "normfcator"), "type 'normfcator' is not supported"),
 }
 
@@ -238,6 +243,31 @@ def test_what_cannot_be_joined_is_named(load, templates, case):
         content["observations"][0]["name"] = value
     with pytest.raises(ConfigError, match=message):
         Specifier.of(found, axes, load(content))
+
+
+def test_a_partly_correlated_systematic_is_not_shared(load, templates):
+    """It is a sum of several parameters in the run, and would be one of them in the other workspace."""
+    axes, found = templates
+    more = "model.correlations=[{between: [background yield, other], value: 0.5}]"
+    own = "{name: background yield, type: NormPlusShape, up: background_up}"
+    other = "{name: other, type: Normalization, up: 0.1, down: -0.1}"
+    for systematics in (f"[{own}, {other}]", f"[{other}, {own}]"):
+        run = load(control(), f"model.systematics={systematics}", more)
+        with pytest.raises(
+            ConfigError, match="'background yield' is in .*other.json, and in the run it is partly"
+        ):
+            Specifier.of(found, axes, run)
+
+
+def test_a_parameter_without_a_start_value_begins_at_its_constraint(load, templates):
+    """Its auxiliary measurement is elsewhere, and so are the Asimov data."""
+    axes, found = templates
+    content = _changed((*SETTINGS, "parameters", 1), {"name": "fake rate", "auxdata": [1.0]})
+    run = load(content)
+    (own,) = [
+        entry["data"] for entry in workspace(found, axes, run)["observations"] if entry["name"] == "control"
+    ]
+    np.testing.assert_allclose(own, [80 + 9 * 1.3, 60 + 4 * 1.3])
 
 
 def test_a_switched_off_constraint_is_another(load, templates):

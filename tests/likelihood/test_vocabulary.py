@@ -256,6 +256,37 @@ def test_the_models_of_the_page_are_such():
             "'u': its parameter 'u_B' has the name of another one",
         ),
         (
+            {
+                "shape_uncertainties": [{"name": "u", "sample": "top", "channels": ["A"], "size": 0.1}],
+                "shapefactors": [{"name": "u_A", "samples": ["qcd"], "channels": ["A"]}],
+            },
+            "'u': its parameter 'u_A' has the name of another one",
+        ),
+        *(
+            (
+                {"shape_uncertainties": [{"name": name, "sample": "top", "size": 0.1}]},
+                f"parameter name '{name}' is taken by luminosity, MC statistics",
+            )
+            for name in ("staterror", "mc_statistics", "data_statistics", "lumi")
+        ),
+        (
+            {
+                "shape_uncertainties": [
+                    {"name": n, "sample": "top", "size": "statistical"} for n in ("u", "v")
+                ]
+            },
+            "'v': sample 'top' in channel 'A' has size statistical in 'u' too, and its events would count twice",
+        ),
+        (
+            {
+                "abcd": [{**ABCD, "per_bin": True}],
+                "shape_uncertainties": [
+                    {"name": "u", "sample": "qcd", "channels": ["A"], "size": "statistical"}
+                ],
+            },
+            "'u': sample 'qcd' in channel 'A' is estimated from data by 'est', so that no simulated events",
+        ),
+        (
             {"abcd": [{**ABCD, "control": "C"}]},
             "abcd 'est': channel 'C' is more than one of signal, sidebands",
         ),

@@ -2,37 +2,34 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from pipeline.config.fit.model import LUMINOSITY, Model
+from pipeline.config.fit.model import DATA_STATISTICS, LUMINOSITY, MC_STATISTICS, Model
 from pipeline.errors import nearest
 
-DATA_STATISTICS = "data_statistics"
-"""The part of the data themselves: of the counts in the bins."""
-MC_STATISTICS = "mc_statistics"
-"""The part of the simulated events: of ``staterror``."""
 Groups = Mapping[str, tuple[str, ...]]
 """The parameters of each group; a parameter with a component for each bin by the name that these have in common."""
 
 
-def groups_of(model: Model, channels: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def groups_of(model: Model, channels: Iterable[str], samples: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return the groups of a model, one of its own for a parameter without; none of a POI.
 
     Args:
-        channels: those of the fit, whose simulated events are a group.
+        channels: those of the fit; their simulated events are a group, where samples of the run have some in it.
 
     Raises:
         ValueError: a further POI is none, a POI is in a group, or a group has a name that means something else.
     """
     _require_pois(model)
-    given = _given(model)
+    channels, samples, given = tuple(channels), tuple(samples), _given(model)
     members: dict[str, list[str]] = {}
     for parameter, group in given.items():
         _require_allowed(parameter, group, given)
         members.setdefault(group or parameter, []).append(parameter)
-    for name, own in _of_bins(model, tuple(channels)):
+    for name, own in _of_bins(model, channels):
         members.setdefault(name, []).extend(own)
     found: dict[str, tuple[str, ...]] = {DATA_STATISTICS: ()}
-    if model.mc_statistics:
-        found[MC_STATISTICS] = tuple(f"staterror_{channel}" for channel in channels)
+    simulated = tuple(c for c in channels if any(model.is_simulated(sample, c) for sample in samples))
+    if simulated:
+        found[MC_STATISTICS] = tuple(f"staterror_{channel}" for channel in simulated)
     return found | {name: tuple(own) for name, own in members.items()}
 
 

@@ -14,6 +14,11 @@ from pipeline.config.section import Section
 
 LUMINOSITY = "lumi"
 """The parameter of the luminosity, in pyhf's vocabulary."""
+DATA_STATISTICS = "data_statistics"
+"""The group of the data themselves: of the counts in the bins."""
+MC_STATISTICS = "mc_statistics"
+"""The group of the simulated events: of ``staterror``."""
+RESERVED = (LUMINOSITY, DATA_STATISTICS, MC_STATISTICS, "staterror")
 
 
 class Model(Section):
@@ -66,10 +71,11 @@ class Model(Section):
         repeated = sorted({n for n in names if names.count(n) > 1})
         if repeated:
             raise ValueError(f"parameter names must differ; repeated: {repeated}")
-        reserved = [n for n in names if n == LUMINOSITY or n.startswith("staterror_")]
+        reserved = [n for n in names if n in RESERVED or n.startswith("staterror_")]
         if reserved:
             raise ValueError(
-                f"parameter name {reserved[0]!r} is taken by luminosity and MC statistics; choose another"
+                f"parameter name {reserved[0]!r} is taken by luminosity, MC statistics and the groups of events; "
+                "choose another"
             )
         if not self.model_fields_set:
             return self

@@ -26,7 +26,8 @@ def require_places(model: Model, samples: Collection[str], bins: Mapping[str, in
     _require_correlations(model)
     for own in model.shape_uncertainties:
         _require_known(own.name, (own.sample,), own.channels or (), samples, bins)
-        taken = [name for name in map(own.parameter, own.channels or bins) if name in model.parameter_names]
+        named = model.parameter_names | {factor.name for factor in model.free_shapes}
+        taken = [name for name in map(own.parameter, own.channels or bins) if name in named]
         if taken:
             raise ValueError(
                 f"model.shape_uncertainties: {own.name!r}: its parameter {taken[0]!r} has the name of another one; "
@@ -34,6 +35,7 @@ def require_places(model: Model, samples: Collection[str], bins: Mapping[str, in
             )
         if isinstance(own.size, tuple):
             _require_bins(own.name, bins, own.channels, len(own.size), "the number of its sizes")
+    _require_counted_once(model, bins)
     for factor in model.free_shapes:
         first = (factor.channels or tuple(bins))[0] if bins else ""
         _require_bins(factor.name, bins, factor.channels, bins.get(first, 0), f"as channel {first!r} has")
@@ -41,6 +43,25 @@ def require_places(model: Model, samples: Collection[str], bins: Mapping[str, in
         for sample in estimate.samples:
             for channel in estimate.channels:
                 _require_estimated(model, estimate, model.abcd[:number], sample, channel)
+
+
+def _require_counted_once(model: Model, channels: Iterable[str]) -> None:
+    """Raise where simulated events of a sample are in two uncertainties, or are not in the likelihood at all."""
+    statistical = [own for own in model.shape_uncertainties if own.is_statistical]
+    for number, own in enumerate(statistical):
+        for channel in (channel for channel in channels if own.acts_on(own.sample, channel)):
+            where = f"model.shape_uncertainties: {own.name!r}: sample {own.sample!r} in channel {channel!r}"
+            twice = [other.name for other in statistical[:number] if other.acts_on(own.sample, channel)]
+            if twice:
+                raise ValueError(
+                    f"{where} has size statistical in {twice[0]!r} too, and its events would count twice; remove one"
+                )
+            estimate = model.estimate_of(own.sample, channel)
+            if estimate is not None and not estimate.needs_simulation:
+                raise ValueError(
+                    f"{where} is estimated from data by {estimate.name!r}, so that no simulated events are uncertain; "
+                    "leave the channel out, or give a size"
+                )
 
 
 def _require_correlations(model: Model) -> None:

@@ -1,6 +1,6 @@
 """Channels of an existing pyhf workspace in a run's fit: constants beside the run's own, parameters shared by name."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,11 +48,21 @@ def given(path: Path) -> OtherWorkspace:
     content = read_json(path)
     try:
         validate(content)
-        return OtherWorkspace(
-            path, content, templates_from_workspace(content), measurement_of(content, None)["config"]
-        )
+        templates = templates_from_workspace(content)
+        _check_events(templates)
+        return OtherWorkspace(path, content, templates, measurement_of(content, None)["config"])
     except ValueError as error:
         raise ConfigError(f"model.with: {path}: {error}") from error
+
+
+def _check_events(templates: Specification) -> None:
+    for name, samples in templates.items():
+        total = np.sum([np.asarray(sample["data"]) for sample in samples.values()], axis=0)
+        if np.any(total < 0):
+            raise ValueError(
+                f"channel {name!r} expects {total.min():.4g} events in bin {int(np.argmin(total))}; allowed are 0 and "
+                "more; mend its samples"
+            )
 
 
 class JoinedChannels:
@@ -65,15 +75,19 @@ class JoinedChannels:
         measurement: JsonObject,
         widths: ConstraintWidths,
         other: OtherWorkspace,
+        correlated: Collection[str] = (),
     ):
         """Join a workspace to ``own``, the model of the run's channels; ``structure`` has names and shapes of these.
+
+        Args:
+            correlated: systematics of the run that are sums of several parameters, which none there is.
 
         Raises:
             ConfigError: names of channels clash, the workspace has another POI, or a parameter has another constraint.
         """
         _check_channels(structure, other)
         _check_poi(measurement, other)
-        more = _their_parameters(structure, measurement, widths, other)
+        more = _their_parameters(structure, measurement, widths, other, correlated)
         self.measurement: JsonObject = {
             "poi": measurement["poi"],
             "parameters": [*measurement["parameters"], *more],
@@ -135,7 +149,11 @@ def _check_poi(measurement: JsonObject, other: OtherWorkspace) -> None:
 
 
 def _their_parameters(
-    structure: Specification, measurement: JsonObject, widths: ConstraintWidths, other: OtherWorkspace
+    structure: Specification,
+    measurement: JsonObject,
+    widths: ConstraintWidths,
+    other: OtherWorkspace,
+    correlated: Collection[str],
 ) -> list[JsonObject]:
     """Return the settings of parameters that the run has not.
 
@@ -149,6 +167,11 @@ def _their_parameters(
         theirs = _parameters(other.templates, other.measurement["parameters"], {})
     except ValueError as error:
         raise ConfigError(f"model.with: {other.path}: {error}") from error
+    for name in sorted(theirs.keys() & set(correlated)):
+        raise ConfigError(
+            f"model.with: parameter {name!r} is in {other.path}, and in the run it is partly correlated with another "
+            "one (model.correlations), a sum of several parameters; rename it there, or remove the correlation"
+        )
     for name in sorted(mine.keys() & theirs.keys()):
         here, there = (_constraint(found[name]) for found in (mine, theirs))
         if here != there:
@@ -166,10 +189,10 @@ def _their_parameters(
 
 
 def _at_its_constraint(entry: JsonObject, parameter: Parameter | None) -> JsonObject:
-    if parameter is None or parameter.constraint == "none" or "inits" not in entry or any(parameter.fixed):
+    if parameter is None or parameter.constraint == "none" or any(parameter.fixed):
         return entry
     auxiliary = (1.0,) * parameter.size if parameter.constraint == "poisson" else parameter.auxdata
-    return {**entry, "inits": list(auxiliary or ())}
+    return {**entry, "inits": list(auxiliary)} if auxiliary else entry
 
 
 def _parameters(

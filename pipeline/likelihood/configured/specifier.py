@@ -68,7 +68,8 @@ class Specifier:
         self.model, self.joined = own, None
         if config.model.joined is not None:
             other = given(config.model.joined)
-            self.joined = JoinedChannels(own, empty, self.measurement, widths, other)
+            correlated = {name for entry in config.model.correlations for name in entry.between}
+            self.joined = JoinedChannels(own, empty, self.measurement, widths, other, correlated)
             self.model, self.measurement = self.joined.model, self.joined.measurement
         self._channels = Channels.of_sizes(self._sizes)
         names = own.stacking.names
