@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -201,3 +202,24 @@ def test_what_cannot_be_is_refused(run, files):
     assert not analysis_of(plain).learned
     with pytest.raises(ConfigError, match="has no learned bins"):
         exported(plain, prepare_work(run, files, datasets.TRAIN), {})
+
+
+@pytest.mark.parametrize(
+    ("learned", "message"),
+    [
+        ("{'categories': 3}", r"Gato\.learned is .*; it must be \{channel: GaussianBins"),
+        ("['categories']", r"Gato\.learned is .*; it must be"),
+        ("{'dogs': self.binned}", "has 4 bins for the channel 'dogs', which is none of the configuration"),
+        (
+            "{'categories': GaussianBins(FEATURES, 5)}",
+            "has 5 bins for the channel 'categories', which has shares: 4",
+        ),
+    ],
+)
+def test_what_is_no_declaration_of_bins_is_refused_on_loading(run, tmp_path, learned, message):
+    text = (Path(gato.__file__)).read_text()
+    path = tmp_path / "mine.py"
+    path.write_text(text.replace('self.learned = {"categories": self.binned}', f"self.learned = {learned}"))
+    own = run.analysis.model_copy(update={"target": f"{path}:Gato"})
+    with pytest.raises(ConfigError, match=message):
+        analysis_of(run.model_copy(update={"analysis": own}))

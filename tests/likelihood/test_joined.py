@@ -254,7 +254,7 @@ def test_a_partly_correlated_systematic_is_not_shared(load, templates):
     for systematics in (f"[{own}, {other}]", f"[{other}, {own}]"):
         run = load(control(), f"model.systematics={systematics}", more)
         with pytest.raises(
-            ConfigError, match="'background yield' is in .*other.json, and in the run it is partly"
+            ConfigError, match=r"'background yield' is in .*other\.json, and in the run it is partly"
         ):
             Specifier.of(found, axes, run)
 
