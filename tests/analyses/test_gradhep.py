@@ -152,6 +152,7 @@ def test_exact_bins_are_numpy_s_histograms(made):
             np.testing.assert_allclose(found[work.axes.row(sample, variation)], expected, atol=1.01 * scale)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_best_edges_are_the_scan_s_and_the_uncertainty_moves_them(made, tmp_path):
     """Both inner edges within the step of the scan; the shift makes the first a border of a control region."""

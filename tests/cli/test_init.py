@@ -96,6 +96,7 @@ def test_it_has_no_mistake(made):
     assert "top_pairs.yaml: no errors, no notes" in said
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_optimisation_improves_the_objective_with_hard_cuts(made):
     """A few epochs of the real run."""

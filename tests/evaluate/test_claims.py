@@ -115,6 +115,8 @@ def training_events(run, folder, sample):
     return events["x"][train], weight * cross_section * run.data.luminosity_per_pb / weight.sum()
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_noise_and_an_analysis_without_anything_to_gain_claim_nothing(tmp_path):
     """A pure-noise variation, three times what the statistics of the data are, at the best cut: nothing to gain."""
     found = [claim(tmp_path / str(seed), seed) for seed in SEEDS]

@@ -368,6 +368,8 @@ def network_run(folder, events, seed, *overrides):
     )
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_an_overtrained_network_is_worth_on_fresh_events_what_cross_fitting_says(tmp_path):
     training = ["optimise.epochs=60", "optimise.epochs_per_job=60", "optimise.learning_rate=0.03"]
     run = network_run(tmp_path / "few", 200, 1, "data.folds=3", "evaluate.bootstrap=40", *training)

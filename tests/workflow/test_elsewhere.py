@@ -82,6 +82,7 @@ def test_in_another_folder_a_whole_run(folder):
     assert "Nothing to be done" in result.stdout, result.stdout
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_in_folds_a_whole_run(folder):
     """An optimisation for each fold, whose values are the verbs' own, and nothing is called held-out."""
