@@ -87,7 +87,6 @@ class ModelContent(NamedTuple):
                     f"parameter {name!r}", format_name, f"the measurement changes the constraint of a {kind}"
                 )
 
-
     def require_start(self, name: str, format_name: str) -> None:
         """Refuse start value and bounds of a constrained parameter, but for the luminosity's, that are not pyhf's."""
         parameter = self.parameters[name]
