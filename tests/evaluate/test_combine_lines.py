@@ -105,7 +105,7 @@ def written(folder, **changes):
         for name, own in contents.items():
             if own is None:
                 continue
-            made = hist.Hist(hist.axis.Regular(2, 0, 2), storage=hist.storage.Weight())
+            made = hist.Hist(hist.axis.Regular(len(own), 0, 1), storage=hist.storage.Weight())
             error = 1e-3 if name == "sig" else 0.2
             made.values()[:], made.variances()[:] = own, (error * np.array(own)) ** 2
             file[f"b1/{name}"] = made
@@ -123,6 +123,12 @@ def test_histograms_of_a_card_are_read_where_it_leaves_their_sums_open(tmp_path)
         ({"bkg_tiltDown": None}, "", "", "no histogram 'b1/bkg_tiltDown' in card.root, but the other one of"),
         ({"bkg_tiltUp": None}, "", "", "no histogram 'b1/bkg_tiltUp' in card.root, but the other one of"),
         ({"bkg_tiltUp": [0.0, 0.0]}, "", "", "a template of b1/bkg has no yield"),
+        (
+            {"sig": [1.0]},
+            "",
+            "",
+            "histograms of bin 'b1' have different numbers of bins: {'sig': 1, 'bkg': 2}",
+        ),
         ({}, "Stats 5", "Stats 25", "autoMCStats 25 of channel 'b1': bin 0 has fewer effective events"),
         ({"sig": [100.0, 100.0]}, "Stats 5", "Stats 26", "autoMCStats 26 of channel 'b1': bin 0 has fewer"),
     ],

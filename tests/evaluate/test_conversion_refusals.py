@@ -191,3 +191,10 @@ def test_a_folder_of_cabinetry_that_cannot_be_is_named(tmp_path, below):
     with pytest.raises(OutputError, match=r"cannot write .*out"):
         write_cabinetry(tmp_path / f"out{below}", content_of(regions(("A", ["s"]))))
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_no_histograms_of_cabinetry_are_written_without_their_configuration(tmp_path):
+    (tmp_path / "config.yml").mkdir()
+    with pytest.raises(OutputError, match=r"config.yml: it is there and no ordinary file"):
+        write_cabinetry(tmp_path, content_of(regions(("A", ["s"]))))
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yml"]

@@ -286,6 +286,11 @@ SAMPLE = ("distributions", 0, "samples", 1)
         (("data", 0, "contents", 0), "x", "data 'observed_sr': 'x'; allowed is a finite number"),
         ((*MODIFIERS, 0, "data", "hi", "contents"), [1.0], r"modifier 'tilt', hi: \[1.0\]; allowed are 3"),
         ((*MODIFIERS, 1, "data", "lo"), "small", "modifier 'norm', lo: 'small'; allowed is a finite number"),
+        (
+            (*MODIFIERS, -1, "parameters"),
+            ["one"],
+            "modifier 'own': 1 parameters for 3 bins; give one for each",
+        ),
         (("domains", 0, "axes", 0, "min"), "low", "min: 'low'; allowed is a finite number"),
         (("parameter_points", 0, "parameters", 0, "value"), "one", "'one'; allowed is a finite number"),
         (("distributions", -1, "sigma"), -1.0, "sigma -1.0; allowed are finite numbers"),

@@ -12,9 +12,9 @@ from typing import Any
 import cabinetry
 import numpy as np
 
+from pipeline.config import textfiles
 from pipeline.config.notation import written
-from pipeline.data.atomic import unwritable
-from pipeline.data.jsonfiles import write_text
+from pipeline.data.atomic import replacing
 from pipeline.errors import OutputError
 from pipeline.evaluate.workspaces.exchange.content import SYSTEMATICS, CannotSayError, ModelContent
 from pipeline.likelihood.workspace import JsonObject, SampleArrays
@@ -39,16 +39,14 @@ def write_cabinetry(folder: Path, content: ModelContent) -> None:
     files = _file_names(histograms)
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"cannot write {folder}: it is there and no folder; choose another path")
-    try:
+    with replacing(folder / CONFIGURATION) as temporary:
         shutil.rmtree(folder / HISTOGRAMS, ignore_errors=True)
         (folder / HISTOGRAMS).mkdir(parents=True)
         for name, (*_, yields, errors) in zip(files, histograms, strict=True):
             edges = np.arange(yields.size + 1.0)
             made = cabinetry.histo.Histogram.from_arrays(edges, yields, errors)
             made.save(folder / HISTOGRAMS / name)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    write_text(folder / CONFIGURATION, written(configuration))
+        temporary.write_text(written(configuration), encoding=textfiles.ENCODING)
 
 
 def _file_names(histograms: Sequence[tuple[Any, ...]]) -> list[str]:

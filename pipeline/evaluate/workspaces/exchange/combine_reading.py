@@ -50,6 +50,11 @@ def _channel(lines: CardLines, histograms: CardHistograms, channel: str) -> Json
     nominal = {
         place: histograms.nominal(channel, lines.columns[place][1], lines.rates[place]) for place in own
     }
+    sizes = {lines.columns[place][1]: found.contents.size for place, found in nominal.items()}
+    if len(set(sizes.values())) > 1:
+        raise InputError(
+            f"datacard: the histograms of bin {channel!r} have different numbers of bins: {sizes}"
+        )
     numbers = [lines.numbers[place] for place in own]
     statistics = _has_statistics(lines, channel, list(nominal.values()), numbers)
     samples = []

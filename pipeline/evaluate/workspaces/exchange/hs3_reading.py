@@ -169,7 +169,9 @@ def _modifier(
 def _by_bin(
     model: _Model, modifier: JsonObject, sample: JsonObject, parameters: list[str], where: str
 ) -> dict[str, Any]:
-    name, kind = modifier["name"], modifier["type"]
+    name, kind, size = modifier["name"], modifier["type"], len(sample["data"]["contents"])
+    if len(parameters) != size:
+        raise InputError(f"{where}: {len(parameters)} parameters for {size} bins; give one for each bin")
     if kind == "shapesys":
         return {
             "name": name,
