@@ -39,8 +39,8 @@ INSIDE = {
     "evaluate/robustness": "certificate polish refits toy_measures toys together brief",
     "evaluate/yields": "thin selected whole outside purity",
     "evaluate/workspaces": "given results fits beside exchange",
-    "evaluate/workspaces/exchange": "content hs3 hs3_reading combine_histograms combine combine_reading"
-    " cabinetry_files hepdata formats",
+    "evaluate/workspaces/exchange": "content hs3 hs3_values hs3_reading combine_limits combine_histograms"
+    " combine combine_lines combine_reading cabinetry_files hepdata formats",
     "fit": "curvature starting newton look global_search implicit fits crossing hypotest interval poi impacts pool"
     " many_fits toys shares breakdown contour",
     "gradient": "work scratch chunks resident accumulator vectors black_box compiled held shares sweeps"

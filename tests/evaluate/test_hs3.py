@@ -245,3 +245,57 @@ def test_another_analysis_is_chosen_by_name():
         from_hs3(content, "third")
     with pytest.raises(InputError, match="no measurement 'other'"):
         content_of(workspace_of(two_channels()["channels"], {"sr": [1.0] * 3, "cr": [1.0] * 3}), "other")
+
+
+def _without_axis(name, **point):
+    """A parameter that a domain does not have, and what the point says of it."""
+    found = to_hs3(content_of(configured()))
+    axes = found["domains"][0]["axes"]
+    axes.remove(next(axis for axis in axes if axis["name"] == name))
+    next(own for own in found["parameter_points"][0]["parameters"] if own["name"] == name).update(point)
+    return found
+
+
+def test_a_held_parameter_without_a_domain_stays_held_at_its_value():
+    parameters = from_hs3(_without_axis("norm", value=0.7, const=True))["measurements"][0]["config"][
+        "parameters"
+    ]
+    assert {"name": "norm", "inits": [0.7], "fixed": True} in parameters
+    with pytest.raises(InputError, match=r"parameter 'norm': value 7 is outside \[-5, 5\]"):
+        from_hs3(_without_axis("norm", value=7.0, const=True))
+
+
+SAMPLE = ("distributions", 0, "samples", 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            ("likelihoods", 0, "data"),
+            [],
+            "'likelihood' has 2 distributions and the data .*; give one of each",
+        ),
+        (("data",), [], r"data: no 'observed_\w+'; there are \[\]"),
+        ((*SAMPLE, "data"), [], r"sample 'b': data \[\]; allowed are contents"),
+        ((*SAMPLE, "data", "contents"), [], r"sample 'b': \[\]; allowed are 3 numbers, one for each bin"),
+        ((*SAMPLE, "data", "contents"), [1.0, 2.0], r"sample 'b': \[1.0, 2.0\]; allowed are 3 numbers"),
+        ((*SAMPLE, "data", "contents", 1), "many", "sample 'b': 'many'; allowed is a finite number"),
+        ((*SAMPLE, "data", "contents", 1), "1.5", "sample 'b': '1.5'; allowed is a finite number"),
+        (("data", 0, "contents"), [1.0], r"\[3.0, 8.0, 11.0\]; allowed are 1 numbers"),
+        (("data", 0, "contents", 0), "x", "data 'observed_sr': 'x'; allowed is a finite number"),
+        ((*MODIFIERS, 0, "data", "hi", "contents"), [1.0], r"modifier 'tilt', hi: \[1.0\]; allowed are 3"),
+        ((*MODIFIERS, 1, "data", "lo"), "small", "modifier 'norm', lo: 'small'; allowed is a finite number"),
+        (
+            (*MODIFIERS, -1, "parameters"),
+            ["one"],
+            "modifier 'own': 1 parameters for 3 bins; give one for each",
+        ),
+        (("domains", 0, "axes", 0, "min"), "low", "min: 'low'; allowed is a finite number"),
+        (("parameter_points", 0, "parameters", 0, "value"), "one", "'one'; allowed is a finite number"),
+        (("distributions", -1, "sigma"), -1.0, "sigma -1.0; allowed are finite numbers"),
+    ],
+)
+def test_what_is_no_number_or_of_a_wrong_length_is_named(path, value, message):
+    with pytest.raises(InputError, match=message):
+        from_hs3(_mended(path, value))

@@ -5,15 +5,17 @@ no luminosity: a workspace that it would build otherwise is refused by what is d
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import cabinetry
 import numpy as np
 
+from pipeline.config import textfiles
 from pipeline.config.notation import written
-from pipeline.data.jsonfiles import write_text
+from pipeline.data.atomic import replacing
+from pipeline.errors import OutputError
 from pipeline.evaluate.workspaces.exchange.content import SYSTEMATICS, CannotSayError, ModelContent
 from pipeline.likelihood.workspace import JsonObject, SampleArrays
 
@@ -21,6 +23,7 @@ NAME = "cabinetry"
 REFUSED = ("lumi", "shapefactor", "shapesys")
 DATA = "Data"
 HISTOGRAMS, CONFIGURATION = "histograms", "config.yml"
+MODIFIED = "_modified"  # what cabinetry adds to the name of a file, which it then prefers
 APART = 1e-6  # relative, of the yields of a shape and of the nominal template, which cabinetry makes one
 
 
@@ -29,16 +32,48 @@ def write_cabinetry(folder: Path, content: ModelContent) -> None:
 
     Raises:
         CannotSayError: the model has something that cabinetry has not, by its name.
+        OutputError: the folder cannot be written.
     """
     configuration = cabinetry_configuration(content, folder / HISTOGRAMS)
-    shutil.rmtree(folder / HISTOGRAMS, ignore_errors=True)
-    (folder / HISTOGRAMS).mkdir(parents=True)
-    for region, sample, systematic, template, yields, errors in _histograms(content, configuration):
+    histograms = list(_histograms(content, configuration))
+    files = _file_names(histograms)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"cannot write {folder}: it is there and no folder; choose another path")
+    with replacing(folder / CONFIGURATION) as temporary:
+        shutil.rmtree(folder / HISTOGRAMS, ignore_errors=True)
+        (folder / HISTOGRAMS).mkdir(parents=True)
+        for name, (*_, yields, errors) in zip(files, histograms, strict=True):
+            edges = np.arange(yields.size + 1.0)
+            made = cabinetry.histo.Histogram.from_arrays(edges, yields, errors)
+            made.save(folder / HISTOGRAMS / name)
+        temporary.write_text(written(configuration), encoding=textfiles.ENCODING)
+
+
+def _file_names(histograms: Sequence[tuple[Any, ...]]) -> list[str]:
+    """Return the names of the files, as cabinetry forms them.
+
+    Raises:
+        CannotSayError: two would be one, or a name is of another folder.
+    """
+    found: list[str] = []
+    meant: dict[str, str] = {}
+    for region, sample, systematic, template, *_ in histograms:
         name = cabinetry.histo.name(region, sample, systematic, template=template)
-        edges = np.arange(yields.size + 1.0)
-        made = cabinetry.histo.Histogram.from_arrays(edges, yields, errors)
-        made.save(folder / HISTOGRAMS / name)
-    write_text(folder / CONFIGURATION, written(configuration))
+        what = f"region {region['Name']!r}, sample {sample['Name']!r}"
+        what += f", systematic {systematic['Name']!r}, {template}" if template else ""
+        if "/" in name or "\0" in name:
+            raise CannotSayError(
+                what, NAME, f"its histogram would be the file {name!r}; rename it, without '/'"
+            )
+        for place in dict.fromkeys(Path(own).with_suffix(".npz").name for own in (name, name + MODIFIED)):
+            if meant.setdefault(place, what) != what:
+                raise CannotSayError(
+                    what,
+                    NAME,
+                    f"its histogram would be the file {place!r}, as that of {meant[place]}; rename it",
+                )
+        found.append(name)
+    return found
 
 
 def cabinetry_configuration(content: ModelContent, histograms: Path) -> dict[str, Any]:
@@ -147,8 +182,12 @@ def _check(content: ModelContent) -> None:
     for kind in REFUSED:
         for name in content.modifiers.names(kind):
             raise CannotSayError(f"{kind} {name!r}", NAME, "it has no such modifier")
+    if DATA in content.modifiers.samples:
+        raise CannotSayError(f"sample {DATA!r}", NAME, "the observed events have that name; rename it")
     for name, parameter in content.parameters.items():
         content.require_plain(name, NAME)
+        if not all(parameter.fixed):
+            content.require_start(name, NAME)
         nominal = (
             parameter.constraint == "none" or all(parameter.fixed) or set(parameter.inits or ()) <= {0.0, 1.0}
         )

@@ -15,14 +15,14 @@ import hist
 import numpy as np
 import uproot
 
+from pipeline.data.atomic import replacing
 from pipeline.data.jsonfiles import write_text
 from pipeline.errors import InputError
 from pipeline.evaluate.workspaces.exchange.combine_histograms import OBSERVED, BinNumbers, CardHistogram
+from pipeline.evaluate.workspaces.exchange.combine_limits import NAME, require_sayable
 from pipeline.evaluate.workspaces.exchange.content import CannotSayError, ModelContent
 from pipeline.likelihood.workspace import SampleArrays
 
-NAME = "Combine"
-REFUSED = ("shapefactor", "shapesys")
 POI_COMMENT, NAME_COMMENT = "# parameter of interest:", "# name:"
 RESERVED = (
     "r",
@@ -57,24 +57,26 @@ def write_card(path: Path, content: ModelContent) -> None:
 
     Raises:
         CannotSayError: the model has something that Combine has not, by its name.
+        OutputError: one of the two cannot be written; then neither is.
     """
     shapes = path.with_suffix(".root")
     if shapes == path:
         raise InputError(f"{path} is the place of the histograms; give the datacard another ending, as .txt")
     card = card_of(content, shapes.name)
-    with uproot.recreate(shapes) as file:
-        for place, own in card.histograms.items():
-            made = hist.Hist(
-                hist.axis.Regular(own.contents.size, 0, own.contents.size), storage=hist.storage.Weight()
-            )
-            made.values()[:], made.variances()[:] = own.contents, own.errors**2
-            file[place] = made
-    write_text(path, card.text)
+    with replacing(shapes) as temporary:
+        with uproot.recreate(temporary) as file:
+            for place, own in card.histograms.items():
+                made = hist.Hist(
+                    hist.axis.Regular(own.contents.size, 0, own.contents.size), storage=hist.storage.Weight()
+                )
+                made.values()[:], made.variances()[:] = own.contents, own.errors**2
+                file[place] = made
+        write_text(path, card.text)  # before the histograms take their place
 
 
 def card_of(content: ModelContent, shapes: str) -> Card:
     """Return the datacard whose histograms are in the file ``shapes``."""
-    _check(content)
+    require_sayable(content)
     columns = [
         (channel, sample) for channel in content.modifiers.bins for sample in content.templates[channel]
     ]
@@ -162,27 +164,6 @@ def _changed(content: ModelContent) -> dict[str, str]:
     return changed
 
 
-def _check(content: ModelContent) -> None:
-    for kind in REFUSED:
-        for name in content.modifiers.names(kind):
-            raise CannotSayError(f"{kind} {name!r}", NAME, "it has no such modifier")
-    for name, parameter in content.parameters.items():
-        content.require_plain(name, NAME)
-        if any(parameter.fixed):
-            raise CannotSayError(f"parameter {name!r}", NAME, "the measurement holds it; remove `fixed`")
-    for channel, samples in content.templates.items():
-        for sample, entry in samples.items():
-            where = f"of channel {channel!r}, sample {sample!r}"
-            if len(entry.get("staterror", {})) > 1:
-                raise CannotSayError(f"staterror {where}", NAME, "there are several")
-            for name, ends in entry.get("normsys", {}).items():
-                if not min(float(ends["hi"]), float(ends["lo"])) > 0:
-                    raise CannotSayError(f"normsys {name!r} {where}", NAME, "a factor of 0 is no kappa")
-        carried = {name for entry in samples.values() for name in entry.get("staterror", {})}
-        if len(carried) > 1:
-            raise CannotSayError(f"channel {channel!r}", NAME, f"it has several staterror, {sorted(carried)}")
-
-
 def _signal(content: ModelContent) -> set[str]:
     """Return the samples that the POI scales, wherever they are."""
     scaled = set(content.modifiers.users("normfactor", content.poi)) if content.poi else set()
@@ -204,21 +185,41 @@ def _histograms(content: ModelContent, columns: list[tuple[str, str]]) -> dict[s
     for channel, data in content.observations.items():
         contents = np.asarray(data, dtype=np.float64)
         found[f"{spelt(channel)}/{OBSERVED}"] = CardHistogram(contents, np.sqrt(contents))
+    meant = dict.fromkeys(found, "the observed events")
     for channel, sample in columns:
         entry, place = content.templates[channel][sample], f"{spelt(channel)}/{spelt(sample)}"
-        none = np.zeros(content.modifiers.bins[channel])
+        what, none = f"sample {sample!r} of channel {channel!r}", np.zeros(content.modifiers.bins[channel])
+        _claim(meant, place, what)
         found[place] = CardHistogram(entry["data"], next(iter(entry.get("staterror", {}).values()), none))
         for name, ends in _shapes(entry, channel, sample).items():
             for side, contents in ends.items():
-                found[f"{place}_{spelt(name, of_parameter=True)}{side}"] = CardHistogram(contents, none)
+                varied = f"{place}_{spelt(name, of_parameter=True)}{side}"
+                _claim(meant, varied, f"histosys {name!r} of {what}")
+                found[varied] = CardHistogram(contents, none)
     return found
+
+
+def _claim(meant: dict[str, str], place: str, what: str) -> None:
+    """Note what the histogram of a path is of; refuse a second one."""
+    if meant.setdefault(place, what) != what:
+        raise CannotSayError(
+            what, NAME, f"its histogram would be called {place!r}, as that of {meant[place]}; rename it"
+        )
 
 
 def _shapes(entry: SampleArrays, channel: str, sample: str) -> dict[str, dict[str, BinNumbers]]:
     """Return varied templates: histosys, each times the normsys of its name."""
     found = {}
     total = float(np.sum(entry["data"]))
-    for name, ends in entry.get("histosys", {}).items() if total > 0 else ():
+    for name, ends in entry.get("histosys", {}).items():
+        if not total > 0:
+            if all(np.array_equal(varied, entry["data"]) for varied in ends.values()):
+                continue  # it changes nothing
+            raise CannotSayError(
+                f"histosys {name!r} of channel {channel!r}, sample {sample!r}",
+                NAME,
+                f"the sample has the yield {total:g}, and a shape is relative to one above 0",
+            )
         factors = entry.get("normsys", {}).get(name, {"hi": 1.0, "lo": 1.0})
         found[name] = {
             "Up": ends["hi_data"] * float(factors["hi"]),

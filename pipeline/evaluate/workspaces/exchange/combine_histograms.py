@@ -32,10 +32,16 @@ class CardHistograms:
         self._read: dict[Path, dict[str, CardHistogram]] = {}
 
     def observed(self, channel: str) -> BinNumbers:
-        """Return observed events."""
+        """Return observed events, whose sum must be what the card says, if it says one."""
         if not self._shapes:
             return np.array([self._counted[channel]])
-        return self._found(channel, OBSERVED, "").contents
+        found, counted = self._found(channel, OBSERVED, "").contents, self._counted[channel]
+        if counted != -1 and not _same(counted, total := float(np.sum(found))):
+            raise InputError(
+                f"datacard {self._path}: observation {counted:g} in {channel!r}, but its histogram has {total:g}; "
+                "write that, or -1"
+            )
+        return found
 
     def nominal(self, channel: str, process: str, rate: float) -> CardHistogram:
         """Return the template of a process, which must have the rate that the card says, if it says one."""
@@ -43,7 +49,7 @@ class CardHistograms:
             return CardHistogram(np.array([rate]), np.zeros(1))
         found = self._found(channel, process, "")
         total = float(np.sum(found.contents))
-        if rate != -1 and not abs(rate - total) <= RATES_APART * max(abs(rate), abs(total)):
+        if rate != -1 and not _same(rate, total):
             raise InputError(
                 f"datacard {self._path}: rate {rate:g} of {process!r} in {channel!r}, but its histogram has {total:g}"
             )
@@ -53,15 +59,24 @@ class CardHistograms:
         """Return the templates up and down, None where there are none."""
         if not self._shapes:
             return None
-        try:
-            up, down = (
-                self._found(channel, process, f"{systematic}{side}").contents for side in ("Up", "Down")
+        up, down = (self._sought(channel, process, f"{systematic}{side}") for side in ("Up", "Down"))
+        if isinstance(up, CardHistogram) and isinstance(down, CardHistogram):
+            return up.contents, down.contents
+        there, missing = (up, down) if isinstance(up, CardHistogram) else (down, up)
+        if isinstance(there, CardHistogram):
+            raise InputError(
+                f"{missing}, but the other one of {systematic!r}, Up and Down; give both or none"
             )
-        except InputError:
-            return None
-        return up, down
+        return None
 
     def _found(self, channel: str, process: str, systematic: str) -> CardHistogram:
+        found = self._sought(channel, process, systematic)
+        if isinstance(found, str):
+            raise InputError(found)
+        return found
+
+    def _sought(self, channel: str, process: str, systematic: str) -> CardHistogram | str:
+        """Return a histogram, or why there is none."""
         for entry in reversed(self._shapes):  # the last that fits counts
             if len(entry) < 4 or not fits(entry[0], process) or not fits(entry[1], channel):
                 continue
@@ -71,8 +86,8 @@ class CardHistograms:
             content = self._content(self._path.parent / entry[2])
             if pattern in content:
                 return content[pattern]
-            raise InputError(f"datacard {self._path}: no histogram {pattern!r} in {entry[2]}")
-        raise InputError(f"datacard {self._path}: no line `shapes` for {process!r} in {channel!r}")
+            return f"datacard {self._path}: no histogram {pattern!r} in {entry[2]}"
+        return f"datacard {self._path}: no line `shapes` for {process!r} in {channel!r}"
 
     def _content(self, path: Path) -> dict[str, CardHistogram]:
         if path not in self._read:
@@ -85,6 +100,10 @@ class CardHistograms:
             except (OSError, ValueError) as error:
                 raise InputError(f"datacard {self._path}: {path} cannot be read: {error}") from error
         return self._read[path]
+
+
+def _same(said: float, found: float) -> bool:
+    return abs(said - found) <= RATES_APART * max(abs(said), abs(found))
 
 
 def fits(pattern: str, name: str) -> bool:

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, nearest
+from pipeline.likelihood import HistFactory
 from pipeline.likelihood.checks import validate
 from pipeline.likelihood.paramsets import Modifiers, Parameter, parameters_of
 from pipeline.likelihood.workspace import (
@@ -16,13 +17,16 @@ from pipeline.likelihood.workspace import (
     Specification,
     Workspace,
     measurement_of,
-    templates_from_workspace,
 )
 
 BY_BIN = ("shapefactor", "shapesys", "staterror")
 """Types of modifiers with a parameter for every bin."""
 SYSTEMATICS = ("histosys", "normsys")
 """Types with one constrained parameter of their own."""
+DEFAULTS = {"scalar": (1.0, (0.0, 10.0)), "alpha": (0.0, (-5.0, 5.0)), "gamma": (1.0, (1e-10, 10.0))}
+"""pyhf's start values and bounds: of normfactors, of constrained parameters, of staterror and shapesys."""
+FAMILIES = {"normsys": "alpha", "histosys": "alpha", "staterror": "gamma", "shapesys": "gamma"}
+"""Which of them a type of modifier has; others are scalar."""
 
 
 class CannotSayError(InputError):
@@ -83,6 +87,24 @@ class ModelContent(NamedTuple):
                     f"parameter {name!r}", format_name, f"the measurement changes the constraint of a {kind}"
                 )
 
+    def require_start(self, name: str, format_name: str) -> None:
+        """Refuse start value and bounds of a constrained parameter, but for the luminosity's, that are not pyhf's."""
+        parameter = self.parameters[name]
+        kinds = [kind for kind in FAMILIES if self.modifiers.users(kind, name)]
+        for kind in kinds if parameter.constraint != "none" else ():
+            value, bounds = DEFAULTS[FAMILIES[kind]]
+            for what, found, plain in (
+                ("start value", parameter.inits or (), value),
+                ("bounds", parameter.bounds or (), bounds),
+            ):
+                other = [own for own in found if own != plain]
+                if other:
+                    raise CannotSayError(
+                        f"parameter {name!r}",
+                        format_name,
+                        f"the measurement gives it a start value, or bounds: {what} {other[0]}, not {plain}; remove it",
+                    )
+
 
 def _samples(channel: JsonObject) -> dict[str, SampleArrays]:
     """Return the samples of a channel with all their digits."""
@@ -106,12 +128,15 @@ def content_of(
     """Return a workspace by names.
 
     Raises:
-        InputError: it is not valid, or has no measurement of that name.
+        InputError: it is not valid, or has no measurement of that name, or pyhf would make no model and data of it.
     """
     try:
         validate(workspace)
         chosen = measurement_of(workspace, measurement)
-        templates_from_workspace(workspace)  # says what is wrong; its arrays may be of single precision
+        HistFactory.from_workspace(
+            workspace, measurement, check=False
+        )  # says what is wrong; its arrays may be of single precision
+        _check_observations(workspace)
         templates = {channel["name"]: _samples(channel) for channel in workspace["channels"]}
         modifiers = Modifiers(templates)
         found = parameters_of(modifiers, chosen["config"]["parameters"], {})
@@ -120,3 +145,15 @@ def content_of(
     return ModelContent(
         workspace, chosen, templates, modifiers, {parameter.name: parameter for parameter in found}
     )
+
+
+def _check_observations(workspace: Workspace) -> None:
+    """Refuse a channel without observations, and observations of none; their numbers the model has checked."""
+    channels = {channel["name"]: len(channel["samples"][0]["data"]) for channel in workspace["channels"]}
+    observed = [entry["name"] for entry in workspace["observations"]]
+    for name in observed:
+        if name not in channels:
+            raise ValueError(f"observations of {name!r}, which is no channel; {nearest(name, channels)}")
+    for name in channels:
+        if name not in observed:
+            raise ValueError(f"channel {name!r} has no observations; add them")

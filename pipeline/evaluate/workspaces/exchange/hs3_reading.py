@@ -5,27 +5,26 @@ else is refused by its name. A shapefactor whose parameters have Gaussian auxili
 staterror; a normfactor with one is the luminosity.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipeline.errors import InputError
+from pipeline.evaluate.workspaces.exchange.content import DEFAULTS, FAMILIES
+from pipeline.evaluate.workspaces.exchange.hs3_values import (
+    ParameterSetting,
+    named,
+    number,
+    numbers,
+    settings_of,
+)
 from pipeline.likelihood.workspace import JsonObject, Workspace
 
 SAME = 1e-9  # relative, of an uncertainty that is written twice
 CODES = {"normsys": ("code4", 4), "histosys": ("code4p", 4)}
 """The interpolation of each type, by pyhf's name and by ROOT's number."""
-DEFAULTS = {"scalar": (1.0, (0.0, 10.0)), "alpha": (0.0, (-5.0, 5.0)), "gamma": (1.0, (1e-10, 10.0))}
-"""pyhf's start values and bounds: of normfactors, of constrained parameters, of staterror and shapesys."""
-
-
-class _Setting(NamedTuple):
-    """Start value, bounds and constancy of a parameter."""
-
-    value: float
-    bounds: tuple[float, float]
-    constant: bool
 
 
 class _Model(NamedTuple):
@@ -34,7 +33,7 @@ class _Model(NamedTuple):
     channels: list[JsonObject]
     data: dict[str, list[float]]
     gaussians: dict[str, tuple[float, float]]  # of auxiliary distributions: centre and width by parameter
-    settings: dict[str, _Setting]
+    settings: dict[str, ParameterSetting]
 
 
 def from_hs3(content: JsonObject, analysis: str | None = None) -> Workspace:
@@ -44,7 +43,7 @@ def from_hs3(content: JsonObject, analysis: str | None = None) -> Workspace:
         InputError: it is no such file, or says what a pyhf workspace cannot; the message names it.
     """
     try:
-        chosen = _named(content["analyses"], analysis, "analyses")
+        chosen = named(content["analyses"], analysis, "analyses")
         model = _model(content, chosen)
         used: dict[str, tuple[str, list[str]]] = {}
         channels = [_channel(model, own, used) for own in model.channels]
@@ -54,17 +53,10 @@ def from_hs3(content: JsonObject, analysis: str | None = None) -> Workspace:
             "observations": [{"name": name, "data": data} for name, data in model.data.items()],
             "measurements": [{"name": chosen["name"], "config": _measurement(model, chosen, used, channels)}],
         }
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise InputError(
             f"HS3: {type(error).__name__} {error}: it is not built as the standard says"
         ) from error
-
-
-def _named(entries: Iterable[JsonObject], name: str | None, what: str) -> JsonObject:
-    found = {entry["name"]: entry for entry in entries}
-    if not found or (name is not None and name not in found):
-        raise InputError(f"HS3: {what}: no {name or 'entry'!r}; there are {sorted(found)}")
-    return next(iter(found.values())) if name is None else found[name]
 
 
 def _model(content: JsonObject, analysis: JsonObject) -> _Model:
@@ -72,7 +64,7 @@ def _model(content: JsonObject, analysis: JsonObject) -> _Model:
         raise InputError(
             f"HS3: function {content['functions'][0]['name']!r}: a pyhf workspace has no functions"
         )
-    likelihood = _named(content["likelihoods"], analysis["likelihood"], "likelihoods")
+    likelihood = named(content["likelihoods"], analysis["likelihood"], "likelihoods")
     distributions = {entry["name"]: entry for entry in content["distributions"]}
     channels = [distributions[name] for name in likelihood["distributions"]]
     for own in channels:
@@ -83,12 +75,19 @@ def _model(content: JsonObject, analysis: JsonObject) -> _Model:
             )
     data = {entry["name"]: entry for entry in content["data"]}
     observed = {}
+    if len(likelihood["data"]) != len(channels):
+        raise InputError(
+            f"HS3: likelihood {likelihood['name']!r} has {len(channels)} distributions and the data "
+            f"{likelihood['data']}; give one of each distribution"
+        )
     for own, name in zip(channels, likelihood["data"], strict=True):
+        if name not in data:
+            raise InputError(f"HS3: data: no {name!r}; there are {sorted(data)}")
         if data[name]["type"] != "binned":
             raise InputError(f"HS3: data {name!r} are {data[name]['type']}; data of pyhf are binned")
-        observed[own["name"]] = [float(number) for number in data[name]["contents"]]
+        observed[own["name"]] = numbers(data[name]["contents"], f"data {name!r}")
     gaussians = dict(_gaussian(distributions[name]) for name in likelihood.get("aux_distributions") or ())
-    return _Model(channels, observed, gaussians, _settings(content, analysis))
+    return _Model(channels, observed, gaussians, settings_of(content, analysis))
 
 
 def _gaussian(entry: JsonObject) -> tuple[str, tuple[float, float]]:
@@ -96,41 +95,36 @@ def _gaussian(entry: JsonObject) -> tuple[str, tuple[float, float]]:
     centre, mean, sigma = (entry.get(key) for key in ("x", "mean", "sigma"))
     if isinstance(centre, str) and not isinstance(mean, str):
         centre, mean = mean, centre  # the density is the same
-    numbers = all(isinstance(number, int | float) for number in (centre, sigma))
-    if entry["type"] != "gaussian_dist" or not numbers or not isinstance(mean, str):
+    plain = all(isinstance(own, int | float) for own in (centre, sigma))
+    if entry["type"] != "gaussian_dist" or not plain or not isinstance(mean, str):
         raise InputError(
             f"HS3: auxiliary distribution {entry['name']!r} of type {entry['type']}; read are gaussian_dist of one "
             "parameter, centre and width numbers"
         )
+    if not (math.isfinite(centre) and 0 < sigma < math.inf):  # type: ignore[arg-type,operator]
+        raise InputError(
+            f"HS3: auxiliary distribution {entry['name']!r}: centre {centre}, sigma {sigma}; allowed are finite "
+            "numbers, sigma above 0"
+        )
     return mean, (float(centre), float(sigma))  # type: ignore[arg-type]
 
 
-def _settings(content: JsonObject, analysis: JsonObject) -> dict[str, _Setting]:
-    point = _named(content["parameter_points"], analysis.get("init"), "parameter_points")
-    chosen = analysis.get("domains") or [None]
-    bounds = {
-        axis["name"]: (float(axis["min"]), float(axis["max"]))
-        for name in chosen
-        for axis in _named(content["domains"], name, "domains")["axes"]
-    }
-    return {
-        own["name"]: _Setting(float(own["value"]), bounds[own["name"]], bool(own.get("const", False)))
-        for own in point["parameters"]
-        if own["name"] in bounds
-    }
-
-
 def _channel(model: _Model, channel: JsonObject, used: dict[str, tuple[str, list[str]]]) -> JsonObject:
-    samples = []
+    samples, size = [], len(model.data[channel["name"]])
     for sample in channel["samples"]:
-        where = f"HS3: channel {channel['name']!r}, sample {sample['name']!r}"
+        what = f"channel {channel['name']!r}, sample {sample['name']!r}"
+        where = f"HS3: {what}"
+        if not sample["data"]:
+            raise InputError(
+                f"{where}: data {sample['data']!r}; allowed are contents, one number for each bin"
+            )
+        contents = numbers(sample["data"]["contents"], what, size)
         modifiers = []
         for modifier in sample["modifiers"]:
             entry, parameters = _modifier(model, modifier, sample, f"{where}, modifier {modifier['name']!r}")
             modifiers.append(entry)
             _, known = used.setdefault(entry["name"], (entry["type"], []))
             known += [name for name in parameters if name not in known]
-        contents = [float(number) for number in sample["data"]["contents"]]
         samples.append({"name": sample["name"], "data": contents, "modifiers": modifiers})
     return {"name": channel["name"], "samples": samples}
 
@@ -160,9 +154,14 @@ def _modifier(
     if name in model.gaussians:
         raise InputError(f"{where}: parameter {name!r} has a second constraint, an auxiliary distribution")
     if kind == "normsys":
-        return {"name": name, "type": kind, "data": {s: float(data[s]) for s in ("hi", "lo")}}, [name]
+        return {
+            "name": name,
+            "type": kind,
+            "data": {s: number(data[s], f"{where[5:]}, {s}") for s in ("hi", "lo")},
+        }, [name]
+    size = len(sample["data"]["contents"])
     if kind == "histosys":
-        sides = {f"{s}_data": [float(number) for number in data[s]["contents"]] for s in ("hi", "lo")}
+        sides = {f"{s}_data": numbers(data[s]["contents"], f"{where[5:]}, {s}", size) for s in ("hi", "lo")}
         return {"name": name, "type": kind, "data": sides}, [name]
     raise InputError(f"{where}: type {kind!r}; read are those of pyhf but lumi, which HS3 has not")
 
@@ -170,13 +169,21 @@ def _modifier(
 def _by_bin(
     model: _Model, modifier: JsonObject, sample: JsonObject, parameters: list[str], where: str
 ) -> dict[str, Any]:
-    name, kind = modifier["name"], modifier["type"]
+    name, kind, size = modifier["name"], modifier["type"], len(sample["data"]["contents"])
+    if len(parameters) != size:
+        raise InputError(f"{where}: {len(parameters)} parameters for {size} bins; give one for each bin")
     if kind == "shapesys":
-        return {"name": name, "type": kind, "data": [float(number) for number in modifier["data"]["vals"]]}
+        return {
+            "name": name,
+            "type": kind,
+            "data": numbers(modifier["data"]["vals"], where[5:], len(parameters)),
+        }
     constrained = any(own in model.gaussians for own in parameters) or modifier.get("constraint") == "Gauss"
     if kind == "shapefactor" and not constrained:
         return {"name": name, "type": kind, "data": None}
-    errors = [float(number) for number in sample["data"].get("errors") or [0.0] * len(parameters)]
+    errors = [
+        number(own, f"{where[5:]}, errors") for own in sample["data"].get("errors") or [0.0] * len(parameters)
+    ]
     if len(errors) != len(parameters):
         raise InputError(
             f"{where}: {len(errors)} errors for {len(parameters)} parameters; give one for each bin"
@@ -206,20 +213,25 @@ def _parameter(
 ) -> dict[str, Any]:
     """Return what differs from pyhf's own settings of a parameter."""
     entry: dict[str, Any] = {"name": name}
-    family = {"normsys": "alpha", "histosys": "alpha", "staterror": "gamma", "shapesys": "gamma"}.get(
-        kind, "scalar"
-    )
-    settings = [model.settings.get(own, _Setting(*DEFAULTS[family], False)) for own in components]
-    value, bounds = DEFAULTS[family]
+    value, bounds = DEFAULTS[FAMILIES.get(kind, "scalar")]
+    given = [model.settings.get(own, ParameterSetting(value, bounds, False)) for own in components]
+    settings = [own if own.bounds is not None else own._replace(bounds=bounds) for own in given]
+    for component, own in zip(components, settings, strict=True):
+        low, high = own.bounds or bounds
+        if not low <= own.value <= high:
+            raise InputError(
+                f"HS3: parameter {component!r}: value {own.value:g} is outside [{low:g}, {high:g}], its domain, or "
+                "pyhf's own where it has none; give it an axis of a domain that holds the value"
+            )
     if kind == "lumi" or any(own.value != value for own in settings):
         entry["inits"] = [own.value for own in settings]
     if kind == "lumi" or any(own.bounds != bounds for own in settings):
-        entry["bounds"] = [list(own.bounds) for own in settings]
+        entry["bounds"] = [list(own.bounds or bounds) for own in settings]
     if kind == "lumi":
-        entry["auxdata"], entry["sigmas"] = ([number] for number in model.gaussians[name])
+        entry["auxdata"], entry["sigmas"] = ([own] for own in model.gaussians[name])
     held = [own.constant for own in settings]
     if kind == "staterror":  # a bin without uncertainty is held by pyhf itself
-        without = [number == 0 for number in _relative(name, channels)]
+        without = [own == 0 for own in _relative(name, channels)]
         held = [own for own, none in zip(held, without, strict=True) if not none]
     if any(held):
         if not all(held):
