@@ -7,15 +7,15 @@ import pyhf
 import pytest
 from columnfiles import write_columns
 from generated import generated
-from pipeline.evaluate.pyhf_state import minuit, pyhf_with
-from pipeline.likelihood.run_workspace import workspace
 
 from pipeline import optimise
 from pipeline.cluster import InProcess
 from pipeline.data import column_file, datasets, store
 from pipeline.data.fingerprint import fingerprint_of
+from pipeline.evaluate.by_pyhf.state import minuit, pyhf_with
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
+from pipeline.likelihood.configured.run_workspace import workspace
 from pipeline.optimise.parameters import initial_parameters
 from pipeline.templates.fill import EXACT
 
