@@ -40,7 +40,7 @@ class Search(Resonance):
     }
 
     def __init__(self, bins: int = 5) -> None:
-        self.binned = GaussianBins(FEATURES, bins)
+        self.binned = GaussianBins(FEATURES, bins, covariances=False)
         self.learned = {"signal": self.binned}
 
     def init(self, key: jax.Array) -> Mapping[str, AnyArray]:

@@ -52,7 +52,8 @@ def scores(bins: LearnedFile, features: Any) -> np.ndarray:
         means, log_scales = (np.asarray(bins[name], dtype=np.float64) for name in ("means", "log_scales"))
         straight = values[:, None, :] - means
         away = straight.copy()
-        for number, (row, column) in enumerate(zip(*below(wanted), strict=True)):
+        entries = zip(*below(wanted), strict=True) if "tilts" in bins else ()
+        for number, (row, column) in enumerate(entries):
             away[:, :, row] += np.asarray(bins["tilts"])[:, number] * straight[:, :, column]
         pulls = away * np.exp(-log_scales)
         logits = np.asarray(bins["logits"], dtype=np.float64)

@@ -102,6 +102,7 @@ class LearnedBins:
         return {f"{self.name}_{name}": array for name, array in arrays.items()}
 
 
+@dataclasses.dataclass(frozen=True)
 class GaussianBins(LearnedBins):
     """Bins by the components of a Gaussian mixture with free means, covariances and mixing weights.
 
@@ -109,12 +110,18 @@ class GaussianBins(LearnedBins):
     the logarithm of weight times density, so that a bin is where its component is the most probable one and its borders
     are conics. Scales s and tilts t are a Cholesky decomposition of the inverse covariance. Features should be of order
     1, as one learning rate moves all.
+
+    Args:
+        covariances: whether there are tilts; without them the components lie along the features.
     """
+
+    covariances: bool = True
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Short names of its arrays; a single feature has no tilts."""
-        return ("means", "log_scales", "logits", *(("tilts",) if len(self.features) > 1 else ()))
+        is_tilted = self.covariances and len(self.features) > 1
+        return ("means", "log_scales", "logits", *(("tilts",) if is_tilted else ()))
 
     def start(
         self,
@@ -150,7 +157,8 @@ class GaussianBins(LearnedBins):
         """Return the logarithm of weight times density, without what all bins have in common."""
         means, log_scales = arrays["means"], arrays["log_scales"]
         away = values[:, None, :] - means[None]
-        for number, (row, column) in enumerate(zip(*below(len(self.features)), strict=True)):
+        entries = zip(*below(len(self.features)), strict=True) if "tilts" in self.parts else ()
+        for number, (row, column) in enumerate(entries):
             tilt = arrays["tilts"][None, :, number] * (values[:, column, None] - means[None, :, column])
             away = away.at[:, :, row].add(tilt)
         pulls = away * jnp.exp(-log_scales)[None]

@@ -64,7 +64,13 @@ def blocks(rng):
     components = mixture.start(key, rng.normal(size=(300, 3)))
     components["bins_tilts"] = components["bins_tilts"] + rng.normal(size=(5, 3))
     single = GaussianBins(NAMES[:1], 3, name="one")
-    return [(mixture, components), (network, layers), (single, single.start(key, rng.normal(size=(300, 1))))]
+    straight = GaussianBins(NAMES, 4, name="straight", covariances=False)
+    return [
+        (mixture, components),
+        (network, layers),
+        (single, single.start(key, rng.normal(size=(300, 1)))),
+        (straight, straight.start(key, rng.normal(size=(300, 3)))),
+    ]
 
 
 def test_exact_bins_are_numpys_event_by_event_and_those_outside():
@@ -86,7 +92,7 @@ def log_density(a, k, x):
     """Logarithm of a weight and a Gaussian's density without what is common, by its inverse covariance."""
     size = len(x)
     root = np.eye(size)
-    root[np.tril_indices(size, -1)] = a["tilts"][k] if size > 1 else ()
+    root[np.tril_indices(size, -1)] = a["tilts"][k] if "tilts" in a else 0.0
     root = np.diag(np.exp(-a["log_scales"][k])) @ root
     precision, away = root.T @ root, x - a["means"][k]
     return a["logits"][k] + np.linalg.slogdet(precision)[1] / 2 - away @ precision @ away / 2
