@@ -6,7 +6,6 @@ from pathlib import Path
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -89,10 +88,17 @@ def _watch(
 ) -> None:
     """Observe events one operation after the other, without a compiled program, so that values are seen."""
     with mixed_as_numpy_does():
-        arrays = in_precision(problem, {n: a for n, a in columns.items() if n != EVENT_NUMBER})
-        p = Parameters({n: jnp.asarray(a) for n, a in in_precision(problem, dict(parameters)).items()})
+        p, c = as_observed(problem, parameters, columns)
         relax = _Cutting(dict(widths.operations), thresholds=p.arrays, cuts=cuts)
-        observe(Observer(problem.analysis, problem.binnings, p, relax), Columns(arrays))
+        observe(Observer(problem.analysis, problem.binnings, p, relax), c)
+
+
+def as_observed(
+    problem: Problem, parameters: FreeValues, columns: Mapping[str, np.ndarray]
+) -> tuple[Parameters, Columns]:
+    """Return parameters and columns as ``observe`` has them, in the precision of the run."""
+    arrays = in_precision(problem, {n: a for n, a in columns.items() if n != EVENT_NUMBER})
+    return Parameters(in_precision(problem, dict(parameters))), Columns(arrays)
 
 
 def columns_of(work: Work) -> Iterator[dict[str, np.ndarray]]:

@@ -4,14 +4,11 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-import jax.numpy as jnp
 import numpy as np
 
-from pipeline.analysis import EVENT_NUMBER
-from pipeline.cli.check.cut_values import columns_of
+from pipeline.cli.check.cut_values import as_observed, columns_of
 from pipeline.config import Config
-from pipeline.containers import Columns, Parameters
-from pipeline.gradient.compiled import FreeValues, in_precision, mixed_as_numpy_does
+from pipeline.gradient.compiled import FreeValues, mixed_as_numpy_does
 from pipeline.gradient.work import Work
 from pipeline.relax import Exact
 from pipeline.templates.variations import Observer, observe
@@ -37,7 +34,6 @@ def _passed(work: Work, parameters: FreeValues, columns: Mapping[str, np.ndarray
     """Return which events have a weight in each channel."""
     problem = work.problem
     with mixed_as_numpy_does():
-        arrays = in_precision(problem, {n: a for n, a in columns.items() if n != EVENT_NUMBER})
-        p = Parameters({n: jnp.asarray(a) for n, a in in_precision(problem, dict(parameters)).items()})
-        weights, _ = observe(Observer(problem.analysis, problem.binnings, p, Exact()), Columns(arrays))
+        p, c = as_observed(problem, parameters, columns)
+        weights, _ = observe(Observer(problem.analysis, problem.binnings, p, Exact()), c)
     return {name: np.asarray(weight) != 0 for name, weight in weights.items()}
