@@ -57,7 +57,7 @@ class ToyBlock(NamedTuple):
 class _Asked(NamedTuple):
     """A model, what is drawn and tested, and which part of the toys is one worker's."""
 
-    spec: Workspace
+    model: HistFactory
     experiment: ToyExperiment
 
 
@@ -86,11 +86,11 @@ def toys_of(config: Config, executor: Executor, work: Work, final: FinalModel) -
     truth, poi = np.asarray(model.initial, dtype=np.float64), poi_of(model, "evaluate.toys")
     nominal = float(truth[poi])
     run = _Runner(executor, work)
-    own = run(spec, ToyExperiment(truth, nominal, count, SEED, 0))
+    own = run(model, ToyExperiment(truth, nominal, count, SEED, 0))
     first = _test("t_mu", own, nominal, nominal, chi_squared)
     tests, good = [first], own.converged
     if (asked := _further(config, final.number)) is not None:
-        tests.append(_second(run, spec, model, asked, count))
+        tests.append(_second(run, model, asked, count))
     half = np.where(own.sigma > 0, own.sigma, np.nan)
     pulls = ((own.poi - nominal) / half)[good & (own.sigma > 0)]
     interval = share(own.t[good] <= 1.0, ONE_SIGMA)
@@ -119,11 +119,11 @@ class _Runner(NamedTuple):
     executor: Executor
     work: Work
 
-    def __call__(self, spec: Workspace, experiment: ToyExperiment) -> ToyNumbers:
+    def __call__(self, model: HistFactory, experiment: ToyExperiment) -> ToyNumbers:
         """Return the toys of all blocks, in their order."""
         groups = tuple(ToyBlock(n, size) for n, size in enumerate(blocks_of(experiment.toys)))
         shared = self.work._replace(groups=cast(Any, groups))
-        found = self.executor.sweep(_of_block, shared, _Asked(spec, experiment))
+        found = self.executor.sweep(_of_block, shared, _Asked(model, experiment))
         joined = ToyNumbers(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
         if not joined.converged.any():
             raise FitError(
@@ -134,8 +134,7 @@ class _Runner(NamedTuple):
 
 
 def _of_block(_: Resident, group: Any, __: Work, asked: _Asked) -> ToyNumbers:
-    model = HistFactory.from_workspace(asked.spec, check=False)
-    return block(model, asked.experiment, group.number)
+    return block(asked.model, asked.experiment, group.number)
 
 
 def _further(config: Config, limit: float | None) -> tuple[Statistic, float, float | None] | None:
@@ -152,7 +151,6 @@ def _further(config: Config, limit: float | None) -> tuple[Statistic, float, flo
 
 def _second(
     run: _Runner,
-    spec: Workspace,
     model: HistFactory,
     asked: tuple[Statistic, float, float | None],
     count: int,
@@ -160,7 +158,7 @@ def _second(
     """Return the test that the objective makes: toys at the tested value."""
     statistic, tested, level = asked
     truth = np.asarray(model.initial.at[poi_of(model, "evaluate.toys")].set(tested), dtype=np.float64)
-    own = run(spec, ToyExperiment(truth, tested, count, SEED, 1, level is not None))
+    own = run(model, ToyExperiment(truth, tested, count, SEED, 1, level is not None))
     if statistic == "q_0" or level is None:
         return _test(statistic, own, tested, tested, half_chi_squared)
     q_a, _ = _expected_q(model, tested)
@@ -205,7 +203,7 @@ def _goodness(run: _Runner, spec: Workspace, count: int) -> Goodness:
     model = HistFactory.from_workspace(spec, check=False)
     best, value, freedom = observed_goodness(model)
     poi = float(best[poi_of(model, "evaluate.toys")])
-    own = run(spec, ToyExperiment(best, poi, count, SEED, 2))
+    own = run(model, ToyExperiment(best, poi, count, SEED, 2))
     beyond = share(own.goodness[own.converged] >= value, float(stats.chi2.sf(value, freedom)))
     return Goodness(
         value=value,
