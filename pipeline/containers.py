@@ -20,6 +20,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, Real
 
+from pipeline.errors import Failures
+
 AnyArray = Array | np.ndarray  # JAX inside a process, NumPy between processes
 
 
@@ -55,17 +57,27 @@ class Named(Message):
 
 
 class Columns(Named):
-    """The events of a chunk: arrays [events] or [events, objects], among them `weight`."""
+    """The events of a chunk: arrays [events] or [events, objects], among them `weight`.
+
+    Where the cause of numbers that are not finite is looked for, `failures` takes what functions of NumPy raise that
+    are called with these events; they cannot raise through a compiled program.
+    """
+
+    failures: Failures | None = eqx.field(static=True, default=None)
+
+    def holding(self, arrays: dict[str, Array]) -> "Columns":
+        """The same events with other arrays."""
+        return Columns(arrays, self.failures)
 
     def replace(self, **arrays: Array) -> "Columns":
         """The same with some arrays replaced; a name that is not there yet is an error."""
         for name in arrays:
             getattr(self, name)
-        return Columns({**self.arrays, **arrays})
+        return self.holding({**self.arrays, **arrays})
 
     def widened(self) -> "Columns":
         """The same, all in the weights' type: where differences of large numbers need more digits than float32 has."""
-        return Columns({name: array.astype(self.weight.dtype) for name, array in self.arrays.items()})
+        return self.holding({name: array.astype(self.weight.dtype) for name, array in self.arrays.items()})
 
 
 class Parameters(Named):

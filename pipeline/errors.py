@@ -79,6 +79,22 @@ class AnalysisError(ThalwegError):
         return str(self.args[0])
 
 
+class Failures:
+    """What physicist's own code raised inside of compiled programs, which exceptions do not leave; the first of it."""
+
+    def __init__(self) -> None:
+        self._first: AnalysisError | None = None
+
+    def note(self, error: AnalysisError) -> None:
+        """Keep the first one."""
+        self._first = self._first or error
+
+    def raised(self) -> None:
+        """Raise it where there is one."""
+        if self._first is not None:
+            raise self._first
+
+
 class Noting:
     """Makes an exception of the physicist's own code, which runs in the block, an `AnalysisError` that says so.
 

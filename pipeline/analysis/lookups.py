@@ -1,11 +1,11 @@
 """Tables that ``observe`` looks up by NumPy, at what is known only there: values without a derivative.
 
 What a function raises inside a compiled program, XLA would make a text of, and a process print once more at its end.
-So its values are then NaN, and ``noticing`` raises it where the cause of numbers that are not finite is looked for.
+So its values are then NaN, and what was raised is in ``Columns.failures``, which those have who look for the cause of
+numbers that are not finite.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,8 +15,6 @@ from jax.typing import ArrayLike
 
 from pipeline.containers import Columns
 from pipeline.errors import AnalysisError, Noting
-
-_failed: list[AnalysisError] = []  # in this process, since it was last looked at
 
 
 def lookup(c: Columns, function: Callable[..., Any], *arrays: ArrayLike) -> jax.Array:
@@ -41,21 +39,12 @@ def lookup(c: Columns, function: Callable[..., Any], *arrays: ArrayLike) -> jax.
             with Noting("in the function of a lookup(...)"):
                 return _values(function, values).astype(result.dtype)
         except AnalysisError as error:
-            del _failed[1:]  # the first is enough
-            _failed.append(error)
+            if c.failures is not None:
+                c.failures.note(error)
             return np.full(values[0].shape, np.nan, result.dtype)
 
     found: jax.Array = jax.pure_callback(called, result, *constant, vmap_method="broadcast_all")
     return found
-
-
-@contextlib.contextmanager
-def noticing() -> Iterator[None]:
-    """Raise what the function of a lookup raises in this process within the block, which waits for its results."""
-    _failed.clear()
-    yield
-    if _failed:
-        raise _failed.pop(0)
 
 
 def _values(function: Callable[..., Any], values: list[np.ndarray]) -> np.ndarray:

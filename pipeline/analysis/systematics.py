@@ -134,7 +134,7 @@ def changed(analysis: object, name: str, columns: Columns, change: Callable[[Col
     """
     where = f"variation {name!r} of {type(analysis).__name__}"
     with Noting(f"in {where}"):
-        made = change(Columns(dict(columns.arrays)))  # its own: what it changes in place is no other's
+        made = change(columns.holding(dict(columns.arrays)))  # its own: what it changes in place is no other's
     if not isinstance(made, Columns | Mapping):
         raise ConfigError(
             f"{where} returns {short(made)}; it must return the columns that change, {{column: array}}, or all of "
@@ -156,7 +156,7 @@ def changed(analysis: object, name: str, columns: Columns, change: Callable[[Col
                 f"{where} makes of column {column!r} {shaped(array)}; it must stay an array of shape {own}: to remove "
                 "events or objects, set their weight or their mask to 0"
             )
-    return Columns({**columns.arrays, **arrays})
+    return columns.holding({**columns.arrays, **arrays})
 
 
 def factors(

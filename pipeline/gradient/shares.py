@@ -6,11 +6,10 @@ from typing import TypeVar
 import jax
 import numpy as np
 
-from pipeline.analysis.lookups import noticing
-from pipeline.containers import Templates
+from pipeline.containers import Columns, Templates
 from pipeline.data import event_random
 from pipeline.data.datasets import NOMINAL
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, Failures
 from pipeline.gradient.accumulator import Accumulator, arrays_of, empty
 from pipeline.gradient.black_box import events
 from pipeline.gradient.chunks import copies, parted
@@ -34,9 +33,12 @@ def bad_group(resident: Resident, group: Group, work: Work, parameters: FreeValu
     """
     problem = work.problem
     for chunk in in_order(_events(resident, [group], work, parameters, mode)):
-        with mixed_as_numpy_does(), noticing():
-            worked_on = in_types(problem, parameters, parted(chunk).columns, mode)
+        failures = Failures()
+        events_of_chunk = Columns(parted(chunk).columns.arrays, failures)
+        with mixed_as_numpy_does():
+            worked_on = in_types(problem, parameters, events_of_chunk, mode)
             found = bad_events(recipe(problem, group.variations), *worked_on)
+        failures.raised()
         if found:
             return found
     return []

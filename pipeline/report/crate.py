@@ -27,6 +27,12 @@ PROFILES = (
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0",
 )
 LICENSE = "https://spdx.org/licenses/BSD-3-Clause"
+OF_WORKFLOWS = (
+    "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"  # which Workflow RO-Crate asks for
+)
+# Where software is whose name there is no other package's; what no index has is named by its name alone.
+INDEX = "pkg:pypi/{name}@{version}"
+NOT_OF_INDEX = {"python": "https://www.python.org/", "thalweg": None}
 # What a run makes, below its folder, with the format of each; the first has to be there.
 RESULTS = (
     ("summary.json", "application/json"),
@@ -106,16 +112,26 @@ def _describe(crate: Any, config: Config) -> None:
             crate, LICENSE, properties={"@type": "CreativeWork", "name": "BSD-3-Clause, of the workflow"}
         )
     )
-    names = {profile: profile.rsplit("/", 2)[-2:] for profile in PROFILES}
-    crate.root_dataset["conformsTo"] = [
-        crate.add(
-            ContextEntity(
-                crate, profile,
-                properties={"@type": "CreativeWork", "name": name, "version": version},
-            )
-        )
-        for profile, (name, version) in names.items()
-    ]  # fmt: skip
+    crate.root_dataset["conformsTo"] = [_profile(crate, profile) for profile in PROFILES]
+    text = f"# {crate.name}\n\n{crate.description}\n\n`results/summary.json` has the numbers.\n"
+    about = {"name": "what this is", "encodingFormat": "text/markdown", "about": {"@id": "./"}}
+    crate.add_file(StringIO(text), "README.md", properties=about)
+
+
+def _profile(crate: Any, address: str) -> Any:
+    """Name what something conforms to."""
+    name, version = address.rsplit("/", 2)[-2:]
+    return crate.add(
+        ContextEntity(crate, address, properties={"@type": "CreativeWork", "name": name, "version": version})
+    )
+
+
+def _software(crate: Any, name: str, version: str) -> Any:
+    """Name a program or package, by its address where it has one."""
+    address = NOT_OF_INDEX.get(name, INDEX.format(name=name, version=version))
+    properties = {"@type": "SoftwareApplication", "name": name, "version": version}
+    known = {} if address is None else {"url": address}
+    return crate.add(ContextEntity(crate, address or f"#{name}", properties={**properties, **known}))
 
 
 def _workflow(crate: Any, snakefile: Path, versions: dict[str, str]) -> Any:
@@ -125,16 +141,8 @@ def _workflow(crate: Any, snakefile: Path, versions: dict[str, str]) -> Any:
         _file(crate, path, f"workflow/rules/{path.name}", f"rules {path.stem}", "text/plain")
         for path in sorted(snakefile.parent.glob("workflow/rules/*.smk"))
     ]
-    software = [
-        crate.add(
-            ContextEntity(
-                crate,
-                f"#{name}",
-                properties={"@type": "SoftwareApplication", "name": name, "version": version},
-            )
-        )
-        for name, version in versions.items()
-    ]
+    software = [_software(crate, name, version) for name, version in versions.items()]
+    main["encodingFormat"], main["conformsTo"] = "text/plain", _profile(crate, OF_WORKFLOWS)
     main["name"], main["version"] = "Thalweg", pipeline.__version__
     main["hasPart"], main["softwareRequirements"] = rules, software
     return main
@@ -176,9 +184,12 @@ def _action(
 ) -> None:
     """Say that the workflow made the results of these objects; nobody knows who ran it."""
     properties = {"@type": "CreateAction", "name": f"run {config.run}", "endTime": ended}
-    action = crate.add(ContextEntity(crate, "#run", properties=properties))
+    description = (
+        f"{config.analysis.target} optimised over {config.optimise.epochs} epochs, then judged with hard cuts"
+    )
+    action = crate.add(ContextEntity(crate, "#run", properties={**properties, "description": description}))
     action["instrument"], action["object"], action["result"] = workflow, objects, results
-    crate.root_dataset["mentions"] = [action]
+    crate.root_dataset["mentions"] = action
 
 
 def _time(path: Path) -> str:

@@ -67,7 +67,7 @@ class LocalSurrogate(Message):
         at = jnp.broadcast_to(self.points.reduced(point[None]), (len(inputs), len(point)))
         given = jnp.concatenate([at, self.inputs.reduced(inputs), columns.arrays[NOISE]], axis=1)
         made = self.outputs.restored(_network(self.layers, given))
-        return Columns({**columns.arrays, **dict(zip(self.stage.outputs, made.T, strict=True))})
+        return columns.holding({**columns.arrays, **dict(zip(self.stage.outputs, made.T, strict=True))})
 
 
 def fit(

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.analysis import lookup
-from pipeline.analysis.lookups import noticing
 from pipeline.containers import Columns
-from pipeline.errors import AnalysisError
+from pipeline.errors import AnalysisError, Failures
 
 X = jnp.asarray([[0.1, 0.6], [0.9, 0.3], [0.5, 0.5]], jnp.float32)
 C = Columns({"weight": jnp.ones(3), "x": X})
@@ -56,19 +55,22 @@ def test_its_derivative_is_nothing_and_that_of_the_rest_is_there():
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        (lambda x: x[0], r"shape \(2,\) for arguments of shape \(3, 2\)"),
+        (lambda x: x[0], r"shape \(3, 2\) for arguments of shape \(2, 3, 2\)"),
         (lambda x: {}["muon"], "KeyError in the function of a lookup"),
     ],
 )
 def test_an_error_in_the_function_is_the_analysiss(table, says):
-    """It is raised where somebody looks for the cause of the NaN, and once only."""
-    with pytest.raises(AnalysisError, match=says), noticing():
-        assert np.all(np.isnan(lookup(C, table, X)))
-    with noticing():
-        lookup(C, steps, X, 0.5)
+    """It is raised where somebody looks for the cause of the NaN."""
+    failures = Failures()
+    columns = Columns(C.arrays, failures).replace(x=2 * X)  # the columns of a variation, too
+    sizes = jnp.asarray([0.9, 1.1], jnp.float32)
+    assert np.all(np.isnan(jax.vmap(lambda size: lookup(columns, table, size * columns.x))(sizes)))
+    with pytest.raises(AnalysisError, match=says):
+        failures.raised()
 
 
-def test_what_was_raised_before_is_no_cause():
+def test_what_is_raised_where_nobody_looks_is_no_cause():
+    failures = Failures()
     assert np.all(np.isnan(lookup(C, lambda x: {}["muon"], X)))
-    with noticing():
-        pass
+    lookup(Columns(C.arrays, failures), steps, X, 0.5)
+    failures.raised()

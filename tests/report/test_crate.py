@@ -54,9 +54,10 @@ def test_it_says_what_was_run_on_what_and_what_came_out(folder, tmp_path):
     assert crate.mainEntity.id == "Snakefile"
     assert "ComputationalWorkflow" in crate.mainEntity.type
     versions = {entity["name"]: entity["version"] for entity in crate.mainEntity["softwareRequirements"]}
+    assert crate.get("README.md")["about"] == crate.root_dataset
     summary = json.loads((folder / "results/tiny/summary.json").read_text())
     assert versions == summary["versions"]
-    (action,) = crate.root_dataset["mentions"]
+    action = crate.root_dataset["mentions"]
     assert action.type == "CreateAction"
     assert action["instrument"] == crate.mainEntity
     named = {entity.id for entity in action["object"]}
