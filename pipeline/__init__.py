@@ -24,6 +24,7 @@ __version__ = "0.1.0"
 FROM_PYTHON = {
     "LivePlot": "pipeline.report.live",
     "Run": "pipeline.cli.run",
+    "simple_settings": "pipeline.cli.simple",
     "value_and_grad": "pipeline.cli.run",
 }
 MOVED = {"pipeline.hypotest": "pipeline.fit.hypotest", "pipeline.programs": "pipeline.simulate.program"}

@@ -64,7 +64,7 @@ MODULE_LINES, FUNCTION_LINES, MEDIAN_MODULE, MEDIAN_FUNCTION = 300, 60, 160, 12
 COPIED = PACKAGE / "cli/starter/files"  # by `thalweg init`: a user's files, no modules of the package
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if not path.is_relative_to(COPIED))
 PUBLIC = {
-    "pipeline": ("LivePlot", "Run", "value_and_grad"),
+    "pipeline": ("LivePlot", "Run", "simple_settings", "value_and_grad"),
     "pipeline.analysis": (
         *("Analysis", "FlatTree", "Free", "NanoAOD", "Shift", "Simulated", "Transform", "WeightFactor"),
         *("coffea_variations", "lookup", "GaussianBins", "NetworkBins"),

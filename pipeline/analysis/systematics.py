@@ -134,7 +134,9 @@ def changed(analysis: object, name: str, columns: Columns, change: Callable[[Col
     """
     where = f"variation {name!r} of {type(analysis).__name__}"
     with Noting(f"in {where}"):
-        made = change(columns.holding(dict(columns.arrays)))  # its own: what it changes in place is no other's
+        made = change(
+            columns.holding(dict(columns.arrays))
+        )  # its own: what it changes in place is no other's
     if not isinstance(made, Columns | Mapping):
         raise ConfigError(
             f"{where} returns {short(made)}; it must return the columns that change, {{column: array}}, or all of "

@@ -133,7 +133,7 @@ class Verb(click.Command):
 
 def verb(function: Callable[..., None]) -> Verb:
     """Return a verb by the name of the function, with the function's docstring as its help."""
-    made = click.command(cls=Verb, short_help=function.__doc__)(function)
+    made = click.command(cls=Verb, short_help=(function.__doc__ or "").partition("\n")[0])(function)
     debug = "print the traceback of an error too (default: no)"
     made.params.append(click.Option(["--debug"], is_flag=True, help=debug))
     return made

@@ -130,12 +130,15 @@ def executor_of(
 
 def _current_columns(config: Config, scratch: Path) -> ColumnFiles:
     """Return column files of the run where they are up to date; the others are made in a scratch folder."""
-    folder, found = store.Folder(config.run), []
+    folder, found, read = store.Folder(config.run), [], False
     for job in datasets.columns_jobs(config):
         path = folder.columns(job.name)
         if not is_current(config, job):
             logger.info(f"reading {job.place} (no current column file of it in this run)")
             path = scratch / f"{job.name}.parquet"
             column_file.write(path, *make_columns(config, job))
+            read = True
         found.append((job.sample, path))
+    if read:
+        logger.info("these columns are not kept; `snakemake --until columns` or Run(...).columns() keeps them")
     return found

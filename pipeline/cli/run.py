@@ -131,12 +131,13 @@ class Run:
         )
 
     def optimise(self, workers: int = 1, callback: Callback | None = None) -> Optimised:
-        """Run all epochs that are left.
+        """Run all epochs that are left, on columns that are made where they are not up to date.
 
         Args:
             workers: processes that share the events; the result is the same for any number.
             callback: called with the record of each epoch, soon after it.
         """
+        self.columns(workers)
         for fold in datasets.optimisations(self.config):
             of_fold = () if fold is None else ("--fold", str(fold))
             where = folder_of(self.config, fold)

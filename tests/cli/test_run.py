@@ -231,16 +231,15 @@ def test_the_workflow_has_nothing_of_it_left_to_do(done):
 def test_a_yaml_file_with_overrides(tmp_path):
     path = rootfiles.write_run(tmp_path)
     run = Run(path, "optimise.epochs=1", folder=tmp_path / ".")
-    run.columns()
     assert [record.epoch for record in run.optimise().records] == [0]
 
 
 def test_a_stage_that_fails_says_why_in_one_sentence(tmp_path):
     path = rootfiles.write_run(tmp_path)
     with pytest.raises(
-        RunError, match=r"optimise: column file .* does not exist; run the .columns. stage"
+        RunError, match=r"evaluate: column file .* does not exist; run the .columns. stage"
     ) as raised:
-        Run(path, folder=tmp_path).optimise()
+        Run(path, folder=tmp_path).evaluate()
     assert "Traceback" not in str(raised.value)
 
 

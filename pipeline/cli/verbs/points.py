@@ -16,7 +16,11 @@ logger = logging.getLogger(__name__)
 @of_a_run
 @at_a_point
 def yields(config: Path, overrides: tuple[str, ...], point: str, fold: str) -> None:
-    """Print the exact yields per channel, sample and variation as JSON; --set takes free parameters as well."""
+    """Print the exact yields per channel, sample and variation as JSON; --set takes free parameters as well.
+
+    Events beyond the edges, which no bin counts, are in `outside`. The columns of the run are used where they are up to
+    date; other files are read each time, and their columns are not kept.
+    """
     from pipeline.cli.point import looking
     from pipeline.cli.progress import to_standard_output
     from pipeline.cluster import InProcess
