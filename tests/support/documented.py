@@ -1,9 +1,12 @@
 """Commands and blocks of code in the pages, to be compared with what there is."""
 
+import ast
+import importlib
 import itertools
 import re
 import shlex
 
+import pydantic
 from clones import ROOT
 
 from pipeline import config
@@ -23,6 +26,35 @@ OF_A_SHELL = {";", "&&", "||", "|", "|&", "&", ">", "(", ")"}
 def blocks(page, language):
     """Code of one language in a page."""
     return [code for name, code in BLOCK.findall(page.read_text()) if name == language]
+
+
+def check_imports(code):
+    """Import what a block of Python imports of this package."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pipeline":
+            for alias in node.names:
+                if not hasattr(importlib.import_module(node.module), alias.name):
+                    importlib.import_module(f"{node.module}.{alias.name}")
+
+
+def check_sections(content):
+    """Refuse sections of a configuration that it would refuse, but for what the page leaves out."""
+    for key, section in content.items():
+        if key in config.Config.model_fields:
+            try:
+                pydantic.TypeAdapter(config.Config.model_fields[key].annotation).validate_python(section)
+            except pydantic.ValidationError as error:
+                wrong = [own for own in error.errors() if not _is_of_a_part(own)]
+                assert not wrong, wrong
+
+
+def _is_of_a_part(error):
+    """Whether an error is that of a section of which a page shows a part: there is more of it elsewhere."""
+    return (
+        error["type"] == "missing"
+        or error["input"] == "..."
+        or "is not one of the normfactors []" in error["msg"]
+    )
 
 
 def commands(page):
