@@ -20,7 +20,7 @@ ORDER = [
 # The same inside each folder. Those of `analyses` import at most one another.
 INSIDE = {
     "analysis": "assign clusters learned_bins declarations systematics weights lookups contract resolution initial",
-    "cli": "progress signals reference options point tables estimate check starter verbs command main run",
+    "cli": "progress signals reference options point tables estimate check starter verbs command main simple run",
     "cli/check": "findings declared events folds cut_values bounds shared_events observed stage",
     "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",
     "cli/starter": "files folder",

@@ -140,5 +140,7 @@ def _current_columns(config: Config, scratch: Path) -> ColumnFiles:
             read = True
         found.append((job.sample, path))
     if read:
-        logger.info("these columns are not kept; `snakemake --until columns` or Run(...).columns() keeps them")
+        logger.info(
+            "these columns are not kept; `snakemake --until columns` or Run(...).columns() keeps them"
+        )
     return found
