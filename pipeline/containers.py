@@ -65,7 +65,7 @@ class Columns(Named):
 
     failures: Failures | None = eqx.field(static=True, default=None)
 
-    def holding(self, arrays: dict[str, Array]) -> "Columns":
+    def holding(self, arrays: dict[str, Any]) -> "Columns":
         """The same events with other arrays."""
         return Columns(arrays, self.failures)
 
