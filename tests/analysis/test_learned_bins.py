@@ -187,6 +187,16 @@ def test_clusters_are_found_and_a_seed_gives_the_same_bits():
     assert np.all(np.linalg.norm(only.means, axis=1) > 5)
 
 
+def test_clusters_are_the_closest_whatever_the_seed():
+    """Of two pairs and a far cluster in a row, single k-means often halve the far one and join a pair."""
+    rng = np.random.default_rng(7)
+    centres = np.array([0.0, 3.0, 30.0, 33.0, 90.0])
+    events = np.concatenate([centre + rng.normal(size=(100, 1)) for centre in centres])
+    for seed in range(10):
+        found = np.sort(clusters_of(events, 5, seed).means[:, 0])
+        np.testing.assert_allclose(found, centres, atol=0.6)
+
+
 def test_gains_are_logarithms_of_signal_and_background_over_background():
     ratios = np.array([1e-30, 0.01, 1.0, 40.0])
     (found,) = gains([np.log(ratios)])
