@@ -67,7 +67,7 @@ PUBLIC = {
     "pipeline": ("LivePlot", "Run", "simple_settings", "value_and_grad"),
     "pipeline.analysis": (
         *("Analysis", "FlatTree", "Free", "NanoAOD", "Shift", "Simulated", "Transform", "WeightFactor"),
-        *("coffea_variations", "lookup", "GaussianBins", "NetworkBins"),
+        *("coffea_variations", "lookup", "GaussianBins", "NetworkBins", "gains"),
     ),
     "pipeline.columns": ("coffea_weights", "mask", "noise", "normal", "pad"),
     "pipeline.containers": ("Columns", "Observation", "Parameters", "Templates"),

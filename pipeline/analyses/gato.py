@@ -2,8 +2,8 @@
 
 J. Erdmann, N. Kasaraguppe, F. Mausolf, arXiv:2601.07756; numbers are those of gato-hep 0.2.1. Each Gaussian has
 variances 1 and covariances 0.2; every coordinate is multiplied by a normal random number around 1 of width 0.3. The
-features are the probabilities of the classes by the densities without that noise, here as logarithms of their ratios to
-the background's, which say the same. docs/learned_bins.md.
+features are the probabilities p of the classes by the densities without that noise, here as ln(1 + p_i/p_b) of both
+signals, which say the same. docs/learned_bins.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pipeline.analysis import Analysis, FlatTree, Free, GaussianBins, NetworkBins, Shift, ShiftSize
+from pipeline.analysis import Analysis, FlatTree, Free, GaussianBins, NetworkBins, Shift, ShiftSize, gains
 from pipeline.containers import AnyArray, Columns, Observation, Parameters
 from pipeline.relax import Exact, Relaxed
 
@@ -42,8 +42,9 @@ STARTED_FROM = {
     "signal_2": 4000,
     "background": 4000,
 }  # events whose clusters bins start from
+SIGNALS = ("signal_1", "signal_2")
 COORDINATES = ("x0", "x1", "x2")
-FEATURES = ("ln_signal_1_by_background", "ln_signal_2_by_background")
+FEATURES = ("gain_signal_1", "gain_signal_2")
 
 
 def events(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -55,7 +56,7 @@ def events(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.n
 
 
 def features(c: Mapping[str, AnyArray]) -> list[Float[Array, " events"]]:
-    """Return ``ln p_i/p_b`` of both signals; the densities' common factor cancels."""
+    """Return ``ln(1 + p_i/p_b)`` of both signals (``gains``); the densities' common factor cancels."""
     x = jnp.stack([jnp.asarray(c[name]) for name in COORDINATES], axis=1)
     precision = jnp.asarray(PRECISION, dtype=x.dtype)
 
@@ -66,7 +67,7 @@ def features(c: Mapping[str, AnyArray]) -> list[Float[Array, " events"]]:
     total = sum(CROSS_SECTIONS.values())
     each = jnp.stack([log_density(name) + np.log(own / total) for name, own in CROSS_SECTIONS.items()])
     background = jax.nn.logsumexp(each, axis=0)
-    return [log_density(name) - background for name in ("signal_1", "signal_2")]
+    return gains([log_density(name) - background for name in SIGNALS])
 
 
 def shift(c: Columns, size: ShiftSize) -> Mapping[str, AnyArray]:
@@ -80,16 +81,18 @@ class Gato(Analysis):
     Args:
         bins: how many.
         hidden: of the layers of a network whose outputs are the bins' scores; absent: they are a mixture's components.
+        start: file of features [events, 2], whose clusters bins start from; absent: events are drawn for it.
     """
 
     reads = FlatTree(tree="Events", branches=COORDINATES, event="event")
     parameters: Mapping[str, Free] = {}
 
-    def __init__(self, bins: int = 10, hidden: Sequence[int] = ()) -> None:
+    def __init__(self, bins: int = 10, hidden: Sequence[int] = (), start: str | None = None) -> None:
         self.binned: GaussianBins | NetworkBins = (
             NetworkBins(FEATURES, bins, hidden=tuple(hidden)) if hidden else GaussianBins(FEATURES, bins)
         )
         self.learned = {"categories": self.binned}
+        self.start = start
 
     def variations(self) -> Mapping[str, Shift]:
         """Return the shape variation of the largest background."""
@@ -99,6 +102,8 @@ class Gato(Analysis):
         """Return start values; of a mixture the clusters of events of its own, each class as many."""
         if isinstance(self.binned, NetworkBins):
             return self.binned.start(key)
+        if self.start is not None:
+            return self.binned.start(key, np.load(self.start))
         own, seeds = jax.random.split(key)
         rng = np.random.default_rng(np.asarray(jax.random.key_data(seeds)))
         return self.binned.start(own, np.concatenate([_drawn(name, rng) for name in STARTED_FROM]))

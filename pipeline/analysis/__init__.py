@@ -14,6 +14,7 @@ from pipeline.analysis.declarations import Simulated as Simulated
 from pipeline.analysis.learned_bins import GaussianBins as GaussianBins
 from pipeline.analysis.learned_bins import LearnedBins as LearnedBins
 from pipeline.analysis.learned_bins import NetworkBins as NetworkBins
+from pipeline.analysis.learned_bins import gains as gains
 from pipeline.analysis.lookups import lookup as lookup
 from pipeline.analysis.systematics import Changed as Changed
 from pipeline.analysis.systematics import Shift as Shift

@@ -9,6 +9,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 ROUNDS = 50  # of Lloyd's algorithm at most; it is a start, and ends before where nothing changes
+TRIES = (
+    5  # of k-means; one of three ends where two clusters share what is one, and a gradient does not part them
+)
 NARROWEST = 0.1  # scale of a cluster at least, in units of the features' spread: one of equal events has none
 
 
@@ -26,7 +29,7 @@ def clusters_of(
     seed: int,
     weights: Float[np.ndarray, " events"] | None = None,
 ) -> Clusters:
-    """Return clusters of events, in units of each feature's standard deviation.
+    """Return clusters of events, in units of each feature's standard deviation; the closest of a few tries.
 
     Args:
         weights: of the events, not negative: what weighs more gets more clusters; None: all alike.
@@ -47,7 +50,11 @@ def clusters_of(
             f"clusters: {len(different)} different events for {bins} bins; give more events, or fewer bins"
         )
     spread = np.where((found := values.std(axis=0)) > 0, found, 1.0)
-    means, nearest = _lloyd(values / spread, weight, bins, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    tries = [_lloyd(values / spread, weight, bins, rng) for _ in range(TRIES)]
+    means, nearest = min(
+        tries, key=lambda own: float(weight @ np.sum((values / spread - own[0][own[1]]) ** 2, 1))
+    )
     share = np.bincount(nearest, weight, minlength=bins)
     squares = np.stack([_summed(nearest, weight, column, bins) for column in (values / spread).T ** 2], 1)
     variances = squares / np.maximum(share, np.finfo(float).tiny)[:, None] - means**2

@@ -27,6 +27,19 @@ BinArrays = Mapping[str, AnyArray]
 Features = Sequence[Float[AnyArray, " events"]]
 
 
+def gains(log_ratios: Features) -> list[Float[Array, " events"]]:
+    """Return ``ln(1 + r)`` of each ratio r of probabilities or densities, a signal's to the background's.
+
+    Of order 1 where a signal is, and 0 for all that cannot be it, so that few clusters and borders are spent there.
+    ``1 + r`` is signal and background over background: its logarithm is the weight of an event in a likelihood ratio.
+    At the edge: ``ln r`` where r is large, without overflow.
+
+    Args:
+        log_ratios: ``ln r`` of each signal, an array [events]: as differences of logits or of logarithms of densities.
+    """
+    return [jax.nn.softplus(jnp.asarray(own)) for own in log_ratios]
+
+
 @dataclasses.dataclass(frozen=True)
 class LearnedBins:
     """What both kinds of bins share.

@@ -16,7 +16,7 @@ from generated import generated
 from jax.test_util import check_grads
 
 from pipeline.analyses import gato
-from pipeline.analysis import GaussianBins, NetworkBins, analysis_of, assign
+from pipeline.analysis import GaussianBins, NetworkBins, analysis_of, assign, gains
 from pipeline.analysis.clusters import clusters_of
 from pipeline.cluster import InProcess
 from pipeline.containers import Parameters
@@ -185,6 +185,62 @@ def test_clusters_are_found_and_a_seed_gives_the_same_bits():
     np.testing.assert_allclose(one.shares, 1 / 3, rtol=0.1)
     only = clusters_of(events, 2, seed=5, weights=np.repeat([0.0, 1.0, 1.0], 200))
     assert np.all(np.linalg.norm(only.means, axis=1) > 5)
+
+
+def test_clusters_are_the_closest_whatever_the_seed():
+    """Of two pairs and a far cluster in a row, single k-means often halve the far one and join a pair."""
+    rng = np.random.default_rng(7)
+    centres = np.array([0.0, 3.0, 30.0, 33.0, 90.0])
+    events = np.concatenate([centre + rng.normal(size=(100, 1)) for centre in centres])
+    for seed in range(10):
+        found = np.sort(clusters_of(events, 5, seed).means[:, 0])
+        np.testing.assert_allclose(found, centres, atol=0.6)
+
+
+def test_gains_are_logarithms_of_signal_and_background_over_background():
+    ratios = np.array([1e-30, 0.01, 1.0, 40.0])
+    (found,) = gains([np.log(ratios)])
+    np.testing.assert_allclose(found, np.log1p(ratios), rtol=1e-12)
+    np.testing.assert_allclose(gains([np.float32([-500, 500])])[0], [0, 500])
+
+
+def test_bins_that_start_at_clusters_of_gains_find_both_signals():
+    """Better than at clusters of the ratios' logarithms, most of which are spent on background."""
+    rng = np.random.default_rng(6)
+    size = {
+        name: 3000 if name in gato.SIGNALS else round(50 * gato.CROSS_SECTIONS[name]) for name in gato.MEANS
+    }
+    events = {
+        name: np.stack(gato.features(gato.events(name, n, rng)), axis=1).astype(float)
+        for name, n in size.items()
+    }
+    found = {"gains": [], "ratios": []}
+    for seed in range(4):
+        for kind, each in found.items():
+            seen = {n: own if kind == "gains" else np.log(np.expm1(own)) for n, own in events.items()}
+            bins = GaussianBins(NAMES[:2], 5)
+            start = bins.start(jax.random.key(seed), np.concatenate([own[:3000] for own in seen.values()]))
+            learned = bins.exported(start)
+            each.append(
+                joint(
+                    {
+                        n: np.bincount(assign.assign(learned, own), minlength=5) / len(own)
+                        for n, own in seen.items()
+                    }
+                )
+            )
+    assert np.min(found["gains"]) > np.max(found["ratios"])
+
+
+def joint(shares):
+    """sqrt(Z1 Z2) of counts, each signal with the other in its background."""
+    expected = {"signal_1": 50, "signal_2": 10, **{n: 100 * own for n, own in gato.CROSS_SECTIONS.items()}}
+    yields = {n: expected[n] * own for n, own in shares.items()}
+    total, squares = sum(yields.values()), []
+    for name in gato.SIGNALS:
+        s, b = yields[name], np.maximum(total - yields[name], 1e-9)
+        squares.append(np.sum(2 * ((s + b) * np.log1p(s / b) - s)))
+    return np.prod(squares) ** 0.25
 
 
 def test_what_cannot_be_is_refused(run, files):

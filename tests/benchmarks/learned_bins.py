@@ -166,7 +166,7 @@ def _uncertain(found):
 
 def probabilities(features):
     """Of signal 1, signal 2 and background: the softmax that gato-hep's events have."""
-    exponents = np.exp(np.column_stack([features, np.zeros(len(features))]))
+    exponents = np.column_stack([np.expm1(features), np.ones(len(features))])
     return exponents / exponents.sum(axis=1, keepdims=True)
 
 
@@ -181,15 +181,42 @@ def equal_bins(features, bins):
     return np.cumsum([0, *counts])[largest] + inside
 
 
-def ours(name, bins, seed, train, folder, epochs):
-    """The bins by a shipped configuration, learned from some events; with the seconds of the epochs."""
-    manifest = in_memory.as_files(train, folder, "Events")
+class Seconds:
+    """Wall time and this process's own time on all cores since it was made."""
+
+    def __init__(self):
+        self.begun = time.perf_counter(), time.process_time()
+
+    def __call__(self):
+        return time.perf_counter() - self.begun[0], time.process_time() - self.begun[1]
+
+
+def started_from(features):
+    """Features of the first events of each class, as many of each: what clusters are made of."""
+    total = sum(gato.CROSS_SECTIONS.values())
+    return np.concatenate(
+        [
+            *(features[name][: gato.STARTED_FROM[name]] for name in gato.SIGNALS),
+            *(
+                features[name][: round(gato.STARTED_FROM["background"] * own / total)]
+                for name, own in gato.CROSS_SECTIONS.items()
+            ),
+        ]
+    )
+
+
+def ours(name, bins, seed, coordinates, train, folder, epochs):
+    """The bins by a shipped configuration, learned from some events; with the seconds of start and epochs."""
+    manifest = in_memory.as_files(coordinates, folder, "Events")
+    np.save(folder / "start.npy", started_from(train.features))
     run = config.load(
         ROOT / f"config/{name}.yaml",
         [
             "simulate=null", f"data.manifest={manifest}", "data.held_out_fraction=0", f"optimise.seed={seed}",
-            f"analysis.options={{bins: {bins}}}", f"channels.categories.shares={bins}",
-            f"optimise.epochs={epochs}", f"optimise.epochs_per_job={epochs}", "cluster.executor=in_process",
+            f"analysis.options={{bins: {bins}}}", f"analysis.files.start={folder / 'start.npy'}",
+            f"channels.categories.shares={bins}",
+            *([f"optimise.epochs={epochs}", f"optimise.epochs_per_job={epochs}"] if epochs else []),
+            "cluster.executor=in_process",
         ],
     )  # fmt: skip
     files = []
@@ -198,12 +225,13 @@ def ours(name, bins, seed, train, folder, epochs):
         column_file.write(path, *make_columns(run, job))
         files.append((job.sample, path))
     work = prepare_work(run, files, datasets.TRAIN)
+    seconds = Seconds()
     start = optimise.initial_state(run, initial_parameters(run))
-    begun = time.perf_counter()
     state, _ = optimise.run(
-        run, InProcess(), work, start, until=epochs, checkpoints=folder, fingerprint="", progress=lambda _: None
+        run, InProcess(), work, start, until=run.optimise.all_epochs, checkpoints=folder,
+        fingerprint="", progress=lambda _: None,
     )  # fmt: skip
-    seconds = time.perf_counter() - begun
+    seconds = seconds()
     learned = analysis_of(run).learned["categories"].exported(state.result)
     return lambda features: assign(learned, features), seconds
 
@@ -219,15 +247,15 @@ def peer(python, bins, seed, train, test, folder, epochs):
     arguments = [folder / "events.npz", bins, seed, epochs, folder / "places.npz"]
     subprocess.run([python, "-I", script, *map(str, arguments)], check=True)
     found = np.load(folder / "places.npz")
-    return {name: found[f"test_{name}"] for name in test.features}, float(found["seconds"])
+    return {name: found[f"test_{name}"] for name in test.features}, found["seconds"]
 
 
 def methods(arguments, bins, seed, coordinates, train, test, scratch):
     """Bins of the events that are judged by each method: (method, {sample: bins}, seconds)."""
-    yield "argmax, equal", {n: equal_bins(f, bins) for n, f in test.features.items()}, 0.0
+    yield "argmax, equal", {n: equal_bins(f, bins) for n, f in test.features.items()}, (0.0, 0.0)
     for name in ("gato", "gato_uncertain") if bins in arguments.uncertain else ("gato",):
         folder = scratch / f"{name}_{bins}_{seed}"
-        assigned, seconds = ours(name, bins, seed, coordinates, folder, arguments.epochs)
+        assigned, seconds = ours(name, bins, seed, coordinates, train, folder, arguments.epochs)
         yield f"ours, {name}", {n: assigned(f) for n, f in test.features.items()}, seconds
     if arguments.peer:
         yield "gato-hep", *peer(arguments.peer, bins, seed, train, test, scratch, arguments.peer_epochs)
@@ -239,15 +267,17 @@ def main():
     parser.add_argument(
         "--uncertain", type=int, nargs="*", default=[10], help="bins that are learned with fits, too"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--events", type=int, default=100_000, help="to learn from")
-    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--events", type=int, default=60_000, help="to learn from")
+    parser.add_argument("--epochs", type=int, help="absent: those of the configuration")
     parser.add_argument("--peer", help="Python of an environment with gato-hep")
     parser.add_argument("--peer-epochs", type=int, default=250)
     arguments = parser.parse_args()
     test = seen(drawn(JUDGED, 999))
-    print("| bins | method | seed | counting | with nuisance parameters | seconds |", flush=True)
-    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    print(
+        "| bins | method | seed | counting | with nuisance parameters | seconds | of processors |", flush=True
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         for seed in arguments.seeds:
             coordinates = drawn(arguments.events, seed)
@@ -257,10 +287,8 @@ def main():
                     arguments, bins, seed, coordinates, train, test, Path(scratch)
                 ):
                     counting, fitted = judged(places, test, bins)
-                    print(
-                        f"| {bins} | {name} | {seed} | {counting:.4f} | {fitted:.4f} | {seconds:.0f} |",
-                        flush=True,
-                    )
+                    row = f"{bins} | {name} | {seed} | {counting:.4f} | {fitted:.4f}"
+                    print(f"| {row} | {seconds[0]:.0f} | {seconds[1]:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -58,9 +58,9 @@ def main():
     stored = np.load(source)
     names = [name.removeprefix("train_") for name in stored if name.startswith("train_")]
     train = {name: (stored[f"train_{name}"], float(stored[f"weight_{name}"])) for name in names}
-    started = time.perf_counter()
+    started = np.array([time.perf_counter(), time.process_time()])
     model = learned(train, int(bins), int(seed), int(epochs))
-    seconds = time.perf_counter() - started
+    seconds = np.array([time.perf_counter(), time.process_time()]) - started
     places = {
         name: model.get_bin_indices(stored[name].astype(np.float32)).numpy()
         for name in stored
