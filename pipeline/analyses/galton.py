@@ -97,14 +97,17 @@ def distribution(theta: Array | float) -> Float[Array, " nails"]:
 def log_ratio(theta_0: float, theta_1: float = REFERENCE) -> Float[np.ndarray, " nails"]:
     """Return the true ``ln r(x|theta_0, theta_1)``; not a number where no ball ends."""
     with jax.enable_x64(True), np.errstate(divide="ignore", invalid="ignore"):
-        return np.log(np.asarray(distribution(theta_0))) - np.log(np.asarray(distribution(theta_1)))
+        at_0, at_1 = (np.asarray(distribution(theta)) for theta in (theta_0, theta_1))
+        found: np.ndarray = np.log(at_0) - np.log(at_1)
+    return found
 
 
 def score(theta: float = REFERENCE) -> Float[np.ndarray, " nails"]:
     """Return the true score ``t(x|theta)``, the derivative of ``ln p(x|theta)``; not a number where no ball ends."""
     with jax.enable_x64(True), np.errstate(divide="ignore", invalid="ignore"):
         value, slope = jax.jvp(distribution, (jnp.asarray(theta),), (jnp.ones(()),))
-        return np.asarray(slope) / np.asarray(value)
+        found: np.ndarray = np.asarray(slope) / np.asarray(value)
+    return found
 
 
 def information(theta: float = REFERENCE) -> float:
