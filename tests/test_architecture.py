@@ -49,13 +49,13 @@ INSIDE = {
     " histfactory cells bordered derivatives lane_templates lanes configured",
     "likelihood/configured": "estimates vocabulary correlated joined specifier run_workspace",
     "objective": "value signature mean merit asimov_significance precision parts sensitivity joint_significance"
-    " cross_entropy penalties weighted_sum bounds",
+    " cross_entropy likelihood_ratio penalties weighted_sum bounds",
     "optimise": "schedule parameters given_values width_names width_uses automatic_widths first_step kept leading"
     " checkpoints update starts surrogate_calls epochs blocks plateaus convergence own_loop",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",
     "report": "drawn figures live templates robustness contours toys page watch crate",
-    "simulate": "generate in_memory program pythia",
+    "simulate": "generate in_memory program augmented pythia",
     "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
     "templates": "binning axes shapes running_medians smoothing surrogate variations blocks fill varied cautions",
 }
@@ -75,6 +75,8 @@ PUBLIC = {
     "pipeline.objective": ("OBJECTIVES",),
     "pipeline.likelihood": ("HistFactory", "patched"),
     "pipeline.fit": ("fit", "fit_with_covariance", "profile"),
+    "pipeline.objective.likelihood_ratio": ("Estimated", "Known", "estimator_of", "ratio_loss"),
+    "pipeline.simulate.augmented": ("joint",),
     "pipeline.hypotest": ("expected_upper_limit", "hypotest"),
     "pipeline.programs": ("Program",),
 }

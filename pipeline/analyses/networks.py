@@ -1,7 +1,7 @@
 """Fully connected networks as free parameters of an analysis: ``weights_0``, ``biases_0``, ``weights_1``, ..."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +21,15 @@ def start(key: jax.Array, sizes: Sequence[int]) -> dict[str, Array]:
     return made
 
 
-def outputs(p: Parameters, features: Float[Array, "events inputs"]) -> Float[Array, "events outputs"]:
-    """Return outputs of the last layer, without an activation; ReLU between the layers."""
+def outputs(
+    p: Parameters, features: Float[Array, "events inputs"], activation: Callable[[Array], Array] = jax.nn.relu
+) -> Float[Array, "events outputs"]:
+    """Return outputs of the last layer, without an activation; between the layers there is one."""
     last = sum(name.startswith("weights_") for name in p.arrays) - 1
     values = features
     for layer in range(last + 1):
         values = values @ p.arrays[f"weights_{layer}"] + p.arrays[f"biases_{layer}"][None]
-        values = values if layer == last else jax.nn.relu(values)
+        values = values if layer == last else activation(values)
     return values
 
 
