@@ -47,7 +47,7 @@ def flat(run, up, down):
     axes, templates = drawn(run)
     for yields in templates.yields.values():
         yields[:] = EVENTS
-        for row, moved in ((1, up), (2, down)):  # scale_up, scale_down
+        for row, moved in ((1, up), (2, down)) if yields.shape[1] > 1 else ():  # scale_up, scale_down
             yields[:, row, 0] += moved
             yields[:, row, 1] -= moved
     return axes, templates

@@ -36,7 +36,7 @@ def pruned(tmp_path_factory):
             ],
             "pruning": {"normalisation": 0.05, "shape": 1e-9},
         },
-        objective={"kind": "poi_uncertainty"},
+        objective={"kind": "inferno"},
         optimise={"epochs": EPOCHS, "learning_rate": 0.2},
     )
     run = config.load(path)
@@ -70,6 +70,8 @@ def test_a_restart_goes_on_with_the_decision_of_the_start(pruned, tmp_path):
     assert [record.objective for _, record in again] == [record.objective for _, record in whole[2:]]
     assert again[-1][0].parameters["cut"].tobytes() == last.parameters["cut"].tobytes()
     np.testing.assert_array_equal(again[-1][0].pruned.norms, last.pruned.norms)
-    forgetful = epochs(pruned, last._replace(epoch=0, pruned=start.pruned), 1)
-    held = epochs(pruned, last._replace(epoch=0), 1)
+    at_the_end = last._replace(epoch=0, start=start.start)
+    forgetful, held = (
+        epochs(pruned, own, 1) for own in (at_the_end._replace(pruned=start.pruned), at_the_end)
+    )
     assert forgetful[0][1].objective < held[0][1].objective  # the decision is what makes the difference
