@@ -103,8 +103,9 @@ def judge(config: Config, axes: Axes, specifier: Specifier | None = None) -> Jud
     objective = config.objective_of_parameters
 
     def loss(given: _Given, model: HistFactory | None, pruned: Pruned | None) -> tuple[jax.Array, Any]:
-        has_fit = specifier is not None and given.in_fit is not None
-        in_fit = specifier.stacked(given.in_fit, pruned) if has_fit else None
+        in_fit = None
+        if specifier is not None and given.in_fit is not None:
+            in_fit = specifier.stacked(given.in_fit, pruned)
         merit = functools.partial(_merit, config, given.parameters)
         return total(objective, Inputs(model, in_fit, sums(given.others, axes, config), merit))
 

@@ -126,10 +126,11 @@ class Pruner:
         factors = np.max(np.abs(np.asarray(found.factors) - 1.0), axis=0)
         norms = np.where(np.isnan(self._given), factors, self._given)
         shapes = _largest(found, channels)
-        pruned = Pruned(norms < self._norm_limits, shapes < self._shape_limits)
+        small_norms, small_shapes = norms < self._norm_limits, shapes < self._shape_limits
+        pruned = Pruned(small_norms, small_shapes)
         parts = (
-            *self._listed("normalisation", self._norms, pruned.norms, norms, self._norm_limits),
-            *self._listed("shape", self._shapes, pruned.shapes, shapes, self._shape_limits),
+            *self._listed("normalisation", self._norms, small_norms, norms, self._norm_limits),
+            *self._listed("shape", self._shapes, small_shapes, shapes, self._shape_limits),
         )
         left = _names(self.reduced(self._structure, pruned)) | _names(elsewhere)
         gone = tuple(sorted(_names(self._structure) - left))
@@ -211,9 +212,9 @@ class Pruner:
         """Return which modifiers of the likelihood are left out: those made of nothing but what is left out."""
         if self._correlated is None:
             return Pruned(np.asarray(pruned.norms), np.asarray(pruned.shapes))
-        kept = (self._acts.norms & ~np.asarray(pruned.norms), self._acts.shapes & ~np.asarray(pruned.shapes))
-        mixings = (self._correlated.norms, self._correlated.shapes)
-        return Pruned(*(~_any(mixing, own) for mixing, own in zip(mixings, kept, strict=True)))
+        norms = np.asarray(self._acts.norms) & ~np.asarray(pruned.norms)
+        shapes = np.asarray(self._acts.shapes) & ~np.asarray(pruned.shapes)
+        return Pruned(~_any(self._correlated.norms, norms), ~_any(self._correlated.shapes, shapes))
 
 
 def _any(mixing: Mixing, effects: Bool[np.ndarray, "effects channels"]) -> Bool[np.ndarray, "rows channels"]:
