@@ -47,11 +47,11 @@ INSIDE = {
     " pieces suspects loss halves",
     "likelihood": "interpolation workspace structure checks patches paramsets layout multipliers stacked terms"
     " histfactory cells bordered derivatives lane_templates lanes configured",
-    "likelihood/configured": "estimates vocabulary correlated joined specifier run_workspace",
+    "likelihood/configured": "estimates vocabulary correlated joined pruning specifier run_workspace",
     "objective": "value signature mean merit asimov_significance precision parts sensitivity joint_significance"
     " cross_entropy likelihood_ratio penalties weighted_sum bounds",
     "optimise": "schedule parameters given_values width_names width_uses automatic_widths first_step kept leading"
-    " checkpoints update starts surrogate_calls epochs blocks plateaus convergence own_loop",
+    " checkpoints update starts pruning surrogate_calls epochs blocks plateaus convergence own_loop",
     "relax": "arrays cells widths cuts choice multiplicity direct edges bandwidths quantiles ordering moments status"
     " grid histogram exact relaxed",
     "report": "drawn figures live templates robustness contours toys page watch crate",

@@ -117,7 +117,8 @@ def start_arrays(analysis: Analysis, key: jax.Array) -> dict[str, np.ndarray]:
     """Start values of the analysis's free arrays, by a random key.
 
     Raises:
-        ConfigError: ``init`` returns something else than finite floating-point numbers by name.
+        ConfigError: ``init`` returns something else than finite floating-point numbers by name, or lacks those of
+            learned bins.
     """
     name = f"{type(analysis).__name__}.init(key)"
     with Noting(f"in {name}"):
@@ -129,6 +130,13 @@ def start_arrays(analysis: Analysis, key: jax.Array) -> dict[str, np.ndarray]:
     for parameter, array in arrays.items():
         if array.dtype.kind != "f" or not np.all(np.isfinite(array)):
             raise ConfigError(f"{name}: {parameter!r} is no array of finite floating-point numbers")
+    for channel, bins in analysis.learned.items():
+        missing = sorted(bins.array_names - arrays.keys())
+        if missing:
+            raise ConfigError(
+                f"{name} returns no array {missing[0]!r}, where the learned bins of channel {channel!r} start; add "
+                f"what {type(bins).__name__}.start returns to the arrays of `init`"
+            )
     return arrays
 
 

@@ -106,6 +106,11 @@ class LearnedBins:
         """Return what ``pipeline.analysis.assign`` needs of the arrays, for a JSON file."""
         raise NotImplementedError
 
+    @property
+    def array_names(self) -> set[str]:
+        """The names that its arrays have among the free parameters."""
+        return {f"{self.name}_{part}" for part in self.parts}
+
     def own(self, arrays: BinArrays) -> dict[str, AnyArray]:
         """Return its arrays by their short names."""
         return {part: arrays[f"{self.name}_{part}"] for part in self.parts}

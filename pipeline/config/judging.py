@@ -1,5 +1,6 @@
 """How a result is judged: further models, and the errors of the change, of the optimum and of the optimisation."""
 
+import pydantic
 from pydantic import Field
 
 from pipeline.config.fit.model import Model
@@ -63,5 +64,21 @@ class Evaluate(Section):
         ge=0,
         le=MOST_TOYS,
         description="pseudo-experiments of the final model, of each kind: coverage of the interval and of an upper "
-        "limit, bias, distribution of the test statistic, goodness of fit of the pseudodata (docs/toys.md); 0: none",
+        "limit, bias, distribution of the test statistic, goodness of fit of the pseudodata (docs/toys.md); 0: none; "
+        "not 1, which has no spread",
     )
+    toys_seed: int = Field(
+        default=20261130,
+        ge=0,
+        lt=2**32,
+        description="seed of their random numbers; runs of one seed differ by their models alone",
+    )
+
+    @pydantic.field_validator("toys")
+    @classmethod
+    def _have_errors(cls, toys: int) -> int:
+        if toys == 1:
+            raise ValueError(
+                "1 toy has no spread, so nothing that it says has an error; give 2 or more, thousands for a tail, or 0"
+            )
+        return toys

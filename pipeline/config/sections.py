@@ -10,7 +10,7 @@ from pydantic import Field
 from pipeline.config.channels import Channel
 from pipeline.config.cluster import Cluster
 from pipeline.config.events import AnalysisSection, Data, Simulate
-from pipeline.config.fit.groups import groups_of, members_of
+from pipeline.config.fit.groups import groups_of, measured_of_bins, members_of
 from pipeline.config.fit.model import MC_STATISTICS, Model
 from pipeline.config.fit.placing import require_places, require_samples
 from pipeline.config.fit.systematics import NormPlusShapeSystematic
@@ -193,7 +193,8 @@ class Config(Section):
                 "merit, mean or cross_entropy, without penalties"
             )
         self._objective_fits_channels()
-        unknown = sorted(self.objective.parameter_names - self.model.parameter_names)
+        known = self.model.parameter_names | (self._sources & self._measured if self._sources else set())
+        unknown = sorted(self.objective.parameter_names - known)
         if unknown:
             raise ValueError(
                 f"objective: parameter {unknown[0]!r} is not in the model; "
@@ -205,7 +206,7 @@ class Config(Section):
             self._objective_inside_bounds()
 
     def _parts_fit_groups(self) -> None:
-        groups, measured = self.groups, self.model.constrained_names
+        groups, measured = self.groups, self._measured
         for part in self.objective.parts:
             if isinstance(part, UncertaintyPart):
                 what = f"objective: {part.kind!r}"
@@ -216,6 +217,17 @@ class Config(Section):
                         f"{what}: parameter {free[0]!r} has no constraint term, and so no part; "
                         f"{nearest(free[0], measured)}"
                     )
+
+    @property
+    def _measured(self) -> set[str]:
+        """The parameters with a constraint term, also of single bins."""
+        return self.model.constrained_names | measured_of_bins(self.model, self.groups)
+
+    @property
+    def _sources(self) -> set[str]:
+        """The parameters that objectives of a part of an uncertainty name as its sources."""
+        parts = (part for part in self.objective.parts if isinstance(part, UncertaintyPart))
+        return {name for part in parts for name in part.sources or ()}
 
     def _penalties_fit_model(self) -> None:
         for penalty in self.objective.penalties:

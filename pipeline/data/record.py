@@ -36,12 +36,27 @@ class Check(Written):
     minimised: float
 
 
+class PrunedPart(Written):
+    """A part of a systematic that is left out of a sample in a channel.
+
+    ``size`` is its largest relative change at plus or minus one standard deviation, of the yield or of a bin.
+    """
+
+    systematic: str
+    sample: str
+    channel: str
+    part: Literal["normalisation", "shape"]
+    size: float
+    threshold: float
+
+
 class EpochRecord(Written):
     """An epoch: the objective and its gradient at the parameters before the update; arrays are in the norm only.
 
     ``check`` is of the same parameters, ``last_check`` of those after the update, at the end of a start. ``epoch``
     counts through all starts of the run, ``begun`` is that at which its own began. ``to_first_order`` is what the
-    update changes of what is minimised, were it linear: the gradient times the step.
+    update changes of what is minimised, were it linear: the gradient times the step. ``pruned``, at the first epoch
+    alone, is what all leave out.
     """
 
     epoch: int
@@ -62,3 +77,4 @@ class EpochRecord(Written):
     start: int = 0
     begun: int = 0
     to_first_order: float = 0.0
+    pruned: tuple[PrunedPart, ...] = ()

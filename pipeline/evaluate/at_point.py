@@ -17,6 +17,7 @@ from pipeline.gradient.loss import Judge, judge
 from pipeline.gradient.pieces import Piece, Pieces, added
 from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work, prepare_work
+from pipeline.likelihood.configured.pruning import Decision
 from pipeline.likelihood.configured.run_workspace import beyond_pyhf, likelihood, workspace
 from pipeline.likelihood.configured.specifier import Specifier
 from pipeline.likelihood.workspace import Workspace
@@ -33,6 +34,10 @@ class ModelPieces(NamedTuple):
     judge: Judge
     specifier: Specifier | None
     of_parameters: bool  # whether the objective looks at them, too
+
+    def decided(self, decision: Decision | None) -> "ModelPieces":
+        """Return the same with a decision on what is pruned, which holds."""
+        return self._replace(judge=self.judge.decided(decision))
 
     def at(self, templates: Templates, pieces: Pieces) -> float:
         """Return the objective of templates, those of all pieces together.
@@ -63,7 +68,8 @@ class Verdict(NamedTuple):
     """Templates with exact cuts, the workspace made of them, the numbers.
 
     Workspace and pyhf's fit are missing where a workspace cannot say what the model is. ``also`` has exact, relaxed and
-    pyhf's number by each further model. ``missing`` says why a number that could be there is not.
+    pyhf's number by each further model. ``missing`` says why a number that could be there is not, ``decision`` what
+    is pruned by these templates.
     """
 
     templates: Templates
@@ -74,6 +80,7 @@ class Verdict(NamedTuple):
     also: dict[str, Numbers]
     missing: list[Missing]
     parts: UncertaintyParts
+    decision: Decision | None
 
     @property
     def pyhf(self) -> Number:
@@ -132,9 +139,12 @@ def verdict_of(
     relaxed = added(executor, pieces, widths_at(config, config.optimise.epochs))
     missing: list[Missing] = []
     attempt = _Attempt(None, needed, missing)
-    spec = attempt("pyhf", lambda: _workspace(config, objectives.own, axes, exact))
-    number = attempt("exact", lambda: objectives.own.at(exact, pieces))
-    soft = attempt("relaxed", lambda: objectives.own.at(relaxed, pieces))
+    decision = attempt("exact", lambda: objectives.own.judge.decide(exact))
+    own, spec, number, soft = objectives.own.decided(decision), None, None, None
+    if not missing:  # else nothing is left of what the objective is about
+        spec = attempt("pyhf", lambda: _workspace(config, own, axes, exact, decision))
+        number = attempt("exact", lambda: own.at(exact, pieces))
+        soft = attempt("relaxed", lambda: own.at(relaxed, pieces))
     fit = None if spec is None else attempt("pyhf", lambda: _fit(config, spec, number))
     also = {
         name: _numbers(
@@ -147,21 +157,26 @@ def verdict_of(
         )
         for name, other in config.alternatives.items()
     }
-    parts = parts_of(config, objectives.own.specifier, exact, fit)
-    return Verdict(exact, spec, number, soft, fit, also, missing, parts)
+    parts = parts_of(config, own.specifier, exact, fit, decision)
+    return Verdict(exact, spec, number, soft, fit, also, missing, parts, decision)
 
 
 def parts_of(
-    config: Config, specifier: Specifier | None, exact: Templates, fit: PyhfFit | None
+    config: Config,
+    specifier: Specifier | None,
+    exact: Templates,
+    fit: PyhfFit | None,
+    decision: Decision | None = None,
 ) -> UncertaintyParts:
     """Return what the uncertainties of the parameters of interest are made of, in the fit with hard cuts."""
     if specifier is None:
         return UncertaintyParts({})
-    model, known = likelihood(exact, specifier), None if fit is None else fit.impacts
+    model, known = likelihood(exact, specifier, decision), None if fit is None else fit.impacts
+    gone = () if decision is None else decision.gone
     pois, groups = config.model.pois, config.groups
     found = UncertaintyParts({})
     try:
-        breakdowns = {poi: breakdown(model, groups, parameter=poi, known=known) for poi in pois}
+        breakdowns = {poi: breakdown(model, groups, parameter=poi, known=known).without(gone) for poi in pois}
         found = found._replace(breakdowns=breakdowns)
     except FitError as error:
         found = found._replace(no_breakdown=str(error))
@@ -209,10 +224,12 @@ def workspace_of(
     return workspace(added(executor, pieces, EXACT), pieces[0].work.axes, config, pseudodata=pseudodata)
 
 
-def _workspace(config: Config, model: ModelPieces, axes: Axes, exact: Templates) -> Workspace | None:
+def _workspace(
+    config: Config, model: ModelPieces, axes: Axes, exact: Templates, decision: Decision | None
+) -> Workspace | None:
     if model.specifier is None or beyond_pyhf(config):
         return None
-    return workspace(exact, axes, config, specifier=model.specifier)
+    return workspace(exact, axes, config, specifier=model.specifier, decision=decision)
 
 
 def _fit(config: Config, spec: Workspace, ours: Number) -> PyhfFit:
@@ -229,15 +246,22 @@ def _numbers(
     relaxed: Templates,
     attempt: _Attempt,
 ) -> Numbers:
-    """Return the value of the templates in a further model."""
+    """Return the value of the templates in a further model, which prunes by its own thresholds."""
+    before = len(attempt.missing)
+    decision = attempt("exact", lambda: model.judge.decide(exact))
+    if len(attempt.missing) > before:
+        return Numbers(exact=None, relaxed=None, pyhf=None)
+    model = model.decided(decision)
     ours = attempt("exact", lambda: model.at(exact, pieces))
     soft = attempt("relaxed", lambda: model.at(relaxed, pieces))
-    judged = attempt("pyhf", lambda: _judged(config, model, pieces[0].work.axes, exact, ours))
+    judged = attempt("pyhf", lambda: _judged(config, model, pieces[0].work.axes, exact, ours, decision))
     return Numbers(exact=ours, relaxed=soft, pyhf=judged)
 
 
-def _judged(config: Config, model: ModelPieces, axes: Axes, exact: Templates, ours: Number) -> Number:
-    spec = _workspace(config, model, axes, exact)
+def _judged(
+    config: Config, model: ModelPieces, axes: Axes, exact: Templates, ours: Number, decision: Decision | None
+) -> Number:
+    spec = _workspace(config, model, axes, exact, decision)
     if spec is None:
         return None
     found = pyhf_objective(config, spec)

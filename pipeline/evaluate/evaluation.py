@@ -10,6 +10,7 @@ import pydantic
 from pipeline.containers import Templates
 from pipeline.data import results
 from pipeline.data.names import Fold, Part, Point
+from pipeline.data.record import PrunedPart
 from pipeline.data.written import Written, parsed
 from pipeline.errors import InputError
 from pipeline.evaluate.robustness.together import Robustness
@@ -116,11 +117,34 @@ class Missing(Written):
         return f"{self.kind}{'' if self.model is None else f' by {self.model!r}'}: {self.reason}"
 
 
+class PrunedModel(Written):
+    """What pruning leaves out of the systematics: parts, of how many, and parameters of which nothing is left.
+
+    ``before`` and ``after`` are the relative uncertainty of each bin of a channel by all systematics before a fit, with
+    all parts and without those that are left out.
+    """
+
+    parts: tuple[PrunedPart, ...]
+    of: int
+    gone: tuple[str, ...]
+    before: dict[str, tuple[float, ...]]
+    after: dict[str, tuple[float, ...]]
+
+
+class PruningSummary(Written):
+    """How many parts of systematics are left out, of how many, and the parameters of which nothing is left."""
+
+    parts: int
+    of: int
+    gone: tuple[str, ...]
+
+
 class EvaluatedPoint(Numbers):
     """What a point is worth on a fold of so many preselected events; no ``fit`` where pyhf has none.
 
     ``breakdowns`` are those of the parameters of interest, by name, in the fit with hard cuts; where there are none,
-    ``breakdown_missing`` says why. ``contours`` are those of each pair of them.
+    ``breakdown_missing`` says why. ``contours`` are those of each pair of them. ``pruned``: None where no threshold is
+    set.
     """
 
     point: Point
@@ -135,6 +159,7 @@ class EvaluatedPoint(Numbers):
     breakdown_missing: str = ""
     contours: tuple[Contour, ...] = ()
     contours_missing: str = ""
+    pruned: PrunedModel | None = None
 
 
 class Place(Written):
@@ -202,6 +227,16 @@ class Evaluation(Written):
     def last_fold(self) -> Fold:
         """The held-out events, all of them cross-fitted, or the training events where none are held out."""
         return self.rows[-1].fold
+
+    @property
+    def pruning(self) -> dict[Point, dict[Fold, PruningSummary]]:
+        """What is left out of the systematics, in few numbers."""
+        found: dict[Point, dict[Fold, PruningSummary]] = {}
+        for row in self.rows:
+            if row.pruned is not None:
+                brief = PruningSummary(parts=len(row.pruned.parts), of=row.pruned.of, gone=row.pruned.gone)
+                found.setdefault(row.point, {})[row.fold] = brief
+        return found
 
 
 def write(path: Path, evaluation: Evaluation, header: Mapping[str, str]) -> None:

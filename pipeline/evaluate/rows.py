@@ -7,10 +7,11 @@ from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.data.names import Fold, Point
 from pipeline.evaluate.at_point import Verdict
-from pipeline.evaluate.evaluation import EvaluatedPoint, Further, Place, YieldTables
+from pipeline.evaluate.evaluation import EvaluatedPoint, Further, Place, PrunedModel, YieldTables
 from pipeline.gradient.loss import described
 from pipeline.gradient.pieces import Pieces, events
 from pipeline.gradient.sweeps import FreeValues
+from pipeline.likelihood.configured.pruning import Decision
 from pipeline.optimise.parameters import edges_at, scalars
 from pipeline.templates import cautions
 from pipeline.templates.axes import Axes, variations_of
@@ -44,6 +45,14 @@ def row(
         breakdown_missing=result.parts.no_breakdown,
         contours=result.parts.contours,
         contours_missing=result.parts.no_contours,
+        pruned=None if result.decision is None else _pruned(result.decision),
+    )
+
+
+def _pruned(found: Decision) -> PrunedModel:
+    """Return a decision without its tables."""
+    return PrunedModel(
+        parts=found.parts, of=found.of, gone=found.gone, before=found.before, after=found.after
     )
 
 

@@ -11,10 +11,11 @@ import numpy as np
 from pipeline.config import Config, parse_value
 from pipeline.config.textfiles import LONGEST_SHOWN
 from pipeline.errors import ConfigError, FitError
-from pipeline.gradient.loss import centre, described
+from pipeline.gradient.loss import centre_of, described, judge
 from pipeline.gradient.sweeps import Executor, FreeValues, forward
 from pipeline.gradient.work import Work
 from pipeline.optimise.given_values import Value, checked_value, require_free, with_values
+from pipeline.optimise.pruning import decision_at
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.fill import EXACT, Mode
 
@@ -77,7 +78,8 @@ class Scan(TypedDict):
 def scan(config: Config, executor: Executor, work: Work, start: FreeValues, over: Grid) -> Scan:
     """Return exact and relaxed objective, at the final widths, at every point of the grid."""
     grid_points = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
-    objective = centre(config, work.axes)
+    judged = judge(config, work.axes)
+    objective = centre_of(judged.decided(decision_at(config, executor, work, start, judged)))
     last = widths_at(config, config.optimise.epochs)
 
     def number(values: Mapping[str, Value], kind: str, mode: Mode) -> float | None:

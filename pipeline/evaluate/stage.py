@@ -13,12 +13,18 @@ from pipeline.data.progress import Moment
 from pipeline.data.record import EpochRecord
 from pipeline.errors import FitError
 from pipeline.evaluate import evaluation
-from pipeline.evaluate.at_point import Objectives, Verdict, objectives_of, verdict_of, work_of_all_models
+from pipeline.evaluate.at_point import (
+    ModelPieces,
+    Objectives,
+    Verdict,
+    objectives_of,
+    verdict_of,
+    work_of_all_models,
+)
 from pipeline.evaluate.by_pyhf.fit import fit_table
 from pipeline.evaluate.evaluation import Bootstrap, CutWidth, Evaluation, FittedParameter, Place
 from pipeline.evaluate.flags import is_apart
-from pipeline.evaluate.robustness.certificate import ExactLooks
-from pipeline.evaluate.robustness.together import Judged, robustness_of, with_polished
+from pipeline.evaluate.robustness.together import Judged, looks_around, robustness_of, with_polished
 from pipeline.evaluate.robustness.toys import FinalModel, toys_of
 from pipeline.evaluate.rows import place, row, tables
 from pipeline.evaluate.summary import Seconds, summary
@@ -27,7 +33,6 @@ from pipeline.evaluate.yields.outside import outside
 from pipeline.evaluate.yields.purity import all_by_purity
 from pipeline.evaluate.yields.selected import selected
 from pipeline.evaluate.yields.whole import of_all_events
-from pipeline.gradient.halves import of_optimisation
 from pipeline.gradient.loss import described
 from pipeline.gradient.pieces import Piece, Pieces, added
 from pipeline.gradient.sweeps import Executor, FreeValues, forward
@@ -72,9 +77,7 @@ def all_points(
     objectives = objectives_of(config, works[datasets.TRAIN].axes)
     started(config)
     points = all_by_purity(config, executor, works[datasets.TRAIN], points)
-    looks = ExactLooks(
-        config, executor, *of_optimisation(config, works[datasets.TRAIN], objectives.own.judge)
-    )
+    looks = looks_around(config, executor, works[datasets.TRAIN], objectives.own.judge, points[OPTIMISED])
     points, moves = with_polished(looks, points)
     judged = {(point, fold): (Piece(own, points[point]),) for fold, own in works.items() for point in points}
     everything: dict[Point, Pieces] = {}
@@ -139,7 +142,13 @@ def evaluated(
         objective=described(config),
         points={p: at.changed(pseudodata=fitted[p][1] if p in fitted else None) for p, at in places.items()},
         rows=tuple(row(config, *key, judged[key], result, cautious[key]) for key, result in found.items()),
-        bootstrap=_bootstrap(config, executor, found[OPTIMISED, last], compared, objectives),
+        bootstrap=_bootstrap(
+            config,
+            executor,
+            found[OPTIMISED, last],
+            compared,
+            {point: objectives.own.decided(found[point, last].decision) for point in compared},
+        ),
         widths={n: CutWidth(initial=own.initial, final=own.final) for n, own in config.widths.items()},
     )
     workspaces: dict[tuple[str, str], Workspace] = {
@@ -162,6 +171,8 @@ def verdict_in_words(
             f"note: {where}: the final number differs from the one that is optimised: "
             "the likelihood is no parabola there, or a parameter meets a bound; see docs/objectives.md"
         )
+    if result.decision is not None:
+        logger.info(f"note: {where}: {result.decision.line}")
     for missing in result.missing:
         logger.info(f"note: {where}: no number, {missing}")
     if result.fit is not None and result.fit.interval_missing:
@@ -211,11 +222,12 @@ def _bootstrap(
     executor: Executor,
     result: Verdict,
     points: Mapping[Point, Pieces],
-    objectives: Objectives,
+    models: Mapping[Point, ModelPieces],
 ) -> Bootstrap | None:
     """Return the exact objective at start and result on resampled events, the same ones for both, and noise.
 
-    The noise is that of the variations of ``result``, at the optimised point.
+    The noise is that of the variations of ``result``, at the optimised point. What is pruned is as in ``models``, for
+    all replicas of a point.
 
     A replica in which a fit fails, as one may that has emptied a bin, is left out and counted.
     """
@@ -228,7 +240,7 @@ def _bootstrap(
         try:
             templates = {point: added(executor, own, EXACT, replica=replica) for point, own in points.items()}
             resampled.append(templates[OPTIMISED])
-            row = {point: objectives.own.at(templates[point], own) for point, own in points.items()}
+            row = {point: models[point].at(templates[point], own) for point, own in points.items()}
         except FitError as error:
             reasons.append(str(error))
             continue

@@ -16,7 +16,14 @@ from pipeline.data.progress import Reached, kept, reached
 from pipeline.data.record import EpochRecord
 from pipeline.data.written import Written
 from pipeline.evaluate.change import Change, change
-from pipeline.evaluate.evaluation import CutWidth, EvaluatedKind, EvaluatedPoint, Evaluation, Number
+from pipeline.evaluate.evaluation import (
+    CutWidth,
+    EvaluatedKind,
+    EvaluatedPoint,
+    Evaluation,
+    Number,
+    PruningSummary,
+)
 from pipeline.evaluate.flags import Flag, flags_of_all
 from pipeline.evaluate.robustness.brief import (
     CertificateSummary,
@@ -117,6 +124,9 @@ class Summary(Written):
         description="what the uncertainties of the parameters of interest are made of, with hard cuts, by point, fold "
         "and parameter; empty without a model"
     )
+    pruning: dict[Point, dict[Fold, PruningSummary]] = Field(
+        description="what is left out of the systematics with hard cuts, by point and fold; empty without thresholds"
+    )
     versions: dict[str, str] = Field(description="versions of the packages and of Python")
     seconds: Seconds = Field(description="what it took")
     kept_epoch: int | None = Field(
@@ -200,6 +210,7 @@ def summary(
         events={row.fold: row.events for row in evaluation.rows},
         yields=yields_of(config, evaluation),
         breakdown=_breakdowns(evaluation),
+        pruning=evaluation.pruning,
         versions=versions(),
         seconds=seconds,
         kept_epoch=None if evaluation.folds else kept(optimisations[0]).epoch,

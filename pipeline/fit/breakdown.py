@@ -7,7 +7,7 @@ again. Both as in arXiv:2307.04007, sections 2 and 3.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import equinox as eqx
 import jax
@@ -55,6 +55,20 @@ class Breakdown(Written):
     total: float
     groups: dict[str, GroupPart]
     systematics: dict[str, SystematicPart]
+
+    def without(self, names: Collection[str]) -> "Breakdown":
+        """Return the same without parameters that do nothing, and groups of these alone."""
+        if not names:
+            return self
+        left = {
+            group: part.changed(parameters=tuple(own for own in part.parameters if own not in names))
+            for group, part in self.groups.items()
+        }
+        groups = {
+            name: part for name, part in left.items() if part.parameters or not self.groups[name].parameters
+        }
+        systematics = {name: part for name, part in self.systematics.items() if name not in names}
+        return self.changed(groups=groups, systematics=systematics)
 
 
 def breakdown(

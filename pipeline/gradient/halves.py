@@ -26,6 +26,7 @@ from pipeline.errors import FitError
 from pipeline.gradient.compiled import FreeValues
 from pipeline.gradient.loss import Evaluated, Judge
 from pipeline.gradient.work import Work
+from pipeline.likelihood.configured.pruning import Pruned
 from pipeline.templates.axes import Axes, variations_of
 
 BLOCKS = ("first", "second")
@@ -85,26 +86,28 @@ def without_noise(config: Config, axes: Axes, judged: Judge) -> Judge:
         found: Templates = jax.vjp(views, templates)[1](slopes)[0]
         return found
 
-    def evaluate(templates: Templates, parameters: FreeValues) -> Evaluated:
+    def evaluate(templates: Templates, parameters: FreeValues, pruned: Pruned | None) -> Evaluated:
         if not _is_halved(templates, axes):
-            return judged(templates, parameters)
+            return judged.evaluate(templates, parameters, pruned)
         given = jax.tree.map(jnp.asarray, templates)
         together, *halves = views(given)
-        parts = [judged(together, parameters)]
+        parts = [judged.evaluate(together, parameters, pruned)]
         for name, own in zip(BLOCKS, halves, strict=True):
-            parts.append(_half_judged(judged, own, parameters, name))
+            parts.append(_half_judged(judged, own, parameters, pruned, name))
         slopes = tuple(_times(factor, part.slopes) for factor, part in zip(FACTORS, parts, strict=True))
         minimised = sum(factor * part.minimised for factor, part in zip(FACTORS, parts, strict=True))
         direct = [_times(factor, part.direct) for factor, part in zip(FACTORS, parts, strict=True)]
         summed: FreeValues = jax.tree.map(lambda *shares: sum(shares), *direct)
         return Evaluated(parts[0].objective, minimised, pulled_back(given, slopes), summed)
 
-    return evaluate
+    return Judge(evaluate, lambda templates: judged.decide(whole(templates, axes)), judged.pruned)
 
 
-def _half_judged(judged: Judge, templates: Templates, parameters: FreeValues, name: str) -> Evaluated:
+def _half_judged(
+    judged: Judge, templates: Templates, parameters: FreeValues, pruned: Pruned | None, name: str
+) -> Evaluated:
     try:
-        return judged(templates, parameters)
+        return judged.evaluate(templates, parameters, pruned)
     except FitError as error:
         raise FitError(
             f"objective.template_noise, the changes of the {name} half of the events, doubled: {error} Half of the "

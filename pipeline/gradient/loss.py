@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from pipeline.analysis import analysis_of
 from pipeline.config import Config
-from pipeline.config.quantities import Merit
+from pipeline.config.quantities import Merit, UncertaintyPart
 from pipeline.containers import Parameters as Free
 from pipeline.containers import Templates
 from pipeline.data.written import Written
@@ -21,6 +21,7 @@ from pipeline.gradient.suspects import suspects
 from pipeline.gradient.sweeps import Centre, FreeValues
 from pipeline.likelihood import HistFactory
 from pipeline.likelihood.configured.estimates import lacking
+from pipeline.likelihood.configured.pruning import Decision, Pruned
 from pipeline.likelihood.configured.specifier import FitYields, Specifier
 from pipeline.objective import Inputs, Sums, total
 from pipeline.objective.bounds import beyond_bounds
@@ -49,7 +50,30 @@ class Evaluated(NamedTuple):
     direct: FreeValues
 
 
-Judge = Callable[[Templates, FreeValues], Evaluated]
+class Judge(NamedTuple):
+    """The compiled evaluation of templates, with what is pruned of the systematics.
+
+    ``pruned`` is a decision that holds for all templates; without one it is made of each templates' own.
+    """
+
+    evaluate: Callable[[Templates, FreeValues, Pruned | None], Evaluated]
+    decide: Callable[[Templates], Decision | None]
+    pruned: Pruned | None = None
+
+    def __call__(self, templates: Templates, parameters: FreeValues) -> Evaluated:
+        """Return the objective of templates, with its derivatives.
+
+        Raises:
+            FitError: there is none.
+        """
+        own = self.pruned
+        if own is None and (decision := self.decide(templates)) is not None:
+            own = decision.pruned
+        return self.evaluate(templates, parameters, own)
+
+    def decided(self, decision: Decision | None) -> "Judge":
+        """Return the same with a decision that holds."""
+        return self if decision is None else self._replace(pruned=decision.pruned)
 
 
 def centre(config: Config, axes: Axes, specifier: Specifier | None = None) -> Centre:
@@ -78,21 +102,24 @@ def judge(config: Config, axes: Axes, specifier: Specifier | None = None) -> Jud
     specifier = specifier or Specifier.of_run(config, axes)
     objective = config.objective_of_parameters
 
-    def loss(given: _Given, model: HistFactory | None) -> tuple[jax.Array, Any]:
-        in_fit = None if specifier is None or given.in_fit is None else specifier.stacked(given.in_fit)
+    def loss(given: _Given, model: HistFactory | None, pruned: Pruned | None) -> tuple[jax.Array, Any]:
+        in_fit = None
+        if specifier is not None and given.in_fit is not None:
+            in_fit = specifier.stacked(given.in_fit, pruned)
         merit = functools.partial(_merit, config, given.parameters)
         return total(objective, Inputs(model, in_fit, sums(given.others, axes, config), merit))
 
     compiled = eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))
 
-    def evaluate(templates: Templates, parameters: FreeValues) -> Evaluated:
+    def evaluate(templates: Templates, parameters: FreeValues, pruned: Pruned | None) -> Evaluated:
         given = _Given(
             None if specifier is None else specifier.side_by_side(templates),
             _without(templates, specifier),
             parameters if config.objective.is_merit else {},
         )
         model = None if specifier is None else specifier.model
-        (value, result), slopes = compiled(jax.tree.map(jnp.asarray, given), model)
+        traced, tables = jax.tree.map(jnp.asarray, (given, pruned))
+        (value, result), slopes = compiled(traced, model, tables)
         if not (bool(result.converged) and math.isfinite(float(value))):
             raise FitError(
                 f"objective {config.objective.kind}: {_why(config, specifier, axes, templates, result)}"
@@ -100,7 +127,33 @@ def judge(config: Config, axes: Axes, specifier: Specifier | None = None) -> Jud
         found = _by_channel(slopes, specifier, templates)
         return Evaluated(float(result.value), float(value), found, slopes.parameters)
 
-    return evaluate
+    def decide(templates: Templates) -> Decision | None:
+        found = None if specifier is None else specifier.decided(templates)
+        if found is not None:
+            _require_kept(config, found)
+        return found
+
+    return Judge(evaluate, decide)
+
+
+def _require_kept(config: Config, decision: Decision) -> None:
+    """Raise where nothing is left of what the objective is about.
+
+    Raises:
+        FitError: a parameter that it names is pruned, or all of a group whose part of an uncertainty it is.
+    """
+    cure = "lower model.pruning, or give it thresholds of 0 by `pruning` of the systematic"
+    gone = set(decision.gone)
+    for part in config.objective_of_parameters.parts:
+        sources = set(part.sources or ()) if isinstance(part, UncertaintyPart) else set()
+        named = sorted((part.parameter_names - sources) & gone)
+        if named:
+            raise FitError(f"objective {part.kind}: model.pruning leaves nothing of {named[0]!r}; {cure}")
+        if sources and sources <= gone:
+            raise FitError(
+                f"objective {part.kind}: model.pruning leaves nothing of {', '.join(map(repr, sorted(sources)))}, and "
+                f"the part is 0; {cure}"
+            )
 
 
 class _Given(NamedTuple):

@@ -21,6 +21,7 @@ from pipeline.data.record import EpochRecord
 from pipeline.data.written import parsed
 from pipeline.errors import InputError
 from pipeline.gradient.sweeps import FreeValues
+from pipeline.likelihood.configured.pruning import Pruned
 from pipeline.optimise.kept import Best
 from pipeline.optimise.leading import Chosen
 
@@ -33,7 +34,8 @@ class State(NamedTuple):
 
     ``before`` are the parameters one update ago, ``chosen`` the last choice of systematics, where not all are observed,
     ``best`` the best epoch that was checked, where some are. ``start`` is the one that goes on from here, the number of
-    starts where the run is over, and ``begun`` the epoch that it began at.
+    starts where the run is over, and ``begun`` the epoch that it began at. ``pruned`` is what all starts leave out of
+    the systematics, without rows before that is decided; None where nothing may be.
     """
 
     epoch: int
@@ -44,6 +46,7 @@ class State(NamedTuple):
     best: Best | None = None
     start: np.int64 = np.int64(0)
     begun: np.int64 = np.int64(0)
+    pruned: Pruned | None = None
 
     @property
     def within(self) -> int:

@@ -15,14 +15,14 @@ import numpy as np
 
 from pipeline.analysis import Free
 from pipeline.config import Config
-from pipeline.data.record import Check, Counts, EpochRecord, Leading, SweepSeconds
+from pipeline.data.record import Check, Counts, EpochRecord, Leading, PrunedPart, SweepSeconds
 from pipeline.errors import FitError
 from pipeline.gradient.halves import of_optimisation
 from pipeline.gradient.held import HeldTemplates
 from pipeline.gradient.loss import Judge, centre_of, judge
 from pipeline.gradient.sweeps import Centre, Executor, Step, value_and_grad
 from pipeline.gradient.work import Work
-from pipeline.optimise import first_step, kept, leading, starts
+from pipeline.optimise import first_step, kept, leading, pruning, starts
 from pipeline.optimise.checkpoints import Checkpoints, State
 from pipeline.optimise.parameters import scalars
 from pipeline.optimise.schedule import widths_at
@@ -42,6 +42,7 @@ class _Noted(NamedTuple):
     check: Check | None = None
     last_check: Check | None = None
     to_first_order: float = 0.0
+    pruned: tuple[PrunedPart, ...] = ()
 
 
 def each_epoch(
@@ -66,15 +67,20 @@ def each_epoch(
     free = work.problem.analysis.parameters
     work, judged = of_optimisation(config, work, judged or judge(config, work.axes))
     update = update_of(config, free)
-    evaluate, again = centre_of(judged), work.replica is not None  # a replica: the run has been looked at
-    if state.epoch < until and not (again or starts.is_over(config, state)):
+    again = work.replica is not None  # a replica: the run has been looked at
+    if state.epoch >= until or starts.is_over(config, state):
+        return
+    if not again:
         logger.info(first_step.compiling())
+    state, judged, left_out = pruning.begun(config, executor, work, state, judged)
+    evaluate = centre_of(judged)
     while state.epoch < until and not starts.is_over(config, state):
         started = time.perf_counter()
         state, step, at, noted = _evaluated(config, executor, work, state, evaluate, calls)
         if state.epoch == 0 and not again:
             first_step.look(config, executor, work, (state.parameters, at), step)
         state, noted = _checked(config, executor, work, state, step, judged, noted)
+        noted, left_out = noted._replace(pruned=left_out), ()
         before, state = state, update(state, step.gradient)
         noted = noted._replace(to_first_order=to_first_order(before, state, step.gradient))
         if state.best is not None and starts.is_last(config, state):
@@ -251,4 +257,5 @@ def _record(
         start=int(state.start),
         begun=int(state.begun),
         to_first_order=noted.to_first_order,
+        pruned=noted.pruned,
     )

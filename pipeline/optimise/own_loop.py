@@ -19,6 +19,7 @@ from pipeline.gradient.sweeps import Executor, FreeValues, forward, value_and_gr
 from pipeline.gradient.work import Work, prepare_work
 from pipeline.optimise.automatic_widths import with_all_widths
 from pipeline.optimise.parameters import initial_parameters
+from pipeline.optimise.pruning import decision_at
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.fill import EXACT
 
@@ -51,7 +52,10 @@ class Loss(NamedTuple):
                 )
             initial = initial_parameters(config)
             config = with_all_widths(config, work, initial)
-            return cls(config, initial, InProcess(), *of_optimisation(config, work, judge(config, work.axes)))
+            executor = InProcess()
+            work, judged = of_optimisation(config, work, judge(config, work.axes))
+            decision = decision_at(config, executor, work, initial, judged)
+            return cls(config, initial, executor, work, judged.decided(decision))
 
     def value_and_grad(
         self, parameters: Mapping[str, ArrayLike], epoch: int | None = None

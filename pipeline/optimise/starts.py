@@ -56,4 +56,5 @@ def following(config: Config, state: State) -> State:
         best=kept.at_next_start(state.best),
         start=np.int64(number),
         begun=np.int64(state.epoch),
+        pruned=state.pruned,
     )

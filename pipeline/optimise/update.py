@@ -12,6 +12,7 @@ from pipeline.analysis import Free
 from pipeline.config import Config, Optimise
 from pipeline.containers import AnyArray
 from pipeline.gradient.sweeps import FreeValues
+from pipeline.likelihood.configured.pruning import Pruned
 from pipeline.optimise.checkpoints import State
 from pipeline.optimise.kept import unchecked
 from pipeline.optimise.leading import undecided
@@ -22,7 +23,16 @@ Update = Callable[[State, FreeValues], State]
 def initial_state(config: Config, parameters: FreeValues) -> State:
     """Return the state before the first epoch."""
     optimiser = _transformation(config.optimise).init(parameters)
-    return State(0, parameters, optimiser, parameters, undecided(config), unchecked(config, parameters))
+    nothing = np.zeros((0, 0), dtype=bool)
+    return State(
+        0,
+        parameters,
+        optimiser,
+        parameters,
+        undecided(config),
+        unchecked(config, parameters),
+        pruned=Pruned(nothing, nothing) if config.model.is_pruned else None,
+    )
 
 
 def update_of(config: Config, free: Mapping[str, Free]) -> Update:

@@ -8,6 +8,7 @@ from pipeline.fit.contour import Contour
 from pipeline.report.drawn import Cell, Drawn
 from pipeline.report.figures import COLOUR_OF, MARKER_OF, panels_of, settable
 
+HESSIAN = "ellipses of the Hessian"
 STYLES = ("-", "--", "-.", ":")  # of levels, the smallest first
 
 
@@ -35,15 +36,17 @@ def _pairs(evaluation: Evaluation) -> list[_Pair]:
 
 
 def _figure(pair: _Pair) -> Drawn:
-    """Draw the contours of each level, at the optimised point with the ellipse of the Hessian, and the best fits."""
+    """Draw the contours of each level, at the optimised point with the ellipse of the Hessian, and the best fits.
+
+    Of Asimov data both best fits are at the same place: the marker of the initial one is open, and the larger.
+    """
     figure, (axes,) = panels_of(1)
     rows: list[tuple[Cell, ...]] = []
     said = []
     for point, own in pair.found.items():
         colour = COLOUR_OF[point]
-        axes.plot(
-            *own.best, MARKER_OF[point], color=colour, fillstyle="full" if point == OPTIMISED else "none"
-        )
+        filled, size = ("full", 5.0) if point == OPTIMISED else ("none", 10.0)
+        axes.plot(*own.best, MARKER_OF[point], color=colour, fillstyle=filled, markersize=size)
         rows.append((point, "best fit", None, *own.best, None))
         for style, (level, curve) in zip(STYLES, own.curves.items(), strict=False):
             closed = [*curve, curve[0]]
@@ -59,11 +62,12 @@ def _figure(pair: _Pair) -> Drawn:
                 f"{label}: {pair.names[0]} {min(x):.4g} to {max(x):.4g}, {pair.names[1]} {min(y):.4g} to {max(y):.4g}"
             )
             if point == OPTIMISED:
-                hessian = "ellipses of the Hessian" if style == STYLES[0] else None
+                hessian = HESSIAN if style == STYLES[0] else None
                 axes.plot(*ellipse, ":", color="black", linewidth=0.8, label=hessian)
     axes.set_xlabel(settable(pair.names[0]))
     axes.set_ylabel(settable(pair.names[1]))
     axes.margins(0.08)
-    axes.legend()
+    lines = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda own: own[1] == HESSIAN)
+    figure.legend(*zip(*lines, strict=True), loc="outside right upper")  # inside it would lie on a contour
     alt = f"Contours of {' and '.join(pair.names)} around the best fit. {'; '.join(said)}."
     return Drawn(figure, ("parameters", "curve", "level", *pair.names, "is_bound"), rows, alt)

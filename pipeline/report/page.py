@@ -111,6 +111,7 @@ def write(
         "edges_of_folds": _edges_of_folds(evaluation),
         "noise": evaluation.bootstrap.variations if evaluation.bootstrap else (),
         "cautions": _cautions(evaluation),
+        **_pruning(records, evaluation, is_folded=bool(others)),
         "interval": _interval(evaluation),
         "samples": _sample_rows(config, provenances),
         "files": provenances,
@@ -224,6 +225,25 @@ def _edges_of_folds(evaluation: Evaluation) -> dict[str, list[str]]:
 def _cautions(evaluation: Evaluation, *, most: int = 30) -> list[str]:
     """Return cautions at the optimised parameters on the last fold, at most so many of each kind."""
     return cautions.summary(_final(evaluation).cautions, most)
+
+
+def _pruning(
+    records: Sequence[EpochRecord], evaluation: Evaluation, *, is_folded: bool, most: int = 500
+) -> dict[str, object]:
+    """Return the pruned parts of the final model, and how many of them are not those of the optimisation."""
+    final, first = _final(evaluation).pruned, records[0].pruned if records and not is_folded else None
+    if final is None:
+        return {"pruned": (), "pruned_at_start": None, "kept_since": 0, "pruned_since": 0}
+    before, now = (
+        {(part.systematic, part.sample, part.channel, part.part) for part in parts}
+        for parts in (first or (), final.parts)
+    )
+    return {
+        "pruned": sorted(final.parts, key=lambda part: -part.size)[:most],
+        "pruned_at_start": first,
+        "kept_since": len(before - now),
+        "pruned_since": len(now - before),
+    }
 
 
 HOW_FOUND: dict[Method, str] = {

@@ -266,6 +266,18 @@ def test_what_cannot_be_is_refused(run, files):
         exported(plain, prepare_work(run, files, datasets.TRAIN), {})
 
 
+def test_bins_that_start_nowhere_are_told_with_the_start_values(run, tmp_path):
+    text = (Path(gato.__file__)).read_text()
+    assert "def init(" in text
+    (tmp_path / "mine.py").write_text(text.replace("def init(", "def forgotten("))
+    own = run.analysis.model_copy(update={"target": f"{tmp_path}/mine.py:Gato"})
+    message = (
+        r"Gato\.init\(key\) returns no array 'bins_\w+', where the learned bins of channel 'categories' start"
+    )
+    with pytest.raises(ConfigError, match=message):
+        initial_parameters(run.model_copy(update={"analysis": own}))
+
+
 @pytest.mark.parametrize(
     ("learned", "message"),
     [

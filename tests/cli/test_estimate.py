@@ -15,7 +15,7 @@ from pipeline.cli.estimate import stage, words
 from pipeline.cli.estimate.numbers import Estimate
 from pipeline.cli.estimate.pool import Together, shares
 from pipeline.cli.estimate.prediction import Machine, Measured, predicted
-from pipeline.cli.estimate.programs import ChunkSeconds, OfModel, Timed
+from pipeline.cli.estimate.programs import ChunkSeconds, OfModel, Timed, ToySeconds
 from pipeline.cli.estimate.shapes import chunks_in, seen, small_work
 from pipeline.cli.estimate.traffic import Weighing
 from pipeline.cluster import InProcess
@@ -131,6 +131,20 @@ def test_seconds_and_memory_grow_with_the_events(run, folder):
     assert one.seconds.optimise == pytest.approx(jobs + one.compiling + epochs + looks)
     expected = 60.0 + one.seconds.optimise + one.seconds.evaluate
     assert one.core_hours == pytest.approx(expected / 3600)
+
+
+def test_toys_are_counted(run, folder):
+    """The interval and the objective's test, three blocks each, which two workers share; compiling once."""
+    works, shapes = planned(run, folder)
+    machine, made_of = Machine(None, {1: np.inf, 2: np.inf}), made(0.1, shapes)
+    measured = made_of._replace(model=made_of.model._replace(toys=ToySeconds(7.0, 0.5, 1000)), pool=None)
+    changed = run.model_copy(update={"evaluate": run.evaluate.model_copy(update={"toys": 3000})})
+    for workers, rounds in ((1, 3), (2, 2)):
+        without, found = (
+            predicted(changed, works, own, machine, workers).seconds.evaluate
+            for own in (measured._replace(model=made_of.model), measured)
+        )
+        assert found - without == pytest.approx(7.0 + 2 * rounds * 0.5)
 
 
 def test_certificate_polish_and_refits_are_counted(run, folder):

@@ -128,6 +128,18 @@ def test_objectives_of_parts_and_combinations_name_what_is_there(path, objective
         loaded(path, ", group: jets", ", group: jets", f"objective={objective}")
 
 
+def test_sources_may_be_parameters_of_single_bins(path):
+    words = "model.shape_uncertainties=[{name: bins, sample: ttbar, size: 0.1, channels: [4j1b]}]"
+    shape = "model.shapefactors=[{name: free, samples: [wjets], channels: [4j1b]}]"
+    part = "objective={kind: uncertainty_part, sources: [a, bins_4j1b, staterror_4j2b]}"
+    assert loaded(path, "", "", words, part).objective_of_parameters.quantity.sources[1] == "bins_4j1b"
+    for name in ("bins_4j2b", "bins", "free", "staterror_4j3b"):
+        with pytest.raises(ConfigError, match=f"parameter '{name}' is not in the model"):
+            loaded(path, "", "", words, shape, f"objective={{kind: uncertainty_part, sources: [{name}]}}")
+    with pytest.raises(ConfigError, match="parameter 'bins_4j1b' is not in the model"):  # one for each bin
+        loaded(path, "", "", words, "objective={kind: poi_uncertainty, parameter: bins_4j1b}")
+
+
 def test_an_objective_of_a_group_is_one_of_its_parameters(path):
     jets, part = ", group: jets", "{kind: uncertainty_part, group: jets, weight: 2}"
     run = loaded(path, jets, jets, f"objective={{kind: weighted_sum, terms: [{part}, {{kind: cls}}]}}")

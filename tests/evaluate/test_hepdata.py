@@ -16,6 +16,22 @@ from pipeline.evaluate.workspaces.given import given_workspace
 SUMMARY = {
     "objective": {"kind": "poi_uncertainty", "label": "uncertainty", "unit": "pb", "sense": "minimise"},
     "change": {"by": "pyhf", "fold": "held_out", "initial": 60.0, "optimised": 28.5, "value": -0.5},
+    "breakdown": {
+        "optimised": {
+            "train": {"mu": {"total": 1.0, "groups": {}, "systematics": {}}},
+            "held_out": {
+                "mu": {
+                    "total": 5.0,
+                    "groups": {
+                        "data_statistics": {"parameters": [], "impact": 4.0, "traditional": 3.5},
+                        "jets": {"parameters": ["jes"], "impact": 3.0, "traditional": 2.5},
+                        "norm": {"parameters": ["norm"], "impact": None, "traditional": 0.5},
+                    },
+                    "systematics": {},
+                }
+            },
+        }
+    },
 }
 
 
@@ -83,6 +99,15 @@ def test_the_objective_of_a_run_is_a_table(tables):
     assert column(tables["Objective"], "uncertainty [pb]")[0] == [60.0, 28.5]
     points = tables["Objective"]["independent_variables"][0]
     assert [entry["value"] for entry in points["values"]] == ["initial", "optimised"]
+
+
+def test_what_the_uncertainty_is_made_of_is_a_table(tables):
+    """Of the events that the objective's table is of; no number by data of what nothing constrains."""
+    found = tables["Uncertainties on mu"]
+    groups = [entry["value"] for entry in found["independent_variables"][0]["values"]]
+    assert groups == ["data_statistics", "jets", "norm", "total"]
+    assert column(found, "Impact, by data")[0] == [4.0, 3.0, "-", 5.0]
+    assert column(found, "Impact, traditional")[0] == [3.5, 2.5, 0.5, "-"]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # files it leaves open

@@ -127,6 +127,20 @@ def test_a_limit_that_covers_more_is_no_reason_for_doubt(toys):
         assert verdict_of([test], interval)[0] == expected
 
 
+def test_another_seed_draws_other_toys(toys, run):
+    own = run.evaluate.model_copy(update={"toys_seed": 7})
+    other = toys_of(with_limit(run.model_copy(update={"evaluate": own})), InProcess(), WORK, final())
+    assert (toys.seed, other.seed) == (run.evaluate.toys_seed, 7)
+    assert other.bias.value != toys.bias.value
+    assert abs(other.bias.value) < 4 * other.bias.error
+
+
+def test_one_toy_is_none(request):
+    path = request.config.rootpath / "config" / "miniature.yaml"
+    with pytest.raises(ConfigError, match=r"evaluate\.toys.*1 toy has no spread, .*; give 2 or more"):
+        configuration.load(path, ["evaluate.toys=1"])
+
+
 def test_what_is_drawn_is_what_was_counted(toys, run):
     evaluation = contracts.evaluation()
     evaluation = evaluation.changed(robustness=evaluation.robustness.changed(toys=toys))

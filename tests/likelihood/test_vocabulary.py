@@ -193,6 +193,7 @@ def test_the_gradient_of_every_word_over_chunks_is_that_of_the_whole(tmp_path):
                 {"name": "other", **scale, "channels": ["C"], "samples": ["signal"]},
             ],
             "correlations": [{"between": ["scale", "other"], "value": -0.4}],
+            "pruning": {"shape": 1e-9},  # of one bin there is none
             "shape_uncertainties": [{"name": "events", "sample": "signal", "size": "statistical"}],
             "abcd": [
                 {
@@ -206,13 +207,14 @@ def test_the_gradient_of_every_word_over_chunks_is_that_of_the_whole(tmp_path):
         objective={"kind": "poi_uncertainty"},
     )
     run = config.load(path)
+    assert run.model.is_pruned
     assert_chunks_are_the_whole(run, write_columns(run, tmp_path))
 
 
 def test_the_models_of_the_page_are_such():
     """What docs/model.md shows parses, with what a block leaves out."""
     blocks = list(documented.blocks(documented.ROOT / "docs/model.md", "yaml"))
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     mu = {"poi": "mu", "normfactors": [{"name": "mu", "samples": ["signal"]}]}
     for block in blocks:
         assert config.Model.model_validate({**mu, **yaml.safe_load(block)["model"]}).is_fitted
@@ -243,6 +245,13 @@ def test_the_models_of_the_page_are_such():
         (
             {"shape_uncertainties": [{"name": "u", "sample": "top", "size": -0.1}]},
             r"shape_uncertainties\.0\.size",
+        ),
+        *(
+            (
+                {"shape_uncertainties": [{"name": "u", "sample": "top", "size": size}]},
+                r"shape_uncertainties\.0\.size: (?!.*shape_uncertainties).*is no size; give a number above 0, a list",
+            )
+            for size in ("large", [0.1, -0.1], [], True, None, {"A": 0.1})
         ),
         (
             {"shape_uncertainties": [{"name": "u", "sample": "tip", "size": 0.1}]},

@@ -11,7 +11,7 @@ from matplotlib.patches import StepPatch
 
 from pipeline import config as configuration
 from pipeline import report
-from pipeline.data.record import Check
+from pipeline.data.record import Check, PrunedPart
 from pipeline.evaluate.evaluation import (
     Bootstrap,
     FittedParameter,
@@ -20,6 +20,7 @@ from pipeline.evaluate.evaluation import (
     Missing,
     Numbers,
     Place,
+    PrunedModel,
     YieldTables,
 )
 from pipeline.evaluate.yields.selected import Yield, selected
@@ -206,6 +207,39 @@ def test_parts_of_the_uncertainty_and_contours_are_in_the_page(run, tmp_path):
     assert "There are no contours: nor more of these" in page
     require_parts(page)
     require_contours(table(figures / "contours_1.csv"), page)
+
+
+def test_what_is_pruned_is_in_the_page(run, tmp_path):
+    """Parts of the final model, the uncertainty with and without them, and what the optimisation had otherwise."""
+
+    def part(name, channel, size):
+        own = {"sample": "ttbar", "part": "shape", "threshold": 0.01}
+        return PrunedPart(systematic=name, channel=channel, size=size, **own)
+
+    kept, both, since = part("jes", "4j1b", 0.002), part("jes", "4j2b", 0.004), part("jer", "4j2b", 0.0071)
+    found = PrunedModel(
+        parts=(both, since),
+        of=20,
+        gone=("jer",),
+        before={"4j1b": (0.1, 0.2, 0.123456), "4j2b": (0.3, 0.3, 0.3)},
+        after={"4j1b": (0.1, 0.2, 0.1), "4j2b": (0.0, 0.2, 0.3)},
+    )
+    evaluated, records = evaluation_of(run), records_of(**CUTS)
+    rows = tuple(row.changed(pruned=found) for row in evaluated.rows)
+    records[0] = records[0].changed(pruned=(kept, both))
+    path = tmp_path / "report.html"
+    given = evaluated.changed(rows=rows), provenances_of(run)
+    report.write(run, records, *given, page=path, figures=tmp_path / "figures")
+    page = re.sub(r"\s+", " ", path.read_text())
+    assert "leaves out 2 of 20 parts of systematics at the optimised parameters" in page
+    assert "Nothing is left of jer, which the workspace therefore does not have" in page
+    assert (
+        "The optimisation left out 2, decided at its start on training events; 1 of these are in the final"
+        in page
+    )
+    assert '<td>4j1b</td><td class="text">10, 20, 12.3</td> <td class="text">10, 20, 10</td>' in page
+    assert page.index("<td>0.71</td><td>1</td>") < page.index("<td>0.4</td><td>1</td>")  # the largest first
+    assert given[0].pruning["optimised"]["train"].parts == 2
 
 
 def require_parts(page):

@@ -12,6 +12,8 @@ from pipeline.cli.estimate.shapes import ChunkShape, Seen
 from pipeline.config import Config
 from pipeline.data import datasets
 from pipeline.data.datasets import ALL, TRAIN
+from pipeline.evaluate.robustness.toys import experiments_of
+from pipeline.fit.toys import blocks_of
 from pipeline.gradient.work import Work
 
 PER_WORKER = (
@@ -171,8 +173,18 @@ def _evaluate(
     if config.evaluate.refits:
         refit = config.optimise.all_epochs * _epoch(works[TRAIN], measured, machine, workers).whole
         total += config.evaluate.refits * refit
+    total += _toys(config, measured, together, _at_once(machine, workers))
     read = sum(works[fold].events for fold in evaluated_folds(config))
     return total + read * measured.read * together / _at_once(machine, workers)
+
+
+def _toys(config: Config, measured: Measured, together: float, workers: int) -> float:
+    """Return seconds of all toys; the blocks of an experiment are shared, the worker with most of them ends it."""
+    own = measured.model.toys
+    if own is None:
+        return 0.0
+    rounds = -(-len(blocks_of(config.evaluate.toys)) // workers)
+    return own.compiling + experiments_of(config) * rounds * own.block * together
 
 
 def _looks(config: Config) -> int:

@@ -17,6 +17,8 @@ from pipeline.data import datasets
 from pipeline.data.names import POINTS, TRAIN
 from pipeline.errors import FitError
 from pipeline.evaluate.at_point import objectives_of, verdict
+from pipeline.evaluate.robustness.toys import first_block
+from pipeline.fit.toys import blocks_of
 from pipeline.gradient.halves import of_optimisation
 from pipeline.gradient.held import everything
 from pipeline.gradient.loss import centre_of, judge
@@ -24,6 +26,7 @@ from pipeline.gradient.resident import Resident, Share
 from pipeline.gradient.shares import even_templates, forward_share, pullback_share
 from pipeline.gradient.sweeps import FreeValues, forward, pullback
 from pipeline.gradient.work import Group, Problem, Work
+from pipeline.likelihood.workspace import Workspace
 from pipeline.optimise import checkpoints
 from pipeline.optimise.schedule import widths_at
 from pipeline.optimise.update import initial_state, update_of
@@ -48,6 +51,14 @@ class ChunkSeconds(NamedTuple):
     exact: Timed
 
 
+class ToySeconds(NamedTuple):
+    """Of a block of toys: compiling what fits them, and drawing and fitting so many."""
+
+    compiling: float
+    block: float
+    toys: int
+
+
 class OfModel(NamedTuple):
     """What does not grow with the events; the centre is absent where it gave no number, for a reason."""
 
@@ -57,6 +68,7 @@ class OfModel(NamedTuple):
     state_bytes: int
     fits: float
     traffic: tuple[Weighing, Weighing]
+    toys: ToySeconds | None = None  # none are asked for, or there is no workspace to draw them of
 
 
 class _OneShare(Resident):
@@ -116,8 +128,8 @@ def of_model(
     state, update = initial_state(config, parameters), update_of(config, work.problem.analysis.parameters)
     path = folder / "state.npz"
     moved = _timed(lambda: checkpoints.save(path, update(state, gradient), {}), 0.0)
-    fits = 0.0 if found is None else _fits(config, resident, undivided, parameters, found)
-    return OfModel(found, reason, moved.warm, path.stat().st_size, fits, (sweeping, back))
+    fits, toys = (0.0, None) if found is None else _fits(config, resident, undivided, parameters, found)
+    return OfModel(found, reason, moved.warm, path.stat().st_size, fits, (sweeping, back), toys)
 
 
 def own_memory() -> int:
@@ -125,14 +137,26 @@ def own_memory() -> int:
     return int(psutil.Process().memory_full_info().uss)
 
 
-def _fits(config: Config, resident: Resident, work: Work, parameters: FreeValues, known: Timed) -> float:
-    """Return seconds of the fits of ``evaluate``, at all points and folds, without its sweeps."""
+def _fits(
+    config: Config, resident: Resident, work: Work, parameters: FreeValues, known: Timed
+) -> tuple[float, ToySeconds | None]:
+    """Return seconds of the fits of ``evaluate``, at all points and folds, without its sweeps; and those of toys."""
     sweeping = Weighing(resident)
     objectives = objectives_of(config, work.axes)
     started = time.perf_counter()
-    verdict(config, sweeping, work, parameters, objectives, needed=False)
+    found = verdict(config, sweeping, work, parameters, objectives, needed=False)
     once = time.perf_counter() - started - sweeping.seconds - known.compiling
-    return max(0.0, once) * len(POINTS) * len(judged(config))
+    toys = None
+    if config.evaluate.toys and found.workspace is not None:
+        toys = _toys(found.workspace, blocks_of(config.evaluate.toys)[0])
+    return max(0.0, once) * len(POINTS) * len(judged(config)), toys
+
+
+def _toys(spec: Workspace, toys: int) -> ToySeconds:
+    """Return the seconds of a block of toys: the first one compiles."""
+    one = first_block(spec, toys)
+    first, later = seconds_of(one), seconds_of(one)
+    return ToySeconds(max(0.0, first - later), later, toys)
 
 
 def judged(config: Config) -> list[str]:

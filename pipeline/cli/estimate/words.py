@@ -25,6 +25,9 @@ def measured(samples: Mapping[str, Sampled], found: Measured) -> Iterator[str]:
     if found.model.centre is not None:
         centre = found.model.centre
         yield f"likelihood, fit and objective: {centre.warm:.3g} s, and {centre.compiling:.3g} s of compiling"
+    if found.model.toys is not None:
+        toys = found.model.toys
+        yield f"a block of {toys.toys} toys: {toys.block:.3g} s, and {toys.compiling:.3g} s of compiling"
     if found.pool is not None:
         pool = found.pool
         yield (
@@ -56,6 +59,8 @@ def extrapolated(
         )
         each = f"{1e3 * PER_WORKER:.2g} ms of a sweep for each (docs/cluster.md)"
         yield f"more than {most} workers of this machine, {where}; {each}"
+    if found.model.toys is not None:
+        yield f"{config.evaluate.toys} toys of each kind, by the blocks of them, of a model of so few events"
     if config.optimise.leading != "all":
         yield "epochs as if they observed all systematics: with optimise.leading most of them take less"
     if config.alternatives:

@@ -1,5 +1,6 @@
 """Sections of what scales samples: free normalisations, free factors of bins, uncorrelated uncertainties of bins."""
 
+import math
 from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,23 @@ def require_inside(nominal: float, bounds: tuple[float, float]) -> None:
         raise ValueError(f"bounds {list(bounds)} must be two ascending numbers")
     if not low <= nominal <= high:
         raise ValueError(f"nominal {nominal} is outside its bounds {list(bounds)}")
+
+
+def _size(given: object) -> object:
+    """Return a size as it is given; what is none is one error, not one for each of the three kinds.
+
+    Raises:
+        ValueError: it is neither a positive number, nor a list of these, nor ``statistical``.
+    """
+    numbers = given if isinstance(given, list | tuple) and given else [given]
+    are_sizes = all(
+        isinstance(own, int | float) and not isinstance(own, bool) and 0 < own < math.inf for own in numbers
+    )
+    if given != "statistical" and not are_sizes:
+        raise ValueError(
+            f"{given!r} is no size; give a number above 0, a list of such numbers, one for each bin, or statistical"
+        )
+    return given
 
 
 class NormFactor(Section):
@@ -78,11 +96,12 @@ class ShapeUncertainty(Section):
     name: str = Field(min_length=1, description="name of the parameters, one per channel: `name_channel`")
     sample: Name = Field(description="the sample that it affects")
     channels: tuple[Name, ...] | None = CHANNELS
-    size: (
+    size: Annotated[
         Annotated[float, Field(gt=0)]
         | Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
-        | Literal["statistical"]
-    ) = Field(
+        | Literal["statistical"],
+        pydantic.BeforeValidator(_size),
+    ] = Field(
         description="relative size: one number for all bins, or one for each; or `statistical`, that of the "
         "sample's simulated events, which are then not in `mc_statistics`"
     )

@@ -57,6 +57,12 @@ def members_of(group: str, groups: Groups, free: Iterable[str], what: str) -> tu
     return members
 
 
+def measured_of_bins(model: Model, groups: Groups) -> set[str]:
+    """Return the parameters with a constraint term for each bin: of `shape_uncertainties` and of simulated events."""
+    own = {name for word in model.shape_uncertainties for name in groups[word.name]}
+    return own | set(groups.get(MC_STATISTICS, ()))
+
+
 def _require_pois(model: Model) -> None:
     allowed = [entry.name for entry in model.normfactors if entry.name != model.poi]
     for name in model.further_pois:

@@ -9,7 +9,12 @@ from pipeline.config import targets
 from pipeline.config.fit.abcd import Abcd
 from pipeline.config.fit.correlations import Correlation, loadings
 from pipeline.config.fit.factors import NormFactor, ShapeFactor, ShapeUncertainty
-from pipeline.config.fit.systematics import NormalizationSystematic, NormPlusShapeSystematic, Systematic
+from pipeline.config.fit.systematics import (
+    NormalizationSystematic,
+    NormPlusShapeSystematic,
+    Pruning,
+    Systematic,
+)
 from pipeline.config.section import Section
 
 LUMINOSITY = "lumi"
@@ -40,6 +45,10 @@ class Model(Section):
     correlations: tuple[Correlation, ...] = Field(
         default=(),
         description="between systematics; pyhf has the independent parameters that these are sums of",
+    )
+    pruning: Pruning = Field(
+        default=Pruning(),
+        description="which parts of the systematics are too small to be kept (docs/model.md)",
     )
     luminosity_uncertainty: float | None = Field(
         default=None,
@@ -172,6 +181,27 @@ class Model(Section):
         named = systematic.samples is not None or not self.estimate_of(sample, channel)
         return named and systematic.acts_on(sample, channel)
 
+    def thresholds(
+        self, systematic: NormalizationSystematic | NormPlusShapeSystematic
+    ) -> tuple[float, float]:
+        """Return below which relative change yield and shape of a systematic are left out; 0: they never are.
+
+        That of the closure of `abcd`, and one whose constraint term has another width than 1, is never.
+        """
+        if systematic.constraint_width != 1.0:
+            return 0.0, 0.0
+        own, common = systematic.pruning or Pruning(), self.pruning
+        chosen = (
+            (common.normalisation if own.normalisation is None else own.normalisation),
+            (common.shape if own.shape is None else own.shape),
+        )
+        return chosen[0] or 0.0, chosen[1] or 0.0
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether any part of a systematic may be left out."""
+        return any(limit > 0 for own in self.systematics for limit in self.thresholds(own))
+
     def estimate_of(self, sample: str, channel: str | None) -> Abcd | None:
         """Return what estimates a sample in a channel from data, if anything does."""
         return next(
@@ -196,4 +226,5 @@ def _closure(own: Abcd) -> NormalizationSystematic:
         samples=own.samples,
         channels=(own.signal,),
         group=own.name,
+        pruning=Pruning(normalisation=0.0),
     )

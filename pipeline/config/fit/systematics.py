@@ -9,6 +9,24 @@ from pipeline.config.fit.factors import CHANNELS, GROUP, acts
 from pipeline.config.section import Name, Section
 
 
+class Pruning(Section):
+    """Parts of systematics that are left out because they hardly change anything, relative to what they act on."""
+
+    normalisation: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="the change of a sample's yield in a channel is left out where it is below this on both sides; "
+        "absent: 0, or of a systematic that of the model; 0: none is left out",
+    )
+    shape: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="the same of the shape, where in every bin the change relative to the nominal is below this",
+    )
+
+
 class _Systematic(Section):
     """What systematic uncertainties have in common."""
 
@@ -23,12 +41,20 @@ class _Systematic(Section):
         description="standard deviation of its constraint term, `none` for no such term; pyhf knows 1 only: "
         "with anything else the result has no number of pyhf's and no workspace",
     )
+    pruning: Pruning | None = Field(
+        default=None, description="its own thresholds; what is absent is that of `model.pruning`"
+    )
 
     @pydantic.model_validator(mode="after")
     def _positive(self) -> "_Systematic":
         if self.constraint_width != "none" and not self.constraint_width > 0:
             raise ValueError(
                 f"constraint_width {self.constraint_width}, allowed is a positive number or 'none'"
+            )
+        if self.constraint_width != 1.0 and self.pruning is not None:
+            raise ValueError(
+                f"pruning with constraint_width {self.constraint_width}: effects are compared with the thresholds at "
+                "one standard deviation of width 1, so it is never pruned; remove pruning"
             )
         return self
 
@@ -54,6 +80,10 @@ class NormalizationSystematic(_Systematic):
 
     @pydantic.model_validator(mode="after")
     def _two_sided(self) -> "NormalizationSystematic":
+        if self.pruning is not None and self.pruning.shape is not None:
+            raise ValueError(
+                f"pruning: shape {self.pruning.shape} of a Normalization, which has no shape; give normalisation"
+            )
         if self.is_one_sided and not self.one_sided:
             raise ValueError(
                 f"up {self.up} and down {self.down} do not change the yield to opposite sides, so that little or "

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.config import Config
 from pipeline.data import datasets
 from pipeline.data.fingerprint import fingerprint_of
 from pipeline.data.names import OPTIMISED, POLISHED, Fold, Point
@@ -14,9 +15,11 @@ from pipeline.evaluate.robustness.certificate import Certificate, ExactLooks, ce
 from pipeline.evaluate.robustness.polish import Move, polished
 from pipeline.evaluate.robustness.refits import Refits, SavedRefits, refits
 from pipeline.evaluate.robustness.toy_measures import Toys
+from pipeline.gradient.halves import of_optimisation
 from pipeline.gradient.loss import Judge, judge
-from pipeline.gradient.sweeps import FreeValues
+from pipeline.gradient.sweeps import Executor, FreeValues
 from pipeline.gradient.work import Work, prepare_work
+from pipeline.optimise.pruning import decision_at
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +43,16 @@ class Judged(NamedTuple):
     def last(self) -> Fold:
         """The fold that a result is judged on."""
         return [*self.works][-1]
+
+
+def looks_around(
+    config: Config, executor: Executor, train: Work, judged: Judge, result: FreeValues
+) -> ExactLooks:
+    """Return how points around a result are looked at: with what is pruned there, so that none jumps."""
+    work, judged = of_optimisation(config, train, judged)
+    asked = config.evaluate.certificate or config.evaluate.refits
+    decision = decision_at(config, executor, work, result, judged) if asked else None
+    return ExactLooks(config, executor, work, judged.decided(decision))
 
 
 def with_polished(

@@ -4,6 +4,7 @@ What is asymptotic about the final number is that ``-2 ln L`` has the distributi
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import equinox as eqx
@@ -41,7 +42,6 @@ from pipeline.gradient.work import Work
 from pipeline.likelihood import HistFactory
 from pipeline.likelihood.workspace import Workspace
 
-SEED = 20261130  # of all toys: the same in every run, so that two of them differ by their models alone
 CELLS = 40  # of histograms
 
 logger = logging.getLogger(__name__)
@@ -86,18 +86,19 @@ def toys_of(config: Config, executor: Executor, work: Work, final: FinalModel) -
     truth, poi = np.asarray(model.initial, dtype=np.float64), poi_of(model, "evaluate.toys")
     nominal = float(truth[poi])
     run = _Runner(executor, work)
-    own = run(model, ToyExperiment(truth, nominal, count, SEED, 0))
+    seed = config.evaluate.toys_seed
+    own = run(model, ToyExperiment(truth, nominal, count, seed, 0))
     first = _test("t_mu", own, nominal, nominal, chi_squared)
     tests, good = [first], own.converged
     if (asked := _further(config, final.number)) is not None:
-        tests.append(_second(run, model, asked, count))
+        tests.append(_second(run, model, asked, (count, seed)))
     half = np.where(own.sigma > 0, own.sigma, np.nan)
     pulls = ((own.poi - nominal) / half)[good & (own.sigma > 0)]
     interval = share(own.t[good] <= 1.0, ONE_SIGMA)
     verdict, reason = verdict_of(tests, interval)
     found = Toys(
         fold=final.fold,
-        seed=SEED,
+        seed=seed,
         tests=tuple(tests),
         interval=interval,
         bias=mean_of(own.poi[good] - nominal, 0.0),
@@ -105,12 +106,27 @@ def toys_of(config: Config, executor: Executor, work: Work, final: FinalModel) -
         pull_width=width_of(pulls, 1.0) if pulls.size else None,
         at_bound=int(np.sum(good)) - pulls.size,
         pulls=in_cells(pulls, np.linspace(-4.0, 4.0, CELLS + 1), stats.norm.cdf),
-        goodness=None if final.pseudodata is None else _goodness(run, final.pseudodata, count),
+        goodness=None if final.pseudodata is None else _goodness(run, final.pseudodata, (count, seed)),
         verdict=verdict,
         reason=reason,
     )
     logger.info(f"toys: {count} of each kind, the interval covers {100 * interval.value:.1f} %; {reason}")
     return found
+
+
+def experiments_of(config: Config) -> int:
+    """Return how many experiments a run makes: the interval, the objective's test, the pseudodata's best fit."""
+    tested = _further(config, 1.0) is not None
+    return 1 + tested + bool(config.model.pseudodata)
+
+
+def first_block(spec: Workspace, toys: int) -> Callable[[], ToyNumbers]:
+    """Return what draws and fits a block of so many toys of a workspace, by which their cost is measured."""
+    model = HistFactory.from_workspace(spec, check=False)
+    truth = np.asarray(model.initial, dtype=np.float64)
+    nominal = float(truth[poi_of(model, "evaluate.toys")])
+    experiment = ToyExperiment(truth, nominal, toys, 0, 0)
+    return lambda: block(model, experiment, 0)
 
 
 class _Runner(NamedTuple):
@@ -153,12 +169,12 @@ def _second(
     run: _Runner,
     model: HistFactory,
     asked: tuple[Statistic, float, float | None],
-    count: int,
+    drawn: tuple[int, int],
 ) -> ToyTest:
-    """Return the test that the objective makes: toys at the tested value."""
-    statistic, tested, level = asked
+    """Return the test that the objective makes: toys at the tested value, so many of a seed."""
+    (statistic, tested, level), (count, seed) = asked, drawn
     truth = np.asarray(model.initial.at[poi_of(model, "evaluate.toys")].set(tested), dtype=np.float64)
-    own = run(model, ToyExperiment(truth, tested, count, SEED, 1, level is not None))
+    own = run(model, ToyExperiment(truth, tested, count, seed, 1, level is not None))
     if statistic == "q_0" or level is None:
         return _test(statistic, own, tested, tested, half_chi_squared)
     q_a, _ = _expected_q(model, tested)
@@ -199,11 +215,12 @@ def _test(
     )
 
 
-def _goodness(run: _Runner, spec: Workspace, count: int) -> Goodness:
+def _goodness(run: _Runner, spec: Workspace, drawn: tuple[int, int]) -> Goodness:
+    count, seed = drawn
     model = HistFactory.from_workspace(spec, check=False)
     best, value, freedom = observed_goodness(model)
     poi = float(best[poi_of(model, "evaluate.toys")])
-    own = run(model, ToyExperiment(best, poi, count, SEED, 2))
+    own = run(model, ToyExperiment(best, poi, count, seed, 2))
     beyond = share(own.goodness[own.converged] >= value, float(stats.chi2.sf(value, freedom)))
     return Goodness(
         value=value,

@@ -137,7 +137,6 @@ class Correlated(NamedTuple):
 
     norms: Mixing
     shapes: Mixing
-    samples: Int[np.ndarray, " shapes"]  # of the effects with templates
 
     @classmethod
     def of(cls, model: Model, effects: Effects, names: Rows) -> "Correlated | None":
@@ -147,5 +146,4 @@ class Correlated(NamedTuple):
         return cls(
             Mixing.of(effects.norms, names.norms, model.loadings, effects.norm_acts),
             Mixing.of(effects.shapes, names.shapes, model.loadings, effects.shape_acts),
-            np.array([names.sample[sample] for sample, _ in effects.shapes], dtype=int),
         )

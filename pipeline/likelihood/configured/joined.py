@@ -100,6 +100,7 @@ class JoinedChannels:
         except ValueError as error:
             raise ConfigError(f"model.with: {other.path}, joined to the run: {error}") from error
         self.channels: list[JsonObject] = list(other.workspace["channels"])
+        self.structure: Specification = dict(other.templates)
         stacking = self.model.stacking
         self._constant = stacking.stacked(both)
         self._places = stacking.places(own.stacking.by_name(_numbered(own)))

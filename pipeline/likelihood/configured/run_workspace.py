@@ -12,6 +12,7 @@ from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, FitError
 from pipeline.likelihood.configured.estimates import lacking
+from pipeline.likelihood.configured.pruning import Decision
 from pipeline.likelihood.configured.specifier import Specifier
 from pipeline.likelihood.histfactory import HistFactory
 from pipeline.likelihood.stacked import StackedTemplates
@@ -26,12 +27,14 @@ def workspace(
     *,
     specifier: Specifier | None = None,
     pseudodata: bool = False,
+    decision: Decision | None = None,
 ) -> Workspace:
     """Return a pyhf workspace of concrete templates, its observations the Asimov data (every parameter nominal).
 
     Args:
         specifier: of the run, where more workspaces than one are made of it.
         pseudodata: observe those of ``model.pseudodata`` instead.
+        decision: what is pruned; absent: it is decided from these templates.
 
     Raises:
         ConfigError: the model has constraint terms of another width, or none, which a workspace cannot say.
@@ -43,8 +46,10 @@ def workspace(
         raise FitError(reason)
     channels, observations = list[JsonObject](), []
     specifier = specifier or Specifier.of(templates, axes, config)
-    stacked = specifier.stacked(specifier.side_by_side(templates))
-    found = specifier.model.stacking.named(stacked)
+    decision = decision or specifier.decided(templates)
+    pruned = None if decision is None else decision.pruned
+    stacked = specifier.stacked(specifier.side_by_side(templates), pruned)
+    found = specifier.reduced(specifier.model.stacking.named(stacked), pruned)
     for channel in config.regions:
         samples = {name: found[channel][name] for name in config.data.samples}
         entries = [{"name": name, **_json_sample(sample)} for name, sample in samples.items()]
@@ -64,12 +69,13 @@ def workspace(
     }
 
 
-def likelihood(templates: Templates, specifier: Specifier) -> HistFactory:
+def likelihood(templates: Templates, specifier: Specifier, decision: Decision | None = None) -> HistFactory:
     """Return the likelihood of concrete templates with their Asimov data (every parameter nominal) as observations.
 
-    Also of a model that a workspace cannot say.
+    Also of a model that a workspace cannot say. Parameters of which pruning leaves nothing are in it, and do nothing.
     """
-    return _with_templates(specifier.model, specifier.stacked(specifier.side_by_side(templates)))
+    pruned = None if decision is None else decision.pruned
+    return _with_templates(specifier.model, specifier.stacked(specifier.side_by_side(templates), pruned))
 
 
 @eqx.filter_jit

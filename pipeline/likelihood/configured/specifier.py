@@ -25,6 +25,7 @@ from pipeline.data.datasets import NOMINAL
 from pipeline.likelihood.configured.correlated import Correlated, Effects
 from pipeline.likelihood.configured.estimates import estimates_of
 from pipeline.likelihood.configured.joined import JoinedChannels, given
+from pipeline.likelihood.configured.pruning import Decision, EffectArrays, Pruned, Pruner
 from pipeline.likelihood.configured.vocabulary import measurement, structure
 from pipeline.likelihood.histfactory import HistFactory
 from pipeline.likelihood.stacked import StackedTemplates
@@ -83,6 +84,8 @@ class Specifier:
         self._kinds = _kinds(effects.shapes, systematics, axes, names.sample)
         self._constant, self._split = _factors(effects.norms, effects.shapes, systematics)
         self._correlated = Correlated.of(config.model, effects, names)
+        self._shape_samples = np.array([names.sample[sample] for sample, _ in effects.shapes], dtype=int)
+        self._pruner = Pruner(config, effects, systematics, empty, names)
         self._errors = _errors(names.uncertainties, names.sample, names.slices)
         self._relative = _relative(config, names.uncertainties)
         self._estimates = estimates_of(config, names.sample, names.slices)
@@ -121,11 +124,43 @@ class Specifier:
         )
         return Templates(yields, sumw2)
 
-    def stacked(self, found: FitYields) -> StackedTemplates:
-        """Return the arrays of the likelihood; differentiable."""
+    def stacked(self, found: FitYields, pruned: Pruned | None = None) -> StackedTemplates:
+        """Return the arrays of the likelihood, without what is pruned; differentiable."""
+        nominal, sumw2 = self._nominal(found)
+        effects = self._effects(found, nominal)
+        if pruned is not None:
+            effects = effects.without(pruned, self._channels)
+        own, high, low, factors = effects
+        if self._correlated is not None:
+            high, low = self._correlated.shapes.templates(high, low, own)
+            factors = self._correlated.norms.factors(factors)
+        stacked = StackedTemplates(nominal, high, low, factors, self._uncertainties(nominal, sumw2))
+        return stacked if self.joined is None else self.joined.stacked(stacked)
+
+    def decided(self, templates: Templates) -> Decision | None:
+        """Return which parts of systematics are left out of concrete templates; None where no threshold is set."""
+        if not self._pruner.has_thresholds:
+            return None
+        found = self.side_by_side(templates)
+        elsewhere = {} if self.joined is None else self.joined.structure
+        nominal, _ = self._nominal(found)
+        return self._pruner.decided(self._effects(found, nominal), nominal, self._channels, elsewhere)
+
+    def reduced(self, specification: Specification, pruned: Pruned | None) -> Specification:
+        """Return a specification without the modifiers that are left out."""
+        return specification if pruned is None else self._pruner.reduced(specification, pruned)
+
+    def _nominal(
+        self, found: FitYields
+    ) -> tuple[Float[Array, "own_samples bins"], Float[Array, "own_samples bins"]]:
+        """Return nominal templates and squares of their errors, estimates in the place of simulation."""
         nominal, sumw2 = jnp.asarray(found.yields)[self._samples, 0], jnp.asarray(found.sumw2)[self._samples]
         for estimate in self._estimates:
             nominal, sumw2 = estimate.made(nominal, sumw2)
+        return nominal, sumw2
+
+    def _effects(self, found: FitYields, nominal: Float[Array, "own_samples bins"]) -> EffectArrays:
+        """Return the effects of the systematics on the samples."""
         filled = jnp.sum(nominal, axis=0) > 0
         parts = [self._split_of(kind, jnp.asarray(found.yields), nominal, filled) for kind in self._kinds]
         if parts:
@@ -134,12 +169,7 @@ class Specifier:
         else:
             high = low = jnp.zeros((0, nominal.shape[1]), dtype=nominal.dtype)
             hi = lo = jnp.zeros((0, len(self._sizes)), dtype=nominal.dtype)
-        factors = self._norms(hi, lo)
-        if self._correlated is not None:
-            high, low = self._correlated.shapes.templates(high, low, nominal[self._correlated.samples])
-            factors = self._correlated.norms.factors(factors)
-        stacked = StackedTemplates(nominal, high, low, factors, self._uncertainties(nominal, sumw2))
-        return stacked if self.joined is None else self.joined.stacked(stacked)
+        return EffectArrays(nominal[self._shape_samples], high, low, self._norms(hi, lo))
 
     def _split_of(
         self,

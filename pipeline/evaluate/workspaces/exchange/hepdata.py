@@ -48,13 +48,14 @@ def write_hepdata(folder: Path, given: GivenWorkspace, summary: JsonObject | Non
     """Fit a workspace and write the tables of a submission to a folder.
 
     Args:
-        summary: content of a run's ``summary.json``, whose objective is a table of its own.
+        summary: content of a run's ``summary.json``: its objective is a table, and so is what the uncertainty of each
+            parameter of interest is made of.
 
     Raises:
         FitError: the fit did not converge.
         InputError: the summary is none.
     """
-    of_run = [] if summary is None else [_objective(summary)]
+    of_run = [] if summary is None else [_objective(summary), *_breakdowns(summary)]
     tables = [*tables_of(given, fitted(given)), *of_run]
     comment = f"Binned likelihood of {len(given.model.channels)} channels, fitted with Thalweg."
     documents: list[dict[str, Any]] = [{"comment": comment}]
@@ -224,3 +225,36 @@ def _objective(summary: JsonObject) -> Table:
         ) from error
     known = {point: float(number) for point, number in points.items() if number is not None}
     return Table("Objective", described, {"Point": list(known)}, [_column(label, list(known.values()))])
+
+
+def _breakdowns(summary: JsonObject) -> list[Table]:
+    """Return what the uncertainties are made of at the optimised parameters, on the events of the objective's table."""
+    try:
+        fold = summary["change"]["fold"]
+        found = summary.get("breakdown", {}).get("optimised", {}).get(fold, {})
+        return [_breakdown(parameter, fold, own) for parameter, own in found.items()]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"summary, breakdown: {type(error).__name__} {error}: give the summary.json of a run"
+        ) from error
+
+
+def _breakdown(parameter: str, fold: str, found: JsonObject) -> Table:
+    """Return the groups of a breakdown, the total last; ``-`` for the impact by data of what no data constrain."""
+    groups = found["groups"]
+    by_data = [*(own["impact"] for own in groups.values()), found["total"]]
+    traditional = [*(own["traditional"] for own in groups.values()), None]
+    columns = [
+        {
+            "header": {"name": name},
+            "values": [{"value": "-" if value is None else float(value)} for value in values],
+        }
+        for name, values in (("Impact, by data", by_data), ("Impact, traditional", traditional))
+    ]
+    return Table(
+        f"Uncertainties on {parameter}",
+        f"Parts of the uncertainty on {parameter}, optimised analysis, events of the fold {fold}. Those by data "
+        "add up in quadrature to the total, the traditional ones need not.",
+        {"Group": [*groups, "total"]},
+        columns,
+    )
