@@ -27,15 +27,19 @@ def passes_of(column):
 
 
 def main():
-    """Draw two tables of docs/against.json: the median over the seeds, and their range."""
+    """Draw the tables of docs/against.json that searches were run for: the median over the seeds, and their range."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("content", type=Path)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     tables = json.loads(options.content.read_text(encoding="utf-8"))["tables"]
     mpl.rcParams.update({"svg.hashsalt": "thalweg", "font.size": 9, "svg.fonttype": "none"})
-    figure, both = plt.subplots(ncols=2, figsize=(8.4, 3.6), layout="constrained")
-    for axes, (name, (title, label)) in zip(both, PANELS.items(), strict=True):
+    drawn = [name for name in PANELS if sum(bool(row["seeds"]) for row in tables[name]["rows"]) > 2]
+    figure, panels = plt.subplots(
+        ncols=len(drawn), figsize=(4.4 * len(drawn), 3.6), layout="constrained", squeeze=False
+    )
+    for axes, name in zip(panels[0], drawn, strict=True):
+        title, label = PANELS[name]
         columns = [passes_of(column) for column in tables[name]["columns"]]
         rows = {row["label"]: row for row in tables[name]["rows"]}
         for row, (what, colour) in COLOURS.items():
@@ -52,7 +56,7 @@ def main():
         axes.set(xscale="log", xlabel="passes over the training events", ylabel=label, title=title)
         axes.set_xticks([30, 100, 300, 1000], labels=["30", "100", "300", "1000"])
         axes.minorticks_off()
-    both[0].legend(frameon=False, fontsize=8)
+    panels[0, 0].legend(frameon=False, fontsize=8)
     figure.savefig(options.output, metadata={"Date": None})
 
 
