@@ -1,15 +1,25 @@
-"""The main job's parameters by black-box searches with exact cuts: the same events, in passes over them.
+"""Gradients through an analysis against black-box searches: same events, start and exact objective, one thread.
 
-CMA-ES (`cmaes`, of the group `benchmarks`) minimises the same, with exact cuts on training events, from the same start,
-once with the penalties of the configuration and once without; an evaluation is one pass over the events, an epoch of
-gradients two. Values are the objective of exact cuts by our likelihood, which is pyhf's. From the repository, after
-`make`: `.venv/bin/python tests/benchmarks/against_black_box.py` (about 4 minutes).
+A case is an analysis with its free parameters; a search moves them to minimise what the run minimises, with exact cuts
+on training events. An evaluation of a black box is one pass over the training events and one fit, by the run's own
+compiled sweep, in this process, and without the derivative that gradients need. An epoch of gradients, its look at
+exact cuts included, is as many passes as its CPU time is evaluations. Of the best point after so many passes the exact
+objective on training and held-out events is written, with the CPU seconds of search and evaluations, compiling aside.
+From the repository, with the Python of an environment that has the group `benchmarks`, first `ww_12 events`, then
+`python tests/benchmarks/against_black_box.py ww_12 gradients cma --seed 1`; all, and the tables of docs/against.md:
+`snakemake --snakefile workflow/studies/Snakefile --cores all -- against`.
 """
 
 import argparse
+import contextlib
+import json
 import os
+import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.runtime import environment
 
@@ -19,134 +29,233 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
-import cmaes
 import numpy as np
+from black_box_searches import PEERS, SEARCHES, OverBudget, peer
+from exact_problem import Problem, Record
 
+import pipeline
 from pipeline import config
-from pipeline.analysis import analysis_of
 from pipeline.cluster import InProcess
-from pipeline.errors import FitError
-from pipeline.gradient.loss import judge
-from pipeline.gradient.sweeps import forward
-from pipeline.gradient.work import prepare_work
+from pipeline.data import datasets, store
+from pipeline.evaluate.robustness.certificate import ExactLooks, certificate
+from pipeline.evaluate.robustness.polish import polished
 from pipeline.optimise.epochs import each_epoch
-from pipeline.optimise.parameters import initial_parameters
 from pipeline.optimise.update import initial_state
-from pipeline.templates.fill import EXACT
 
 ROOT = Path(__file__).parent.parent.parent
-LOGIT_RANGE = 3.0  # of free bin edges, to either side of their start
+KEPT = Path("results/published/against")  # searches that ended, a file each
+NOTED = (30, 100, 300, 1000)  # passes after which the best so far is written
+NO_FIT = 1e6  # what a search is told where there is no number
+POLISH = ("evaluate.polish=5", "evaluate.certificate=8")
 
 
-class Judge:
-    """The exact objective of one fold, without and with penalties, as a function of the parameters."""
+class Case(NamedTuple):
+    """A configuration and its overrides; how many evaluations a black box has."""
 
-    def __init__(self, settings, columns, fold):
-        self.work, self.executor = prepare_work(settings, columns, fold), InProcess()
-        self.judge = judge(settings, self.work.axes)
-
-    def __call__(self, parameters):
-        """The number to publish, and what is minimised; infinity where there is none."""
-        try:
-            found = self.judge(forward(self.executor, self.work, parameters, EXACT), parameters)
-        except FitError:
-            return np.inf, np.inf
-        return found.objective, found.minimised
+    path: str
+    overrides: tuple[str, ...] = ()
+    budget: int = 1000
 
 
-class Unit:
-    """Parameters as one vector in [0, 1]: cuts in their bounds, the logits of bin edges about their start."""
-
-    def __init__(self, settings):
-        self.free, self.start = analysis_of(settings).parameters, initial_parameters(settings)
-
-    def bounds(self, name):
-        if name in self.free:
-            return self.free[name].bounds
-        return self.start[name] - LOGIT_RANGE, self.start[name] + LOGIT_RANGE
-
-    def vector(self, parameters):
-        parts = []
-        for name, value in sorted(parameters.items()):
-            low, high = self.bounds(name)
-            parts.append(np.ravel((value - low) / (np.asarray(high) - low)))
-        return np.concatenate(parts)
-
-    def parameters(self, vector):
-        found, place = {}, 0
-        for name, value in sorted(self.start.items()):
-            low, high = (np.asarray(bound, dtype=float) for bound in self.bounds(name))
-            size = np.size(value)
-            part = np.clip(vector[place : place + size].reshape(np.shape(value)), 0, 1)
-            found[name], place = low + part * (high - low), place + size
-        return found
+WW = "tests/benchmarks/against/ww.yaml"
+CASES = {
+    "ww_2": Case(WW, ("analysis.options={cuts: 2}", "run=against_ww_2")),
+    "ww_6": Case(WW, ("analysis.options={cuts: 6}", "run=against_ww_6")),
+    "ww_12": Case(WW),
+    "ttbar": Case("config/agc_edges.yaml", budget=300),
+    "network": Case("config/agc_network.yaml", ("analysis.options={weighted: true, hidden: 66}",), 300),
+    "resonance": Case("config/resonance.yaml"),
+}
 
 
-def by_gradient(settings, train, held_out, report):
-    """Epochs as the run has them."""
-    start = initial_state(settings, initial_parameters(settings))
-    work, executor = train.work, train.executor
-    for state, _ in each_epoch(settings, executor, work, start, until=settings.optimise.epochs):
-        if state.epoch % report == 0:
-            row("gradients", 2 * state.epoch, train(state.parameters)[0], held_out(state.parameters)[0])
+def by_search(problem, name, budget, seed):
+    """A black-box search of so many evaluations."""
+    unit, train, used = problem.unit, problem.train, 0
+    if name in PEERS:
+        peer(PEERS[name])  # imported before the clock runs
+    cost, record = train.cost(unit.start), Record(problem.held_out)
+
+    def function(point):
+        nonlocal used
+        if used == budget:
+            raise OverBudget
+        parameters = unit.parameters(np.asarray(point))
+        published, minimised = train(parameters)
+        used += 1
+        record.offer(parameters, published, minimised)
+        if used in NOTED:
+            record.note(used)
+        return minimised if np.isfinite(minimised) else NO_FIT
+
+    with contextlib.suppress(OverBudget):
+        SEARCHES[name](function, unit.point(unit.start), budget, seed)
+    record.end()
+    return {**record.numbers, "passes": used, "evaluation_ms": 1e3 * cost}, record.best
 
 
-def by_search(settings, train, held_out, passes, sigma, seed, penalised):
-    """CMA-ES from the same start."""
-    name = f"CMA-ES, seed {seed}, {'with' if penalised else 'without'} penalties"
-    unit = Unit(settings)
-    mean = unit.vector(unit.start)
-    bounds = np.array([[0.0, 1.0]] * len(mean))
-    search = cmaes.CMA(mean=mean, sigma=sigma, bounds=bounds, seed=seed)
-    best, value, found, used, next_row = np.inf, np.inf, unit.start, 0, 100
-    while used < passes:
-        told = []
-        for _ in range(search.population_size):
-            vector = search.ask()
-            objective, minimised = train(unit.parameters(vector))
-            loss = minimised if penalised else objective
-            used += 1
-            told.append((vector, loss if np.isfinite(loss) else 1e6))
-            if loss < best:
-                best, value, found = loss, objective, unit.parameters(vector)
-        search.tell(told)
-        if used >= next_row:
-            row(name, used, value, held_out(found)[0])
-            next_row *= 2
-    row(name, used, value, held_out(found)[0])
+def by_grid(problem, budget):
+    """For every number of passes the finest grid that it allows; the end is the last one's."""
+    found = {}
+    for number in sorted({*(n for n in NOTED if n < budget), budget}):
+        if number >= 2 ** len(problem.unit.point(problem.unit.start)):
+            own, _ = by_search(problem, "grid", number, 0)
+            ends = {name: value for name, value in own.items() if "." not in name}
+            found |= ends | {f"{name}.{number}": own[name] for name in ("train", "held_out", "seconds")}
+    return found
 
 
-def row(name, passes, train, held_out):
-    print(f"| {name} | {passes} | {train:.2f} | {held_out:.2f} |", flush=True)
+def by_gradients(problem):
+    """The run's own epochs, and the best of those that it looked at."""
+    settings, train, record = problem.settings, problem.train, Record(problem.held_out)
+    cost, state = train.cost(problem.unit.start), initial_state(problem.settings, problem.unit.start)
+    epochs = each_epoch(
+        settings, train.executor, train.work, state, until=settings.optimise.epochs, judged=problem.judged
+    )
+    seconds, found, begun = [], [problem.unit.start], time.process_time()
+    for state, _ in epochs:
+        seconds.append(time.process_time() - begun)
+        found.append(state.best.parameters)
+        begun = time.process_time()
+    seconds[0] = statistics.mean(seconds[1:])  # it compiles
+    spent = np.cumsum([0.0, *seconds])
+    for number in NOTED:
+        epoch = int(np.searchsorted(spent / cost, number, side="right")) - 1
+        record.best = found[epoch]
+        record.published, record.minimised = train(record.best)
+        record.note(number, spent[epoch])
+    record.best = found[-1]
+    record.published, record.minimised = train(record.best)
+    record.end(spent[-1])
+    passes = spent[-1] / cost
+    costs = {"evaluation_ms": 1e3 * cost, "epoch_passes": passes / len(seconds), "passes": passes}
+    sizes = {"parameters": len(problem.unit.point(record.best)), "events": train.work.events}
+    return {**record.numbers, **costs, **sizes, "updates": len(seconds)}, record.best
+
+
+def by_polish(problem, seed):
+    """Gradients, polished by exact steps, and CMA-ES of as many passes; the certificate of the gradients' result."""
+    gradients, best = by_gradients(problem)
+    looks = _Counted(problem)
+    result = polished(looks.looks, best)
+    record, used = Record(problem.held_out), looks.used
+    record.offer(result.parameters, *problem.train(result.parameters))
+    record.end()
+    spent = gradients["passes"] + used
+    ours = {**record.numbers, "passes": spent, "moves": len(result.moves)}
+    cma, found_by_cma = by_search(problem, "cma", round(spent), seed)
+    for own, point in ((gradients, best), (ours, result.parameters), (cma, found_by_cma)):
+        own["difference"], own["difference_error"] = problem.held_out.difference(point, best)
+    proof = certificate(looks.looks, best, problem.held_out.work)
+    found = {"gradients": gradients, "polished": ours, "cma": cma}
+    named = {f"{of}.{name}": value for of, own in found.items() for name, value in own.items()}
+    looked = {"passes": looks.used - used, "points": proof.evaluations, "better": len(proof.better)}
+    return named | {f"certificate.{name}": float(value) for name, value in looked.items()}
+
+
+class _Counted:
+    """Exact looks at training events, counted: each one pass and fit, those of replicas too."""
+
+    def __init__(self, problem):
+        self.used = 0
+
+        def judged(templates, parameters):
+            self.used += 1
+            return problem.judged(templates, parameters)
+
+        self.looks = ExactLooks(problem.settings, InProcess(), problem.train.work, judged)
+
+
+def events(case, settings, cores):
+    """Make the columns of a case by the workflow; the numbers of events, and the start's exact objective."""
+    targets = [str(path) for _, path in columns_of(settings)]
+    overrides = json.dumps([*case.overrides])
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "snakemake", "--nolock", "--rerun-incomplete", "--cores", str(cores)),
+            *("--configfile", case.path, "--config", f"set={overrides}", "--", *targets),
+        ],
+        check=True,
+        cwd=ROOT,
+    )
+    problem = Problem(settings, columns_of(settings))
+    numbers = {"parameters": len(problem.unit.point(problem.unit.start))}
+    for name, own in (("train", problem.train), ("held_out", problem.held_out)):
+        numbers |= {name: own(problem.unit.start)[0], f"{name}_events": own.work.events}
+    return numbers | {"held_out_error": problem.held_out.error(problem.unit.start)}
+
+
+def columns_of(settings):
+    """Samples and column files of a run, made or not."""
+    folder = store.Folder(settings.run)
+    return [(job.sample, Path(folder.columns(job.name))) for job in datasets.columns_jobs(settings)]
+
+
+def made(given, search, problem):
+    """What a search leaves, by name; of one that ended before, what it left."""
+    budget = given.passes or CASES[given.case].budget
+    if search == "gradients":
+        return by_gradients(problem)[0]
+    if search == "polish":
+        return by_polish(problem, given.seed)
+    return by_grid(problem, budget) if search == "grid" else by_search(problem, search, budget, given.seed)[0]
+
+
+def settings_of(given):
+    """The run of a case."""
+    case = CASES[given.case]
+    return config.load(
+        ROOT / case.path, [*case.overrides, *given.set, *POLISH, f"optimise.seed={given.seed}"]
+    )
+
+
+def prepared(given, settings):
+    """The problem of a case, whose columns are there."""
+    columns = columns_of(settings)
+    missing = [str(path) for _, path in columns if not path.exists()]
+    if missing:
+        raise SystemExit(f"{missing[0]} is not there; run this script with `{given.case} events` first")
+    return Problem(settings, columns)
+
+
+def numbers_of(given):
+    """The numbers of all searches, each made once and kept in a file of its own."""
+    settings = settings_of(given)
+    if given.searches == ["events"]:
+        return events(CASES[given.case], settings, given.cores)
+    found, problem = {}, None
+    for search in given.searches:
+        path = KEPT / f"{given.case}_{search}_{given.seed}.json"
+        of = {
+            "passes": given.passes or CASES[given.case].budget,
+            "set": given.set,
+            "version": pipeline.__version__,
+        }
+        kept = store.read_json(path) if path.exists() else {}
+        if kept.get("of") != of:
+            problem = problem or prepared(given, settings)
+            kept = {"of": of, "numbers": {n: float(v) for n, v in made(given, search, problem).items()}}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            store.write_json(path, kept)
+        for name, value in kept["numbers"].items():
+            print(f"{search}.{name}: {value:.6g}", flush=True)
+        found |= {f"{search}.{name}": value for name, value in kept["numbers"].items()}
+    return found
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--config", type=Path, default=ROOT / "config" / "resonance.yaml")
-    options.add_argument("--passes", type=int, default=3000)
-    options.add_argument("--seeds", type=int, nargs="*", default=[1, 2])
-    options.add_argument("--sigma", type=float, default=0.15)
+    options.add_argument("case", choices=CASES)
+    options.add_argument("searches", nargs="+", choices=["events", "gradients", "polish", *SEARCHES])
+    options.add_argument("--passes", type=int, help="evaluations of a black box; absent: those of the case")
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--cores", type=int, default=1, help="for making the events")
     options.add_argument("--set", nargs="*", default=[])
+    options.add_argument("--output", type=Path)
     given = options.parse_args()
-    settings = config.load(given.config, given.set)
-    folder = ROOT / "results" / settings.run / "columns"
-    columns = [(path.parent.name, path) for path in sorted(folder.glob("*/*.parquet"))]
-    if not columns:
-        raise SystemExit(f"{folder} has no column files; run `make` first")
-    train, held_out = (Judge(settings, columns, fold) for fold in ("train", "held_out"))
-    print(
-        "| search | passes over the events | exact, training | exact, held-out |\n| --- | --- | --- | --- |"
-    )
-    start = initial_parameters(settings)
-    row("start", 0, train(start)[0], held_out(start)[0])
-    began = time.perf_counter()
-    by_gradient(settings, train, held_out, report=10)
-    print(f"gradients: {time.perf_counter() - began:.0f} s", flush=True)
-    for seed in given.seeds:
-        for penalised in (True, False):
-            began = time.perf_counter()
-            by_search(settings, train, held_out, given.passes, given.sigma, seed, penalised)
-            print(f"CMA-ES: {time.perf_counter() - began:.0f} s", flush=True)
+    os.chdir(ROOT)
+    found = numbers_of(given)
+    if given.output:
+        store.write_json(given.output, {name: float(value) for name, value in found.items()})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The list of published numbers and the tables of the docs made of the results."""
+"""The lists of published numbers and the tables of the docs made of the results."""
 
 import importlib.util
 import json
@@ -26,9 +26,9 @@ def published(root):
     return module
 
 
-@pytest.fixture(scope="module")
-def listed(root):
-    return yaml.safe_load((root / "workflow/studies/published.yaml").read_text())
+@pytest.fixture(scope="module", params=["published", "against"])
+def listed(root, request):
+    return yaml.safe_load((root / f"workflow/studies/{request.param}.yaml").read_text())
 
 
 def write(folder, name, seeds):
@@ -46,6 +46,7 @@ def test_every_study_is_a_run_that_can_be_read(root, listed):
             assert "config" in listed["studies"][study["scan"]], name
         else:
             assert (root / study["script"].split()[0]).is_file(), name
+        assert study.get("after", name) in listed["studies"], name
 
 
 def test_every_row_is_of_a_study_and_as_wide_as_its_table(listed):
@@ -98,9 +99,9 @@ def test_the_best_point_of_a_scan(published):
     }
 
 
-def test_the_pages_are_those_of_the_results(root, published):
-    """docs/published.json and the tables of docs/ belong together."""
-    results = root / "docs" / "published.json"
-    content = json.loads(results.read_text())
+@pytest.mark.parametrize("name", ["published", "against"])
+def test_the_pages_are_those_of_the_results(root, published, name):
+    """docs/published.json, docs/against.json and the tables of docs/ belong together."""
+    content = json.loads((root / "docs" / f"{name}.json").read_text())
     for page in published.pages(root / "docs"):
         assert page.read_text() == published.with_tables(page.read_text(), content), page

@@ -1,4 +1,4 @@
-# The list of studies, and the input functions of the rules.
+# The lists of studies, and the input functions of the rules.
 import functools
 import shlex
 
@@ -9,23 +9,29 @@ include: "../rules/tools.smk"
 
 
 STUDIES = CLONE / "workflow/studies"
-LIST = STUDIES / "published.yaml"
+LISTS = {name: STUDIES / f"{name}.yaml" for name in ("published", "against")}
 NUMBERS = "results/published/{study}_{seed}.json"
 
 
 @functools.cache
-def studies():
-    """The list, by name."""
-    return explained(configuration.read_yaml, LIST, "list of studies")["studies"]
+def studies(listed):
+    """The studies of one list, by name."""
+    content = explained(configuration.read_yaml, LISTS[listed], "list of studies")
+    return content["studies"]
+
+
+def list_of(wildcards):
+    """Which list has a study."""
+    for listed in LISTS:
+        if wildcards.study in studies(listed):
+            return LISTS[listed]
+    known = ", ".join(name for listed in LISTS for name in studies(listed))
+    raise WorkflowError(f"no study {wildcards.study!r}; there are {known}")
 
 
 def of(wildcards):
-    """One study of the list."""
-    if wildcards.study not in studies():
-        raise WorkflowError(
-            f"{LIST} has no study {wildcards.study!r}; it has {', '.join(studies())}"
-        )
-    return studies()[wildcards.study]
+    """One study of its list."""
+    return studies(list_of(wildcards).stem)[wildcards.study]
 
 
 def cores_of(wildcards):
@@ -38,20 +44,26 @@ def fingerprint_of(wildcards):
     return fingerprint(of(wildcards))
 
 
-def all_numbers(wildcards):
-    """A file per study and seed, of those whose data are on this machine."""
-    return [
-        NUMBERS.format(study=name, seed=seed)
-        for name, study in studies().items()
-        if Path(study.get("data", ".")).exists()
-        for seed in range(1, study.get("seeds", 1) + 1)
-    ]
+def all_numbers(listed):
+    """A file per study and seed of a list, of those whose data are on this machine."""
+
+    def files(wildcards):
+        return [
+            NUMBERS.format(study=name, seed=seed)
+            for name, study in studies(listed).items()
+            if Path(study.get("data", ".")).exists()
+            for seed in range(1, study.get("seeds", 1) + 1)
+        ]
+
+    return files
 
 
 def what_a_study_needs(wildcards):
-    """A scan goes over the events of another study's run."""
-    scanned = of(wildcards).get("scan")
-    return [NUMBERS.format(study=scanned, seed=wildcards.seed)] if scanned else []
+    """A scan goes over the events of another study's run; a script may begin after another one has made its events."""
+    study = of(wildcards)
+    if "scan" in study:
+        return [NUMBERS.format(study=study["scan"], seed=wildcards.seed)]
+    return [NUMBERS.format(study=study["after"], seed=1)] if "after" in study else []
 
 
 def python(wildcards, threads):

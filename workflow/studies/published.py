@@ -37,7 +37,7 @@ def study(listed: Mapping[str, Any], name: str, seed: int, cores: int) -> dict[s
     """Run a study; the command that a user types for it, and its numbers."""
     own = listed["studies"][name]
     if "script" in own:
-        return _script(own["script"], FOLDER / f"{name}_{seed}.output.json")
+        return _script(own["script"].replace("{seed}", str(seed)), FOLDER / f"{name}_{seed}.output.json")
     if "scan" in own:
         return _scan(listed["studies"][own["scan"]], own, name, seed, cores)
     path, overrides = _of_run(own, name, seed)
@@ -147,9 +147,12 @@ def _plain(kind: str, value: float) -> float:
 def collected(listed: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Every table of the list, its cells filled from the files in `folder`."""
     return {
-        "command": "snakemake --snakefile workflow/studies/Snakefile --cores all",
+        "command": listed.get("command", "snakemake --snakefile workflow/studies/Snakefile --cores all"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {package: importlib.metadata.version(package) for package in VERSIONS},
+        "versions": {
+            package: importlib.metadata.version(package)
+            for package in (*VERSIONS, *listed.get("versions", ()))
+        },
         "tables": {
             name: {
                 "columns": list(table["columns"].values()),
