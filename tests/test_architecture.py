@@ -19,7 +19,8 @@ ORDER = [
 ]
 # The same inside each folder. Those of `analyses` import at most one another.
 INSIDE = {
-    "analysis": "assign clusters learned_bins declarations theory benchmarks systematics weights lookups contract resolution initial",
+    "analysis": "assign clusters learned_bins declarations theory benchmarks systematics weights lookups contract"
+    " resolution initial",
     "cli": "progress signals reference options point tables estimate check starter verbs command main run",
     "cli/check": "findings declared events folds cut_values bounds shared_events observed stage",
     "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",
@@ -35,7 +36,7 @@ INSIDE = {
     " column_file normalisation provenance fingerprint run_files",
     "evaluate": "variation_noise robustness evaluation yields change flags summary by_pyhf at_point rows"
     " stage cross_fitting hist_objects histograms scan workspaces",
-    "evaluate/by_pyhf": "state conditional covariance objectives interval fit",
+    "evaluate/by_pyhf": "state conditional coefficients covariance objectives interval fit",
     "evaluate/robustness": "certificate polish refits toy_measures toys together brief",
     "evaluate/yields": "thin selected whole outside purity",
     "evaluate/workspaces": "given results fits beside exchange",
@@ -57,7 +58,8 @@ INSIDE = {
     "report": "drawn figures live templates robustness contours toys page watch crate",
     "simulate": "generate in_memory program pythia",
     "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
-    "templates": "binning axes polynomial shapes running_medians smoothing surrogate variations blocks fill varied cautions",
+    "templates": "binning axes polynomial shapes running_medians smoothing surrogate variations blocks fill varied"
+    " cautions",
 }
 MOST_ENTRIES = 20  # of the package and of each folder, besides __init__ and __main__
 MODULE_LINES, FUNCTION_LINES, MEDIAN_MODULE, MEDIAN_FUNCTION = 300, 60, 160, 12

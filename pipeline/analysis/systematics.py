@@ -12,7 +12,7 @@ from typing import Any
 from jaxtyping import Array, Float
 
 from pipeline.analysis.declarations import WEIGHT, shape_of, shaped, short
-from pipeline.analysis.theory import components_of
+from pipeline.analysis.theory import Components
 from pipeline.config.fit.theory import Monomial, component, is_component, monomials
 from pipeline.containers import AnyArray, Columns, Parameters
 from pipeline.data.datasets import NOMINAL
@@ -109,26 +109,28 @@ def declared(analysis: Any) -> dict[str, Variation]:
 def _components(analysis: Any, found: Mapping[str, Variation]) -> dict[str, Variation]:
     """Return the components of the nominal weights and of those of each variation, by the monomials of the theory."""
 
+    parts = Components(analysis)
+
     def of_nominal(p: Parameters, c: Columns, relax: Relaxed | Exact) -> dict[str, AnyArray]:
-        return {component(NOMINAL, m): array for m, array in components_of(analysis, c).items()}
+        return {component(NOMINAL, m): array for m, array in parts(c).items()}
 
     own = monomials(analysis.theory)
     names = [component(NOMINAL, monomial) for monomial in own]
     made: dict[str, Variation] = {name: WeightFactor(of_nominal, name) for name in names}
     for name, variation in found.items():
         for monomial in own:
-            made[component(name, monomial)] = _component(analysis, variation, monomial)
+            made[component(name, monomial)] = _component(parts, variation, monomial)
     return made
 
 
-def _component(analysis: Any, variation: Variation, monomial: Monomial) -> Variation:
+def _component(parts: Components, variation: Variation, monomial: Monomial) -> Variation:
     """Return a variation of the events with what a monomial multiplies as their weight."""
     if isinstance(variation, WeightFactor):
 
         def factor(p: Parameters, c: Columns, relax: Relaxed | Exact) -> AnyArray:
             made: Any = variation.factor(p, c, relax)
             own = made if variation.entry is None else made[variation.entry]
-            return own * components_of(analysis, c)[monomial]
+            return own * parts(c)[monomial]
 
         return WeightFactor(factor)
 
@@ -136,7 +138,7 @@ def _component(analysis: Any, variation: Variation, monomial: Monomial) -> Varia
         made: Any = variation.changed(Columns(dict(columns.arrays)))
         arrays = made.arrays if isinstance(made, Columns) else made
         all_of_it = Columns({**columns.arrays, **arrays})
-        weight = all_of_it.weight * components_of(analysis, all_of_it)[monomial]
+        weight = all_of_it.weight * parts(all_of_it)[monomial]
         return {**arrays, WEIGHT: weight.astype(columns.weight.dtype)}
 
     return Transform(change)

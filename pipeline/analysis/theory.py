@@ -6,7 +6,7 @@ are polynomials of degree 2: the sum over events of what a monomial multiplies i
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -114,6 +114,43 @@ def components_of(analysis: Any, columns: Columns) -> dict[Monomial, Float[Array
     return found
 
 
+class Components:
+    """``components_of`` of an analysis, not again while what ``theory_weight`` reads are the same arrays.
+
+    A variation of what is measured leaves the truth alone: one program makes the components of all.
+    """
+
+    def __init__(self, analysis: Any):
+        self._analysis = analysis
+        self._seen: list[tuple[dict[str, AnyArray], dict[Monomial, Float[Array, " events"]]]] = []
+
+    def __call__(self, columns: Columns) -> dict[Monomial, Float[Array, " events"]]:
+        """Return the components at some columns."""
+        for read, found in self._seen:
+            if all(columns.arrays[name] is array for name, array in read.items()):
+                return found
+        recorded = _Recorded(columns.arrays)
+        found = components_of(self._analysis, Columns(recorded))
+        self._seen.append(({name: columns.arrays[name] for name in recorded.read}, found))
+        return found
+
+
+class _Recorded(dict[str, Any]):
+    """Arrays by name that know which were read; all, where they were looked through."""
+
+    def __init__(self, arrays: Mapping[str, Any]):
+        super().__init__(arrays)
+        self.read: set[str] = {WEIGHT}
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+    def __iter__(self) -> Iterator[str]:
+        self.read |= self.keys()
+        return super().__iter__()
+
+
 def weight_at(analysis: Any, coefficients: Mapping[str, Any], columns: Columns) -> Float[Array, " events"]:
     """Return the factor on the weights at coefficients.
 
@@ -165,6 +202,6 @@ def weight_fault(analysis: Any, columns: Mapping[str, AnyArray]) -> str | None:
             number = int(np.argmax(apart))
             return (
                 f"{where} is {found[number]:g} at {at} for an event for which a polynomial of degree 2 is "
-                f"{expected[number]:g}; templates are polynomials where the amplitude is linear in the coefficients only"
+                f"{expected[number]:g}; templates are such polynomials where the amplitude is linear in coefficients"
             )
     return None

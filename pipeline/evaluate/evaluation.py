@@ -116,11 +116,24 @@ class Missing(Written):
         return f"{self.kind}{'' if self.model is None else f' by {self.model!r}'}: {self.reason}"
 
 
+class AtCoefficients(Written):
+    """-2 ln L with the coefficients fixed and all else fitted, by our likelihood and by pyhf.
+
+    ``density_apart`` is the difference of the two ln L at the parameters that pyhf found.
+    """
+
+    coefficients: dict[str, float]
+    ours: float
+    pyhf: float
+    density_apart: float
+
+
 class EvaluatedPoint(Numbers):
     """What a point is worth on a fold of so many preselected events; no ``fit`` where pyhf has none.
 
     ``breakdowns`` are those of the parameters of interest, by name, in the fit with hard cuts; where there are none,
-    ``breakdown_missing`` says why. ``contours`` are those of each pair of them.
+    ``breakdown_missing`` says why. ``contours`` are those of each pair of them. ``at_coefficients`` compares a model
+    with coefficients of a theory, whose number is that of our likelihood, with pyhf where these are fixed.
     """
 
     point: Point
@@ -135,6 +148,7 @@ class EvaluatedPoint(Numbers):
     breakdown_missing: str = ""
     contours: tuple[Contour, ...] = ()
     contours_missing: str = ""
+    at_coefficients: tuple[AtCoefficients, ...] = ()
 
 
 class Place(Written):

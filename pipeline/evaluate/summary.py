@@ -16,7 +16,14 @@ from pipeline.data.progress import Reached, kept, reached
 from pipeline.data.record import EpochRecord
 from pipeline.data.written import Written
 from pipeline.evaluate.change import Change, change
-from pipeline.evaluate.evaluation import CutWidth, EvaluatedKind, EvaluatedPoint, Evaluation, Number
+from pipeline.evaluate.evaluation import (
+    AtCoefficients,
+    CutWidth,
+    EvaluatedKind,
+    EvaluatedPoint,
+    Evaluation,
+    Number,
+)
 from pipeline.evaluate.flags import Flag, flags_of_all
 from pipeline.evaluate.robustness.brief import (
     CertificateSummary,
@@ -117,6 +124,10 @@ class Summary(Written):
         description="what the uncertainties of the parameters of interest are made of, with hard cuts, by point, fold "
         "and parameter; empty without a model"
     )
+    at_coefficients: dict[Fold, tuple[AtCoefficients, ...]] = Field(
+        description="at the optimised point, -2 ln L with coefficients of a theory fixed, by the project's own "
+        "likelihood and by pyhf; empty without such coefficients",
+    )
     versions: dict[str, str] = Field(description="versions of the packages and of Python")
     seconds: Seconds = Field(description="what it took")
     kept_epoch: int | None = Field(
@@ -200,6 +211,11 @@ def summary(
         events={row.fold: row.events for row in evaluation.rows},
         yields=yields_of(config, evaluation),
         breakdown=_breakdowns(evaluation),
+        at_coefficients={
+            row.fold: row.at_coefficients
+            for row in evaluation.rows
+            if row.point == OPTIMISED and row.at_coefficients
+        },
         versions=versions(),
         seconds=seconds,
         kept_epoch=None if evaluation.folds else kept(optimisations[0]).epoch,

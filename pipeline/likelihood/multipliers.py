@@ -24,7 +24,8 @@ class Multipliers(eqx.Module):
     """Rows of channel-wide factors, and tables of those that act bin by bin.
 
     ``factor_*`` are the rows of the normsys, then those of lumi and normfactor, for which ``scale_acts`` says in which
-    channels they act, then those of coefficients, whose difference to ``origin`` is taken to ``power``; ``factor_rows`` holds the rows of each sample, filled up with their number. ``free`` holds the
+    channels they act, then those of coefficients, whose difference to ``origin`` is taken to ``power``; ``factor_rows``
+    holds the rows of each sample, filled up with their number. ``free`` holds the
     shapefactor, ``gamma`` the eliminated parameter of each bin, layer upon layer where there are several, filled up
     with the number of parameters; ``gamma_acts`` says which samples a gamma multiplies, ``gamma_term`` which its
     constraint term is. ``kept`` lists the parameters that are not eliminated, ``position`` is the place of each

@@ -43,9 +43,11 @@ class Polynomial(NamedTuple):
         value, where = self.nominal, np.zeros((len(self.nominal), len(box)))
         for face in itertools.product((0, 1, None), repeat=len(box)):
             points = np.stack([self._stationary(number, face, box) for number in range(len(self.nominal))])
+            inside = np.all((points >= box[:, 0]) & (points <= box[:, 1]), axis=1)
+            points = np.where(inside[:, None], points, 0.0)
             found = np.array([self.bin(number).at(point)[0] for number, point in enumerate(points)])
-            inside = np.all((points >= box[:, 0]) & (points <= box[:, 1]), axis=1) & (found < value)
-            value, where = np.where(inside, found, value), np.where(inside[:, None], points, where)
+            lower = found < value
+            value, where = np.where(lower, found, value), np.where(lower[:, None], points, where)
         return value, where
 
     def bin(self, number: int) -> "Polynomial":
@@ -55,7 +57,7 @@ class Polynomial(NamedTuple):
     def _stationary(
         self, number: int, face: Sequence[int | None], box: Float[np.ndarray, "coefficients 2"]
     ) -> Float[np.ndarray, " coefficients"]:
-        """Return where a bin's yield is stationary with some coefficients at an end of the box; outside without such."""
+        """Return where a bin is stationary with some coefficients at an end of the box; infinite without such."""
         free = [i for i, side in enumerate(face) if side is None]
         point = np.array([0.0 if side is None else box[i, side] for i, side in enumerate(face)])
         if free:

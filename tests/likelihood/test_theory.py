@@ -183,7 +183,7 @@ def test_fits_and_contours_find_the_coefficients(run, made):
 
 def test_templates_are_differentiable_to_every_component(run, found, made):
     """The likelihood's derivative with respect to each template against finite differences."""
-    axes, templates = found
+    _, templates = found
     specifier, model = made
     point = model.initial + 0.1
     side = specifier.side_by_side(templates)

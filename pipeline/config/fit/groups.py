@@ -62,7 +62,8 @@ def _require_pois(model: Model) -> None:
     for name in model.further_pois:
         if name not in allowed:
             raise ValueError(
-                f"model.further_pois: {name!r} is not one of the normfactors, or of theory, but the POI, {allowed}; name one of these"
+                f"model.further_pois: {name!r} is not one of the normfactors, or of theory, but the POI, {allowed}; "
+                "name one of these"
             )
     if len(set(model.further_pois)) < len(model.further_pois):
         raise ValueError(f"model.further_pois: {list(model.further_pois)} name one twice; name each once")

@@ -28,8 +28,8 @@ class Model(Section):
     poi: str = Field(default="", description="parameter of interest: one of the norm factors, or of `theory`")
     further_pois: tuple[str, ...] = Field(
         default=(),
-        description="other norm factors, or coefficients of `theory`, of interest: evaluation and report have the uncertainty of each, and contours "
-        "of each pair; pyhf knows `poi` alone",
+        description="other norm factors, or coefficients of `theory`, of interest: evaluation and report have the "
+        "uncertainty of each, and contours of each pair; pyhf knows `poi` alone",
     )
     normfactors: tuple[NormFactor, ...] = Field(default=(), description="free normalisations, at least one")
     theory: tuple[TheoryCoefficient, ...] = Field(

@@ -1,7 +1,7 @@
 """Section of the coefficients of a theory: parameters of the fit in which templates are polynomials of degree 2.
 
-With c the coefficients less their nominal values, ``T(c) = T_0 + sum_i c_i T_i + sum_(i<=j) c_i c_j T_ij``. The index of
-T names its monomial, ``c_w`` or ``c_w*c_b``; the templates of all but T_0 are further rows, named with an ``@``.
+With c the coefficients less their nominal values, ``T(c) = T_0 + sum_i c_i T_i + sum_(i<=j) c_i c_j T_ij``. The index
+of T names its monomial, ``c_w`` or ``c_w*c_b``; the templates of all but T_0 are further rows, named with an ``@``.
 """
 
 import itertools
