@@ -2,7 +2,7 @@
 
 The events of ``contact_interaction`` carry the truth, so that their weights are functions of the coefficients. The
 detector smears momenta as that of the embedded data set does those of muons; one background has neither the operator
-nor an asymmetry. The observable is the logarithm of the score that the matrix element has at the measured kinematics, or
+nor an asymmetry. The observable is the logarithm of the score by the matrix element at the measured kinematics, or
 that with a network added, which starts at nothing: then the optimisation begins at the score. docs/theory.md.
 """
 

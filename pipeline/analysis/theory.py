@@ -6,7 +6,7 @@ are polynomials of degree 2: the sum over events of what a monomial multiplies i
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from pipeline.config.fit.theory import Monomial, TheoryCoefficient
 from pipeline.containers import AnyArray, Columns, Parameters
 from pipeline.errors import ConfigError, Noting, nearest
 
+LOOKED_AT = 256  # events, by which a function is known
 ROUNDING = {
     np.dtype(np.float32): 1e-3,
     np.dtype(np.float64): 1e-9,
@@ -174,16 +175,19 @@ def weight_at(analysis: Any, coefficients: Mapping[str, Any], columns: Columns) 
 def weight_fault(analysis: Any, columns: Mapping[str, AnyArray]) -> str | None:
     """Return why the weights of events are no polynomials of degree 2 that start at 1, as a sentence, or None.
 
-    Looked at at the corners of the valid range.
+    Looked at for the first events, at two opposite corners of the valid range.
     """
-    own = Columns({name: jnp.asarray(array) for name, array in columns.items()})
-    nominal = {name: coefficient.nominal for name, coefficient in analysis.theory.items()}
-    where, names = f"{type(analysis).__name__}.theory_weight(t, c)", sorted(nominal)
-    used = np.asarray(own.weight) != 0
-    start = np.asarray(weight_at(analysis, nominal, own))
+    own = {name: jnp.asarray(array[:LOOKED_AT]) for name, array in columns.items()}
+    where, names = f"{type(analysis).__name__}.theory_weight(t, c)", sorted(analysis.theory)
+    nominal = {name: analysis.theory[name].nominal for name in names}
+    corners = [
+        {name: analysis.theory[name].valid[(side + place) % 2] for place, name in enumerate(names)}
+        for side in (0, 1)
+    ]
+    start, parts, ends = jax.tree.map(np.asarray, _looked_at(analysis, own, nominal, corners))
+    used = np.asarray(own[WEIGHT]) != 0
     if bad := int(np.sum(~np.isfinite(start[used]))):
         return f"{where} is not finite at the nominal coefficients {nominal} for {bad} events"
-    parts = {m: np.asarray(array) for m, array in components_of(analysis, own).items()}
     tolerance = ROUNDING.get(start.dtype, max(ROUNDING.values()))
     if np.any(np.abs(start[used] - 1) > tolerance):
         worst = start[used][np.argmax(np.abs(start[used] - 1))]
@@ -191,12 +195,9 @@ def weight_fault(analysis: Any, columns: Mapping[str, AnyArray]) -> str | None:
             f"{where} is {worst:g} at the nominal coefficients {nominal}, where it must be 1: the column {WEIGHT!r} is "
             "the weight there; divide by the weight at the nominal coefficients"
         )
-    for side in (0, 1):
-        at = {name: analysis.theory[name].valid[(side + k) % 2] for k, name in enumerate(names)}
-        away = {name: at[name] - nominal[name] for name in names}
-        terms = [array * math.prod(away[name] for name in m) for m, array in parts.items()]
-        expected, found = start + sum(terms), np.asarray(weight_at(analysis, at, own))
-        size = np.abs(start) + sum(map(np.abs, terms))
+    for at, found in zip(corners, ends, strict=True):
+        terms = [array * math.prod(at[name] - nominal[name] for name in m) for m, array in parts.items()]
+        expected, size = start + sum(terms), np.abs(start) + sum(map(np.abs, terms))
         apart = used & ~(np.abs(found - expected) <= tolerance * size)
         if np.any(apart):
             number = int(np.argmax(apart))
@@ -205,3 +206,21 @@ def weight_fault(analysis: Any, columns: Mapping[str, AnyArray]) -> str | None:
                 f"{expected[number]:g}; templates are such polynomials where the amplitude is linear in coefficients"
             )
     return None
+
+
+def _looked_at(
+    analysis: Any,
+    columns: Mapping[str, AnyArray],
+    nominal: Mapping[str, float],
+    corners: Sequence[Mapping[str, float]],
+) -> tuple[Array, dict[Monomial, Array], list[Array]]:
+    """Return the factors at the nominal coefficients, the components, and the factors at corners, by one program."""
+
+    @jax.jit
+    def look(arrays: Mapping[str, Array]) -> tuple[Array, dict[Monomial, Array], list[Array]]:
+        own = Columns(dict(arrays))
+        ends = [weight_at(analysis, at, own) for at in corners]
+        return weight_at(analysis, nominal, own), components_of(analysis, own), ends
+
+    found: tuple[Array, dict[Monomial, Array], list[Array]] = look(columns)
+    return found
