@@ -38,7 +38,7 @@ BARREL, CONSTANT, CURVATURE = (
 MUONS = ("plus", "minus")
 PT_MINIMUM, ETA_MAXIMUM = 30.0, 2.4  # GeV
 SCALE, RESOLUTION, SEA_SIZE = 0.01, 0.3, 0.1  # relative, of the systematic uncertainties
-BACKGROUND_SLOPE = 4.5  # of the masses, a power
+BACKGROUND_SLOPE, CENTRAL = 4.5, 0.6  # of the masses, a power; of the rapidities, relative to the largest
 LEAST_SCORE = 0.02  # TeV^2: below it the logarithm is cut off
 FEATURES = 3
 
@@ -51,7 +51,7 @@ def events(sample: str, number: int, rng: np.random.Generator) -> dict[str, np.n
         power = 1.0 - BACKGROUND_SLOPE
         low, high = physics.LOW**power, physics.HIGH**power
         mass = (low + (high - low) * rng.uniform(size=number)) ** (1 / power)
-        rapidity = np.clip(rng.normal(0.0, 1.0, number), -1, 1) * physics.most_rapidity(mass)
+        rapidity = rng.uniform(-CENTRAL, CENTRAL, number) * physics.most_rapidity(mass)
         cosine = rng.uniform(-1.0, 1.0, number)
         truth = {"mass": mass, "rapidity": rapidity, "cosine": cosine, "weight": np.ones(number)}
     else:
