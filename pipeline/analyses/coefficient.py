@@ -37,7 +37,7 @@ BARREL, CONSTANT, CURVATURE = (
 )  # sigma(pt) / pt, as of the embedded data set's muons
 MUONS = ("plus", "minus")
 PT_MINIMUM, ETA_MAXIMUM = 30.0, 2.4  # GeV
-SCALE, RESOLUTION, SEA_SIZE = 0.01, 0.3, 0.1  # relative, of the systematic uncertainties
+SCALE, RESOLUTION, SEA_SIZE = 0.01, 0.3, 0.05  # relative, of the systematic uncertainties
 BACKGROUND_SLOPE, CENTRAL = 4.5, 0.6  # of the masses, a power; of the rapidities, relative to the largest
 LEAST_SCORE = 0.02  # TeV^2: below it the logarithm is cut off
 FEATURES = 3
