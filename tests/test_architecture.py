@@ -19,7 +19,8 @@ ORDER = [
 ]
 # The same inside each folder. Those of `analyses` import at most one another.
 INSIDE = {
-    "analysis": "assign clusters learned_bins declarations systematics weights lookups contract resolution initial",
+    "analysis": "assign clusters learned_bins declarations theory benchmarks systematics weights lookups contract"
+    " resolution initial",
     "cli": "progress signals reference options point tables estimate check starter verbs command main simple run",
     "cli/check": "findings declared events folds cut_values bounds shared_events observed stage",
     "cli/estimate": "numbers sample shapes traffic programs pool prediction words table stage",
@@ -30,12 +31,12 @@ INSIDE = {
     "columns": "padding coffea_weights branches rootfile bookkeeping inventory preselection selection one_file make",
     "config": "textfiles located sources targets section kinds notation cluster events channels fit quantity"
     " quantities objective optimisation judging sections reader",
-    "config/fit": "factors systematics abcd correlations model groups placing",
+    "config/fit": "factors systematics theory abcd correlations model groups placing",
     "data": "names atomic jsonfiles written record progress event_random store results checksums manifest jobs datasets"
     " column_file normalisation provenance fingerprint run_files",
     "evaluate": "variation_noise robustness evaluation yields change flags summary by_pyhf at_point rows"
     " stage cross_fitting hist_objects histograms scan workspaces",
-    "evaluate/by_pyhf": "state conditional covariance objectives interval fit",
+    "evaluate/by_pyhf": "state conditional coefficients covariance objectives interval fit",
     "evaluate/robustness": "certificate polish refits toy_measures toys together brief",
     "evaluate/yields": "thin selected whole outside purity",
     "evaluate/workspaces": "given results fits beside exchange",
@@ -47,7 +48,8 @@ INSIDE = {
     " pieces suspects loss halves",
     "likelihood": "interpolation workspace structure checks patches paramsets layout multipliers stacked terms"
     " histfactory cells bordered derivatives lane_templates lanes configured",
-    "likelihood/configured": "estimates vocabulary correlated joined pruning specifier run_workspace",
+    "likelihood/configured": "estimates vocabulary correlated joined pruning specifier at_coefficients"
+    " run_workspace",
     "objective": "value signature mean merit asimov_significance precision parts sensitivity joint_significance"
     " cross_entropy likelihood_ratio penalties weighted_sum bounds",
     "optimise": "schedule parameters given_values width_names width_uses automatic_widths first_step kept leading"
@@ -57,7 +59,8 @@ INSIDE = {
     "report": "drawn figures live templates robustness contours toys page watch crate",
     "simulate": "generate in_memory program augmented pythia",
     "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
-    "templates": "binning axes shapes running_medians smoothing surrogate variations blocks fill varied cautions",
+    "templates": "binning axes polynomial shapes running_medians smoothing surrogate variations blocks fill varied"
+    " cautions",
 }
 MOST_ENTRIES = 20  # of the package and of each folder, besides __init__ and __main__
 MODULE_LINES, FUNCTION_LINES, MEDIAN_MODULE, MEDIAN_FUNCTION = 300, 60, 160, 12
@@ -67,7 +70,7 @@ PUBLIC = {
     "pipeline": ("LivePlot", "Run", "simple_settings", "value_and_grad"),
     "pipeline.analysis": (
         *("Analysis", "FlatTree", "Free", "NanoAOD", "Shift", "Simulated", "Transform", "WeightFactor"),
-        *("coffea_variations", "lookup", "GaussianBins", "NetworkBins", "gains"),
+        *("coffea_variations", "lookup", "GaussianBins", "NetworkBins", "gains", "Benchmarks", "Theory"),
     ),
     "pipeline.columns": ("coffea_weights", "mask", "noise", "normal", "pad"),
     "pipeline.containers": ("Columns", "Observation", "Parameters", "Templates"),

@@ -1,5 +1,6 @@
 """The contract between a physicist's analysis and the pipeline: what a class says, and how it is loaded."""
 
+from pipeline.analysis.benchmarks import Benchmarks as Benchmarks
 from pipeline.analysis.contract import Analysis as Analysis
 from pipeline.analysis.contract import Made as Made
 from pipeline.analysis.contract import analysis_of as analysis_of
@@ -22,4 +23,5 @@ from pipeline.analysis.systematics import ShiftSize as ShiftSize
 from pipeline.analysis.systematics import Transform as Transform
 from pipeline.analysis.systematics import Variation as Variation
 from pipeline.analysis.systematics import WeightFactor as WeightFactor
+from pipeline.analysis.theory import Theory as Theory
 from pipeline.analysis.weights import coffea_variations as coffea_variations

@@ -15,6 +15,7 @@ import numpy as np
 from pipeline.analysis.declarations import FlatTree, Free, NanoAOD, Simulated, check, short
 from pipeline.analysis.learned_bins import LearnedBins
 from pipeline.analysis.systematics import Variation, check_hooks, declared
+from pipeline.analysis.theory import Theory, check_coefficient, check_theory
 from pipeline.config import Config, targets
 from pipeline.containers import AnyArray, Columns, Observation, Parameters
 from pipeline.errors import ConfigError, Noting, nearest
@@ -31,6 +32,7 @@ class Analysis:
     ``reads`` names the tree and its branches, ``parameters`` the free parameters. Arrays that are no cut, such as the
     weights of a network, come from ``init``. ``collections`` may name the columns that hold the objects of one kind,
     by the column that says which are there (``mask``): chunks are then trimmed to the objects their events have.
+    ``theory`` names coefficients of the theory on which the weights of events depend, by ``theory_weight``.
     ``merit_label`` and ``merit_unit`` say what ``merit`` is. ``simulated`` declares columns that a stage without a
     derivative makes, ``simulate``. ``learned`` names the bins of several features that are learned, by channel.
     """
@@ -42,6 +44,7 @@ class Analysis:
     merit_unit: str = ""
     simulated: Simulated | None = None
     learned: Mapping[str, LearnedBins] = MappingProxyType({})
+    theory: Mapping[str, Theory] = MappingProxyType({})
 
     def columns(self, events: ak.Array, dataset: str) -> Mapping[str, Made]:
         """Return rectangular arrays of the preselected ones among awkward events; called once per ROOT file.
@@ -90,6 +93,15 @@ class Analysis:
         A variation is a ``Transform``, a ``Shift`` or a ``WeightFactor``.
         """
         return {}
+
+    def theory_weight(self, t: Parameters, c: Columns) -> jax.Array:
+        """Return the factor on the weight of each event at coefficients of the theory: 1 at their nominal values.
+
+        A polynomial of degree 2 in the coefficients ``t``, of which derivatives are taken; see ``Benchmarks.factor``
+        for weights that a generator gives.
+        """
+        del t, c
+        raise TypeError(f"{type(self).__name__} has a `theory` but defines no method theory_weight(t, c)")
 
     def merit(self, p: Parameters, sums: Mapping[str, jax.Array]) -> jax.Array:
         """Return the number that ``objective.kind: merit`` minimises, for an analysis without a fit.
@@ -182,6 +194,7 @@ def _built(target: str, options: str, content: targets.Content) -> Analysis:
     with Noting(f"in {cls}({', '.join(f'{name}={value!r}' for name, value in given.items())})"):
         analysis: Analysis = found(**given)
     check(analysis)
+    check_theory(analysis)
     _check_learned(analysis)
     check_hooks(analysis)
     return analysis
@@ -211,4 +224,9 @@ def analysis_of(config: Config) -> Analysis:
                 f"{type(found).__name__}.learned has {bins.bins} bins for the channel {channel!r}, which {have}; "
                 f"give the channel shares: {bins.bins}, or correct `learned`"
             )
+    for own in (
+        *config.model.theory,
+        *(c for other in config.evaluate.also.values() for c in other.model.theory),
+    ):
+        check_coefficient(found, own)
     return found

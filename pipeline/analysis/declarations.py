@@ -7,6 +7,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import numpy as np
+
 from pipeline.containers import Columns
 from pipeline.errors import ConfigError
 
@@ -122,6 +125,19 @@ def is_taken(name: str) -> bool:
 def short(value: object) -> str:
     """Return a value as messages show it: in one line, with its type."""
     return textwrap.shorten(f"{value!r} ({type(value).__name__})", 200, placeholder=" ...")
+
+
+def shape_of(array: object) -> tuple[int, ...] | None:
+    """Return the shape of an array or a number; None for anything else."""
+    if isinstance(array, jax.Array | np.ndarray | np.generic):
+        return array.shape
+    return () if isinstance(array, numbers.Real) else None
+
+
+def shaped(array: object) -> str:
+    """Return the words of a message for an array, or for what should be one."""
+    shape = shape_of(array)
+    return short(array) if shape is None else f"an array of shape {shape}" if shape else "a single number"
 
 
 def _check_parameters(analysis: str, parameters: Mapping[object, object]) -> None:

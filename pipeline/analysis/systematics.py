@@ -9,11 +9,11 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import jax
-import numpy as np
 from jaxtyping import Array, Float
 
-from pipeline.analysis.declarations import short
+from pipeline.analysis.declarations import WEIGHT, shape_of, shaped, short
+from pipeline.analysis.theory import Components
+from pipeline.config.fit.theory import Monomial, component, is_component, monomials
 from pipeline.containers import AnyArray, Columns, Parameters
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, Noting, nearest
@@ -86,6 +86,9 @@ HOOKS = {
 def declared(analysis: Any) -> dict[str, Variation]:
     """Return the systematic variations of an analysis by name, in the order of the templates.
 
+    Those of an analysis with a theory are followed by the components of the nominal and of each, see
+    ``pipeline.config.fit.theory``.
+
     Raises:
         ConfigError: ``variations`` returns something else; the message has its class, the variation and the cure.
     """
@@ -99,7 +102,46 @@ def declared(analysis: Any) -> dict[str, Variation]:
     for variation, made in found.items():
         if reason := _fault(variation, made):
             raise ConfigError(f"{name}: variation {variation!r} {reason}")
-    return dict(found)
+    theory = getattr(analysis, "theory", {})
+    return {**found, **_components(analysis, found)} if theory else dict(found)
+
+
+def _components(analysis: Any, found: Mapping[str, Variation]) -> dict[str, Variation]:
+    """Return the components of the nominal weights and of those of each variation, by the monomials of the theory."""
+
+    parts = Components(analysis)
+
+    def of_nominal(p: Parameters, c: Columns, relax: Relaxed | Exact) -> dict[str, AnyArray]:
+        return {component(NOMINAL, m): array for m, array in parts(c).items()}
+
+    own = monomials(analysis.theory)
+    names = [component(NOMINAL, monomial) for monomial in own]
+    made: dict[str, Variation] = {name: WeightFactor(of_nominal, name) for name in names}
+    for name, variation in found.items():
+        for monomial in own:
+            made[component(name, monomial)] = _component(parts, variation, monomial)
+    return made
+
+
+def _component(parts: Components, variation: Variation, monomial: Monomial) -> Variation:
+    """Return a variation of the events with what a monomial multiplies as their weight."""
+    if isinstance(variation, WeightFactor):
+
+        def factor(p: Parameters, c: Columns, relax: Relaxed | Exact) -> AnyArray:
+            made: Any = variation.factor(p, c, relax)
+            own = made if variation.entry is None else made[variation.entry]
+            return own * parts(c)[monomial]
+
+        return WeightFactor(factor)
+
+    def change(columns: Columns) -> dict[str, AnyArray]:
+        made: Any = variation.changed(Columns(dict(columns.arrays)))
+        arrays = made.arrays if isinstance(made, Columns) else made
+        all_of_it = Columns({**columns.arrays, **arrays})
+        weight = all_of_it.weight * parts(all_of_it)[monomial]
+        return {**arrays, WEIGHT: weight.astype(columns.weight.dtype)}
+
+    return Transform(change)
 
 
 def check_hooks(analysis: object) -> None:
@@ -217,6 +259,8 @@ def _fault(name: object, made: object) -> str | None:
     """Return the fault of one entry of ``variations()`` as a sentence, or None."""
     if not isinstance(name, str) or not name:
         return "needs a text for its name"
+    if is_component(name):
+        return "has an '@' in its name, which parts a variation from a theory's monomials; leave it out"
     if name == NOMINAL:
         return "has the name of the events as they are; give it another"
     if not isinstance(made, Transform | Shift | WeightFactor):
@@ -236,19 +280,6 @@ def _fault(name: object, made: object) -> str | None:
 
 def _is_size(value: object) -> bool:
     return isinstance(value, numbers.Real) and math.isfinite(value) and value != 0
-
-
-def shape_of(array: object) -> tuple[int, ...] | None:
-    """Return the shape of an array or a number; None for anything else."""
-    if isinstance(array, jax.Array | np.ndarray | np.generic):
-        return array.shape
-    return () if isinstance(array, numbers.Real) else None
-
-
-def shaped(array: object) -> str:
-    """Return the words of a message for an array, or for what should be one."""
-    shape = shape_of(array)
-    return short(array) if shape is None else f"an array of shape {shape}" if shape else "a single number"
 
 
 def _written_twice(method: Any) -> Iterator[str]:

@@ -9,11 +9,13 @@ import numpy as np
 
 from pipeline import analysis as contract
 from pipeline.analysis import Analysis
+from pipeline.analysis.theory import weight_fault
 from pipeline.columns import rootfile
 from pipeline.columns.one_file import Folds, contents_of, kinds, read_events
 from pipeline.columns.rootfile import UnreadableFile, where
 from pipeline.columns.selection import NumpyColumns
 from pipeline.config import Config
+from pipeline.config.fit.theory import coefficients_of
 from pipeline.data import datasets
 from pipeline.data.column_file import Contents, Provenance
 from pipeline.data.jobs import ColumnsJob, SourceFile
@@ -62,7 +64,7 @@ def _of_file(config: Config, analysis: Analysis, file: SourceFile) -> tuple[Fold
     """Return the columns of one file; none of one that is left out."""
     retried = rootfile.retried(file, config.data.read_attempts)
     try:
-        return retried(
+        made = retried(
             lambda: read_events(
                 file,
                 analysis,
@@ -71,12 +73,22 @@ def _of_file(config: Config, analysis: Analysis, file: SourceFile) -> tuple[Fold
                 generator_weight=branch_of_generator_weights(config, file.sample),
             )
         )
+        _require_polynomial(config, analysis, file, made[0])
+        return made
     except UnreadableFile as error:
         if config.data.unreadable_files == "fail":
             raise
         logger.warning(f"left out: {error}")
         folds: Folds = {part: {} for part in datasets.parts(config)}
         return folds, contents_of(file, folds, dict.fromkeys(folds, 0)).changed(left_out=str(error))
+
+
+def _require_polynomial(config: Config, analysis: Analysis, file: SourceFile, folds: Folds) -> None:
+    """Raise where the weights of a sample that depends on the theory are no polynomials of its coefficients."""
+    if coefficients_of(config.model.theory, file.sample):
+        for columns in folds.values():
+            if reason := weight_fault(analysis, columns):
+                raise InputError(f"{where(file)}: {reason}")
 
 
 def _common_types(files: Sequence[SourceFile], read: Sequence[Folds]) -> dict[str, np.dtype]:

@@ -6,8 +6,17 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from pipeline.config.fit.groups import Groups
+from pipeline.config.fit.model import Model
 from pipeline.config.kinds import BesideKind, Kind
-from pipeline.config.quantities import Merit, Single, WeightedSum
+from pipeline.config.quantities import (
+    AsimovSignificance,
+    ExpectedLimit,
+    JointSignificance,
+    Merit,
+    OfStrength,
+    Single,
+    WeightedSum,
+)
 from pipeline.config.quantity import Names, Quantity
 
 
@@ -113,3 +122,22 @@ class Objective(BesideKind):
         watched = (p.parameters for p in self.penalties if isinstance(p, OfNuisanceParameters))
         of_penalties = {name for names in watched for name in names or ()}
         return of_penalties.union(*(part.parameter_names for part in self.parts))
+
+
+def require_measurable(model: Model, objective: Objective, leading: object) -> None:
+    """Raise where something is asked for that the templates of a theory's monomials do not have.
+
+    Raises:
+        ValueError: a number of a signal strength, or something that leaves templates out or changes them.
+    """
+    of_strength = (OfStrength, ExpectedLimit, AsimovSignificance, JointSignificance)
+    asked = [type(part).named() for part in objective.parts if isinstance(part, of_strength)]
+    if asked and model.is_of_theory:
+        raise ValueError(
+            f"objective: {asked[0]!r} is of a signal strength, and the POI {model.poi!r} is a coefficient of "
+            "model.theory; take poi_uncertainty, profile_interval, generalised_variance or inferno"
+        )
+    if objective.template_noise or leading != "all":
+        raise ValueError(
+            "model.theory: not with objective.template_noise, nor with optimise.leading other than all; remove it"
+        )

@@ -12,10 +12,10 @@ from pipeline.config.cluster import Cluster
 from pipeline.config.events import AnalysisSection, Data, Simulate
 from pipeline.config.fit.groups import groups_of, measured_of_bins, members_of
 from pipeline.config.fit.model import MC_STATISTICS, Model
-from pipeline.config.fit.placing import require_places, require_samples
+from pipeline.config.fit.placing import require_places, require_samples, require_weighted
 from pipeline.config.fit.systematics import NormPlusShapeSystematic
 from pipeline.config.judging import Alternative, Evaluate
-from pipeline.config.objective import McStatistics, Objective, OfNuisanceParameters
+from pipeline.config.objective import McStatistics, Objective, OfNuisanceParameters, require_measurable
 from pipeline.config.optimisation import Optimise
 from pipeline.config.quantities import OfStrength, ProfileInterval, UncertaintyPart
 from pipeline.config.section import MOST, Anneal, Name, Section, WidthsByName
@@ -100,7 +100,7 @@ class Config(Section):
                 + (
                     "there is no model; add the section"
                     if not self.model.is_fitted
-                    else "a constraint_width is not 1"
+                    else "it has coefficients of a theory, or a constraint_width that is not 1"
                 )
                 + ", or set 0"
             )
@@ -159,6 +159,7 @@ class Config(Section):
 
     def _model_fits_data(self) -> None:
         require_places(self.model, self.data.samples, {name: own.bins for name, own in self.regions.items()})
+        require_weighted(self.model, {name: own.variations for name, own in self.data.samples.items()})
         self._known_samples("model.pseudodata", [n.partition("__")[0] for n in self.model.pseudodata])
         for name in self.model.pseudodata:
             process, parted, variation = name.partition("__")
@@ -201,6 +202,8 @@ class Config(Section):
                 f"{nearest(unknown[0], self.model.parameter_names)}"
             )
         self._penalties_fit_model()
+        if self.model.theory:
+            require_measurable(self.model, self.objective, self.optimise.leading)
         if self.model.is_fitted:
             self._parts_fit_groups()
             self._objective_inside_bounds()
@@ -257,7 +260,7 @@ class Config(Section):
             )
 
     def _objective_inside_bounds(self) -> None:
-        poi = next(n for n in self.model.normfactors if n.name == self.model.poi)
+        poi = next(n for n in self.model.free_parameters if n.name == self.model.poi)
         low, high = poi.bounds
         for part in self.objective.parts:
             if isinstance(part, OfStrength) and part.is_given and not part.mu <= high:
@@ -283,7 +286,10 @@ class Config(Section):
         content["model"]["with"] = self.model.joined_digest
         content["model"].pop("luminosity_group")
         content["model"].pop("further_pois")
-        for entry in (*content["model"]["normfactors"], *content["model"]["systematics"]):
+        if not content["model"]["theory"]:  # so that a run without one is the run that it was
+            content["model"].pop("theory")
+        own = content["model"]
+        for entry in (*own["normfactors"], *own.get("theory", ()), *own["systematics"]):
             entry.pop("group")
         for channel in content["channels"].values():
             channel.pop("histogram")

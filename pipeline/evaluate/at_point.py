@@ -9,8 +9,9 @@ import numpy as np
 from pipeline.config import Config
 from pipeline.containers import Templates
 from pipeline.errors import ConfigError, FitError
+from pipeline.evaluate.by_pyhf.coefficients import compared
 from pipeline.evaluate.by_pyhf.fit import pyhf_fit, pyhf_objective, require_agreement
-from pipeline.evaluate.evaluation import EvaluatedKind, Missing, Number, Numbers, PyhfFit
+from pipeline.evaluate.evaluation import AtCoefficients, EvaluatedKind, Missing, Number, Numbers, PyhfFit
 from pipeline.fit.breakdown import Breakdown, breakdown
 from pipeline.fit.contour import Contour, contours
 from pipeline.gradient.loss import Judge, judge
@@ -24,6 +25,7 @@ from pipeline.likelihood.workspace import Workspace
 from pipeline.optimise.schedule import widths_at
 from pipeline.templates.axes import Axes, with_all_variations
 from pipeline.templates.fill import EXACT
+from pipeline.templates.polynomial import require_positive
 
 Found = TypeVar("Found")
 
@@ -81,6 +83,7 @@ class Verdict(NamedTuple):
     missing: list[Missing]
     parts: UncertaintyParts
     decision: Decision | None
+    at_coefficients: tuple[AtCoefficients, ...] = ()
 
     @property
     def pyhf(self) -> Number:
@@ -136,6 +139,8 @@ def verdict_of(
     """
     axes = pieces[0].work.axes
     exact = added(executor, pieces, EXACT)
+    if needed:
+        require_positive(exact, axes, config)
     relaxed = added(executor, pieces, widths_at(config, config.optimise.epochs))
     missing: list[Missing] = []
     attempt = _Attempt(None, needed, missing)
@@ -158,7 +163,16 @@ def verdict_of(
         for name, other in config.alternatives.items()
     }
     parts = parts_of(config, own.specifier, exact, fit, decision)
-    return Verdict(exact, spec, number, soft, fit, also, missing, parts, decision)
+    fixed = _at_coefficients(config, own.specifier, exact) if needed else ()
+    return Verdict(exact, spec, number, soft, fit, also, missing, parts, decision, fixed)
+
+
+def _at_coefficients(
+    config: Config, specifier: Specifier | None, exact: Templates
+) -> tuple[AtCoefficients, ...]:
+    if specifier is None or not config.model.theory:
+        return ()
+    return compared(config, specifier, likelihood(exact, specifier))
 
 
 def parts_of(

@@ -139,12 +139,25 @@ class PruningSummary(Written):
     gone: tuple[str, ...]
 
 
+class AtCoefficients(Written):
+    """-2 ln L with the coefficients fixed and all else fitted, by our likelihood and by pyhf.
+
+    ``density_apart`` is the difference of the two ln L at the parameters that pyhf found.
+    """
+
+    coefficients: dict[str, float]
+    ours: float
+    pyhf: float
+    density_apart: float
+
+
 class EvaluatedPoint(Numbers):
     """What a point is worth on a fold of so many preselected events; no ``fit`` where pyhf has none.
 
     ``breakdowns`` are those of the parameters of interest, by name, in the fit with hard cuts; where there are none,
     ``breakdown_missing`` says why. ``contours`` are those of each pair of them. ``pruned``: None where no threshold is
-    set.
+    set. ``at_coefficients`` compares a model
+    with coefficients of a theory, whose number is that of our likelihood, with pyhf where these are fixed.
     """
 
     point: Point
@@ -160,6 +173,7 @@ class EvaluatedPoint(Numbers):
     contours: tuple[Contour, ...] = ()
     contours_missing: str = ""
     pruned: PrunedModel | None = None
+    at_coefficients: tuple[AtCoefficients, ...] = ()
 
 
 class Place(Written):

@@ -45,6 +45,7 @@ def row(
         breakdown_missing=result.parts.no_breakdown,
         contours=result.parts.contours,
         contours_missing=result.parts.no_contours,
+        at_coefficients=result.at_coefficients,
         pruned=None if result.decision is None else _pruned(result.decision),
     )
 

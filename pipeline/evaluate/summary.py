@@ -17,6 +17,7 @@ from pipeline.data.record import EpochRecord
 from pipeline.data.written import Written
 from pipeline.evaluate.change import Change, change
 from pipeline.evaluate.evaluation import (
+    AtCoefficients,
     CutWidth,
     EvaluatedKind,
     EvaluatedPoint,
@@ -127,6 +128,10 @@ class Summary(Written):
     pruning: dict[Point, dict[Fold, PruningSummary]] = Field(
         description="what is left out of the systematics with hard cuts, by point and fold; empty without thresholds"
     )
+    at_coefficients: dict[Fold, tuple[AtCoefficients, ...]] = Field(
+        description="at the optimised point, -2 ln L with coefficients of a theory fixed, by the project's own "
+        "likelihood and by pyhf; empty without such coefficients",
+    )
     versions: dict[str, str] = Field(description="versions of the packages and of Python")
     seconds: Seconds = Field(description="what it took")
     kept_epoch: int | None = Field(
@@ -211,6 +216,11 @@ def summary(
         yields=yields_of(config, evaluation),
         breakdown=_breakdowns(evaluation),
         pruning=evaluation.pruning,
+        at_coefficients={
+            row.fold: row.at_coefficients
+            for row in evaluation.rows
+            if row.point == OPTIMISED and row.at_coefficients
+        },
         versions=versions(),
         seconds=seconds,
         kept_epoch=None if evaluation.folds else kept(optimisations[0]).epoch,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pipeline import analysis as contract
 from pipeline.analysis import analysis_of
 from pipeline.config import Config
+from pipeline.config.fit.theory import is_component
 from pipeline.config.targets import Content
 from pipeline.data import column_file, datasets, normalisation
 from pipeline.data.column_file import Provenance
@@ -198,6 +199,16 @@ def collection_sizes(config: Config) -> tuple[tuple[tuple[str, ...], tuple[int, 
     return tuple(((name, *known[name]), sizes) for name, sizes in config.cluster.objects.items())
 
 
+def _observed(config: Config, templates: Axes, sample: str) -> tuple[str, ...]:
+    """Return what is observed of a sample: every variation, where the model uses one, and components where it has any.
+
+    A sample without components has no weights that depend on the theory.
+    """
+    own = variations_of(config, sample)
+    components = any(map(is_component, own))
+    return tuple(name for name in templates.variations[1:] if own and (components or not is_component(name)))
+
+
 def groups_of(
     files: Sequence[FileColumns],
     templates: Axes,
@@ -224,7 +235,7 @@ def groups_of(
         else:
             packs.append([file])
             held = file.events
-    varied = {sample: templates.variations[1:] if variations_of(config, sample) else () for sample in scales}
+    varied = {sample: _observed(config, templates, sample) for sample in scales}
     groups = (
         Group(tuple(pack), folds, scales[pack[0].sample], varied[pack[0].sample])
         for pack in packs

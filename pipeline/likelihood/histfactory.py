@@ -131,18 +131,19 @@ class HistFactory(eqx.Module):
             constraints = build_constraints(modifiers, names, parameters)
         configured = jnp.asarray(np.asarray([f for p in parameters for f in p.fixed], dtype=bool))
         stacking, stacked, fixed = Stacking(modifiers, names), None, configured
+        initial = _values([p.inits for p in parameters])
         if not is_structure:
             stacked = stacking.stacked(templates)
             _, valid = relative_uncertainty(constraints, stacked.uncertainties, stacked.nominal)
             fixed = with_fixed_bins(configured, constraints, valid)
         return cls(
-            initial=_values([p.inits for p in parameters]),
+            initial=initial,
             bounds=_values([p.bounds for p in parameters]),
             fixed=fixed,
             templates=stacked,
             observations=observations,
             layout=build_layout(modifiers, names, named or None),
-            multiplying=build_multipliers(modifiers, names, np.asarray(constraints.parameter)),
+            multiplying=build_multipliers(modifiers, names, np.asarray(constraints.parameter), initial),
             constraints=constraints,
             configured_fixed=configured,
             parameter_names=tuple(label for p in parameters for label in p.labels),
@@ -220,12 +221,11 @@ class HistFactory(eqx.Module):
     def factors(
         self, parameters: Float[Array, " params"], dense: DenseTemplates
     ) -> Float[Array, "rows channels"]:
-        """Return the channel-wide factors: rows of the normsys, then of lumi and normfactor."""
-        acts = self.multiplying.scale_acts
+        """Return the channel-wide factors: rows of the normsys, then of lumi and normfactor, then of coefficients."""
         values = parameters[self.multiplying.factor_parameter][:, None]
-        norms = values.shape[0] - acts.shape[0]
+        norms = dense.factors.shape[1]
         of_norms = FACTORS[self.codes[0]](values[:norms], *dense.factors, dense.coefficients)
-        return jnp.concatenate([of_norms, jnp.where(acts, values[norms:], 1.0)])
+        return jnp.concatenate([of_norms, self.multiplying.others(values[norms:])])
 
     def product(self, factors: Float[Array, "rows channels"]) -> Float[Array, "samples channels"]:
         """Return the product of the rows of each sample; 1 without any."""

@@ -116,14 +116,14 @@ def _by_parameter(
 def _factors(
     templates: LaneTemplates, alpha: Float[Array, "rows lanes"]
 ) -> Float[Array, "rows channels lanes"]:
-    """Return the channel-wide factors: rows of the normsys, then of lumi and normfactor."""
-    dense, acts = templates.dense, templates.model.multiplying.scale_acts
+    """Return the channel-wide factors: rows of the normsys, then of lumi and normfactor, then of coefficients."""
+    dense = templates.dense
     shape = (*dense.factors.shape[1:], alpha.shape[1])
     up, down = (jnp.broadcast_to(side[:, :, None], shape) for side in dense.factors)
     coefficients = jnp.broadcast_to(dense.coefficients[..., None], (dense.coefficients.shape[0], *shape))
     code = FACTORS[templates.model.codes[0]]
     of_norms = code(jnp.broadcast_to(alpha[: shape[0], None], shape), up, down, coefficients)
-    return jnp.concatenate([of_norms, jnp.where(acts[:, :, None], alpha[shape[0] :, None], 1.0)])
+    return jnp.concatenate([of_norms, templates.model.multiplying.others(alpha[shape[0] :, None])])
 
 
 def _with_gammas(

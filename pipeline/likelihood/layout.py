@@ -179,11 +179,12 @@ def _bin_by_bin(
     modifiers: Modifiers, names: Rows
 ) -> tuple[Int[np.ndarray, "params samples"], Int[np.ndarray, "params samples"]]:
     """Return places of uncertainty and yield of each parameter component and sample, for staterror and shapesys."""
+    components = modifiers.components  # their yields are changes of another sample's, in its events
     uncertainty = np.full((names.parameters, len(names.samples)), NOWHERE)
     yields = uncertainty.copy()
     for kind in BIN_BY_BIN:
         for name in modifiers.names(kind):
-            for channel, sample in modifiers.users(kind, name):
+            for channel, sample in (u for u in modifiers.users(kind, name) if u[1] not in components):
                 rows, own = names.components(modifiers, kind, name, channel), names.sample[sample]
                 place = names.uncertainties[channel, sample, name]
                 uncertainty[rows, own] = np.arange(place.start, place.stop)

@@ -1,6 +1,7 @@
 """Which parameters multiply the yields, and which of them act in one bin only: index arrays, built once from names.
 
-Factors that hold for a whole channel (normsys, lumi, normfactor) have a row for each sample. A shapefactor may act in
+Factors that hold for a whole channel (normsys, lumi, normfactor, a power of a theory's coefficient less its nominal
+value) have a row for each sample. A shapefactor may act in
 several bins, one of each channel that shares it. The gammas, the parameters of staterror and shapesys, act in one bin
 each: a fit eliminates them.
 """
@@ -10,10 +11,11 @@ from collections.abc import Mapping, Sequence
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.likelihood.layout import BIN_BY_BIN, Rows, integers
 from pipeline.likelihood.paramsets import Modifiers
+from pipeline.likelihood.workspace import POWERS
 
 SCALES = ("lumi", "normfactor")
 
@@ -22,7 +24,8 @@ class Multipliers(eqx.Module):
     """Rows of channel-wide factors, and tables of those that act bin by bin.
 
     ``factor_*`` are the rows of the normsys, then those of lumi and normfactor, for which ``scale_acts`` says in which
-    channels they act; ``factor_rows`` holds the rows of each sample, filled up with their number. ``free`` holds the
+    channels they act, then those of coefficients, whose difference to ``origin`` is taken to ``power``; ``factor_rows``
+    holds the rows of each sample, filled up with their number. ``free`` holds the
     shapefactor, ``gamma`` the eliminated parameter of each bin, layer upon layer where there are several, filled up
     with the number of parameters; ``gamma_acts`` says which samples a gamma multiplies, ``gamma_term`` which its
     constraint term is. ``kept`` lists the parameters that are not eliminated, ``position`` is the place of each
@@ -34,6 +37,8 @@ class Multipliers(eqx.Module):
     factor_parameter: Int[Array, " rows"]
     factor_rows: Int[Array, "samples depth"]
     scale_acts: Bool[Array, "scales channels"]
+    power: Int[Array, " powers"]
+    origin: Float[Array, " powers"]
     free: Int[Array, "free samples bins"]
     gamma: Int[Array, "layers bins"]
     gamma_acts: Bool[Array, "layers samples bins"]
@@ -42,16 +47,45 @@ class Multipliers(eqx.Module):
     position: Int[Array, " params_and_none"]
     is_whole: bool = eqx.field(static=True)
 
+    def others(self, values: Float[Array, "others one *lanes"]) -> Float[Array, "others channels *lanes"]:
+        """Return the factors of all rows but those of normsys, from the value of each row's parameter."""
+        more = (1,) * (values.ndim - 2)
+        acts = self.scale_acts.reshape(*self.scale_acts.shape, *more)
+        scales = jnp.where(acts, values[: acts.shape[0]], 1.0)
+        if not self.power.size:
+            return scales
+        shape = (-1, 1, *more)
+        away = values[acts.shape[0] :] - self.origin.reshape(shape)
+        powers = jnp.where(self.power.reshape(shape) == 1, away, away**2)
+        whole = jnp.broadcast_to(powers, (powers.shape[0], acts.shape[1], *powers.shape[2:]))
+        return jnp.concatenate([scales, whole])
 
-def build_multipliers(modifiers: Modifiers, names: Rows, terms: Int[np.ndarray, " auxdata"]) -> Multipliers:
-    """Return the index arrays of all that multiplies; ``terms`` are the parameters of the constraint terms."""
+
+def build_multipliers(
+    modifiers: Modifiers,
+    names: Rows,
+    terms: Int[np.ndarray, " auxdata"],
+    initial: Float[Array, " params"],
+) -> Multipliers:
+    """Return the index arrays of all that multiplies.
+
+    Args:
+        terms: the parameters of the constraint terms.
+        initial: nominal values of all parameters.
+    """
     scales = [
         (sample, name)
         for kind in SCALES
         for name in modifiers.names(kind)
         for sample in sorted({s for _, s in modifiers.users(kind, name)})
     ]
-    rows = [*names.norms, *scales]
+    powers = [
+        (sample, name, power)
+        for kind, power in POWERS.items()
+        for name in modifiers.names(kind)
+        for sample in sorted({s for _, s in modifiers.users(kind, name)})
+    ]
+    rows = [*names.norms, *scales, *(row[:2] for row in powers)]
     gamma, acts = _gammas(modifiers, names)
     kept = np.setdiff1d(np.arange(names.parameters), gamma)
     position = np.full(names.parameters + 1, kept.size)
@@ -63,6 +97,8 @@ def build_multipliers(modifiers: Modifiers, names: Rows, terms: Int[np.ndarray, 
         factor_parameter=integers([names.first[name] for _, name in rows]),
         factor_rows=integers(rows_by_sample(rows, names)),
         scale_acts=jnp.asarray(_scale_acts(modifiers, names, scales)),
+        power=integers([power for *_, power in powers]),
+        origin=initial[integers([names.first[name] for _, name, _ in powers])],
         free=integers(_free(modifiers, names)),
         gamma=integers(gamma),
         gamma_acts=jnp.asarray(acts),

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pipeline.likelihood.workspace import MODIFIERS, JsonObject, SampleArrays, Specification
+from pipeline.likelihood.workspace import MODIFIERS, POWERS, JsonObject, SampleArrays, Specification
+
+KINDS = (*MODIFIERS, *POWERS)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ def _requirement(kind: str, name: str, size: int) -> Parameter:
             return Parameter(name, "normal", True, None, None)
         case "normfactor":
             return Parameter(name, "none", True, (1.0,), ((0.0, 10.0),))
+        case "linear" | "quadratic":
+            return Parameter(name, "none", True, (0.0,), ((-1.0, 1.0),))
     ones, free = (1.0,) * size, (False,) * size
     if kind == "shapefactor":
         return Parameter(name, "none", False, ones, ((0.0, 10.0),) * size, fixed=free)
@@ -68,7 +72,7 @@ class Modifiers:
         self.cells = tuple(
             (channel, sample) for channel in self.bins for sample in sorted(templates[channel])
         )
-        self._users: dict[str, dict[str, list[tuple[str, str]]]] = {kind: {} for kind in MODIFIERS}
+        self._users: dict[str, dict[str, list[tuple[str, str]]]] = {kind: {} for kind in KINDS}
         for channel, sample in self.cells:
             for kind, modifiers in templates[channel][sample].items():
                 for name in sorted(modifiers) if kind != "data" else ():
@@ -86,6 +90,12 @@ class Modifiers:
     def channels(self, kind: str, name: str) -> tuple[str, ...]:
         """Return channels in which a modifier acts, in the model's order."""
         return tuple(dict.fromkeys(channel for channel, _ in self.users(kind, name)))
+
+    @property
+    def components(self) -> frozenset[str]:
+        """Samples that a power of a coefficient multiplies: no simulated events of their own."""
+        own = (self.users(kind, name) for kind in POWERS for name in self.names(kind))
+        return frozenset(sample for users in own for _, sample in users)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -273,7 +283,7 @@ def parameters_of(
 def _required(modifiers: Modifiers) -> list[Parameter]:
     """Return the parameter sets of all modifiers, each parameter once."""
     found: dict[str, tuple[str, Parameter]] = {}
-    for kind in MODIFIERS:
+    for kind in KINDS:
         for name in modifiers.names(kind):
             _check_sharing(modifiers, kind, name)
             required = _requirement(kind, name, _size(modifiers, kind, name))

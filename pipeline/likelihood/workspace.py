@@ -21,6 +21,8 @@ Specification = dict[str, dict[str, SampleArrays]]  # by channel and sample
 
 MODIFIERS = ("histosys", "lumi", "normfactor", "normsys", "shapefactor", "shapesys", "staterror")
 """Supported modifier types, in the order in which pyhf collects their parameters."""
+POWERS = {"linear": 1, "quadratic": 2}
+"""Types that pyhf does not have, with the power of ``theta - nominal`` that multiplies: of a theory's coefficients."""
 
 
 def read_workspace(workspace: Workspace | str | Path) -> Workspace:

@@ -67,7 +67,8 @@ def _words(model: HistFactory) -> tuple[str, str]:
         f"the parameter of interest {name!r}, nominally {float(model.initial[poi]):g}, "
         f"has bounds [{low:g}, {high:g}]"
     )
-    return where, f"widen `bounds` of {name!r} in model.normfactors"
+    section = "theory" if model.stacking.modifiers.users("linear", name) else "normfactors"
+    return where, f"widen `bounds` of {name!r} in model.{section}"
 
 
 @eqx.filter_jit

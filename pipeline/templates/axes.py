@@ -13,6 +13,7 @@ from pipeline.config import (
     NormalizationSystematic,
     NormPlusShapeSystematic,
 )
+from pipeline.config.fit.theory import coefficients_of, component, is_component, monomials
 from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL, sample_names
 
@@ -63,7 +64,8 @@ def axes_of(config: Config, analysis_variations: tuple[str, ...]) -> Axes:
 def variations_of(config: Config, sample: str) -> tuple[str, ...]:
     """Return the variations made by the analysis that the model uses for a sample.
 
-    Those that the sample's manifest entry has are not among them.
+    Those that the sample's manifest entry has are not among them. Of a sample that depends on a theory's coefficients
+    they are followed by the components of the nominal and of each, see ``pipeline.config.fit.theory``.
     """
     if sample not in config.data.samples:
         return ()
@@ -75,7 +77,9 @@ def variations_of(config: Config, sample: str) -> tuple[str, ...]:
         for name in (systematic.up, systematic.down)
         if name is not None and name not in own
     ]
-    return tuple(dict.fromkeys(wanted))
+    found = dict.fromkeys(wanted)
+    own = monomials(coefficients_of(config.model.theory, sample))
+    return (*found, *(component(name, monomial) for name in (NOMINAL, *found) for monomial in own))
 
 
 def with_all_variations(config: Config) -> Config:
@@ -85,9 +89,10 @@ def with_all_variations(config: Config) -> Config:
     """
     models = [config.model, *(other.model for other in config.evaluate.also.values())]
     everything = tuple(systematic for model in models for systematic in model.systematics)
-    combined = config.model.model_copy(
-        update={"systematics": everything, "abcd": ()}
-    )  # which exempts its samples
+    theory = {own.name: own for model in reversed(models) for own in model.theory}
+    combined = config.model.model_copy(  # without `abcd`, which exempts its samples
+        update={"systematics": everything, "abcd": (), "theory": tuple(theory.values())}
+    )
     return config.model_copy(update={"model": combined})
 
 
@@ -121,6 +126,7 @@ def _summed(axes: Axes, config: Config, channel: Channel) -> Int[np.ndarray, "2 
     rows = [axes.row(sample, NOMINAL) for sample in config.data.samples]
     if channel.variations:
         for sample, section in config.data.samples.items():
-            names = (*section.variations, *variations_of(config, sample))
+            made = (name for name in variations_of(config, sample) if not is_component(name))
+            names = (*section.variations, *made)
             rows += [axes.row(sample, name) for name in names]
     return np.array(rows).T

@@ -82,6 +82,7 @@ def norm_plus_shape(
     filled: Bool[AnyArray, " bins"],
     channels: Channels,
     *,
+    ratio_of: Int[np.ndarray, " rows"] | None = None,
     least_mirrored: float = LEAST_MIRRORED,
 ) -> Split:
     """Split templates into a yield ratio in each channel and a shape of the nominal's yield, as cabinetry does.
@@ -92,15 +93,17 @@ def norm_plus_shape(
     Args:
         filled: bins with nominal events of any sample. The others have no shape variation: its mirror image would be a
             negative rate, which a bin without data rewards.
+        ratio_of: the row whose ratio each row has; None: its own.
         least_mirrored: smallest mirrored ratio. HistFactory needs a positive one; where a handful of events
             makes the up yield twice the nominal or more, the mirror image has none, which ``templates.cautions`` says.
     """
     below = channels.sums(nominal)
-    hi = _ratio(channels.sums(up), below)
+    own = slice(None) if ratio_of is None else ratio_of
+    hi = _ratio(channels.sums(up), below)[own]
     hi_data = jnp.where(filled, up / channels.over_bins(hi), nominal)
     if down is None:
         return Split(hi, jnp.maximum(2.0 - hi, least_mirrored), hi_data, 2.0 * nominal - hi_data)
-    lo = _ratio(channels.sums(down), below)
+    lo = _ratio(channels.sums(down), below)[own]
     return Split(hi, lo, hi_data, jnp.where(filled, down / channels.over_bins(lo), nominal))
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from pipeline.analysis import Analysis, WeightFactor, systematics
 from pipeline.analysis.declarations import WEIGHT as WEIGHT
+from pipeline.analysis.declarations import shape_of, shaped
 from pipeline.containers import Columns, Observation, Parameters
 from pipeline.data.datasets import NOMINAL
 from pipeline.errors import ConfigError, Noting, nearest
@@ -206,14 +207,14 @@ def _observation(
         raise ConfigError(f"{where}has edges, but the analysis only counts there; remove them")
     for kind in ("weight", "value"):
         array = getattr(found, kind)
-        if (kind == "weight" or array is not None) and systematics.shape_of(array) != events:
+        if (kind == "weight" or array is not None) and shape_of(array) != events:
             raise ConfigError(
-                f"{where}{name} observes a {kind} that is {systematics.shaped(array)}; it must be a number for each "
+                f"{where}{name} observes a {kind} that is {shaped(array)}; it must be a number for each "
                 f"event, of shape {events}: make one of the objects' by relax.sum(...), jnp.sum(..., axis=1) or an "
                 "index"
             )
     if found.shares is not None and found.shares.shape != (*events, made):
         raise ConfigError(
-            f"{where}{name} observes shares that are {systematics.shaped(found.shares)}; they must be [events, bins]"
+            f"{where}{name} observes shares that are {shaped(found.shares)}; they must be [events, bins]"
         )
     return found

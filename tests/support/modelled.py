@@ -16,7 +16,7 @@ VARIATIONS = ("scale_up", "scale_down", "tune_up")
 SHAPE = {"type": "NormPlusShape", "up": "scale_up", "down": "scale_down"}
 
 
-def small(model, *, bins=None):
+def small(model, *, bins=None, objective=None):
     """A run of three samples in channels A to D, with a model; ``bins`` by channel, else three each."""
     sizes = {name: 3 for name in "ABCD"} | (bins or {})
     mu = {"name": "mu", "samples": ["signal"], "bounds": [-5, 10]}
@@ -35,7 +35,7 @@ def small(model, *, bins=None):
                 **model,
                 "normfactors": [mu, *model.get("normfactors", [])],
             },
-            "objective": {"kind": "poi_uncertainty"},
+            "objective": objective or {"kind": "poi_uncertainty"},
         },
         "small",
     )

@@ -64,11 +64,12 @@ def measured_of_bins(model: Model, groups: Groups) -> set[str]:
 
 
 def _require_pois(model: Model) -> None:
-    allowed = [entry.name for entry in model.normfactors if entry.name != model.poi]
+    allowed = [entry.name for entry in (*model.normfactors, *model.theory) if entry.name != model.poi]
     for name in model.further_pois:
         if name not in allowed:
             raise ValueError(
-                f"model.further_pois: {name!r} is not one of the normfactors but the POI, {allowed}; name one of these"
+                f"model.further_pois: {name!r} is not one of the normfactors, or of theory, but the POI, {allowed}; "
+                "name one of these"
             )
     if len(set(model.further_pois)) < len(model.further_pois):
         raise ValueError(f"model.further_pois: {list(model.further_pois)} name one twice; name each once")
@@ -76,13 +77,13 @@ def _require_pois(model: Model) -> None:
 
 def _given(model: Model) -> dict[str, str | None]:
     """Return the group that the configuration gives each parameter but those of interest."""
-    for entry in model.normfactors:
+    for entry in (*model.normfactors, *model.theory):
         if entry.name in model.pois and entry.group is not None:
             raise ValueError(
-                f"model.normfactors: the parameter of interest {entry.name!r} has the group {entry.group!r}; its "
+                f"model: the parameter of interest {entry.name!r} has the group {entry.group!r}; its "
                 "uncertainty is what the groups are parts of; remove group"
             )
-    others = [entry for entry in model.free_factors if entry.name not in model.pois]
+    others = [entry for entry in model.free_parameters if entry.name not in model.pois]
     found = {entry.name: entry.group for entry in (*others, *model.every_systematic)}
     if model.luminosity_uncertainty is not None:
         return found | {LUMINOSITY: model.luminosity_group}

@@ -15,6 +15,7 @@ from pipeline.config.fit.systematics import (
     Pruning,
     Systematic,
 )
+from pipeline.config.fit.theory import TheoryCoefficient, require_linear
 from pipeline.config.section import Section
 
 LUMINOSITY = "lumi"
@@ -29,13 +30,18 @@ RESERVED = (LUMINOSITY, DATA_STATISTICS, MC_STATISTICS, "staterror")
 class Model(Section):
     """The statistical model, in words of cabinetry and pyhf. A run without one has an objective that needs no fit."""
 
-    poi: str = Field(default="", description="parameter of interest: one of the norm factors")
+    poi: str = Field(default="", description="parameter of interest: one of the norm factors, or of `theory`")
     further_pois: tuple[str, ...] = Field(
         default=(),
-        description="other norm factors of interest: evaluation and report have the uncertainty of each, and contours "
-        "of each pair; pyhf knows `poi` alone",
+        description="other norm factors, or coefficients of `theory`, of interest: evaluation and report have the "
+        "uncertainty of each, and contours of each pair; pyhf knows `poi` alone",
     )
     normfactors: tuple[NormFactor, ...] = Field(default=(), description="free normalisations, at least one")
+    theory: tuple[TheoryCoefficient, ...] = Field(
+        default=(),
+        description="coefficients of the analysis's `theory`, free parameters in which templates are polynomials; pyhf "
+        "cannot say them: the project's own likelihood judges, and pyhf is compared at fixed coefficients",
+    )
     systematics: tuple[Systematic, ...] = Field(default=(), description="constrained nuisance parameters")
     shapefactors: tuple[ShapeFactor, ...] = Field(default=(), description="free factors of every bin")
     shape_uncertainties: tuple[ShapeUncertainty, ...] = Field(
@@ -75,7 +81,10 @@ class Model(Section):
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Model":
-        words = (*self.normfactors, *self.systematics, *self.shapefactors, *self.shape_uncertainties)
+        words = (
+            *(*self.normfactors, *self.theory, *self.systematics),
+            *(*self.shapefactors, *self.shape_uncertainties),
+        )
         names = [word.name for word in words] + [name for own in self.abcd for name in own.names]
         repeated = sorted({n for n in names if names.count(n) > 1})
         if repeated:
@@ -88,9 +97,17 @@ class Model(Section):
             )
         if not self.model_fields_set:
             return self
-        if self.poi not in names[: len(self.normfactors)]:
+        of_interest = names[: len(self.normfactors) + len(self.theory)]
+        if self.poi not in of_interest:
             raise ValueError(
                 f"poi {self.poi!r} is not one of the normfactors {names[: len(self.normfactors)]}"
+                + (f" and of theory {of_interest[len(self.normfactors) :]}" if self.theory else "")
+            )
+        require_linear(self.theory, self.systematics)
+        if self.theory and self.is_pruned:
+            raise ValueError(
+                f"pruning with theory {self.theory[0].name!r}: a part of a systematic may be small at the nominal "
+                "coefficients and large at others; remove the thresholds"
             )
         return self
 
@@ -128,12 +145,12 @@ class Model(Section):
     @property
     def has_workspace(self) -> bool:
         """Whether a pyhf workspace can say what it is."""
-        return self.is_fitted and not self.constraint_widths
+        return self.is_fitted and not self.constraint_widths and not self.theory
 
     @property
     def parameter_names(self) -> set[str]:
         """Names of the parameters of the fit but those of single bins."""
-        named = {n.name for n in self.free_factors} | {s.name for s in self.every_systematic}
+        named = {n.name for n in self.free_parameters} | {s.name for s in self.every_systematic}
         return named | ({LUMINOSITY} if self.luminosity_uncertainty is not None else set())
 
     @property
@@ -146,7 +163,7 @@ class Model(Section):
     def constrained_names(self) -> set[str]:
         """Names of the nuisance parameters with a Gaussian constraint term, but those of single bins."""
         free = {s.name for s in self.systematics if s.constraint_width == "none"}
-        return self.parameter_names - {n.name for n in self.free_factors} - free
+        return self.parameter_names - {n.name for n in self.free_parameters} - free
 
     @property
     def loadings(self) -> dict[str, dict[str, float]]:
@@ -157,6 +174,16 @@ class Model(Section):
     def free_factors(self) -> tuple[NormFactor, ...]:
         """The norm factors, and those of `abcd`."""
         return (*self.normfactors, *(factor for own in self.abcd for factor in own.normfactors))
+
+    @property
+    def free_parameters(self) -> tuple[NormFactor | TheoryCoefficient, ...]:
+        """The norm factors, those of `abcd` too, and the coefficients of the theory."""
+        return (*self.free_factors, *self.theory)
+
+    @property
+    def is_of_theory(self) -> bool:
+        """Whether the parameter of interest is a coefficient of the theory, which is no signal strength."""
+        return self.poi in {entry.name for entry in self.theory}
 
     @property
     def free_shapes(self) -> tuple[ShapeFactor, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pipeline.config.fit.abcd import Abcd
 from pipeline.config.fit.model import Model
 from pipeline.config.fit.systematics import NormPlusShapeSystematic
+from pipeline.config.fit.theory import TheoryCoefficient
 from pipeline.errors import nearest
 
 
@@ -23,6 +24,9 @@ def require_places(model: Model, samples: Collection[str], bins: Mapping[str, in
     """
     for entry in (*model.normfactors, *model.systematics, *model.shapefactors, *model.abcd):
         _require_known(entry.name, entry.samples or (), entry.channels or (), samples, bins)
+    for coefficient in model.theory:
+        _require_known(coefficient.name, coefficient.samples, (), samples, bins)
+        _require_of_simulation(model, coefficient)
     _require_correlations(model)
     for own in model.shape_uncertainties:
         _require_known(own.name, (own.sample,), own.channels or (), samples, bins)
@@ -43,6 +47,40 @@ def require_places(model: Model, samples: Collection[str], bins: Mapping[str, in
         for sample in estimate.samples:
             for channel in estimate.channels:
                 _require_estimated(model, estimate, model.abcd[:number], sample, channel)
+
+
+def _require_of_simulation(model: Model, coefficient: TheoryCoefficient) -> None:
+    """Raise where a sample of a coefficient is estimated from data, or has bin-by-bin parameters of its own."""
+    for sample in coefficient.samples:
+        taken = [own.name for own in model.abcd if sample in own.samples]
+        taken += [own.name for own in model.shape_uncertainties if own.sample == sample]
+        if taken:
+            raise ValueError(
+                f"model.theory: {coefficient.name!r}: its sample {sample!r} is that of {taken[0]!r}, of abcd or "
+                "shape_uncertainties, and no polynomial is defined for that; remove either"
+            )
+    if model.correlations:
+        raise ValueError(
+            f"model.theory: {coefficient.name!r}: not with model.correlations; remove either, or name the independent "
+            "parameters as systematics"
+        )
+
+
+def require_weighted(model: Model, variations: Mapping[str, Collection[str]]) -> None:
+    """Raise where events of a variation are other ones than those whose weights depend on the theory.
+
+    Args:
+        variations: those that the manifest has, by sample.
+    """
+    for sample in (sample for coefficient in model.theory for sample in coefficient.samples):
+        for own in model.systematics:
+            used = {own.up, own.down} if isinstance(own, NormPlusShapeSystematic) else set()
+            read = sorted(name for name in used if name in variations[sample])
+            if read and own.acts_on(sample):
+                raise ValueError(
+                    f"model.theory: sample {sample!r} has the variation {read[0]!r} of systematic {own.name!r} from "
+                    f"the manifest; let the analysis make it, and remove it from data.samples.{sample}.variations"
+                )
 
 
 def _require_counted_once(model: Model, channels: Iterable[str]) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.config import Model, NormPlusShapeSystematic
+from pipeline.config.fit.theory import whole
 from pipeline.likelihood.layout import Rows
 from pipeline.templates.axes import affecting
 
@@ -44,8 +45,8 @@ class Effects(NamedTuple):
         where: dict[tuple[str, str], list[bool]] = {}
         shaped = set()
         for sample in samples:
-            for systematic in affecting(model, sample):
-                acts = [model.affects(systematic, sample, channel) for channel in sizes]
+            for systematic in affecting(model, whole(sample)):
+                acts = [model.affects(systematic, whole(sample), channel) for channel in sizes]
                 if any(acts):
                     where[sample, systematic.name] = acts
                     shaped |= (

@@ -96,6 +96,12 @@ def beyond_pyhf(config: Config) -> str | None:
         return None
     if not config.model.is_fitted:
         return "the run has no model: its objective is a function of sums over the events"
+    if config.model.theory:
+        named = ", ".join(repr(own.name) for own in config.model.theory)
+        return (
+            f"model.theory: {named} are coefficients in which templates are polynomials, and a pyhf workspace has no "
+            "place for that: the project's own likelihood judges, and pyhf is compared at fixed coefficients"
+        )
     other = ", ".join(map(repr, config.model.constraint_widths))
     return (
         f"model.systematics: constraint_width of {other} is not 1; a pyhf workspace has no place for that and would be "

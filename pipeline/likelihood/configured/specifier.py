@@ -20,6 +20,7 @@ from pipeline.config import (
     NormPlusShapeSystematic,
     Smoothing,
 )
+from pipeline.config.fit.theory import is_component, whole
 from pipeline.containers import AnyArray, Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.likelihood.configured.correlated import Correlated, Effects
@@ -53,6 +54,7 @@ class _Kind(NamedTuple):
     sample: Int[np.ndarray, " own"]  # of the likelihood
     up: Int[np.ndarray, "2 own"]  # sample and variation of the templates
     down: Int[np.ndarray, "2 own"]
+    ratio_of: Int[np.ndarray, " own"] | None  # the row of the whole sample, where some are components of one
 
 
 class Specifier:
@@ -74,11 +76,12 @@ class Specifier:
             self.model, self.measurement = self.joined.model, self.joined.measurement
         self._channels = Channels.of_sizes(self._sizes)
         names = own.stacking.names
-        self._samples = np.array([axes.row(name, NOMINAL)[0] for name in names.samples])
+        self._rows = np.array([row_of(axes, name, NOMINAL) for name in names.samples]).T
+        self._wholes = np.array([not is_component(name) for name in names.samples])
         systematics = {
             (sample, systematic.name): systematic
             for sample in names.samples
-            for systematic in affecting(config.model, sample)
+            for systematic in affecting(config.model, whole(sample))
         }
         effects = Effects.of(config.model, names.samples, by_channel)
         self._kinds = _kinds(effects.shapes, systematics, axes, names.sample)
@@ -154,14 +157,15 @@ class Specifier:
         self, found: FitYields
     ) -> tuple[Float[Array, "own_samples bins"], Float[Array, "own_samples bins"]]:
         """Return nominal templates and squares of their errors, estimates in the place of simulation."""
-        nominal, sumw2 = jnp.asarray(found.yields)[self._samples, 0], jnp.asarray(found.sumw2)[self._samples]
+        nominal = jnp.asarray(found.yields)[self._rows[0], self._rows[1]]
+        sumw2 = jnp.asarray(found.sumw2)[self._rows[0]]
         for estimate in self._estimates:
             nominal, sumw2 = estimate.made(nominal, sumw2)
         return nominal, sumw2
 
     def _effects(self, found: FitYields, nominal: Float[Array, "own_samples bins"]) -> EffectArrays:
         """Return the effects of the systematics on the samples."""
-        filled = jnp.sum(nominal, axis=0) > 0
+        filled = jnp.sum(nominal[self._wholes], axis=0) > 0
         parts = [self._split_of(kind, jnp.asarray(found.yields), nominal, filled) for kind in self._kinds]
         if parts:
             order = np.argsort(np.concatenate([kind.rows for kind in self._kinds]))
@@ -186,7 +190,7 @@ class Specifier:
             up = smoothed_by(kind.smoothing, middle, up, self._channels)
             down = None if down is None else smoothed_by(kind.smoothing, middle, down, self._channels)
         ends = (up, down) if kind.how is None else symmetrised(middle, up, down, kind.how)
-        found = norm_plus_shape(middle, ends[0], ends[1], filled, self._channels)
+        found = norm_plus_shape(middle, ends[0], ends[1], filled, self._channels, ratio_of=kind.ratio_of)
         return tuple(map(jnp.asarray, found))  # type: ignore[return-value]
 
     def _norms(
@@ -223,15 +227,23 @@ def _kinds(
     for key, row in rows.items():
         systematic = systematics[key]
         assert isinstance(systematic, NormPlusShapeSystematic)
-        up = axes.row(key[0], systematic.up)
-        down = up if systematic.down is None else axes.row(key[0], systematic.down)
+        up = row_of(axes, key[0], systematic.up)
+        down = up if systematic.down is None else row_of(axes, key[0], systematic.down)
         kind = systematic.smoothing, systematic.symmetrise, systematic.down is not None
         found.setdefault(kind, []).append((row, sample[key[0]], *up, *down))
-    made = []
+    made, keys = [], {row: key for key, row in rows.items()}
     for (smoothing, how, has_down), entries in found.items():
         table = np.array(entries).T
-        made.append(_Kind(smoothing, how, has_down, table[0], table[1], table[2:4], table[4:6]))
+        of_whole = [rows[whole(sample), name] for sample, name in map(keys.__getitem__, table[0].tolist())]
+        ratio_of = None if of_whole == table[0].tolist() else np.searchsorted(table[0], of_whole)
+        made.append(_Kind(smoothing, how, has_down, table[0], table[1], table[2:4], table[4:6], ratio_of))
     return made
+
+
+def row_of(axes: Axes, sample: str, variation: str) -> tuple[int, int]:
+    """Return where the templates hold a variation of a sample of the likelihood, or of a component of one."""
+    monomial = sample.removeprefix(whole(sample))
+    return axes.row(whole(sample), f"{variation}{monomial}")
 
 
 def _factors(

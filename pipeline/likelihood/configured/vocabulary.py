@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from pipeline.config import LUMINOSITY, Config, Model, NormPlusShapeSystematic
+from pipeline.config.fit.theory import Monomial, coefficients_of, component, monomials
 from pipeline.likelihood.workspace import JsonObject, SampleArrays, Specification
 from pipeline.templates.axes import affecting
 
@@ -12,12 +13,25 @@ from pipeline.templates.axes import affecting
 def structure(config: Config, sizes: Mapping[str, int]) -> Specification:
     """Return the specification with zeros for all numbers."""
     loadings = config.model.loadings
-    return {
+    found: Specification = {
         channel: {
             sample: _empty(config.model, loadings, channel, sample, size) for sample in config.data.samples
         }
         for channel, size in sizes.items()
     }
+    for own in found.values():
+        own |= {
+            component(sample, monomial): {**entry, **_powers(monomial)}
+            for sample, entry in own.items()
+            for monomial in monomials(coefficients_of(config.model.theory, sample))
+        }
+    return found
+
+
+def _powers(monomial: Monomial) -> SampleArrays:
+    """Return what multiplies the templates of a monomial: a modifier of each of its coefficients."""
+    kind = "quadratic" if len(monomial) == 2 and len(set(monomial)) == 1 else "linear"
+    return {kind: dict.fromkeys(monomial)}
 
 
 def _empty(
@@ -51,7 +65,7 @@ def measurement(model: Model, bins: Mapping[str, int]) -> JsonObject:
         bins: their number by channel.
     """
     parameters: list[JsonObject] = [
-        {"name": n.name, "inits": [n.nominal], "bounds": [list(n.bounds)]} for n in model.free_factors
+        {"name": n.name, "inits": [n.nominal], "bounds": [list(n.bounds)]} for n in model.free_parameters
     ]
     for factor in model.free_shapes:
         size = bins[(factor.channels or tuple(bins))[0]]
