@@ -141,3 +141,7 @@ def require_measurable(model: Model, objective: Objective, leading: object) -> N
         raise ValueError(
             "model.theory: not with objective.template_noise, nor with optimise.leading other than all; remove it"
         )
+    if model.pseudodata:
+        raise ValueError(
+            "model.pseudodata: its fit is pyhf's, which has no coefficients of model.theory; remove it"
+        )

@@ -169,6 +169,7 @@ def _mean_row(rows: Sequence[EvaluatedPoint]) -> EvaluatedPoint:
         breakdown_missing="",
         contours=(),
         contours_missing="",
+        at_coefficients=(),
         **_means(rows),
     )
 
