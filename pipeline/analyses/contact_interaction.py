@@ -150,7 +150,7 @@ def cross_section(coefficients: Mapping[str, float], points: int = 200) -> float
     ):  # exact: of degree 2 in the angle
         values = density(mass[:, None], factor, cosine, coefficients)
         total += weight * float(np.sum(values * weights[None] * (weights * mass * limit)[:, None]))
-    return total * np.log(HIGH / LOW) / 2
+    return total * math.log(HIGH / LOW) / 2
 
 
 def sampled(number: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -191,4 +191,4 @@ def _of_mass(mass: np.ndarray) -> np.ndarray:
     values = np.zeros(grid.size)
     for cosine, weight in zip(*np.polynomial.legendre.leggauss(3), strict=True):
         values += weight * limit * np.sum(density(grid[:, None], factor, cosine, {}) * weights[None], axis=1)
-    return np.exp(np.interp(np.log(mass), np.log(grid), np.log(values)))
+    return np.asarray(np.exp(np.interp(np.log(mass), np.log(grid), np.log(values))))

@@ -130,7 +130,8 @@ def _component(parts: Components, variation: Variation, monomial: Monomial) -> V
         def factor(p: Parameters, c: Columns, relax: Relaxed | Exact) -> AnyArray:
             made: Any = variation.factor(p, c, relax)
             own = made if variation.entry is None else made[variation.entry]
-            return own * parts(c)[monomial]
+            found: AnyArray = own * parts(c)[monomial]
+            return found
 
         return WeightFactor(factor)
 

@@ -108,7 +108,7 @@ def components_of(analysis: Any, columns: Columns) -> dict[Monomial, Float[Array
 
     first = jax.jacfwd(factor)
     slopes, bends = first(at), jax.jacfwd(first)(at)
-    found = {(name,): slopes[:, i] for i, name in enumerate(names)}
+    found: dict[Monomial, Array] = {(name,): slopes[:, i] for i, name in enumerate(names)}
     for i, one in enumerate(names):
         for j, other in enumerate(names[i:], start=i):
             found[one, other] = bends[:, i, j] * (0.5 if i == j else 1.0)

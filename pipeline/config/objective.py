@@ -14,6 +14,7 @@ from pipeline.config.quantities import (
     JointSignificance,
     Merit,
     OfStrength,
+    ProfileInterval,
     Single,
     WeightedSum,
 )
@@ -141,3 +142,28 @@ def require_measurable(model: Model, objective: Objective, leading: object) -> N
         raise ValueError(
             "model.theory: not with objective.template_noise, nor with optimise.leading other than all; remove it"
         )
+    if model.pseudodata:
+        raise ValueError(
+            "model.pseudodata: its fit is pyhf's, which has no coefficients of model.theory; remove it"
+        )
+
+
+def require_inside_bounds(model: Model, objective: Objective) -> None:
+    """Raise where the number is of a value of the POI that its bounds do not allow.
+
+    Raises:
+        ValueError: a signal strength above the upper bound, or an interval around a nominal value at a bound.
+    """
+    poi = next(n for n in model.free_parameters if n.name == model.poi)
+    low, high = poi.bounds
+    for part in objective.parts:
+        if isinstance(part, OfStrength) and part.is_given and not part.mu <= high:
+            raise ValueError(
+                f"objective: mu {part.mu} of {part.kind!r} is above the upper bound {high} of {poi.name!r}; "
+                "raise the bound or lower mu"
+            )
+        if isinstance(part, ProfileInterval) and not low < poi.nominal < high:
+            raise ValueError(
+                f"objective: 'profile_interval' needs the POI's nominal {poi.nominal} inside its bounds "
+                f"{list(poi.bounds)}, not at one; widen the bounds of {poi.name!r}"
+            )

@@ -15,9 +15,15 @@ from pipeline.config.fit.model import MC_STATISTICS, Model
 from pipeline.config.fit.placing import require_places, require_samples, require_weighted
 from pipeline.config.fit.systematics import NormPlusShapeSystematic
 from pipeline.config.judging import Alternative, Evaluate
-from pipeline.config.objective import McStatistics, Objective, OfNuisanceParameters, require_measurable
+from pipeline.config.objective import (
+    McStatistics,
+    Objective,
+    OfNuisanceParameters,
+    require_inside_bounds,
+    require_measurable,
+)
 from pipeline.config.optimisation import Optimise
-from pipeline.config.quantities import OfStrength, ProfileInterval, UncertaintyPart
+from pipeline.config.quantities import UncertaintyPart
 from pipeline.config.section import MOST, Anneal, Name, Section, WidthsByName
 from pipeline.errors import nearest
 
@@ -206,7 +212,7 @@ class Config(Section):
             require_measurable(self.model, self.objective, self.optimise.leading)
         if self.model.is_fitted:
             self._parts_fit_groups()
-            self._objective_inside_bounds()
+            require_inside_bounds(self.model, self.objective)
 
     def _parts_fit_groups(self) -> None:
         groups, measured = self.groups, self._measured
@@ -258,21 +264,6 @@ class Config(Section):
                 f"channels with in_fit: false are {sorted(outside)}, those of the objective are {sorted(used)}; "
                 "the two must be the same, but `merit` may be made of any"
             )
-
-    def _objective_inside_bounds(self) -> None:
-        poi = next(n for n in self.model.free_parameters if n.name == self.model.poi)
-        low, high = poi.bounds
-        for part in self.objective.parts:
-            if isinstance(part, OfStrength) and part.is_given and not part.mu <= high:
-                raise ValueError(
-                    f"objective: mu {part.mu} of {part.kind!r} is above the upper bound {high} of {poi.name!r}; "
-                    "raise the bound or lower mu"
-                )
-            if isinstance(part, ProfileInterval) and not low < poi.nominal < high:
-                raise ValueError(
-                    f"objective: 'profile_interval' needs the POI's nominal {poi.nominal} inside its bounds "
-                    f"{list(poi.bounds)}, not at one; widen the bounds of {poi.name!r}"
-                )
 
     def physics(self) -> dict[str, Any]:
         """Return all that decides the result, as plain JSON: without titles, labels, folders and where it runs."""

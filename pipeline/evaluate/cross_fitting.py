@@ -170,6 +170,7 @@ def _mean_row(rows: Sequence[EvaluatedPoint]) -> EvaluatedPoint:
         contours=(),
         contours_missing="",
         pruned=None,
+        at_coefficients=(),
         **_means(rows),
     )
 

@@ -9,7 +9,7 @@ import pydantic
 
 from pipeline.containers import Templates
 from pipeline.data import results
-from pipeline.data.names import Fold, Part, Point
+from pipeline.data.names import OPTIMISED, Fold, Part, Point
 from pipeline.data.record import PrunedPart
 from pipeline.data.written import Written, parsed
 from pipeline.errors import InputError
@@ -251,6 +251,12 @@ class Evaluation(Written):
                 brief = PruningSummary(parts=len(row.pruned.parts), of=row.pruned.of, gone=row.pruned.gone)
                 found.setdefault(row.point, {})[row.fold] = brief
         return found
+
+    @property
+    def at_coefficients(self) -> dict[Fold, tuple[AtCoefficients, ...]]:
+        """The comparison with pyhf at fixed coefficients of a theory, of the optimised point by fold."""
+        of_result = (row for row in self.rows if row.point == OPTIMISED and row.at_coefficients)
+        return {row.fold: row.at_coefficients for row in of_result}
 
 
 def write(path: Path, evaluation: Evaluation, header: Mapping[str, str]) -> None:

@@ -216,11 +216,7 @@ def summary(
         yields=yields_of(config, evaluation),
         breakdown=_breakdowns(evaluation),
         pruning=evaluation.pruning,
-        at_coefficients={
-            row.fold: row.at_coefficients
-            for row in evaluation.rows
-            if row.point == OPTIMISED and row.at_coefficients
-        },
+        at_coefficients=evaluation.at_coefficients,
         versions=versions(),
         seconds=seconds,
         kept_epoch=None if evaluation.folds else kept(optimisations[0]).epoch,

@@ -78,8 +78,8 @@ def variations_of(config: Config, sample: str) -> tuple[str, ...]:
         if name is not None and name not in own
     ]
     found = dict.fromkeys(wanted)
-    own = monomials(coefficients_of(config.model.theory, sample))
-    return (*found, *(component(name, monomial) for name in (NOMINAL, *found) for monomial in own))
+    parts = monomials(coefficients_of(config.model.theory, sample))
+    return (*found, *(component(name, monomial) for name in (NOMINAL, *found) for monomial in parts))
 
 
 def with_all_variations(config: Config) -> Config:

@@ -109,7 +109,7 @@ def require_positive(templates: Templates, axes: Axes, config: Config) -> None:
                     config,
                     f"sample {sample!r} has a total weight of {{:.4g}} in channel {channel!r}",
                 )
-        every = Polynomial(*(sum(parts) for parts in zip(*own.values(), strict=True)))
+        every = Polynomial(*(np.sum(parts, axis=0) for parts in zip(*own.values(), strict=True)))
         _require(every, box, config, f"channel {channel!r} expects {{:.4g}} events in bin {{}}")
 
 

@@ -64,7 +64,7 @@ def measured_of_bins(model: Model, groups: Groups) -> set[str]:
 
 
 def _require_pois(model: Model) -> None:
-    allowed = [entry.name for entry in (*model.normfactors, *model.theory) if entry.name != model.poi]
+    allowed = [entry.name for entry in model.may_be_poi if entry.name != model.poi]
     for name in model.further_pois:
         if name not in allowed:
             raise ValueError(
@@ -77,7 +77,7 @@ def _require_pois(model: Model) -> None:
 
 def _given(model: Model) -> dict[str, str | None]:
     """Return the group that the configuration gives each parameter but those of interest."""
-    for entry in (*model.normfactors, *model.theory):
+    for entry in model.may_be_poi:
         if entry.name in model.pois and entry.group is not None:
             raise ValueError(
                 f"model: the parameter of interest {entry.name!r} has the group {entry.group!r}; its "

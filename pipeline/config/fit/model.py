@@ -81,11 +81,12 @@ class Model(Section):
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Model":
-        words = (
-            *(*self.normfactors, *self.theory, *self.systematics),
-            *(*self.shapefactors, *self.shape_uncertainties),
+        words = (*self.systematics, *self.shapefactors, *self.shape_uncertainties)
+        names = (
+            [own.name for own in self.may_be_poi]
+            + [word.name for word in words]
+            + [name for own in self.abcd for name in own.names]
         )
-        names = [word.name for word in words] + [name for own in self.abcd for name in own.names]
         repeated = sorted({n for n in names if names.count(n) > 1})
         if repeated:
             raise ValueError(f"parameter names must differ; repeated: {repeated}")
@@ -97,11 +98,11 @@ class Model(Section):
             )
         if not self.model_fields_set:
             return self
-        of_interest = names[: len(self.normfactors) + len(self.theory)]
-        if self.poi not in of_interest:
+        of_theory = [own.name for own in self.theory]
+        if self.poi not in names[: len(self.may_be_poi)]:
             raise ValueError(
                 f"poi {self.poi!r} is not one of the normfactors {names[: len(self.normfactors)]}"
-                + (f" and of theory {of_interest[len(self.normfactors) :]}" if self.theory else "")
+                + (f" and of theory {of_theory}" if self.theory else "")
             )
         require_linear(self.theory, self.systematics)
         if self.theory and self.is_pruned:
@@ -179,6 +180,11 @@ class Model(Section):
     def free_parameters(self) -> tuple[NormFactor | TheoryCoefficient, ...]:
         """The norm factors, those of `abcd` too, and the coefficients of the theory."""
         return (*self.free_factors, *self.theory)
+
+    @property
+    def may_be_poi(self) -> tuple[NormFactor | TheoryCoefficient, ...]:
+        """The norm factors that the configuration names, and the coefficients of the theory."""
+        return (*self.normfactors, *self.theory)
 
     @property
     def is_of_theory(self) -> bool:

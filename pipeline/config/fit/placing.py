@@ -74,8 +74,8 @@ def require_weighted(model: Model, variations: Mapping[str, Collection[str]]) ->
     """
     for sample in (sample for coefficient in model.theory for sample in coefficient.samples):
         for own in model.systematics:
-            used = {own.up, own.down} if isinstance(own, NormPlusShapeSystematic) else set()
-            read = sorted(name for name in used if name in variations[sample])
+            used = (own.up, own.down) if isinstance(own, NormPlusShapeSystematic) else ()
+            read = [name for name in used if name in variations[sample]]
             if read and own.acts_on(sample):
                 raise ValueError(
                     f"model.theory: sample {sample!r} has the variation {read[0]!r} of systematic {own.name!r} from "

@@ -30,8 +30,7 @@ NO_EVENTS = -1.0  # purity of a bin without events: it comes first
 def signals_of(config: Config) -> set[str]:
     """Return the samples that carry the POI's norm factor, or one that the objective names."""
     wanted = {config.model.poi, *config.objective.parameter_names}
-    every = (*config.model.normfactors, *config.model.theory)
-    return {name for own in every if own.name in wanted for name in own.samples}
+    return {name for own in config.model.may_be_poi if own.name in wanted for name in own.samples}
 
 
 def purity(config: Config, axes: Axes, templates: Templates, channel: str) -> Float[np.ndarray, " bins"]:

@@ -82,8 +82,7 @@ def yields_of(config: Config, evaluation: Evaluation) -> dict[Point, dict[Events
 
 def signals(config: Config) -> frozenset[str]:
     """Return the samples that depend on a parameter of interest."""
-    every = (*config.model.normfactors, *config.model.theory)
-    scaled = [own.samples for own in every if own.name in config.model.pois]
+    scaled = [own.samples for own in config.model.may_be_poi if own.name in config.model.pois]
     return frozenset(itertools.chain.from_iterable(scaled))
 
 
