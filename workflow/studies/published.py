@@ -37,7 +37,7 @@ def study(listed: Mapping[str, Any], name: str, seed: int, cores: int) -> dict[s
     """Run a study; the command that a user types for it, and its numbers."""
     own = listed["studies"][name]
     if "script" in own:
-        return _script(own["script"], FOLDER / f"{name}_{seed}.output.json")
+        return _script(own["script"].replace("{seed}", str(seed)), FOLDER / f"{name}_{seed}.output.json")
     if "scan" in own:
         return _scan(listed["studies"][own["scan"]], own, name, seed, cores)
     path, overrides = _of_run(own, name, seed)
