@@ -212,9 +212,8 @@ QQH_WAVES: dict[str, tuple[float, Wave]] = {
     "initial_radiation": (0.05, _along("jet_pt", QQH)),
     "final_radiation": (0.04, _along("m_jj", QQH)),
 }
-WEIGHTS: dict[
-    str, tuple[float, Wave]
-] = {  # relative size of one standard deviation, and the wave that it scales
+# Relative size of one standard deviation, and the wave that it scales.
+WEIGHTS: dict[str, tuple[float, Wave]] = {
     **{f"tau_id_pt{i}": (0.03, _in_bin("tau_pt", TAU_ID_PT, i)) for i in range(len(TAU_ID_PT) - 1)},
     **{f"tau_id_{name}": (0.03, _of_mode(mode)) for mode, name in enumerate(MODES)},
     **{f"trigger_muon_pt{i}": (0.02, _in_bin("muon_pt", TRIGGER_PT, i)) for i in range(len(TRIGGER_PT) - 1)},

@@ -8,10 +8,8 @@ a bootstrap of these. A run that was stopped goes on. From the repository: `.ven
 """
 
 import argparse
-import json
 import os
 import statistics
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +29,7 @@ from pipeline import cluster, config, optimise
 from pipeline.analyses.tautau_events import floor
 from pipeline.columns.make import make_columns
 from pipeline.data import column_file, datasets, store
+from pipeline.data.fingerprint import fingerprint_of
 from pipeline.fit import fit_with_covariance
 from pipeline.gradient.sweeps import forward
 from pipeline.gradient.work import prepare_work
@@ -44,8 +43,8 @@ ROOT = Path(__file__).parent.parent.parent
 FIT, CROSS_ENTROPY = ROOT / "config/tautau.yaml", ROOT / "config/tautau_cross_entropy.yaml"
 TRAININGS = {  # through the fit, by name: what they override
     "fit": [],
-    "leading": ["optimise.leading=20"],
     "statistics": ["model.systematics=[]"],
+    "leading": ["optimise.leading=20"],
 }
 STRENGTHS = ("mu_ggH", "mu_qqH")
 LOOKED_EVERY = 10  # epochs of cross-entropy, from one look at the held-out loss to the next
@@ -64,42 +63,45 @@ class Bench(NamedTuple):
         files = [] if start is None else [f"analysis.files={{start: {start}}}"]
         return config.load(path, [*self.overrides, *more, *files])
 
+    def place(self, name, settings):
+        """The folder of a training, another one for whatever else decides its result."""
+        found = self.folder / f"{name}_{fingerprint_of(settings, self.files)[:8]}"
+        found.mkdir(exist_ok=True)
+        return found
+
 
 def columns_of(settings, folder):
-    """Column files of the made-up events, [(sample, path)]; those that are there stay."""
+    """Column files of the made-up events, [(sample, path)]; a ROOT file that is there stays."""
     found, seeds = [], settings.simulate
     for job in datasets.columns_jobs(settings):
         path = folder / f"{job.name}.parquet"
-        for file in () if path.exists() else job.files:
+        for file in job.files:
             source, index = Path(file.path), int(Path(file.path).stem.rpartition("_")[2])
             if not source.exists():
                 source.parent.mkdir(parents=True, exist_ok=True)
                 events = seeds.samples[file.sample].events_per_file
                 seed = datasets.file_seed(seeds.seed, file.sample, index)
                 generate(seeds.generator, file.sample, source, events=events, seed=seed)
-        if not path.exists():
-            column_file.write(path, *make_columns(settings, job))
+        column_file.write(path, *make_columns(settings, job))
         found.append((job.sample, path))
     return found
 
 
-def saved(path, train):
-    """The parameters of a training and its numbers: of its file, or trained and written."""
+def kept(path, make):
+    """Arrays of a file, or made and written."""
     if not path.exists():
-        parameters, numbers = train()
-        np.savez(path.with_suffix(".new.npz"), **parameters)
-        store.write_json(path.with_suffix(".json"), numbers)
+        made = make()
+        np.savez(path.with_suffix(".new.npz"), **made)
         path.with_suffix(".new.npz").rename(path)
     with np.load(path) as found:
-        return dict(found), store.read_json(path.with_suffix(".json"))
+        return dict(found)
 
 
-def by_cross_entropy(bench):
+def by_cross_entropy(bench, settings):
     """A network trained by cross-entropy: the epoch at which the held-out loss was smallest."""
-    settings = bench.settings(CROSS_ENTROPY)
     train, held_out = (prepare_work(settings, bench.files, fold) for fold in datasets.folds(settings))
     state = optimise.initial_state(settings, initial_parameters(settings))
-    best, parameters, seconds = {"loss": np.inf, "epoch": 0.0}, {}, []
+    best, parameters, seconds = {"loss": np.inf, "epoch": 0}, {}, []
     alone = cluster.InProcess()  # so little work that sending it would take longer
     for after, record in optimise.each_epoch(settings, alone, train, state, until=settings.optimise.epochs):
         seconds.append(record.seconds)
@@ -108,30 +110,27 @@ def by_cross_entropy(bench):
         loss = float(forward(alone, held_out, after.parameters, EXACT).yields["loss"].sum())
         print(f"cross-entropy, epoch {after.epoch}: {record.objective:.5f}, held out {loss:.5f}", flush=True)
         if loss < best["loss"]:
-            best, parameters = {"loss": loss, "epoch": float(after.epoch)}, after.parameters
+            best, parameters = {"loss": loss, "epoch": after.epoch}, after.parameters
         elif after.epoch - best["epoch"] >= PATIENCE * LOOKED_EVERY:
             break
     return parameters, {**best, **timed(seconds)}
 
 
-def through_the_fit(bench, name, start):
+def through_the_fit(bench, settings, place):
     """The same network trained on through the fit; the epoch that the run keeps."""
-    settings = bench.settings(more=TRAININGS[name], start=start)
     work = prepare_work(settings, bench.files, datasets.TRAIN)
-    began = time.perf_counter()
-
-    def told(record):
-        print(
-            f"{name}, epoch {record.epoch}: {record.objective:.5f}, {record.seconds:.1f} s, check {record.check}",
-            flush=True,
-        )
-
     state, records = optimise.run(
         settings, bench.executor, work, optimise.initial_state(settings, initial_parameters(settings)),
-        until=settings.optimise.epochs, checkpoints=bench.folder / name, fingerprint=name, progress=told,
+        until=settings.optimise.epochs, checkpoints=place / "checkpoints",
+        fingerprint=fingerprint_of(settings, bench.files), progress=told,
     )  # fmt: skip
-    print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
     return state.result, timed([record.seconds for record in records])
+
+
+def told(record):
+    """Print an epoch."""
+    check = "" if record.check is None else f", exact {record.check.minimised:.6f}"
+    print(f"epoch {record.epoch}: {record.objective:.6f}{check}, {record.seconds:.1f} s", flush=True)
 
 
 def timed(seconds):
@@ -155,52 +154,70 @@ def both(model):
     return jnp.where(result.converged, jnp.sqrt(jnp.diagonal(covariance)), jnp.nan)
 
 
-def judged(bench, parameters, fold, replicas=0):
-    """Uncertainties of both strengths with exact cuts [1 + replicas, 2], with all nuisance parameters and with none."""
-    settings, alone = bench.settings(), bench.settings(more=TRAININGS["statistics"])
-    work = prepare_work(settings, bench.files, fold)
-    specifiers = [Specifier.of_run(s, work.axes) for s in (settings, alone)]
-    found = []
-    for replica in [None, *range(replicas)]:
-        templates = forward(bench.executor, work, parameters, EXACT, replica=replica)
-        found.append([np.asarray(both(likelihood(templates, s))) for s in specifiers])
-    return np.array(found).transpose(1, 0, 2)
+def judged(bench, parameters, replicas):
+    """Uncertainties with exact cuts by fold: [with all or no nuisance parameters, events and replicas, strengths]."""
+    settings, without = bench.settings(), bench.settings(more=TRAININGS["statistics"])
+    found = {}
+    for fold, number in ((datasets.TRAIN, 0), (datasets.HELD_OUT, replicas)):
+        work = prepare_work(settings, bench.files, fold)
+        specifiers = [Specifier.of_run(own, work.axes) for own in (settings, without)]
+        rows = []
+        for replica in (None, *range(number)):
+            templates = forward(bench.executor, work, parameters, EXACT, replica=replica)
+            rows.append([np.asarray(both(likelihood(templates, own))) for own in specifiers])
+        found[fold] = np.array(rows).transpose(1, 0, 2)
+    return found
 
 
-def compared(bench, replicas):
-    """All numbers by name; a change is relative to cross-entropy."""
-    start = bench.folder / "cross_entropy.npz"
-    trained = {"cross_entropy": saved(start, lambda: by_cross_entropy(bench))}
-    for name in TRAININGS:
-        path = bench.folder / f"{name}.npz"
-        trained[name] = saved(path, lambda name=name: through_the_fit(bench, name, start))
-    numbers, base = {}, {}
-    for name, (parameters, own) in trained.items():
-        numbers |= {f"{name}.{key}": value for key, value in own.items()}
-        train = judged(bench, parameters, datasets.TRAIN)
-        held_out = judged(bench, parameters, datasets.HELD_OUT, replicas)
-        base = base or {"train": train, "held_out": held_out}
-        for which, strength in enumerate(STRENGTHS):
-            for model, kind in enumerate(("", ".statistical")):
-                values = held_out[model, :, which]
-                changes = values / base["held_out"][model, :, which] - 1
-                numbers |= {
-                    f"{name}.{strength}{kind}": values[0],
-                    f"{name}.{strength}{kind}.error": np.nanstd(values[1:], ddof=1),
-                    f"{name}.{strength}{kind}.train": train[model, 0, which],
-                    f"{name}.{strength}{kind}.change": 100 * changes[0],
-                    f"{name}.{strength}{kind}.change.error": 100 * np.nanstd(changes[1:], ddof=1),
-                    f"{name}.{strength}{kind}.change.train": 100
-                    * (train[model, 0, which] / base["train"][model, 0, which] - 1),
-                }
-        print(json.dumps({k: float(v) for k, v in numbers.items() if k.startswith(name)}), flush=True)
+def compared(bench, trainings, replicas):
+    """All numbers by name; a change is relative to cross-entropy, in percent."""
+    numbers, base, start = {}, None, None
+    for name in ("cross_entropy", *trainings):
+        if start is None:  # the loss knows no systematics
+            settings = bench.settings(CROSS_ENTROPY, TRAININGS["statistics"])
+        else:
+            settings = bench.settings(more=TRAININGS[name], start=start)
+        place = bench.place(name, settings)
+        if not (place / "numbers.json").exists():
+            print(f"{name}:", flush=True)
+            trained = through_the_fit(bench, settings, place) if start else by_cross_entropy(bench, settings)
+            kept(place / "network.npz", lambda trained=trained: trained[0])
+            store.write_json(place / "numbers.json", trained[1])
+        parameters = kept(place / "network.npz", dict)
+        at = bench.place("judged", bench.settings(start=place / "network.npz"))
+        found = kept(at / f"{replicas}.npz", lambda own=parameters: judged(bench, own, replicas))
+        base, start = base or found, start or place / "network.npz"
+        numbers |= numbers_of(name, store.read_json(place / "numbers.json"), found, base)
     return {name: float(value) for name, value in numbers.items()}
+
+
+def numbers_of(name, own, found, base):
+    """Numbers of one training, by name."""
+    numbers = {f"{name}.{key}": value for key, value in own.items()}
+    for which, strength in enumerate(STRENGTHS):
+        for model, kind in enumerate(("", ".statistical")):
+            held_out, train = (found[fold][model, :, which] for fold in (datasets.HELD_OUT, datasets.TRAIN))
+            before, before_train = (
+                base[fold][model, :, which] for fold in (datasets.HELD_OUT, datasets.TRAIN)
+            )
+            changes = 100 * (held_out / before - 1)
+            numbers |= {
+                f"{name}.{strength}{kind}": held_out[0],
+                f"{name}.{strength}{kind}.train": train[0],
+                f"{name}.{strength}{kind}.error": np.nanstd(held_out[1:], ddof=1),
+                f"{name}.{strength}{kind}.change": changes[0],
+                f"{name}.{strength}{kind}.change.train": 100 * (train[0] / before_train[0] - 1),
+                f"{name}.{strength}{kind}.change.error": np.nanstd(changes[1:], ddof=1),
+            }
+    print("\n".join(f"{key}: {value:.5g}" for key, value in numbers.items()), flush=True)
+    return numbers
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=1, help="of events and start values")
     parser.add_argument("--replicas", type=int, default=20, help="of the bootstrap")
+    parser.add_argument("--trainings", nargs="+", choices=TRAININGS, default=[*TRAININGS])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], help="override of the configuration")
     parser.add_argument("--folder", type=Path, default=ROOT / "results/sannt")
@@ -212,7 +229,9 @@ def main():
     bench = Bench(folder, overrides, [], None)
     files = columns_of(bench.settings(), folder)
     with cluster.executor(bench.settings().cluster, arguments.workers, folder) as executor:
-        numbers = compared(bench._replace(files=files, executor=executor), arguments.replicas)
+        numbers = compared(
+            bench._replace(files=files, executor=executor), arguments.trainings, arguments.replicas
+        )
     floors = {f"floor.mu_{name}.statistical": value for name, value in floor(100_000, 1).items()}
     store.write_json(arguments.output, numbers | floors)
 
