@@ -56,7 +56,8 @@ INSIDE = {
     " grid histogram exact relaxed",
     "report": "drawn figures live templates robustness contours toys page watch crate",
     "simulate": "generate in_memory program pythia",
-    "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
+    "simulate/pythia": "processes associated_top generator response leptons jets detector towers tau_decays"
+    " ditau writer",
     "templates": "binning axes shapes running_medians smoothing surrogate variations blocks fill varied cautions",
 }
 MOST_ENTRIES = 20  # of the package and of each folder, besides __init__ and __main__

@@ -49,9 +49,9 @@ def all_numbers(wildcards):
 
 
 def what_a_study_needs(wildcards):
-    """A scan goes over the events of another study's run."""
-    scanned = of(wildcards).get("scan")
-    return [NUMBERS.format(study=scanned, seed=wildcards.seed)] if scanned else []
+    """A scan goes over the events of another study's run, and a script may look at one that is done."""
+    needed = of(wildcards).get("scan") or of(wildcards).get("after")
+    return [NUMBERS.format(study=needed, seed=wildcards.seed)] if needed else []
 
 
 def python(wildcards, threads):
