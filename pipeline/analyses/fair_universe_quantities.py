@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from pipeline.analysis import ShiftSize
 from pipeline.containers import Columns
 
 PRIMARY = (
@@ -21,10 +22,9 @@ JETS = ("leading", "subleading")
 LEAST_PT = 26.0  # GeV, of the hadronic tau and of jets, after the shifts
 ABSENT = -25.0  # what has no meaning for want of jets
 PerEvent = Float[Array, " events"]
-Factor = Array | float
 
 
-def tau_energy_scale(c: Columns, factor: Factor) -> dict[str, Array]:
+def tau_energy_scale(c: Columns, factor: ShiftSize) -> dict[str, Array]:
     """Return the hadronic tau's momentum times a factor; the missing momentum balances the change."""
     pt, phi = c.PRI_had_pt, c.PRI_had_phi
     lost = (1.0 - factor) * pt
@@ -35,7 +35,7 @@ def tau_energy_scale(c: Columns, factor: Factor) -> dict[str, Array]:
     }
 
 
-def jet_energy_scale(c: Columns, factor: Factor) -> dict[str, Array]:
+def jet_energy_scale(c: Columns, factor: ShiftSize) -> dict[str, Array]:
     """Return the jets' momenta times a factor; the missing momentum balances the change of the two hardest."""
     changed = {"PRI_jet_all_pt": factor * c.PRI_jet_all_pt}
     x, y = c.met_x, c.met_y
@@ -48,7 +48,7 @@ def jet_energy_scale(c: Columns, factor: Factor) -> dict[str, Array]:
     return {**changed, "met_x": x, "met_y": y}
 
 
-def soft_missing_momentum(c: Columns, added: Factor) -> dict[str, Array]:
+def soft_missing_momentum(c: Columns, added: ShiftSize) -> dict[str, Array]:
     """Return the missing momentum with normal random numbers of this standard deviation [GeV] on each component."""
     return {"met_x": c.met_x + added * c.soft_x, "met_y": c.met_y + added * c.soft_y}
 
