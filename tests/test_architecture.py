@@ -58,7 +58,8 @@ INSIDE = {
     " grid histogram exact relaxed",
     "report": "drawn figures live templates robustness contours toys page watch crate",
     "simulate": "generate in_memory program augmented pythia",
-    "simulate/pythia": "processes associated_top generator response leptons jets detector towers writer",
+    "simulate/pythia": "processes associated_top generator response leptons jets detector towers tau_decays"
+    " ditau writer",
     "templates": "binning axes polynomial shapes running_medians smoothing surrogate variations blocks fill varied"
     " cautions",
 }

@@ -144,10 +144,14 @@ def heaviest_quark(pdg: Int[np.ndarray, " particles"]) -> Int[np.ndarray, " part
     return np.where(np.abs(pdg) > 100, quark, 0)
 
 
-def start(process: str, *, seed: int) -> tuple[Any, AssociatedTop | None]:
-    """Return Pythia ready to generate ``process``, and the hard process in Python, to be kept as long as Pythia."""
+def start(process: str, record: Process | None = None, *, seed: int) -> tuple[Any, AssociatedTop | None]:
+    """Return Pythia ready to generate ``process``, and the hard process in Python, to be kept as long as Pythia.
+
+    Args:
+        record: what the process is, absent: the one of this name.
+    """
     pythia = pythia8mc.Pythia("", False)  # built-in settings, no banner
-    record = PROCESSES[process]
+    record = record or PROCESSES[process]
     for line in (*record.all_settings, "Random:setSeed = on", f"Random:seed = {seed}"):
         if not pythia.readString(line):
             raise RuntimeError(
@@ -163,15 +167,28 @@ def start(process: str, *, seed: int) -> tuple[Any, AssociatedTop | None]:
     return pythia, hard_process
 
 
+class Source:
+    """Pythia at work on one process, as long as anybody asks for events."""
+
+    def __init__(self, process: str, record: Process | None = None, *, seed: int) -> None:
+        self._process = process
+        self._pythia, self._hard_process = start(process, record, seed=seed)
+
+    def batch(self, events: int) -> EventRecord:
+        """Return the next so many events, fewer where Pythia gave up on some."""
+        found = self._pythia.nextBatch(events)
+        if len(found) == 0:
+            raise RuntimeError(
+                f"process {self._process!r}: Pythia made no event of a whole batch of {events}"
+            )
+        return EventRecord.from_batch(found)
+
+
 def generate(process: str, *, events: int, seed: int) -> Iterator[EventRecord]:
     """Yield exactly ``events`` events in batches. An event Pythia gives up on is replaced by the next."""
-    pythia, _hard_process = start(process, seed=seed)
+    source = Source(process, seed=seed)
     made = 0
     while made < events:
-        batch = pythia.nextBatch(min(EVENTS_PER_BATCH, events - made))
-        if len(batch) == 0:
-            raise RuntimeError(
-                f"process {process!r}: Pythia made no event of a whole batch after {made} of {events}"
-            )
-        made += len(batch)
-        yield EventRecord.from_batch(batch)
+        batch = source.batch(min(EVENTS_PER_BATCH, events - made))
+        made += batch.events
+        yield batch
