@@ -159,4 +159,4 @@ class _Shape(NamedTuple):
         return cls(base, np.array([WIDTHS[name][place] for name in FEATURES]))
 
     def means(self, jets: Int[np.ndarray, " events"]) -> Float[np.ndarray, "events features"]:
-        return self.base + PER_JET * (jets[:, None] - NEEDED)
+        return np.asarray(self.base + PER_JET * (jets[:, None] - NEEDED))

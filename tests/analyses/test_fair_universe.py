@@ -264,6 +264,7 @@ def miniature(request, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.simulate
 def test_pseudo_experiments_see_what_the_templates_say(miniature, study):
     """Shifted anew, the held-out events fill the pipeline's own varied templates; fits of them find the truth."""

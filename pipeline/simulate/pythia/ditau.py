@@ -246,9 +246,7 @@ def _mismeasured(
     objects: Padded, added: Float64[np.ndarray, "events objects"]
 ) -> Float64[np.ndarray, "2 events"]:
     """Return the momentum (x, y) that measured transverse momenta are above the true ones."""
-    return np.stack(
-        [np.sum(added * np.cos(objects.phi), axis=1), np.sum(added * np.sin(objects.phi), axis=1)]
-    )
+    return np.stack([np.sum(added * part(objects.phi), axis=1) for part in (np.cos, np.sin)])
 
 
 def _of_object(
@@ -293,8 +291,7 @@ def _distance(
     place: Int64[np.ndarray, " events"],
 ) -> Float64[np.ndarray, "events objects"]:
     """Return the distances of objects from one lepton of their event."""
-    turned = phi - _at(leptons.phi, place)[:, np.newaxis]
-    turned = np.remainder(turned + np.pi, 2 * np.pi) - np.pi
+    turned = np.remainder(phi - _at(leptons.phi, place)[:, np.newaxis] + np.pi, 2 * np.pi) - np.pi
     return np.asarray(np.hypot(eta - _at(leptons.eta, place)[:, np.newaxis], turned))
 
 
