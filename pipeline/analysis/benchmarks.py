@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pipeline.analysis.theory import Theory
+from pipeline.analysis.theory import ROUNDING, Theory
 from pipeline.config.fit.theory import Monomial, monomials
 from pipeline.containers import Columns, Parameters
 from pipeline.errors import ConfigError, nearest
 
-WORST_CONDITION = 1e8  # of benchmark points: half of the digits of their weights are lost
+WORST_CONDITION = 1e8  # of benchmark points: half of the digits of weights in double precision are lost
 
 
 class Benchmarks:
@@ -54,6 +54,7 @@ class Benchmarks:
         matrix = self._powers(np.array(at, dtype=float).reshape(-1, len(nominal)))
         _require_spanned(matrix, ((), *monomials(self._names)), points)
         self._inverse = np.linalg.pinv(matrix)  # [monomials, points]
+        self._condition = float(np.linalg.cond(matrix))
 
     def _powers(self, at: Any) -> Any:
         """Return the monomials [..., monomials] of points [..., coefficients], in units of the allowed ranges."""
@@ -67,13 +68,23 @@ class Benchmarks:
     def factor(self, t: Parameters, c: Columns) -> Float[Array, " events"]:
         """Return the weight at coefficients over that at the nominal ones: what ``theory_weight`` is to return.
 
-        At the edge: 0 for an event whose nominal weight is 0.
+        At the edge: 0 for an event whose nominal weight is 0, whatever it is elsewhere.
+
+        Raises:
+            ConfigError: so close to one another are the points that half of the weights' digits would be lost.
         """
         weights = jnp.stack([getattr(c, name) for name in self._columns])
+        if self._condition > (allowed := float(np.finfo(np.dtype(weights.dtype)).eps) ** -0.5):
+            raise ConfigError(
+                f"Benchmarks: the points {', '.join(map(repr, self._columns))} are so close to one another, in units "
+                f"of the valid ranges, that {weights.dtype} weights lose half of their digits (condition "
+                f"{self._condition:.3g}, allowed {allowed:.3g}); narrow `valid`, give points farther apart, or "
+                "cluster.precision: float64"
+            )
         made = jnp.asarray(self._inverse, dtype=weights.dtype) @ weights
         at = jnp.stack([jnp.asarray(getattr(t, name), dtype=weights.dtype) for name in self._names])
         own = self._powers(at) @ made
-        there = made[0] != 0
+        there = jnp.abs(made[0]) > ROUNDING[np.dtype(weights.dtype)] * jnp.max(jnp.abs(weights), axis=0)
         return jnp.where(there, own / jnp.where(there, made[0], 1.0), 0.0)
 
 

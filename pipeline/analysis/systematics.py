@@ -136,9 +136,9 @@ def _component(parts: Components, variation: Variation, monomial: Monomial) -> V
         return WeightFactor(factor)
 
     def change(columns: Columns) -> dict[str, AnyArray]:
-        made: Any = variation.changed(Columns(dict(columns.arrays)))
+        made: Any = variation.changed(columns.holding(dict(columns.arrays)))
         arrays = made.arrays if isinstance(made, Columns) else made
-        all_of_it = Columns({**columns.arrays, **arrays})
+        all_of_it = columns.holding({**columns.arrays, **arrays})
         weight = all_of_it.weight * parts(all_of_it)[monomial]
         return {**arrays, WEIGHT: weight.astype(columns.weight.dtype)}
 

@@ -55,7 +55,7 @@ def check_theory(analysis: Any) -> None:
             raise ConfigError(
                 f"{where}: {name!r}: {short(own)}; it must be a name of Python and Theory(nominal, valid)"
             )
-        low, high = own.valid
+        low, high = own.valid if len(own.valid) == 2 else (math.nan, math.nan)
         if not (math.isfinite(low) and math.isfinite(high) and low < high and low <= own.nominal <= high):
             raise ConfigError(
                 f"{where}: {name!r}: nominal {own.nominal} and valid {own.valid}; the range must be two ascending "
@@ -131,7 +131,7 @@ class Components:
             if all(columns.arrays[name] is array for name, array in read.items()):
                 return found
         recorded = _Recorded(columns.arrays)
-        found = components_of(self._analysis, Columns(recorded))
+        found = components_of(self._analysis, columns.holding(recorded))
         self._seen.append(({name: columns.arrays[name] for name in recorded.read}, found))
         return found
 
@@ -147,9 +147,21 @@ class _Recorded(dict[str, Any]):
         self.read.add(name)
         return super().__getitem__(name)
 
+    def get(self, name: str, default: Any = None) -> Any:
+        self.read |= {name} & super().keys()
+        return super().get(name, default)
+
     def __iter__(self) -> Iterator[str]:
-        self.read |= self.keys()
+        self.read |= super().keys()
         return super().__iter__()
+
+    def items(self) -> Any:
+        self.read |= super().keys()
+        return super().items()
+
+    def values(self) -> Any:
+        self.read |= super().keys()
+        return super().values()
 
 
 def weight_at(analysis: Any, coefficients: Mapping[str, Any], columns: Columns) -> Float[Array, " events"]:
@@ -175,7 +187,7 @@ def weight_at(analysis: Any, coefficients: Mapping[str, Any], columns: Columns) 
 def weight_fault(analysis: Any, columns: Mapping[str, AnyArray]) -> str | None:
     """Return why the weights of events are no polynomials of degree 2 that start at 1, as a sentence, or None.
 
-    Looked at for the first events, at two opposite corners of the valid range.
+    Looked at for the first events, at two opposite corners of the valid range, and where no coefficient is nominal.
     """
     own = {name: jnp.asarray(array[:LOOKED_AT]) for name, array in columns.items()}
     where, names = f"{type(analysis).__name__}.theory_weight(t, c)", sorted(analysis.theory)
@@ -184,6 +196,7 @@ def weight_fault(analysis: Any, columns: Mapping[str, AnyArray]) -> str | None:
         {name: analysis.theory[name].valid[(side + place) % 2] for place, name in enumerate(names)}
         for side in (0, 1)
     ]
+    corners.append({name: _halfway(analysis.theory[name]) for name in names})
     start, parts, ends = jax.tree.map(np.asarray, _looked_at(analysis, own, nominal, corners))
     used = np.asarray(own[WEIGHT]) != 0
     if bad := int(np.sum(~np.isfinite(start[used]))):
@@ -206,6 +219,11 @@ def weight_fault(analysis: Any, columns: Mapping[str, AnyArray]) -> str | None:
                 f"{expected[number]:g}; templates are such polynomials where the amplitude is linear in coefficients"
             )
     return None
+
+
+def _halfway(own: Theory) -> float:
+    """Return the middle between the nominal value and the end that is farther away."""
+    return (own.nominal + max(own.valid, key=lambda end: abs(end - own.nominal))) / 2
 
 
 def _looked_at(

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.errors import ConfigError
+
 
 def simple_settings(
     run: str,
@@ -20,7 +22,12 @@ def simple_settings(
         expected: events before any selection by sample; the first is the signal, whose strength ``mu`` is fitted.
         edges: of the bins of each channel that the analysis observes, as many as one likes.
         uncertainties: relative ones on the rate of samples, as in ``{"background": 0.1}``; default: none.
+
+    Raises:
+        ConfigError: ``expected`` names no sample.
     """
+    if not expected:
+        raise ConfigError("simple_settings: expected is empty; give {sample: events}, the signal first")
     signal = next(iter(expected))
     return {
         "run": run,
@@ -28,7 +35,7 @@ def simple_settings(
             "luminosity_per_pb": 1,
             "samples": {name: {"cross_section_pb": float(events)} for name, events in expected.items()},
         },
-        "channels": {name: {"edges": [*own]} for name, own in edges.items()},
+        "channels": {name: {"edges": [float(edge) for edge in own]} for name, own in edges.items()},
         "model": {
             "poi": "mu",
             "normfactors": [{"name": "mu", "samples": [signal]}],
@@ -42,6 +49,5 @@ def simple_settings(
 
 def _rate(sample: str, size: float) -> dict[str, Any]:
     """Return the uncertainty on the rate of a sample."""
-    return {
-        "name": f"rate of {sample}", "type": "Normalization", "up": size, "down": -size, "samples": [sample],
-    }  # fmt: skip
+    ends = {"up": float(size), "down": -float(size)}
+    return {"name": f"rate of {sample}", "type": "Normalization", **ends, "samples": [sample]}

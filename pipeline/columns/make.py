@@ -15,11 +15,10 @@ from pipeline.columns.one_file import Folds, contents_of, kinds, read_events
 from pipeline.columns.rootfile import UnreadableFile, where
 from pipeline.columns.selection import NumpyColumns
 from pipeline.config import Config
-from pipeline.config.fit.theory import coefficients_of
 from pipeline.data import datasets
 from pipeline.data.column_file import Contents, Provenance
 from pipeline.data.jobs import ColumnsJob, SourceFile
-from pipeline.data.provenance import branch_of_generator_weights, recipes
+from pipeline.data.provenance import branch_of_generator_weights, coefficients_in_models, recipes
 from pipeline.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -85,7 +84,7 @@ def _of_file(config: Config, analysis: Analysis, file: SourceFile) -> tuple[Fold
 
 def _require_polynomial(config: Config, analysis: Analysis, file: SourceFile, folds: Folds) -> None:
     """Raise where the weights of a sample that depends on the theory are no polynomials of its coefficients."""
-    if coefficients_of(config.model.theory, file.sample):
+    if coefficients_in_models(config, file.sample):
         for columns in folds.values():
             if reason := weight_fault(analysis, columns):
                 raise InputError(f"{where(file)}: {reason}")

@@ -138,6 +138,13 @@ def require_measurable(model: Model, objective: Objective, leading: object) -> N
             f"objective: {asked[0]!r} is of a signal strength, and the POI {model.poi!r} is a coefficient of "
             "model.theory; take poi_uncertainty, profile_interval, generalised_variance or inferno"
         )
+    held = [own for own in objective.penalties if isinstance(own, Pulls)]
+    at = {entry.name: entry.nominal for entry in model.theory}.get(model.poi)
+    if any(own.mu == at for own in held):
+        raise ValueError(
+            f"objective: penalty 'pulls' holds {model.poi!r} at mu {at:g}, its nominal value, where nothing is pulled; "
+            "give another mu"
+        )
     if objective.template_noise or leading != "all":
         raise ValueError(
             "model.theory: not with objective.template_noise, nor with optimise.leading other than all; remove it"

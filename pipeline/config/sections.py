@@ -279,6 +279,9 @@ class Config(Section):
         content["model"].pop("further_pois")
         if not content["model"]["theory"]:  # so that a run without one is the run that it was
             content["model"].pop("theory")
+        if not self.model.is_pruned:
+            for entry in (content["model"], *content["model"]["systematics"]):
+                entry.pop("pruning", None)
         own = content["model"]
         for entry in (*own["normfactors"], *own.get("theory", ()), *own["systematics"]):
             entry.pop("group")

@@ -25,6 +25,7 @@ class ColumnRecipe(Written):
     promised: int | None
     checksum: str | None
     generator_weight: str | None
+    coefficients: tuple[str, ...] = ()  # of a theory, in which the weights were looked at
     source_bytes: int | None = None
     source_mtime_ns: int | None = None
 

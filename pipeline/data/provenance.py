@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pipeline
 from pipeline.config import Config
+from pipeline.config.fit.theory import coefficients_of
 from pipeline.data.column_file import ColumnRecipe, Provenance
 from pipeline.data.jobs import ColumnsJob, SourceFile
 from pipeline.data.normalisation import uses_generator_weights
@@ -35,6 +36,7 @@ def _recipe(config: Config, analysis: str, file: SourceFile) -> ColumnRecipe:
         promised=file.promised,
         checksum=file.checksum,
         generator_weight=branch_of_generator_weights(config, file.sample),
+        coefficients=coefficients_in_models(config, file.sample),
     )
     if file.is_remote or not Path(file.path).exists():
         return made_of
@@ -45,6 +47,12 @@ def _recipe(config: Config, analysis: str, file: SourceFile) -> ColumnRecipe:
 def branch_of_generator_weights(config: Config, sample: str) -> str | None:
     """Return the branch of generator weights to add up, where the sample is normalised by them."""
     return config.data.generator_weight if uses_generator_weights(config, sample) else None
+
+
+def coefficients_in_models(config: Config, sample: str) -> tuple[str, ...]:
+    """Return the coefficients of a theory on which a sample depends in the run's model, or in a further one."""
+    models = (config.model, *(other.model for other in config.evaluate.also.values()))
+    return tuple(sorted({name for model in models for name in coefficients_of(model.theory, sample)}))
 
 
 def outdated(config: Config, job: ColumnsJob, found: Sequence[Provenance]) -> str | None:

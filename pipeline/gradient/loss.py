@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from pipeline.analysis import analysis_of
 from pipeline.config import Config
+from pipeline.config.objective import OfNuisanceParameters
 from pipeline.config.quantities import Merit, UncertaintyPart
 from pipeline.containers import Parameters as Free
 from pipeline.containers import Templates
@@ -144,6 +145,12 @@ def _require_kept(config: Config, decision: Decision) -> None:
     """
     cure = "lower model.pruning, or give it thresholds of 0 by `pruning` of the systematic"
     gone = set(decision.gone)
+    for penalty in config.objective.penalties:
+        watched = set(penalty.parameters or ()) if isinstance(penalty, OfNuisanceParameters) else set()
+        if lost := sorted(watched & gone):
+            raise FitError(
+                f"objective: penalty {penalty.kind}: model.pruning leaves nothing of {lost[0]!r}; {cure}"
+            )
     for part in config.objective_of_parameters.parts:
         sources = set(part.sources or ()) if isinstance(part, UncertaintyPart) else set()
         named = sorted((part.parameter_names - sources) & gone)

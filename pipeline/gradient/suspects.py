@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.config.fit.theory import is_component
 from pipeline.containers import AnyArray, Templates
 from pipeline.data.datasets import NOMINAL
 from pipeline.templates.axes import Axes
@@ -41,7 +42,7 @@ def _largest_change(
         nominal = yields[axes.row(process, NOMINAL)]
         for variation in axes.every_variation(process):
             varied = yields[axes.row(process, variation)]
-            if not varied.any():  # a sample has no row of what does not vary it
+            if is_component(variation) or not varied.any():  # a sample has no row of what does not vary it
                 continue
             change = np.abs(varied - nominal) / total
             number = int(np.argmax(change))

@@ -13,7 +13,7 @@ from pipeline.config import (
     NormalizationSystematic,
     NormPlusShapeSystematic,
 )
-from pipeline.config.fit.theory import coefficients_of, component, is_component, monomials
+from pipeline.config.fit.theory import TheoryCoefficient, coefficients_of, component, is_component, monomials
 from pipeline.containers import Templates
 from pipeline.data.datasets import NOMINAL, sample_names
 
@@ -89,7 +89,11 @@ def with_all_variations(config: Config) -> Config:
     """
     models = [config.model, *(other.model for other in config.evaluate.also.values())]
     everything = tuple(systematic for model in models for systematic in model.systematics)
-    theory = {own.name: own for model in reversed(models) for own in model.theory}
+    theory: dict[str, TheoryCoefficient] = {}
+    for own in (entry for model in models for entry in model.theory):
+        first = theory.get(own.name, own)
+        samples = tuple(dict.fromkeys((*first.samples, *own.samples)))
+        theory[own.name] = first.model_copy(update={"samples": samples})
     combined = config.model.model_copy(  # without `abcd`, which exempts its samples
         update={"systematics": everything, "abcd": (), "theory": tuple(theory.values())}
     )

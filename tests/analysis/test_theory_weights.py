@@ -11,11 +11,13 @@ from columnfiles import write_columns
 
 from pipeline import config
 from pipeline.analysis import Benchmarks, Theory, analysis_of
-from pipeline.analysis.theory import components_of, weight_at, weight_fault
+from pipeline.analysis.theory import Components, components_of, weight_at, weight_fault
 from pipeline.cluster import InProcess
 from pipeline.config.fit.theory import component
 from pipeline.containers import Columns
 from pipeline.data.column_file import read_sources
+from pipeline.data.datasets import columns_jobs
+from pipeline.data.provenance import recipes
 from pipeline.errors import ConfigError
 from pipeline.gradient.sweeps import forward, pullback
 from pipeline.gradient.work import prepare_work
@@ -192,6 +194,51 @@ def test_weights_that_are_no_polynomial_of_degree_2_are_named(samples):
     assert "is 1.1 at the nominal coefficients {'c': 0.5}, where it must be 1" in weight_fault(
         Shifted(), arrays
     )
+
+
+def test_a_cubic_term_of_two_coefficients_is_seen():
+    """Both ranges begin at the nominal value, so at opposite corners one of the two is nominal."""
+
+    both = {name: Theory(0.0, valid=(0.0, 1.0)) for name in ("a", "b")}
+
+    class Mixed(Benchmarked):
+        theory = both
+
+        def theory_weight(self, t, c):
+            return 1 + c.x * t.a * t.b**2
+
+    columns = {"x": np.linspace(0.1, 1.0, 50), "weight": np.ones(50)}
+    assert "a polynomial of degree 2 is" in weight_fault(Mixed(), columns)
+
+
+def test_benchmarks_so_close_that_single_precision_loses_them_are_refused(samples):
+    close = Benchmarks(THEORY, {"w_nominal": {}, "w_up": {"c": 0.501}, "w_down": {"c": 0.499}})
+    single = {name: jnp.asarray(array, jnp.float32) for name, array in samples["signal"].arrays.items()}
+    with pytest.raises(ConfigError, match="float32 weights lose half of their digits"):
+        close.factor(Columns({"c": jnp.float32(0.6)}), Columns(single))
+    close.factor(Columns({"c": jnp.asarray(0.6)}), samples["signal"])
+
+
+@pytest.mark.parametrize("read", [lambda c: c.widened().x, lambda c: c.arrays.get("x"), lambda c: c.x])
+def test_components_are_new_where_what_they_are_made_of_has_changed(read):
+    class Linear(Benchmarked):
+        def theory_weight(self, t, c):
+            return 1 + (t.c - 0.5) * read(c)
+
+    columns = Columns({"x": jnp.arange(3.0), "y": jnp.ones(3), "weight": jnp.ones(3)})
+    parts = Components(Linear())
+    np.testing.assert_array_equal(parts(columns)["c",], [0, 1, 2])
+    np.testing.assert_array_equal(parts(columns.replace(x=2 * columns.x))["c",], [0, 2, 4])
+
+
+def test_columns_are_made_anew_where_another_coefficient_is_to_be_looked_at(run):
+    """Weights are looked at while columns are made, so those made without a theory are not current with it."""
+    job = next(own for own in columns_jobs(run) if own.sample == "signal")
+    content = written(run.data.manifest)
+    (with_it,) = {own.coefficients for own in recipes(run, job.files)}
+    content["model"]["theory"][0]["samples"] = ["background"]
+    (without,) = {own.coefficients for own in recipes(config.parse(content, "benchmarked"), job.files)}
+    assert {with_it, without} == {("c",), ()}
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 `config/tautau.yaml`: one network is trained by cross-entropy until it is no better on held-out events, and from there
 on through the fit: with all nuisance parameters, with twenty leading ones observed (`optimise.leading`), and with none
-of them. Each is judged with exact cuts, all nuisance parameters in the fit, on events that no training saw; errors are
-a bootstrap of these. A run that was stopped goes on. From the repository: `.venv/bin/python tests/benchmarks/sannt.py
---seed 1 --output sannt.json`. docs/sannt.md
+of them. Each is judged with exact cuts, all nuisance parameters in the fit, on held-out events, of which no training
+took a gradient; cross-entropy's epoch is chosen on them. Errors are a bootstrap of these. A run that was stopped goes
+on. From the repository: `.venv/bin/python tests/benchmarks/sannt.py --seed 1 --output sannt.json`. docs/sannt.md
 """
 
 import argparse

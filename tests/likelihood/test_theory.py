@@ -11,6 +11,7 @@ from modelled import SHAPE, drawn, small
 from pipeline.config.fit.theory import component, monomials
 from pipeline.containers import Templates
 from pipeline.errors import ConfigError, FitError
+from pipeline.evaluate.by_pyhf import coefficients
 from pipeline.fit import fit, profile
 from pipeline.fit.breakdown import breakdown
 from pipeline.fit.contour import contours
@@ -21,7 +22,7 @@ from pipeline.likelihood.configured.specifier import Specifier
 from pipeline.likelihood.derivatives import derivatives
 from pipeline.likelihood.lane_templates import has_lanes, lane_templates
 from pipeline.likelihood.lanes import lanes_at
-from pipeline.templates.axes import axes_of
+from pipeline.templates.axes import axes_of, variations_of, with_all_variations
 from pipeline.templates.polynomial import polynomial_of, require_positive
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -239,10 +240,39 @@ def test_negative_yields_are_named(run, found):
         require_positive(Templates(yields, templates.sumw2), axes, run)
 
 
+def test_evaluation_compares_with_pyhf_and_names_a_difference(run, made, monkeypatch):
+    specifier, model = made
+    monkeypatch.setattr(coefficients, "grid", lambda config: [{"c": 0.7, "d": 1.5}])
+    (found,) = coefficients.compared(run, specifier, model)
+    assert found.ours == pytest.approx(found.pyhf, abs=1e-4)
+    wrong = coefficients.at_coefficients
+    monkeypatch.setattr(
+        coefficients, "at_coefficients", lambda *given: wrong(*given[:-1], {"c": 0.701, "d": 1.5})
+    )
+    with pytest.raises(
+        FitError, match=r"at c = 0.7, d = 1.5 ln L of our likelihood is .* they should be the same"
+    ):
+        coefficients.compared(run, specifier, model)
+
+
+def test_a_further_model_may_let_more_samples_depend_on_a_coefficient():
+    other = {**MODEL, "theory": [{**MODEL["theory"][0], "samples": ["signal", "top"]}, MODEL["theory"][1]]}
+    other["normfactors"] = [{"name": "mu", "samples": ["signal"]}, *MODEL["normfactors"]]
+    both = small(
+        MODEL, evaluate={"also": {"more": {"objective": {"kind": "poi_uncertainty"}, "model": other}}}
+    )
+    wanted = {component("nominal", m) for m in monomials(["c", "d"])}
+    assert wanted <= set(variations_of(with_all_variations(both), "top"))
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"objective": {"kind": "upper_limit"}}, "'upper_limit' is of a signal strength, and the POI 'c'"),
+        (
+            {"objective": {"kind": "poi_uncertainty", "penalties": [{"kind": "pulls"}]}},
+            "'pulls' holds 'c' at mu 0, its nominal value",
+        ),
         ({"poi": "e"}, r"poi 'e' is not one of the normfactors \['mu', 'k_qcd'\] and of theory \['c', 'd'\]"),
     ],
 )

@@ -16,7 +16,7 @@ VARIATIONS = ("scale_up", "scale_down", "tune_up")
 SHAPE = {"type": "NormPlusShape", "up": "scale_up", "down": "scale_down"}
 
 
-def small(model, *, bins=None, objective=None):
+def small(model, *, bins=None, objective=None, evaluate=None):
     """A run of three samples in channels A to D, with a model; ``bins`` by channel, else three each."""
     sizes = {name: 3 for name in "ABCD"} | (bins or {})
     mu = {"name": "mu", "samples": ["signal"], "bounds": [-5, 10]}
@@ -36,6 +36,7 @@ def small(model, *, bins=None, objective=None):
                 "normfactors": [mu, *model.get("normfactors", [])],
             },
             "objective": objective or {"kind": "poi_uncertainty"},
+            "evaluate": evaluate or {},
         },
         "small",
     )

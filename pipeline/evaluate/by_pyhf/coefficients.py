@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import jax.numpy as jnp
 import numpy as np
 import pyhf
+from jaxtyping import Float
 
 from pipeline.config import Config
 from pipeline.errors import FitError
-from pipeline.evaluate.by_pyhf.state import pyhf_with
+from pipeline.evaluate.by_pyhf.state import PyhfData, pyhf_with
 from pipeline.evaluate.evaluation import AtCoefficients
 from pipeline.fit.impacts import held_fit
 from pipeline.likelihood import HistFactory
@@ -34,8 +35,7 @@ def compared(config: Config, specifier: Specifier, model: HistFactory) -> tuple[
     """
     if model.initial.size == len(config.model.theory):
         return ()  # nothing is left that pyhf could fit
-    with pyhf_with(pyhf.optimize.scipy_optimizer()):
-        return tuple(_at(config, specifier, model, point) for point in grid(config))
+    return tuple(_at(config, specifier, model, point) for point in grid(config))
 
 
 def grid(config: Config) -> Iterator[dict[str, float]]:
@@ -58,16 +58,15 @@ def _at(
     spec = pyhf.Workspace(at_coefficients(model, specifier, config, coefficients))
     theirs = spec.model(poi_name=None)
     data = spec.data(theirs)
-    try:
-        point, twice = pyhf.infer.mle.fit(data, theirs, return_fitted_val=True)
-    except pyhf.exceptions.FailedMinimization as error:
-        raise FitError(f"model.theory: pyhf's fit at {words} failed: {error}") from error
+    point, twice = _fitted(theirs, data, words)
     names = model.parameter_names
     places = {names.index(name): value for name, value in coefficients.items()}
     own = dict(zip(theirs.config.par_names, np.asarray(point), strict=True)) | coefficients
     here = jnp.asarray([float(own[name]) for name in names])
     observed = model.data()
-    density, their_density = float(model.logpdf(here, observed)), float(theirs.logpdf(point, data)[0])
+    with pyhf_with(pyhf.optimize.scipy_optimizer()):
+        their_density = float(theirs.logpdf(point, data)[0])
+    density = float(model.logpdf(here, observed))
     found = held_fit(model, observed, places, model.initial)
     if found is None:
         raise FitError(f"model.theory: there is no likelihood at {words}, inside the bounds; narrow them")
@@ -78,3 +77,18 @@ def _at(
             f"point, and -2 ln L of the fits {ours:.9g} and {float(twice):.9g}; they should be the same: report it"
         )
     return AtCoefficients(coefficients=coefficients, ours=ours, pyhf=float(twice), density_apart=apart)
+
+
+def _fitted(theirs: pyhf.Model, data: PyhfData, words: str) -> tuple[Float[np.ndarray, " params"], float]:
+    """Return pyhf's best fit and its -2 ln L: by SciPy, or, where that does not end, by Minuit."""
+    failed: Exception | None = None
+    for optimizer in (pyhf.optimize.scipy_optimizer(), pyhf.optimize.minuit_optimizer()):
+        with pyhf_with(optimizer):
+            try:
+                point, twice = pyhf.infer.mle.fit(data, theirs, return_fitted_val=True)
+                return np.asarray(point), float(twice)
+            except pyhf.exceptions.FailedMinimization as error:
+                failed = error
+    raise FitError(
+        f"model.theory: pyhf's fit at {words} failed, by SciPy and by Minuit: {failed}; narrow the coefficients' bounds"
+    )
