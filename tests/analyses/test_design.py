@@ -206,6 +206,7 @@ def test_exact_tomography_is_numpy_muon_by_muon(request, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_tomography_from_the_corner(request, tmp_path):
     """A few updates of few ladles, from panels at the corner: hard panels, of the same cost, see ten times better."""
     short = ["optimise.epochs=12", "optimise.learning_rate=0.08"]

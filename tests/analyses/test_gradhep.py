@@ -85,6 +85,7 @@ def test_the_bin_holds_what_the_formulas_say(law, made):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("law", counting.LAWS)
 def test_the_best_trade_off_is_the_scan_s(law, made, tmp_path):
     """Near the optimum of the formula, whose background is constrained by counting; not at the best s/b, phi = 10."""

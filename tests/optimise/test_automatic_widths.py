@@ -198,6 +198,7 @@ def test_the_order_of_the_files_does_not_matter(folder, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("start", [-1.0, 0.3, 1.0, 4.5])  # plateaus, and beyond most events
 def test_a_plateau_is_no_trap(start, shared_data, tmp_path):
     run = config.load(ROOT / "config/single_top.yaml", ["widths=auto", f"parameters.btag={start}"])

@@ -73,6 +73,7 @@ def test_from_a_repository_it_plans_the_run(deployed, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_from_a_clone_it_runs(deployed):
     folder = deployed(f'"{ROOT}/workflow/Snakefile"')
     result = snakemake(folder, "results/tiny/optimise/block_1.npz")

@@ -67,6 +67,7 @@ def folder(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.dask
 def test_in_another_folder_a_whole_run(folder):
     for name in ("here", "elsewhere"):
