@@ -36,7 +36,7 @@ def main():
     mpl.rcParams.update({"svg.hashsalt": "thalweg", "font.size": 9, "svg.fonttype": "none"})
     drawn = [name for name in PANELS if sum(bool(row["seeds"]) for row in tables[name]["rows"]) > 2]
     figure, panels = plt.subplots(
-        ncols=len(drawn), figsize=(4.4 * len(drawn), 3.6), layout="constrained", squeeze=False
+        ncols=len(drawn), figsize=(4.4 * len(drawn) + 1.6, 3.6), layout="constrained", squeeze=False
     )
     for axes, name in zip(panels[0], drawn, strict=True):
         title, label = PANELS[name]
@@ -56,7 +56,9 @@ def main():
         axes.set(xscale="log", xlabel="passes over the training events", ylabel=label, title=title)
         axes.set_xticks([30, 100, 300, 1000], labels=["30", "100", "300", "1000"])
         axes.minorticks_off()
-    panels[0, 0].legend(frameon=False, fontsize=8)
+    figure.legend(
+        *panels[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8
+    )
     figure.savefig(options.output, metadata={"Date": None})
 
 
