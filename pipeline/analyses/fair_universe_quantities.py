@@ -21,7 +21,7 @@ PRIMARY = (
 JETS = ("leading", "subleading")
 LEAST_PT = 26.0  # GeV, of the hadronic tau and of jets, after the shifts
 ABSENT = -25.0  # what has no meaning for want of jets
-PerEvent = Float[Array, " events"]
+_PerEvent = Float[Array, " events"]
 
 
 def tau_energy_scale(c: Columns, factor: ShiftSize) -> dict[str, Array]:
@@ -75,7 +75,7 @@ def has_jets(c: Columns) -> tuple[Bool[Array, " events"], Bool[Array, " events"]
     return c.PRI_jet_leading_pt > 0.0, c.PRI_jet_subleading_pt > 0.0
 
 
-def derived(c: Columns) -> Mapping[str, PerEvent]:
+def derived(c: Columns) -> Mapping[str, _PerEvent]:
     """Return the challenge's derived quantities by its names.
 
     Where the second jet is missing those of two jets are -25; squares that rounding makes negative are 0.
@@ -109,34 +109,34 @@ def derived(c: Columns) -> Mapping[str, PerEvent]:
     }
 
 
-def _of(c: Columns, name: str) -> dict[str, PerEvent]:
+def _of(c: Columns, name: str) -> dict[str, _PerEvent]:
     pt, eta, phi = (c.arrays[f"PRI_{name}_{of}"] for of in ("pt", "eta", "phi"))
     return {"pt": pt, "eta": eta, "phi": phi, "x": pt * jnp.cos(phi), "y": pt * jnp.sin(phi)}
 
 
-def _masked(found: Mapping[str, PerEvent], there: Bool[Array, " events"]) -> dict[str, PerEvent]:
+def _masked(found: Mapping[str, _PerEvent], there: Bool[Array, " events"]) -> dict[str, _PerEvent]:
     return {name: jnp.where(there, array, 0.0).astype(array.dtype) for name, array in found.items()}
 
 
-def _where(there: Bool[Array, " events"], values: PerEvent) -> PerEvent:
+def _where(there: Bool[Array, " events"], values: _PerEvent) -> _PerEvent:
     return jnp.where(there, values, ABSENT).astype(values.dtype)
 
 
-def _root(square: PerEvent) -> PerEvent:
+def _root(square: _PerEvent) -> _PerEvent:
     return jnp.sqrt(jnp.maximum(square, 0.0))
 
 
-def _mass(one: Mapping[str, PerEvent], other: Mapping[str, PerEvent]) -> PerEvent:
+def _mass(one: Mapping[str, _PerEvent], other: Mapping[str, _PerEvent]) -> _PerEvent:
     """Return the mass of two massless objects, ``m^2 = 2 pt pt' (cosh(d eta) - cos(d phi))``: exact in few digits."""
     opening = jnp.cosh(one["eta"] - other["eta"]) - jnp.cos(one["phi"] - other["phi"])
     return _root(2.0 * one["pt"] * other["pt"] * opening)
 
 
-def _turned(angle: PerEvent) -> PerEvent:
+def _turned(angle: _PerEvent) -> _PerEvent:
     return jnp.remainder(angle + 3 * jnp.pi, 2 * jnp.pi) - jnp.pi
 
 
-def _met_centrality(met: PerEvent, lep: PerEvent, had: PerEvent) -> PerEvent:
+def _met_centrality(met: _PerEvent, lep: _PerEvent, had: _PerEvent) -> _PerEvent:
     """Return (A + B) / sqrt(A^2 + B^2): sqrt(2) where the missing momentum halves the angle of the two."""
     side = jnp.sign(jnp.sin(had - lep))
     one, other = jnp.sin(met - lep) * side, jnp.sin(had - met) * side
@@ -144,7 +144,7 @@ def _met_centrality(met: PerEvent, lep: PerEvent, had: PerEvent) -> PerEvent:
     return jnp.where(size > 0, (one + other) / jnp.where(size > 0, size, 1.0), ABSENT).astype(met.dtype)
 
 
-def _lep_centrality(lep: PerEvent, leading: PerEvent, subleading: PerEvent) -> PerEvent:
+def _lep_centrality(lep: _PerEvent, leading: _PerEvent, subleading: _PerEvent) -> _PerEvent:
     """Return 1 for a lepton halfway between the jets in pseudorapidity, 1/e at either of them."""
     square = (leading - subleading) ** 2
     least = 1e-4  # the challenge's, where the two are equal

@@ -32,8 +32,8 @@ SCALED = ("muon_pt", "tau_pt", "met", "mt", "m_vis", "m_tautau", "pt_tautau", "j
 MOST_SMEARED = 3.0  # standard deviations
 TAU_ID_PT = (0.0, 30.0, 35.0, 40.0, 50.0, np.inf)  # GeV; of the efficiency
 TRIGGER_PT = (0.0, 27.0, 33.0, 42.0, np.inf)  # GeV
-PerEvent = Float[Array, " events"]
-Wave = Callable[[Columns], PerEvent]  # between -1 and 1, where a factor acts and how
+_PerEvent = Float[Array, " events"]
+Wave = Callable[[Columns], _PerEvent]  # between -1 and 1, where a factor acts and how
 
 
 def variations() -> dict[str, Variation]:
@@ -50,7 +50,7 @@ def factors(p: Parameters, c: Columns, relax: Relaxed | Exact) -> Mapping[str, A
     return {name: 1 + size * wave(c).astype(c.weight.dtype) for name, (size, wave) in WEIGHTS.items()}
 
 
-def _is_between(values: PerEvent, edges: Sequence[float], place: int) -> PerEvent:
+def _is_between(values: _PerEvent, edges: Sequence[float], place: int) -> _PerEvent:
     """1 inside a fixed bin of a column, which no parameter moves."""
     return ((values >= edges[place]) & (values < edges[place + 1])).astype(jnp.float32)
 
@@ -64,7 +64,7 @@ def _muon_scaled(pt: int, c: Columns, size: ShiftSize) -> Changed:
     return _heavier(c, "muon_pt", size * MUON_SCALE * _is_between(c.muon_pt, MUON_PT, pt))
 
 
-def _heavier(c: Columns, lepton: str, change: PerEvent) -> Changed:
+def _heavier(c: Columns, lepton: str, change: _PerEvent) -> Changed:
     """Return a harder lepton: the pair's masses follow by half, missing momentum goes the other way."""
     lost = jnp.exp(-change * c.arrays[lepton] / (c.met + 20.0))
     return _scaled(c, {lepton: 1 + change, "m_vis": 1 + change / 2, "m_tautau": 1 + change / 2, "met": lost})
@@ -80,11 +80,11 @@ def _jets_smeared(c: Columns, size: ShiftSize) -> Changed:
     return _of_other_jets(c, size * JET_RESOLUTION * _clipped(c.jet_smearing))
 
 
-def _clipped(normal: PerEvent) -> PerEvent:
+def _clipped(normal: _PerEvent) -> _PerEvent:
     return jnp.clip(normal, -MOST_SMEARED, MOST_SMEARED)
 
 
-def _of_other_jets(c: Columns, change: PerEvent) -> Changed:
+def _of_other_jets(c: Columns, change: _PerEvent) -> Changed:
     """Return jets of another scale; absent ones stay at 0, and missing momentum follows the leading one."""
     lost = jnp.exp(-change * c.jet_pt / (c.met + 40.0))
     return _scaled(c, {"jet_pt": 1 + change, "m_jj": 1 + change, "met": lost})
@@ -103,7 +103,7 @@ def _recoil_smeared(c: Columns, size: ShiftSize) -> Changed:
     return _of_other_met(c, size * RECOIL_RESOLUTION * _clipped(c.met_smearing))
 
 
-def _of_other_met(c: Columns, change: PerEvent) -> Changed:
+def _of_other_met(c: Columns, change: _PerEvent) -> Changed:
     """Return another missing momentum, and what is made of it."""
     return _scaled(
         c,
@@ -116,7 +116,7 @@ def _of_other_met(c: Columns, change: PerEvent) -> Changed:
     )
 
 
-def _scaled(c: Columns, factors: Mapping[str, PerEvent]) -> Changed:
+def _scaled(c: Columns, factors: Mapping[str, _PerEvent]) -> Changed:
     """Return all columns that any of the shifts changes, those without a factor as they are."""
     same = jnp.ones_like(c.met)
     return {name: c.arrays[name] * factors.get(name, same) for name in SCALED}

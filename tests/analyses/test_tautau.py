@@ -157,6 +157,8 @@ def softmax(p, c):
     return outputs / outputs.sum(axis=1, keepdims=True)
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_the_gradient_over_chunks_is_that_of_the_whole(run, files):
     assert_chunks_are_the_whole(run, files, small=64)
 

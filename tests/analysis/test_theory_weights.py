@@ -14,7 +14,7 @@ from pipeline.analysis import Benchmarks, Theory, analysis_of
 from pipeline.analysis.theory import Components, components_of, weight_at, weight_fault
 from pipeline.cluster import InProcess
 from pipeline.config.fit.theory import component
-from pipeline.containers import Columns
+from pipeline.containers import Columns, Parameters
 from pipeline.data.column_file import read_sources
 from pipeline.data.datasets import columns_jobs
 from pipeline.data.provenance import recipes
@@ -215,8 +215,8 @@ def test_benchmarks_so_close_that_single_precision_loses_them_are_refused(sample
     close = Benchmarks(THEORY, {"w_nominal": {}, "w_up": {"c": 0.501}, "w_down": {"c": 0.499}})
     single = {name: jnp.asarray(array, jnp.float32) for name, array in samples["signal"].arrays.items()}
     with pytest.raises(ConfigError, match="float32 weights lose half of their digits"):
-        close.factor(Columns({"c": jnp.float32(0.6)}), Columns(single))
-    close.factor(Columns({"c": jnp.asarray(0.6)}), samples["signal"])
+        close.factor(Parameters({"c": jnp.float32(0.6)}), Columns(single))
+    close.factor(Parameters({"c": jnp.asarray(0.6)}), samples["signal"])
 
 
 @pytest.mark.parametrize("read", [lambda c: c.widened().x, lambda c: c.arrays.get("x"), lambda c: c.x])

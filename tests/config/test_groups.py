@@ -73,7 +73,10 @@ def test_further_parameters_of_interest_are_in_no_group(path):
     with pytest.raises(ConfigError, match="parameter of interest 'other' has the group 'jets'"):
         loaded(path, "", "", TWO % ", group: jets", "model.further_pois=[other]")
     for further, message in (
-        ("[ttbar_norm]", r"'ttbar_norm' is not one of the normfactors but the POI, \['other'\]"),
+        (
+            "[ttbar_norm]",
+            r"'ttbar_norm' is not one of the normfactors, or of theory, but the POI, \['other'\]",
+        ),
         ("[a]", "'a' is not one of the normfactors"),
         ("[other, other]", "name one twice"),
     ):

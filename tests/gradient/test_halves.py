@@ -16,7 +16,7 @@ from pipeline.data import datasets, event_random
 from pipeline.errors import ConfigError, FitError
 from pipeline.gradient.chunks import cut, parted
 from pipeline.gradient.halves import halved, of_optimisation, whole, without_noise
-from pipeline.gradient.loss import Evaluated, centre_of, judge
+from pipeline.gradient.loss import Evaluated, Judge, centre_of, judge
 from pipeline.gradient.sweeps import forward, value_and_grad
 from pipeline.gradient.work import prepare_work
 from pipeline.likelihood.configured.specifier import Specifier
@@ -259,12 +259,14 @@ def test_what_is_quadratic_in_the_changes_has_no_noise_in_its_expectation(run):
     root = np.random.default_rng(4).normal(size=(8, 8))
     matrix = root @ root.T
 
-    def quadratic(templates, parameters):
+    def of_changes(templates, parameters, pruned):
+        del parameters, pruned
         yields = jnp.asarray(templates.yields["all"])
         change = yields[2, 0] - yields[1, 0]
         value = float(change @ matrix @ change + jnp.sum(yields[0, 0] ** 2))
         return Evaluated(value, value, jax.tree.map(jnp.zeros_like, templates), {})
 
+    quadratic = Judge(of_changes, lambda templates: None)
     corrected = without_noise(run[0], AXES, quadratic)
     truth = quadratic(whole(halves_of(None, 5000), AXES), {}).minimised
     mean, error = means_of(corrected, 5000, 300)
@@ -278,7 +280,8 @@ def test_what_is_quadratic_in_the_changes_has_no_noise_in_its_expectation(run):
 def test_a_half_without_a_fit_says_whose_it_is_and_what_to_do(run):
     calls = []
 
-    def failing(templates, parameters):
+    def failing(templates, parameters, pruned):
+        del parameters, pruned
         calls.append(templates)
         if len(calls) == 3:
             raise FitError("objective poi_uncertainty: the fit did not converge.")
@@ -286,7 +289,7 @@ def test_a_half_without_a_fit_says_whose_it_is_and_what_to_do(run):
 
     cure = "changes of the second half of the events, doubled: objective poi_uncertainty: .*simulate more, or set"
     with pytest.raises(FitError, match=cure):
-        without_noise(run[0], AXES, failing)(halves_of(1, 5000), {})
+        without_noise(run[0], AXES, Judge(failing, lambda templates: None))(halves_of(1, 5000), {})
 
 
 def test_epochs_minimise_it_and_record_the_objective_of_all_events(run, judged):
