@@ -30,9 +30,9 @@ LICENSE = "https://spdx.org/licenses/BSD-3-Clause"
 OF_WORKFLOWS = (
     "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"  # which Workflow RO-Crate asks for
 )
-# Where software is whose name there is no other package's; what no index has is named by its name alone.
-INDEX = "pkg:pypi/{name}@{version}"
-NOT_OF_INDEX = {"python": "https://www.python.org/", "thalweg": None}
+# The package URL (ECMA-427) of a Python package; what is none has an address, or is named by its name alone.
+PACKAGE_URL = "pkg:pypi/{name}@{version}"
+NO_PACKAGE = {"python": "https://www.python.org/", "thalweg": None}
 # What a run makes, below its folder, with the format of each; the first has to be there.
 RESULTS = (
     ("summary.json", "application/json"),
@@ -127,10 +127,10 @@ def _profile(crate: Any, address: str) -> Any:
 
 
 def _software(crate: Any, name: str, version: str) -> Any:
-    """Name a program or package, by its address where it has one."""
-    address = NOT_OF_INDEX.get(name, INDEX.format(name=name, version=version))
+    """Name a program or package, by its package URL or address where it has one."""
+    address = NO_PACKAGE.get(name, PACKAGE_URL.format(name=name, version=version))
     properties = {"@type": "SoftwareApplication", "name": name, "version": version}
-    known = {} if address is None else {"url": address}
+    known = {} if address is None else {"identifier": address}
     return crate.add(ContextEntity(crate, address or f"#{name}", properties={**properties, **known}))
 
 
