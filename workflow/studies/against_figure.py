@@ -1,10 +1,6 @@
 """The figure of docs/against.md: the exact objective of the best point so far against passes over training events."""
 
-import argparse
-import json
-from pathlib import Path
-
-import matplotlib as mpl
+import drawing
 import matplotlib.pyplot as plt
 
 PANELS = {
@@ -26,14 +22,8 @@ def passes_of(column):
     return int(words[1]) if words[0] == "after" else None
 
 
-def main():
+def drawn(tables):
     """Draw the tables of docs/against.json that searches were run for: the median over the seeds, and their range."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("content", type=Path)
-    parser.add_argument("--output", type=Path, required=True)
-    options = parser.parse_args()
-    tables = json.loads(options.content.read_text(encoding="utf-8"))["tables"]
-    mpl.rcParams.update({"svg.hashsalt": "thalweg", "font.size": 9, "svg.fonttype": "none"})
     drawn = [name for name in PANELS if sum(bool(row["seeds"]) for row in tables[name]["rows"]) > 2]
     figure, panels = plt.subplots(
         ncols=len(drawn), figsize=(4.4 * len(drawn) + 1.6, 3.6), layout="constrained", squeeze=False
@@ -59,8 +49,8 @@ def main():
     figure.legend(
         *panels[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8
     )
-    figure.savefig(options.output, metadata={"Date": None})
+    return figure
 
 
 if __name__ == "__main__":
-    main()
+    drawing.main(__doc__, drawn)

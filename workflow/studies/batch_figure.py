@@ -1,10 +1,6 @@
 """The figure of the README: what a loss claims on batches, and what held-out events say, by the size of the batches."""
 
-import argparse
-import json
-from pathlib import Path
-
-import matplotlib as mpl
+import drawing
 import matplotlib.pyplot as plt
 
 COLOURS = {
@@ -16,15 +12,10 @@ COLOURS = {
 FLOOR = 15.65  # arXiv:1806.04743, analytic likelihood in benchmark 2
 
 
-def main():
+def drawn(tables):
     """Draw the table `batches` of docs/published.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("content", type=Path)
-    parser.add_argument("--output", type=Path, required=True)
-    options = parser.parse_args()
-    table = json.loads(options.content.read_text(encoding="utf-8"))["tables"]["batches"]
+    table = tables["batches"]
     claimed, true = (table["columns"].index(name) for name in ("claimed", "true"))
-    mpl.rcParams.update({"svg.hashsalt": "thalweg", "font.size": 9, "svg.fonttype": "none"})
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for setting, colour in COLOURS.items():
         rows = [row for row in table["rows"] if row["label"].rpartition(": ")[0] == setting and row["seeds"]]
@@ -44,8 +35,8 @@ def main():
     axes.set_yticks([15, 16, 17, 18, 20, 25, 30], labels=["15", "16", "17", "18", "20", "25", "30"])
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(options.output, metadata={"Date": None})
+    return figure
 
 
 if __name__ == "__main__":
-    main()
+    drawing.main(__doc__, drawn)

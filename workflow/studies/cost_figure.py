@@ -1,11 +1,8 @@
 """The figure of docs/ladle_furnace.md: the error of the optimised design against the area of panels it may use."""
 
-import argparse
-import json
 import re
-from pathlib import Path
 
-import matplotlib as mpl
+import drawing
 import matplotlib.pyplot as plt
 
 BUDGET = 6.0  # m^2, of the rows that do not say
@@ -14,17 +11,12 @@ COLUMNS = {"hard panels": "training ladles", "hard panels, held-out ladles": "he
 COLOURS = ("#4477aa", "#aa3377")
 
 
-def main():
+def drawn(tables):
     """Draw the table `ladle_furnace` of docs/published.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("content", type=Path)
-    parser.add_argument("--output", type=Path, required=True)
-    options = parser.parse_args()
-    table = json.loads(options.content.read_text(encoding="utf-8"))["tables"]["ladle_furnace"]
+    table = tables["ladle_furnace"]
     rows = {row["label"]: row["cells"] for row in table["rows"] if row.get("seeds")}
     areas = {label: float(found[1]) for label in rows if (found := re.search(r"(\d+) m\^2$", label))}
     areas = dict(sorted({**areas, OURS: BUDGET}.items(), key=lambda item: item[1]))
-    mpl.rcParams.update({"svg.hashsalt": "thalweg", "font.size": 9, "svg.fonttype": "none"})
     figure, axes = plt.subplots(figsize=(5.2, 3.2), layout="constrained")
     for colour, (name, what) in zip(COLOURS, COLUMNS.items(), strict=True):
         column = table["columns"].index(name)
@@ -37,8 +29,8 @@ def main():
         xlabel="area of all panels [m$^2$]", ylabel="mean squared error [10$^{-3}$ m$^2$]", ylim=(0, None)
     )
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(options.output, metadata={"Date": None})
+    return figure
 
 
 if __name__ == "__main__":
-    main()
+    drawing.main(__doc__, drawn)

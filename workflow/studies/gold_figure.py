@@ -1,10 +1,6 @@
 """The figures of docs/augmented.md: error of ln r against simulated events, and estimated against true ln r."""
 
-import argparse
-import json
-from pathlib import Path
-
-import matplotlib as mpl
+import drawing
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -31,17 +27,11 @@ def cells(table):
     }
 
 
-def main():
+def drawn(tables):
     """Draw the tables `mining_gold`, `mining_gold_range` and `mining_gold_calibration` of docs/published.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("content", type=Path)
-    parser.add_argument("--output", type=Path, required=True)
-    options = parser.parse_args()
-    tables = json.loads(options.content.read_text(encoding="utf-8"))["tables"]
     errors, ranges, ratios = (tables[f"mining_gold{of}"] for of in ("", "_range", "_calibration"))
     balls = np.asarray([float(column) for column in errors["columns"]])
     extremes = cells(ranges)
-    mpl.rcParams.update({"svg.hashsalt": "thalweg", "font.size": 9, "svg.fonttype": "none"})
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.6), layout="constrained")
     for label, middle in cells(errors).items():
         lowest, highest = extremes[label][::2], extremes[label][1::2]
@@ -63,8 +53,8 @@ def main():
     ends = [truth.min() - 0.1, truth.max() + 0.1]
     right.plot(ends, ends, color="black", linewidth=0.8)
     right.set(xlabel="estimated ln r, 2000 balls", ylabel="true ln r")
-    figure.savefig(options.output, metadata={"Date": None})
+    return figure
 
 
 if __name__ == "__main__":
-    main()
+    drawing.main(__doc__, drawn)

@@ -1,24 +1,15 @@
 """The figure of docs/theory.md: how much of the information on a coefficient bins of the score keep."""
 
-import argparse
-import json
-from pathlib import Path
-
-import matplotlib as mpl
+import drawing
 import matplotlib.pyplot as plt
 
 COLOURS = {"equal bins": "#ee6677", "optimised edges": "#4477aa"}
 WANTED = 0.99
 
 
-def main():
+def drawn(tables):
     """Draw the table `score_bins` of docs/published.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("content", type=Path)
-    parser.add_argument("--output", type=Path, required=True)
-    options = parser.parse_args()
-    table = json.loads(options.content.read_text(encoding="utf-8"))["tables"]["score_bins"]
-    mpl.rcParams.update({"svg.hashsalt": "thalweg", "font.size": 9, "svg.fonttype": "none"})
+    table = tables["score_bins"]
     figure, axes = plt.subplots(figsize=(5.4, 3.2), layout="constrained")
     bins = [int(column.partition(" ")[0]) for column in table["columns"]]
     for row in table["rows"]:
@@ -30,8 +21,8 @@ def main():
     axes.set(xlabel="bins of the score", ylabel="information that is lost, held-out events", yscale="log")
     axes.set_xticks(bins)
     axes.legend(frameon=False)
-    figure.savefig(options.output, metadata={"Date": None})
+    return figure
 
 
 if __name__ == "__main__":
-    main()
+    drawing.main(__doc__, drawn)
