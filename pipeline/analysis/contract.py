@@ -224,9 +224,6 @@ def analysis_of(config: Config) -> Analysis:
                 f"{type(found).__name__}.learned has {bins.bins} bins for the channel {channel!r}, which {have}; "
                 f"give the channel shares: {bins.bins}, or correct `learned`"
             )
-    for own in (
-        *config.model.theory,
-        *(c for other in config.evaluate.also.values() for c in other.model.theory),
-    ):
+    for own in (coefficient for model in config.models for coefficient in model.theory):
         check_coefficient(found, own)
     return found

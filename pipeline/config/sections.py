@@ -1,6 +1,6 @@
 """The whole configuration: every key with its default, its range and what it means."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,10 +82,8 @@ class Config(Section):
     def _consistent(self) -> "Config":
         if (self.data.manifest is None) == (self.simulate is None):
             raise ValueError("give either data.manifest or a simulate section, not both and not neither")
-        self._known_samples(
-            "simulate.samples",
-            [name.partition("__")[0] for name in self.simulate.samples] if self.simulate else (),
-        )
+        simulated = self.simulate.samples if self.simulate else ()
+        require_samples("simulate.samples", [n.partition("__")[0] for n in simulated], self.data.samples)
         if self.evaluate.polish and not self.evaluate.certificate:
             raise ValueError(
                 "evaluate.polish: it moves to points of the certificate; set evaluate.certificate"
@@ -147,6 +145,11 @@ class Config(Section):
         return self.model_copy(update={"widths": {**self.widths, **found}})
 
     @property
+    def models(self) -> tuple[Model, ...]:
+        """The run's model, and its further ones."""
+        return (self.model, *(other.model for other in self.evaluate.also.values()))
+
+    @property
     def alternatives(self) -> dict[str, "Config"]:
         """The run with each of the further models in place of its own, and no channel that is not for it."""
         return {name: self._with(other) for name, other in self.evaluate.also.items()}
@@ -154,8 +157,7 @@ class Config(Section):
     @property
     def joined(self) -> list[Path]:
         """The workspaces that join the fits of the run's model and of its further ones."""
-        models = (self.model, *(other.model for other in self.evaluate.also.values()))
-        return [model.joined for model in models if model.joined is not None]
+        return [model.joined for model in self.models if model.joined is not None]
 
     def _with(self, other: Alternative) -> "Config":
         every, named = other.objective.is_merit, other.objective.channels
@@ -166,7 +168,8 @@ class Config(Section):
     def _model_fits_data(self) -> None:
         require_places(self.model, self.data.samples, {name: own.bins for name, own in self.regions.items()})
         require_weighted(self.model, {name: own.variations for name, own in self.data.samples.items()})
-        self._known_samples("model.pseudodata", [n.partition("__")[0] for n in self.model.pseudodata])
+        named = [name.partition("__")[0] for name in self.model.pseudodata]
+        require_samples("model.pseudodata", named, self.data.samples)
         for name in self.model.pseudodata:
             process, parted, variation = name.partition("__")
             if parted and variation not in self.data.samples[process].variations:
@@ -293,6 +296,3 @@ class Config(Section):
             content["data"].pop(key)
         content["analysis"] = self.analysis.digest
         return content
-
-    def _known_samples(self, where: str, names: Iterable[str]) -> None:
-        require_samples(where, names, self.data.samples)

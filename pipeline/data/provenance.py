@@ -51,8 +51,7 @@ def branch_of_generator_weights(config: Config, sample: str) -> str | None:
 
 def coefficients_in_models(config: Config, sample: str) -> tuple[str, ...]:
     """Return the coefficients of a theory on which a sample depends in the run's model, or in a further one."""
-    models = (config.model, *(other.model for other in config.evaluate.also.values()))
-    return tuple(sorted({name for model in models for name in coefficients_of(model.theory, sample)}))
+    return tuple(sorted({name for model in config.models for name in coefficients_of(model.theory, sample)}))
 
 
 def outdated(config: Config, job: ColumnsJob, found: Sequence[Provenance]) -> str | None:

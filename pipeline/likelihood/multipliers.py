@@ -1,9 +1,8 @@
 """Which parameters multiply the yields, and which of them act in one bin only: index arrays, built once from names.
 
 Factors that hold for a whole channel (normsys, lumi, normfactor, a power of a theory's coefficient less its nominal
-value) have a row for each sample. A shapefactor may act in
-several bins, one of each channel that shares it. The gammas, the parameters of staterror and shapesys, act in one bin
-each: a fit eliminates them.
+value) have a row for each sample. A shapefactor may act in several bins, one of each channel that shares it. The
+gammas, the parameters of staterror and shapesys, act in one bin each: a fit eliminates them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,13 +23,13 @@ class Multipliers(eqx.Module):
     """Rows of channel-wide factors, and tables of those that act bin by bin.
 
     ``factor_*`` are the rows of the normsys, then those of lumi and normfactor, for which ``scale_acts`` says in which
-    channels they act, then those of coefficients, whose difference to ``origin`` is taken to ``power``; ``factor_rows``
-    holds the rows of each sample, filled up with their number. ``free`` holds the
-    shapefactor, ``gamma`` the eliminated parameter of each bin, layer upon layer where there are several, filled up
-    with the number of parameters; ``gamma_acts`` says which samples a gamma multiplies, ``gamma_term`` which its
-    constraint term is. ``kept`` lists the parameters that are not eliminated, ``position`` is the place of each
-    parameter there (their number for a gamma, and behind the last parameter). ``is_whole``: each gamma multiplies all
-    that there is in its bin.
+    channels they act, then those of coefficients, whose difference to ``origin`` is taken to ``power``;
+    ``factor_rows`` holds the rows of each sample, filled up with their number. ``free`` holds the shapefactor,
+    ``gamma`` the eliminated parameter of each bin, layer upon layer where there are several, filled up with the
+    number of parameters; ``gamma_acts`` says which samples a gamma multiplies, ``gamma_term`` which its constraint
+    term is. ``kept`` lists the parameters that are not eliminated, ``position`` is the place of each parameter
+    there (their number for a gamma, and behind the last parameter). ``is_whole``: each gamma multiplies all that
+    there is in its bin.
     """
 
     factor_sample: Int[Array, " rows"]

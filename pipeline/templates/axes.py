@@ -87,10 +87,9 @@ def with_all_variations(config: Config) -> Config:
 
     It is for templates that serve all of the models.
     """
-    models = [config.model, *(other.model for other in config.evaluate.also.values())]
-    everything = tuple(systematic for model in models for systematic in model.systematics)
+    everything = tuple(systematic for model in config.models for systematic in model.systematics)
     theory: dict[str, TheoryCoefficient] = {}
-    for own in (entry for model in models for entry in model.theory):
+    for own in (entry for model in config.models for entry in model.theory):
         first = theory.get(own.name, own)
         samples = tuple(dict.fromkeys((*first.samples, *own.samples)))
         theory[own.name] = first.model_copy(update={"samples": samples})
